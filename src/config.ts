@@ -1,0 +1,51 @@
+// Environment -> validated, typed configuration. The only reader of process.env.
+import { z } from "zod";
+
+const url = z.url({ protocol: /^https?$/, error: "expected an http or https URL" });
+const secret = z.string().trim().min(1, "is set but empty; unset it or give a value");
+
+/** Every variable the process understands. An absent secret turns its provider off; none has a default. */
+const environment = z.object({
+  DATABASE_URL: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, "expected postgres://user@host:port/database")
+    .optional(),
+  PORT: z.coerce.number().int().min(0).max(65_535).default(8080),
+  HOST: z.string().default("127.0.0.1"),
+  PUBLIC_URL: url.optional(),
+  LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
+  SENDGRID_API_KEY: secret.optional(),
+  SENDGRID_BASE_URL: url.default("https://api.sendgrid.com"),
+  SENDGRID_WEBHOOK_PUBLIC_KEY: secret.optional(),
+  MAIL_FROM: z
+    .string()
+    .regex(/^(?:[^<>@]+<[^<>\s@]+@[^<>\s@]+>|[^<>\s@]+@[^<>\s@]+)$/, 'expected "name <address>" or an address')
+    .optional(),
+  METRICS_TOKEN: secret.optional(),
+});
+
+export type Config = Readonly<z.infer<typeof environment>>;
+
+/** The variables a provider needs; `missing` lists those that are not set. */
+const providerVariables = {
+  sendgrid: ["SENDGRID_API_KEY", "MAIL_FROM"],
+} as const satisfies Record<string, readonly (keyof Config)[]>;
+
+export type Provider = keyof typeof providerVariables;
+
+export class ConfigError extends Error {
+  override name = "ConfigError";
+}
+
+/** Reads the environment. Throws a ConfigError that names every variable at fault, never a secret's value. */
+export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const parsed = environment.safeParse(env);
+  if (parsed.success) return Object.freeze(parsed.data);
+  const lines = parsed.error.issues.map((issue) => `  ${issue.path.join(".")}: ${issue.message}`);
+  throw new ConfigError(`The environment has ${lines.length} value(s) that can't be used:\n${lines.join("\n")}`);
+}
+
+/** Names of the variables that keep the provider off; empty when it is on. */
+export function missingVariables(config: Config, provider: Provider): string[] {
+  return providerVariables[provider].filter((name) => config[name] === undefined);
+}
