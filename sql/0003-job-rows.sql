@@ -1,0 +1,408 @@
+-- The job-row engine, first half: a row in a job table is the truth, its graphile-worker job is
+-- its alarm clock. Triggers keep the second in step with the first, whoever writes the row.
+--
+--                    ┌──────────── retry at T, deferred until T ───────────┐
+--                    ▼                                                     │
+--   insert ──▶ pending ──claim──▶ processing ──settle──▶ completed         │
+--                │ ▲                   ├──────────────▶ failed             │
+--                │ │                   ├──────────────▶ skipped            │
+--                │ │                   ├──────────────▶ cancelled (asked)  │
+--                │ │                   ├──────────────▶ unconfirmed ──▶ completed | pending
+--                │ │                   └───────────────────────────────────┘
+--                │ └── update … set status = 'pending': again, from any state but processing
+--                └──── cancelled | skipped (the gate says never)
+--   awaiting_approval ──approved──▶ pending
+--
+-- Lock order everywhere: job row, then graphile_worker's job. The triggers below run after the
+-- row is locked; nothing locks a graphile job first and a row second.
+set local lock_timeout = '2s';
+
+create table brainops.job_tables (
+  table_name text primary key,
+  relation text not null unique,
+  task_identifier text not null unique,
+  channel text,
+  effect_is_idempotent boolean not null,
+  gate text,
+  sender text,
+  result_columns text[] not null default '{}',
+  time_limit interval not null default '30 seconds',
+  max_deferrals int not null default 500,
+  archive_after interval not null default '30 days',
+  constraint job_tables_time_limit_positive check (time_limit > '0'),
+  constraint job_tables_archive_after_positive check (archive_after > '0')
+);
+
+comment on table brainops.job_tables is 'The job tables, written by brainops.define_job_table. time_limit and archive_after may be edited.';
+comment on column brainops.job_tables.table_name is 'What people call it, e.g. ai_email_queue; with its schema where that is not public.';
+comment on column brainops.job_tables.relation is 'Schema and name, quoted where need be, e.g. public.ai_email_queue.';
+comment on column brainops.job_tables.task_identifier is 'The graphile-worker task: the name of a file in tasks/.';
+comment on column brainops.job_tables.channel is 'What brainops.pause() calls it: email, sms, …; null where the table has none.';
+comment on column brainops.job_tables.effect_is_idempotent is 'Whether the effect may be tried again after a crash. If not, the row becomes unconfirmed.';
+comment on column brainops.job_tables.gate is 'Function (uuid[]) returning setof brainops.verdict, asked while the rows are locked; null for none.';
+comment on column brainops.job_tables.sender is 'Name of the circuit breaker that the effect goes through; null for none.';
+comment on column brainops.job_tables.result_columns is 'Columns beyond the engine''s own that a handler may fill when it settles.';
+comment on column brainops.job_tables.time_limit is 'How long an effect may take; past it the handler''s signal is aborted.';
+comment on column brainops.job_tables.max_deferrals is 'How often a provider may say "later" before the row fails.';
+comment on column brainops.job_tables.archive_after is 'Rows done for this long move to brainops.job_archive.';
+
+revoke all on brainops.job_tables from public;
+grant select on brainops.job_tables to brainops_tenant, brainops_worker, brainops_service, brainops_system;
+grant select, update on brainops.job_tables to brainops_admin;
+
+-- One row for each change of a status, never changed afterwards. The birth of a row is its own
+-- created_at: writing 10,000 events beside 10,000 inserts would double the price of the insert.
+create table brainops.job_events (
+  id bigint generated always as identity,
+  tenant_id uuid not null,
+  table_name text not null,
+  row_id uuid not null,
+  from_status text not null,
+  to_status text not null,
+  attempt int not null,
+  detail text,
+  changed_by name not null default session_user,
+  at timestamptz not null default now()
+) partition by range (at);
+
+create index job_events_row on brainops.job_events (tenant_id, row_id, id);
+
+comment on table brainops.job_events is 'Every status change of every job row, append only, by month. Retention drops whole months.';
+comment on column brainops.job_events.detail is 'last_error or skip_reason as of the change; null where there was none.';
+comment on column brainops.job_events.changed_by is 'The login that made the change: a worker''s, a tenant''s or an admin''s.';
+
+create function brainops.refuse_change()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception '% is append only: % is refused', tg_relid::regclass, lower(tg_op)
+    using errcode = 'insufficient_privilege', hint = 'Insert a new row; retention drops whole partitions.';
+end;
+$$;
+
+create trigger append_only before update or delete on brainops.job_events
+  for each row execute function brainops.refuse_change();
+create trigger append_only_truncate before truncate on brainops.job_events
+  for each statement execute function brainops.refuse_change();
+
+-- What a trigger's table is called in brainops.job_tables.
+create function brainops.job_table_name(p_schema name, p_table name)
+returns text
+language sql
+immutable
+parallel safe
+as $$ select case when p_schema = 'public' then p_table::text else p_schema || '.' || p_table end $$;
+
+-- Words that clients write -> our words. Null for one that nobody knows.
+create function brainops.normal_status(p_word text)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select case pg_catalog.lower(pg_catalog.btrim(p_word))
+    when 'pending' then 'pending'
+    when 'queued' then 'pending'
+    when 'scheduled' then 'pending'
+    when 'new' then 'pending'
+    when 'open' then 'pending'
+    when 'processing' then 'processing'
+    when 'completed' then 'completed'
+    when 'failed' then 'failed'
+    when 'cancelled' then 'cancelled'
+    when 'canceled' then 'cancelled'
+    when 'skipped' then 'skipped'
+    when 'unconfirmed' then 'unconfirmed'
+    when 'awaiting_approval' then 'awaiting_approval'
+  end
+$$;
+
+comment on function brainops.normal_status(text) is 'The job status that a word means (queued, scheduled, new, open: pending); null for an unknown word.';
+
+create function brainops.before_job_insert()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- The two common words need no call.
+  v_status text := case
+    when new.status is null or new.status in ('pending', 'queued') then 'pending'
+    else brainops.normal_status(new.status)
+  end;
+begin
+  if v_status is null then
+    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
+      using errcode = 'OP002',
+        hint = 'Write pending (or queued, scheduled, new, open), awaiting_approval, or leave status out.';
+  end if;
+  if v_status in ('processing', 'unconfirmed') then
+    raise exception 'status: a row cannot be inserted as %', quote_literal(new.status)
+      using errcode = 'OP003', hint = 'Insert it as pending; a worker claims it when it is due.';
+  end if;
+
+  new.status := v_status;
+  new.scheduled_for := coalesce(new.scheduled_for, brainops.now());
+  new.attempts := 0;
+  new.deferrals := 0;
+  new.lease := null;
+  new.worker_id := null;
+  new.rate_slot := null;
+  new.cancel_requested_at := null;
+  if v_status in ('pending', 'awaiting_approval') then
+    new.finished_at := null;
+    new.skip_reason := null;
+  else
+    -- History that is brought along, e.g. by an import.
+    new.finished_at := coalesce(new.finished_at, brainops.now());
+    if v_status = 'skipped' then
+      new.skip_reason := coalesce(new.skip_reason, 'inserted as skipped');
+    end if;
+  end if;
+  return new;
+end;
+$$;
+
+-- Tells the engine's own writes from a client's by the lease: a claim sets it, a settle clears it,
+-- a client has no right to the column and so leaves it as it is.
+create function brainops.before_job_update()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_status text := brainops.normal_status(new.status);
+begin
+  if v_status is null then
+    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
+      using errcode = 'OP002', hint = 'Write pending to run the row (again), or cancelled to stop it.';
+  end if;
+  new.status := v_status;
+  new.scheduled_for := coalesce(new.scheduled_for, brainops.now());
+  if old.status = new.status then
+    return new;
+  end if;
+
+  if old.status = 'processing' then
+    if new.lease is null then
+      return new; -- a settle
+    end if;
+    if v_status = 'cancelled' then
+      -- What is with the provider can't be called back. The wish is kept: the row will not be
+      -- tried again, and its true outcome is still written.
+      new.status := 'processing';
+      new.cancel_requested_at := coalesce(new.cancel_requested_at, brainops.now());
+      return new;
+    end if;
+    raise exception 'status: row % is being processed since %, so it cannot be set to %', old.id, old.started_at, quote_literal(v_status)
+      using errcode = 'OP003', hint = 'Wait until it is settled; cancelled is taken as a wish meanwhile.';
+  end if;
+
+  if v_status = 'processing' then
+    if new.lease is not null then
+      return new; -- a claim
+    end if;
+    raise exception 'status: row % cannot be set to processing by hand', old.id
+      using errcode = 'OP003', hint = 'Set it to pending; a worker claims it when it is due.';
+  end if;
+  if v_status = 'unconfirmed' then
+    raise exception 'status: row % cannot be set to unconfirmed by hand', old.id
+      using errcode = 'OP003', hint = 'Only a lost outcome is unconfirmed; brainops.confirm(table, id, happened) settles one.';
+  end if;
+  if v_status = 'cancelled' and old.status = 'completed' then
+    raise exception 'status: row % was completed at %, so it cannot be cancelled', old.id, old.finished_at
+      using errcode = 'OP003', hint = 'Add "and status = ''pending''" to the update.';
+  end if;
+
+  if v_status in ('pending', 'awaiting_approval') then
+    -- Runs (again): with all its attempts, as if new.
+    new.attempts := 0;
+    new.deferrals := 0;
+    new.finished_at := null;
+    new.skip_reason := null;
+    new.rate_slot := null;
+    new.cancel_requested_at := null;
+  else
+    new.finished_at := brainops.now();
+    new.skip_reason := case when v_status = 'skipped' then coalesce(new.skip_reason, 'set by ' || session_user) end;
+  end if;
+  return new;
+end;
+$$;
+
+-- Gives rows their jobs, in one add_jobs.
+--
+-- Fairness: graphile-worker takes the lowest priority number first, then the oldest run_at. A
+-- tenant's first 50 waiting rows get level 0, the next 50 level 1, … up to 20; so one tenant's
+-- 100,000 rows never stand in front of another tenant's one. Within a level the row's own
+-- job_priority orders. The backlog is counted only as far as it matters (1,000).
+create function brainops.enqueue(
+  p_table text,
+  p_ids uuid[],
+  p_tenant_ids uuid[],
+  p_run_ats timestamptz[],
+  p_priorities smallint[]
+)
+returns void
+language plpgsql
+-- Only the owner of graphile_worker may add jobs.
+security definer
+set search_path = ''
+as $$
+declare
+  c_per_level constant int := 50;
+  c_levels constant int := 20;
+  v_job brainops.job_tables;
+  v_tenant record;
+  v_specs graphile_worker.job_spec[];
+begin
+  select * into strict v_job from brainops.job_tables where table_name = p_table;
+
+  -- Waiting rows of each tenant, these included; `before` is how many stand in front of the first.
+  for v_tenant in
+    select tenant_id, count(*)::int as n from unnest(p_tenant_ids) as t (tenant_id) group by tenant_id
+  loop
+    declare
+      v_waiting int;
+      v_before int;
+    begin
+      execute format(
+        'select count(*) from (select from %s where tenant_id = $1 and status = ''pending'' and scheduled_for <= $2 limit $3) as s',
+        v_job.relation
+      )
+        into v_waiting
+        using v_tenant.tenant_id, brainops.now(), c_per_level * c_levels + v_tenant.n;
+      v_before := greatest(v_waiting - v_tenant.n, 0);
+
+      select array_agg(
+        row(
+          v_job.task_identifier,
+          json_build_object('id', r.id, 'tenant_id', r.tenant_id),
+          null,
+          r.run_at,
+          null,
+          r.tenant_id || ':' || p_table || ':' || r.id,
+          least((v_before + r.rank - 1) / c_per_level, c_levels) * 101 + r.priority + 50,
+          null
+        )::graphile_worker.job_spec
+      )
+        into v_specs
+        from (
+          select u.*, row_number() over ()::int as rank
+          from unnest(p_ids, p_tenant_ids, p_run_ats, p_priorities) as u (id, tenant_id, run_at, priority)
+          where u.tenant_id = v_tenant.tenant_id
+        ) as r;
+      perform graphile_worker.add_jobs(v_specs);
+    end;
+  end loop;
+end;
+$$;
+
+comment on function brainops.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) is
+  'Gives the rows their graphile-worker jobs, one each, key <tenant_id>:<table>:<id>; a job that is there already is moved.';
+
+alter function brainops.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) owner to brainops_system;
+revoke execute on function brainops.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) from public;
+
+create function brainops.after_job_insert()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+  v_tenant_ids uuid[];
+  v_run_ats timestamptz[];
+  v_priorities smallint[];
+begin
+  select array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority)
+    into v_ids, v_tenant_ids, v_run_ats, v_priorities
+    from inserted
+    where status = 'pending';
+  if v_ids is not null then
+    perform brainops.enqueue(brainops.job_table_name(tg_table_schema, tg_table_name), v_ids, v_tenant_ids, v_run_ats, v_priorities);
+  end if;
+  perform pg_notify('brainops_jobs', tg_table_name);
+  return null;
+end;
+$$;
+
+alter function brainops.after_job_insert() owner to brainops_system;
+revoke execute on function brainops.after_job_insert() from public;
+
+create function brainops.after_job_update()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  c_table constant text := brainops.job_table_name(tg_table_schema, tg_table_name);
+  v_ids uuid[];
+  v_tenant_ids uuid[];
+  v_run_ats timestamptz[];
+  v_priorities smallint[];
+begin
+  insert into brainops.job_events (tenant_id, table_name, row_id, from_status, to_status, attempt, detail)
+  select n.tenant_id, c_table, n.id, o.status, n.status, n.attempts, coalesce(n.skip_reason, n.last_error)
+  from after_rows as n
+  inner join before_rows as o on o.id = n.id
+  where o.status <> n.status;
+  if found then
+    perform pg_notify('brainops_jobs', tg_table_name);
+  end if;
+
+  -- Due at another time, or due again.
+  select array_agg(n.id), array_agg(n.tenant_id), array_agg(n.scheduled_for), array_agg(n.job_priority)
+    into v_ids, v_tenant_ids, v_run_ats, v_priorities
+    from after_rows as n
+    inner join before_rows as o on o.id = n.id
+    where n.status = 'pending'
+      and (o.status <> 'pending' or o.scheduled_for <> n.scheduled_for or o.job_priority <> n.job_priority);
+  if v_ids is not null then
+    perform brainops.enqueue(c_table, v_ids, v_tenant_ids, v_run_ats, v_priorities);
+  end if;
+
+  -- Not due any more. A claim (pending -> processing) keeps the job: it is running this very row.
+  perform graphile_worker.remove_job(n.tenant_id || ':' || c_table || ':' || n.id)
+  from after_rows as n
+  inner join before_rows as o on o.id = n.id
+  where o.status = 'pending' and n.status not in ('pending', 'processing');
+  return null;
+end;
+$$;
+
+alter function brainops.after_job_update() owner to brainops_system;
+revoke execute on function brainops.after_job_update() from public;
+
+create function brainops.after_job_delete()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform graphile_worker.remove_job(tenant_id || ':' || brainops.job_table_name(tg_table_schema, tg_table_name) || ':' || id)
+  from deleted
+  where status = 'pending';
+  return null;
+end;
+$$;
+
+alter function brainops.after_job_delete() owner to brainops_system;
+revoke execute on function brainops.after_job_delete() from public;
+
+-- What a gate says of a row that may not go now.
+create type brainops.verdict as (
+  id uuid,
+  outcome text,
+  until timestamptz,
+  reason text
+);
+
+comment on type brainops.verdict is
+  'A gate''s word on one row: defer (until), hold (until somebody resumes), skip (never, reason says why) or fail. A row without one goes.';
