@@ -1,0 +1,14 @@
+// A local stand-in for SendGrid that speaks its protocol. Never runs unless it is started by this call.
+import type { SendgridSimulatorOptions } from "./options.ts";
+import { SendgridSimulator } from "./simulator.ts";
+
+export type { FaultRule } from "./faults.ts";
+export type { SendgridSimulatorOptions } from "./options.ts";
+export type { SendgridSimulator } from "./simulator.ts";
+export type { SendgridEvent } from "./types.ts";
+
+export async function startSendgridSimulator(options: SendgridSimulatorOptions = {}): Promise<SendgridSimulator> {
+  const simulator = new SendgridSimulator(options);
+  await simulator.listen(options.port ?? 0);
+  return simulator;
+}

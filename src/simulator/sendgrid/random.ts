@@ -1,0 +1,28 @@
+// Chance that repeats itself: the same seed gives the same run.
+import { randomBytes } from "node:crypto";
+
+/** A generator of numbers in [0, 1): mulberry32, small and even enough to choose faults by. */
+export function seededRandom(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
+  };
+}
+
+/** A shuffled copy (Fisher-Yates). */
+export function shuffled<T>(items: readonly T[], random: () => number): T[] {
+  const copy = [...items];
+  for (let last = copy.length - 1; last > 0; last--) {
+    const other = Math.floor(random() * (last + 1));
+    [copy[last], copy[other]] = [copy[other] as T, copy[last] as T];
+  }
+  return copy;
+}
+
+/** 22 characters, URL-safe: the form of X-Message-Id. Not seeded: two simulators never share one. */
+export function messageId(): string {
+  return randomBytes(16).toString("base64url");
+}

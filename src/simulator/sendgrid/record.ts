@@ -1,0 +1,72 @@
+// What the simulator has accepted. The counts answer "how many times was row X sent", which is the whole point of
+// a fault test; they are kept even where the messages themselves are not.
+import type { AcceptedMessage, MailSend } from "./types.ts";
+
+/** The custom argument that carries the id of the client's row. */
+const rowArgument = "bo_msg";
+
+export class MessageRecord {
+  /** In the order of acceptance. Stays empty where `keep` is false. */
+  readonly messages: AcceptedMessage[] = [];
+  /** Accepted messages, kept or not. */
+  total = 0;
+  readonly #counts = new Map<string, number>();
+  readonly #keep: boolean;
+
+  constructor(keep: boolean) {
+    this.#keep = keep;
+  }
+
+  /** Accepts every personalization of the request; `at` in Unix milliseconds. */
+  accept(mail: MailSend, messageId: string, at: number): AcceptedMessage[] {
+    const accepted = mail.personalizations.map((_, index) => toMessage(mail, index, messageId, at));
+    for (const message of accepted) {
+      const row = message.customArgs[rowArgument];
+      if (row !== undefined) this.#counts.set(row, this.acceptedCount(row) + 1);
+    }
+    this.total += accepted.length;
+    if (this.#keep) this.messages.push(...accepted);
+    return accepted;
+  }
+
+  acceptedCount(rowId: string): number {
+    return this.#counts.get(rowId) ?? 0;
+  }
+
+  /** Rows sent more than once, with how often: what must be empty at the end of a fault test. */
+  duplicates(): { rowId: string; count: number }[] {
+    return [...this.#counts].filter(([, count]) => count > 1).map(([rowId, count]) => ({ rowId, count }));
+  }
+
+  /** How many different rows were accepted. */
+  get rows(): number {
+    return this.#counts.size;
+  }
+
+  clear(): void {
+    this.messages.length = 0;
+    this.total = 0;
+    this.#counts.clear();
+  }
+}
+
+/** "Personalizations … override" the values of the request; headers and custom_args key by key. */
+function toMessage(mail: MailSend, index: number, messageId: string, at: number): AcceptedMessage {
+  const own = mail.personalizations[index] ?? { to: [] };
+  return {
+    messageId,
+    at,
+    to: own.to,
+    cc: own.cc ?? [],
+    bcc: own.bcc ?? [],
+    from: own.from ?? mail.from,
+    replyTo: mail.reply_to ?? mail.reply_to_list?.[0] ?? null,
+    subject: own.subject ?? mail.subject ?? null,
+    content: mail.content ?? [],
+    headers: { ...mail.headers, ...own.headers },
+    customArgs: { ...mail.custom_args, ...own.custom_args },
+    categories: mail.categories ?? [],
+    sendAt: own.send_at ?? mail.send_at ?? null,
+    asmGroupId: mail.asm?.group_id ?? null,
+  };
+}
