@@ -211,6 +211,20 @@ begin
 end;
 $$;
 
+-- A sender that said "not before T" is open until then, without a failure to its name.
+create function brainops.hold_sender(p_sender text, p_until timestamptz)
+returns void
+language sql
+security definer
+set search_path = ''
+as $$
+  insert into brainops.circuit_breakers as b (sender, opened_at, retry_at, last_error)
+  values (p_sender, brainops.now(), p_until, 'asked to wait')
+  on conflict (sender) do update
+    set opened_at = coalesce(b.opened_at, brainops.now()), retry_at = greatest(b.retry_at, p_until), probe_expires_at = null
+$$;
+
+comment on function brainops.hold_sender(text, timestamptz) is 'Holds all rows of a sender until it said it can be asked again.';
 comment on function brainops.pause_reason(text, uuid) is 'Why nothing of the table may go for the tenant now; null when it may.';
 comment on function brainops.take_rate_slots(text, uuid, int) is 'When each of n rows may go under the table''s rate limits, reserved; null without a limit.';
 comment on function brainops.ask_breaker(text, int, interval) is 'How many of n rows may go through the sender now; ask_at is when to ask again for the rest.';
@@ -224,7 +238,8 @@ begin
     'brainops.pause_reason(text, uuid)',
     'brainops.take_rate_slots(text, uuid, int)',
     'brainops.ask_breaker(text, int, interval)',
-    'brainops.tell_breaker(text, int, int, text)'
+    'brainops.tell_breaker(text, int, int, text)',
+    'brainops.hold_sender(text, timestamptz)'
   ]::regprocedure[]
   loop
     execute format('alter function %s owner to brainops_system', v_function);

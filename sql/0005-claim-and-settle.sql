@@ -367,3 +367,42 @@ revoke execute on function
   brainops.rebuild_jobs_view(),
   brainops.protect_table(regclass)
 from public;
+
+-- Takes a claim back whose answer was lost with the connection, before any effect began.
+create function brainops.unclaim(p_table text, p_ids uuid[], p_worker_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job brainops.job_tables;
+begin
+  select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
+  execute format(
+    'update %s set status = ''pending'', attempts = attempts - 1, lease = null, worker_id = null
+     where id = any ($1) and status = ''processing'' and worker_id = $2',
+    v_job.relation
+  )
+    using p_ids, p_worker_id;
+end;
+$$;
+
+comment on function brainops.unclaim(text, uuid[], uuid) is 'Gives rows back that a worker claimed without hearing so; only for rows whose effect has not begun.';
+
+grant execute on function brainops.unclaim(text, uuid[], uuid) to brainops_worker;
+
+-- The engine's own pause, when a provider refuses everything: the current tenant's, or everybody's.
+create function brainops.pause_sender(p_table text, p_everyone boolean, p_reason text)
+returns void
+language sql
+security definer
+set search_path = ''
+as $$
+  insert into brainops.pauses (table_name, tenant_id, reason)
+  values (p_table, case when not p_everyone then brainops.current_tenant_id() end, p_reason)
+  on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason
+$$;
+
+alter function brainops.pause_sender(text, boolean, text) owner to brainops_system;
+revoke execute on function brainops.pause_sender(text, boolean, text) from public;
+grant execute on function brainops.pause_sender(text, boolean, text) to brainops_worker;

@@ -176,3 +176,25 @@ begin
   end loop;
 end;
 $$;
+
+create function brainops.retain_months()
+returns setof text
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform brainops.ensure_partitions('brainops.job_events', brainops.now()::date, 13);
+  perform brainops.ensure_partitions('brainops.job_archive', brainops.now()::date, 2);
+  return query
+    select brainops.drop_partitions('brainops.job_archive', brainops.now() - (select value from brainops.settings where name = 'drop_archive_after'));
+  return query
+    select brainops.drop_partitions('brainops.job_events', brainops.now() - (select value from brainops.settings where name = 'drop_events_after'));
+  delete from public.webhook_events
+  where processed_at < brainops.now() - (select value from brainops.settings where name = 'drop_webhooks_after');
+end;
+$$;
+
+comment on function brainops.retain_months() is 'Makes the coming months of the archive and the events, drops those past brainops.settings; returns what was dropped.';
+
+revoke execute on function brainops.retain_months() from public;
+grant execute on function brainops.retain_months() to brainops_system;

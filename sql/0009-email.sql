@@ -28,7 +28,7 @@ comment on column public.ai_email_queue.recipient is 'One address, or the id of 
 comment on column public.ai_email_queue.subject is 'Liquid, at most 998 characters. Variables: metadata''s keys, metadata, lead, tenant.';
 comment on column public.ai_email_queue.body is 'HTML with Liquid, at most 1 MiB; values are HTML-escaped. The text part is made from it.';
 comment on column public.ai_email_queue.scheduled_for is 'Null on insert means now. Update it to move the mail.';
-comment on column public.ai_email_queue.metadata is 'Variables for Liquid, and: marketing true (adds unsubscribe headers), priority high, lead_id, from, reply_to, category.';
+comment on column public.ai_email_queue.metadata is 'Variables for Liquid, and: marketing true (adds unsubscribe headers), priority high, lead_id, reply_to, category.';
 comment on column public.ai_email_queue.sent_at is 'When the provider took the mail; null until it did.';
 comment on column public.ai_email_queue.lead_id is 'Filled from recipient or metadata.lead_id where that is a lead of the tenant.';
 comment on column public.ai_email_queue.provider_message_id is 'SendGrid''s X-Message-Id; events carry it before the first dot of sg_message_id.';

@@ -123,7 +123,11 @@ async function migrateGraphileWorker(client: pg.Client, options: MigrateOptions)
 }
 
 async function applyFiles(connectionString: string, directory: string, log?: (line: string) => void): Promise<void> {
-  const connection = migrations.connect({ connectionString, applicationName: "brainops migrate", bigIntMode: "number" });
+  const connection = migrations.connect({
+    connectionString,
+    applicationName: "brainops migrate",
+    bigIntMode: "number",
+  });
   let current = "";
   try {
     await migrations.applyMigrations({

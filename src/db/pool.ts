@@ -72,7 +72,9 @@ export function createPool(options: PoolOptions): pg.Pool {
     types: { getTypeParser: (oid, format) => (oid === int8 ? Number : pg.types.getTypeParser(oid, format)) },
     ...(options.role === undefined
       ? {}
-      : { onConnect: async (client) => void (await client.query(`set role ${pg.escapeIdentifier(options.role ?? "")}`)) }),
+      : {
+          onConnect: async (client) => void (await client.query(`set role ${pg.escapeIdentifier(options.role ?? "")}`)),
+        }),
   } as pg.PoolConfig);
   pool.on("error", () => {
     // An idle connection was lost; the next query opens another.

@@ -1,0 +1,13 @@
+#!/usr/bin/env node
+// The bin. Looks at Node's version before it loads anything that an old Node could not parse.
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+if (major < 22 || (major === 22 && minor < 18)) {
+  process.stderr.write(
+    `brainops needs Node 22.18 or newer; this is ${process.versions.node}. ` +
+      "Install a newer Node, or run it through npm in a checkout (npm ci brings its own).\n",
+  );
+  process.exit(78);
+}
+const { main } = await import("./main.ts");
+await main(process.argv);
+export {};

@@ -1,0 +1,47 @@
+// Parses the command line and hands it to one file per command. Exit codes: 0 well, 1 failed,
+// 2 called wrongly, 78 the environment is not fit (sysexits EX_CONFIG).
+import { Command, CommanderError } from "commander";
+import { ConfigError } from "../config.ts";
+import { BrainOpsError, messageOf } from "../errors.ts";
+import { demoCommand } from "./demo.ts";
+import { doctorCommand } from "./doctor.ts";
+import { migrateCommand } from "./migrate.ts";
+import { serveCommand } from "./serve.ts";
+import { statusCommand } from "./status.ts";
+import { tenantCommand } from "./tenant.ts";
+import { upCommand } from "./up.ts";
+import { version } from "./version.ts";
+import { workCommand } from "./work.ts";
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const program = new Command("brainops")
+    .description("Revenue and AI operations from inside your own Postgres: insert a row, and the work happens once.")
+    .version(version)
+    .showHelpAfterError("(brainops --help lists the commands)")
+    .exitOverride()
+    .addHelpText("after", "\nWithout DATABASE_URL, up and demo start the built-in Postgres under .brainops/.");
+  for (const command of [
+    upCommand(),
+    migrateCommand(),
+    workCommand(),
+    serveCommand(),
+    demoCommand(),
+    doctorCommand(),
+    statusCommand(),
+    tenantCommand(),
+  ]) {
+    program.addCommand(command.exitOverride());
+  }
+  try {
+    await program.parseAsync([...argv]);
+  } catch (error) {
+    process.exitCode = report(error);
+  }
+}
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  const hint = error instanceof BrainOpsError ? `\n${error.hint}` : "";
+  process.stderr.write(`brainops: ${messageOf(error)}${hint}\n`);
+  return error instanceof ConfigError ? 78 : 1;
+}

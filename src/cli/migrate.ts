@@ -1,0 +1,16 @@
+import { Command } from "commander";
+import { loadConfig } from "../config.ts";
+import { migrate } from "../db/migrate.ts";
+import { requireDatabaseUrl } from "./database.ts";
+
+export function migrateCommand(): Command {
+  return new Command("migrate")
+    .description("bring DATABASE_URL's schema up to date; safe to run from several places at once")
+    .action(async () => {
+      const connectionString = requireDatabaseUrl(loadConfig());
+      const report = await migrate({ connectionString, log: (line) => process.stderr.write(`${line}\n`) });
+      process.stdout.write(
+        report.applied.length === 0 ? "nothing to do: the database is up to date\n" : `applied ${report.applied.length} migration(s)\n`,
+      );
+    });
+}

@@ -1,0 +1,76 @@
+// What a file in tasks/ exports. A job is the work of one job table, row by row; a task is
+// anything else that crontab or a trigger sets off.
+import type pg from "pg";
+import type { JobHelpers } from "graphile-worker";
+import type { Config, Provider } from "../config.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { Outcome } from "./outcome.ts";
+
+/** What the engine knows of a row, whatever its table; the table's own columns come beside it. */
+export interface JobRow {
+  readonly id: string;
+  readonly tenant_id: string;
+  readonly attempts: number;
+  readonly max_attempts: number;
+}
+
+export interface JobContext {
+  readonly config: Config;
+  readonly log: Log;
+  /** Aborted when the table's time_limit is over or the worker must stop at once. */
+  readonly signal: AbortSignal;
+  /** Runs statements in one transaction as the row's tenant. Never held over an outside call. */
+  readonly query: (text: string, values?: readonly unknown[]) => Promise<pg.QueryResult>;
+}
+
+export interface JobDefinition<Row extends JobRow, Prepared> {
+  /** Name in brainops.job_tables, e.g. ai_email_queue. */
+  readonly table: string;
+  /** Provider without whose variables no worker offers the task; its rows then wait and say why. */
+  readonly requires?: Provider;
+  /**
+   * Reads claimed rows with what belongs to them, in the claiming transaction. $1 is uuid[].
+   * @default select * from the table where id = any ($1)
+   */
+  readonly load?: string;
+  /** Turns a row into what the effect needs. Pure; what it throws makes the row fail. */
+  readonly prepare: (row: Row, context: Pick<JobContext, "config">) => Prepared;
+  /**
+   * Does it, outside any transaction. What it throws is retry where the table's effect is
+   * idempotent, else unconfirmed: a handler that knows better returns an Outcome.
+   */
+  readonly effect: (prepared: Prepared, context: JobContext) => Promise<Outcome>;
+}
+
+/** A job definition with its types closed over, as the engine holds it. */
+export interface Job {
+  readonly kind: "job";
+  readonly definition: JobDefinition<JobRow, unknown>;
+}
+
+export interface TaskContext {
+  readonly config: Config;
+  readonly log: Log;
+  readonly pool: pg.Pool;
+  readonly signal: AbortSignal;
+  readonly helpers: JobHelpers;
+  /** Tasks that this worker does not offer -> why, in the words their rows show. */
+  readonly waiting: ReadonlyMap<string, string>;
+}
+
+export interface Task {
+  readonly kind: "task";
+  readonly run: (payload: unknown, context: TaskContext) => Promise<void>;
+}
+
+/** The work of one job table. Without `prepare`, the effect takes the row itself. */
+export function defineJob<Row extends JobRow, Prepared>(definition: JobDefinition<Row, Prepared>): Job;
+export function defineJob<Row extends JobRow>(definition: Omit<JobDefinition<Row, Row>, "prepare">): Job;
+export function defineJob(definition: Omit<JobDefinition<JobRow, unknown>, "prepare">): Job {
+  return { kind: "job", definition: { prepare: (row) => row, ...definition } };
+}
+
+/** Work without a job table: `run` gets the graphile-worker payload. Throwing makes graphile-worker retry. */
+export function defineTask(run: Task["run"]): Task {
+  return { kind: "task", run };
+}

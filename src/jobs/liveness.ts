@@ -1,0 +1,133 @@
+// A worker's sign of life, and its eye on the others. Owns one connection, which holds a session
+// advisory lock: when the process or the connection dies, Postgres drops the lock, and the other
+// workers see it (sql/0006). When it is this connection alone that died, another takes its place
+// before the others lose patience (4 s).
+import { hostname } from "node:os";
+import pg from "pg";
+import { messageOf } from "../errors.ts";
+import type { Log } from "../telemetry/log.ts";
+
+const TICK_MS = 2000;
+
+export interface LivenessOptions {
+  readonly connectionString: string;
+  readonly workerId: string;
+  readonly tasks: readonly string[];
+  readonly log: Log;
+  /** Told the difference between this process's clock and Postgres's, in milliseconds. */
+  readonly onSkew: (skewMs: number) => void;
+}
+
+export interface Liveness {
+  /** Names a graphile-worker pool as ours, so that what it locks is freed when we die. */
+  addPool(poolId: string): Promise<void>;
+  /** Frees what a pool of ours that has ended still holds. */
+  dropPool(poolId: string): Promise<void>;
+  /** Whether the sign of life stands right now. */
+  readonly standing: boolean;
+  /** Takes leave: frees everything, so that nobody need rescue it. */
+  stop(): Promise<void>;
+}
+
+/** Resolves once the worker is announced. */
+export async function startLiveness(options: LivenessOptions): Promise<Liveness> {
+  let client: pg.Client | null = null;
+  let stopped = false;
+  let ticking: Promise<void> | null = null;
+  const pools = new Set<string>();
+
+  const connect = async (): Promise<pg.Client> => {
+    const fresh = new pg.Client({
+      connectionString: options.connectionString,
+      application_name: "brainops liveness",
+      connectionTimeoutMillis: 5000,
+      query_timeout: 10_000,
+      keepAlive: true,
+    });
+    const lost = (): void => {
+      if (client === fresh) client = null;
+    };
+    fresh.on("error", lost);
+    fresh.on("end", lost);
+    try {
+      await fresh.connect();
+      const { rows } = await fresh.query<{ announced: boolean }>(
+        "select brainops.announce_worker($1, $2, $3, $4) as announced",
+        [options.workerId, hostname(), process.pid, options.tasks],
+      );
+      if (rows[0]?.announced !== true) throw new Error("the lock is still held by the connection that was lost");
+      await savePools(fresh);
+    } catch (error) {
+      await fresh.end().catch(() => {});
+      throw error;
+    }
+    return fresh;
+  };
+
+  const savePools = async (on: pg.Client): Promise<void> => {
+    await on.query("update brainops.worker_processes set pool_ids = $2 where id = $1", [options.workerId, [...pools]]);
+  };
+
+  const tick = async (): Promise<void> => {
+    try {
+      client ??= await connect();
+      const asked = Date.now();
+      const { rows } = await client.query<{
+        worker_id: string | null;
+        host: string;
+        pid: number;
+        rescued_rows: number;
+        now: Date;
+      }>(
+        `select w.*, clock_timestamp() as now from (select) as one left join brainops.watch_workers($1) as w on true`,
+        [options.workerId],
+      );
+      const now = rows[0]?.now;
+      if (now !== undefined) options.onSkew((asked + Date.now()) / 2 - now.getTime());
+      for (const row of rows) {
+        if (row.worker_id !== null) options.log.warn(row, "a worker died; its rows and jobs are free again");
+      }
+    } catch (error) {
+      options.log.warn({ reason: messageOf(error) }, "no sign of life could be given; trying again");
+      const broken = client;
+      client = null;
+      await broken?.end().catch(() => {});
+    }
+  };
+
+  client = await connect();
+  const timer = setInterval(() => {
+    ticking ??= tick().finally(() => {
+      ticking = null;
+    });
+  }, TICK_MS);
+
+  return {
+    get standing() {
+      return client !== null;
+    },
+    addPool: async (poolId) => {
+      pools.add(poolId);
+      if (client !== null) await savePools(client);
+    },
+    dropPool: async (poolId) => {
+      if (client === null) throw new Error("not connected");
+      await client.query("select graphile_worker.force_unlock_workers($1)", [[poolId]]);
+      pools.delete(poolId);
+      await savePools(client);
+    },
+    stop: async () => {
+      if (stopped) return;
+      stopped = true;
+      clearInterval(timer);
+      await ticking;
+      const last = client;
+      client = null;
+      if (last === null) return;
+      await last.query("select brainops.dismiss_worker($1)", [options.workerId]).catch((error: unknown) => {
+        options.log.warn({ reason: messageOf(error) }, "could not take leave; the others will see to it");
+      });
+      await last.end().catch(() => {});
+    },
+  };
+}

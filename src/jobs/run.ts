@@ -1,0 +1,98 @@
+// The way of one row through a worker: claim, prepare, effect, settle.
+import { isConnectionLost } from "../db/pool.ts";
+import { runAsTenant } from "../db/tenant.ts";
+import { BrainOpsError, messageOf } from "../errors.ts";
+import type { Config } from "../config.ts";
+import type { Log } from "../telemetry/log.ts";
+import { recordOutcome } from "../telemetry/metrics.ts";
+import type { Job, JobContext, JobRow } from "./define.ts";
+import type { Outcome } from "./outcome.ts";
+import type { JobTable, Store } from "./store.ts";
+import type pg from "pg";
+import { z } from "zod";
+
+// An effect whose signal was aborted gets this long to say what it knows.
+const LAST_WORDS_MS = 2000;
+
+export interface Runtime {
+  readonly config: Config;
+  readonly log: Log;
+  /** Pipelining pool for tenant transactions. */
+  readonly pool: pg.Pool;
+  readonly store: Store;
+  /** Aborted when the worker must stop at once. */
+  readonly stopNow: AbortSignal;
+}
+
+const payloadShape = z.object({ id: z.uuid(), tenant_id: z.uuid() });
+
+/** Runs the row that the payload names, if it may go now. Throws only when Postgres is out of reach. */
+export async function runJob(runtime: Runtime, job: Job, table: JobTable, payload: unknown): Promise<void> {
+  const named = payloadShape.safeParse(payload);
+  if (!named.success) {
+    runtime.log.error({ task: table.task_identifier, payload }, "a job's payload names no row; it is dropped");
+    return;
+  }
+  const { id, tenant_id: tenantId } = named.data;
+  const load = job.definition.load ?? `select * from ${table.relation} where id = any ($1)`;
+  const claimed = await runtime.store.claim(table, load, tenantId, id);
+  if (claimed === null) return;
+
+  const started = performance.now();
+  const outcome = await perform(runtime, job, table, claimed.row);
+  const status = await runtime.store.settle(table, tenantId, claimed, outcome);
+  recordOutcome(table.table_name, outcome.kind, (performance.now() - started) / 1000);
+  if (status === null) {
+    runtime.log.warn({ table: table.table_name, id, outcome }, "settled too late: the row is no longer ours");
+  } else if (status !== "completed") {
+    runtime.log.info({ table: table.table_name, id, status, outcome }, "row not completed");
+  }
+}
+
+async function perform(runtime: Runtime, job: Job, table: JobTable, row: JobRow): Promise<Outcome> {
+  let prepared: unknown;
+  try {
+    prepared = job.definition.prepare(row, { config: runtime.config });
+  } catch (error) {
+    return { kind: "fail", reason: messageOf(error) };
+  }
+
+  const overtime = AbortSignal.timeout(table.time_limit_ms);
+  const context: JobContext = {
+    config: runtime.config,
+    log: runtime.log,
+    signal: AbortSignal.any([overtime, runtime.stopNow]),
+    query: async (text, values = []) => {
+      const [result] = await runAsTenant(runtime.pool, row.tenant_id, [{ text, values }]);
+      if (result === undefined) throw new Error("no result");
+      return result;
+    },
+  };
+  try {
+    return await Promise.race([job.definition.effect(prepared, context), lastWords(context.signal, table)]);
+  } catch (error) {
+    return afterThrow(error, table);
+  }
+}
+
+/** Rejects some time after the signal: an effect that does not heed it must not hold its slot for ever. */
+function lastWords(signal: AbortSignal, table: JobTable): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    const giveUp = (): void => {
+      const error = new Error(`took longer than ${table.time_limit_ms / 1000} s and did not stop when told to`);
+      setTimeout(() => reject(error), LAST_WORDS_MS).unref();
+    };
+    if (signal.aborted) giveUp();
+    else signal.addEventListener("abort", giveUp, { once: true });
+  });
+}
+
+/** What a thrown error means: the handler did not know better, so the table's nature decides. */
+function afterThrow(error: unknown, table: JobTable): Outcome {
+  const reason = messageOf(error);
+  if (error instanceof BrainOpsError) return { kind: "fail", reason: `${error.code}: ${reason}` };
+  if (!table.effect_is_idempotent) return { kind: "unconfirmed", reason };
+  return isConnectionLost(error)
+    ? { kind: "retry", reason, at: new Date(Date.now() + 2000) }
+    : { kind: "retry", reason };
+}

@@ -1,0 +1,167 @@
+// Keeps graphile-worker running. It ends its run when Postgres restarts, when its backends are
+// killed, and on a NOTIFY that any role can send (worker:migrate); it leaves its jobs locked then.
+// So its end is an event like any other here: free what it held, start it again, with a pause that
+// grows while it keeps ending.
+import { EventEmitter } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseCrontab, run, type Runner, type TaskList, type WorkerEvents } from "graphile-worker";
+import type pg from "pg";
+import { messageOf } from "../errors.ts";
+import { graphileLogger } from "../telemetry/graphileLogger.ts";
+import type { Log } from "../telemetry/log.ts";
+import { recordRunnerRestart } from "../telemetry/metrics.ts";
+import type { Liveness } from "./liveness.ts";
+
+export interface RunnerOptions {
+  readonly createPool: () => pg.Pool;
+  readonly taskList: TaskList;
+  /** Lines of crontab; empty runs none. */
+  readonly crontab: string;
+  /** Rows in hand at once. */
+  readonly concurrency: number;
+  readonly liveness: Liveness;
+  readonly log: Log;
+}
+
+export interface SupervisedRunner {
+  /** Ends the current run, whatever state it is in, and starts another. */
+  restart(reason: string): void;
+  /** Crontab lines fire only while true: a clock that is off would fire them at the wrong time, for everybody. */
+  setCron(enabled: boolean): void;
+  /** Stops claiming; resolves when nothing is running, or after graceMs. */
+  stop(graceMs: number): Promise<void>;
+}
+
+const STOP_PATIENCE_MS = 5000;
+
+export async function superviseRunner(options: RunnerOptions): Promise<SupervisedRunner> {
+  const state = { stopping: false, cron: true, wake: new AbortController() };
+  let current = await startRun(options, state.cron);
+
+  const supervise = async (): Promise<void> => {
+    let delayMs = 100;
+    while (!state.stopping) {
+      const began = performance.now();
+      const reason = await ended(current, state.wake.signal);
+      state.wake = new AbortController();
+      await retire(options, current);
+      if (state.stopping) return;
+      recordRunnerRestart();
+      // graphile-worker sets 57 on a forged worker:migrate; our process is not ending.
+      process.exitCode = undefined;
+      delayMs = performance.now() - began > 30_000 ? 100 : Math.min(delayMs * 2, 5000);
+      options.log.warn({ reason, delayMs }, "graphile-worker's run ended; starting it again");
+      current = await startAgain(options, state, delayMs);
+    }
+  };
+  const supervision = supervise().catch((error: unknown) => {
+    if (!state.stopping) options.log.fatal({ err: error }, "the supervisor of graphile-worker failed");
+  });
+
+  return {
+    restart: (reason) => state.wake.abort(reason),
+    setCron: (enabled) => {
+      if (state.cron === enabled) return;
+      state.cron = enabled;
+      state.wake.abort(enabled ? "the clock is right again: crontab runs" : "the clock is off: crontab stands still");
+    },
+    stop: async (graceMs) => {
+      state.stopping = true;
+      state.wake.abort("stopping");
+      await Promise.race([supervision, sleep(graceMs, undefined, { ref: false })]);
+    },
+  };
+}
+
+interface Run {
+  readonly runner: Runner;
+  readonly pool: pg.Pool;
+  readonly poolIds: ReadonlySet<string>;
+}
+
+async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
+  const pool = options.createPool();
+  const poolIds = new Set<string>();
+  const events: WorkerEvents = new EventEmitter();
+  events.on("pool:create", ({ workerPool }) => {
+    poolIds.add(workerPool.id);
+    // A crash before this is written leaves the pool to the sweep.
+    options.liveness.addPool(workerPool.id).catch((error: unknown) => {
+      options.log.warn({ reason: messageOf(error) }, "a pool could not be entered yet");
+    });
+  });
+  try {
+    const runner = await run({
+      pgPool: pool,
+      taskList: options.taskList,
+      parsedCronItems: parseCrontab(cron ? options.crontab : ""),
+      noHandleSignals: true,
+      logger: graphileLogger(options.log),
+      events,
+      preset: {
+        worker: {
+          concurrentJobs: options.concurrency,
+          // Says nothing about the pool above, which is smaller: claims and settles go through ours.
+          maxPoolSize: options.concurrency,
+          pollInterval: 1000,
+          // As large as what is in hand, no larger: jobs that wait in it are deaf to priority.
+          localQueue: { size: options.concurrency },
+          completeJobBatchDelay: 0,
+          failJobBatchDelay: 0,
+          gracefulShutdownAbortTimeout: 60_000,
+        },
+      },
+    });
+    runner.promise.catch(() => {
+      // `ended` below hears of it too; here it only must not count as unhandled.
+    });
+    return { runner, pool, poolIds };
+  } catch (error) {
+    await pool.end().catch(() => {});
+    throw error;
+  }
+}
+
+async function startAgain(
+  options: RunnerOptions,
+  state: { readonly stopping: boolean; readonly cron: boolean },
+  firstDelayMs: number,
+): Promise<Run> {
+  for (let delayMs = firstDelayMs; ; delayMs = Math.min(delayMs * 2, 5000)) {
+    await sleep(delayMs);
+    if (state.stopping) throw new Error("stopping");
+    try {
+      return await startRun(options, state.cron);
+    } catch (error) {
+      options.log.warn({ reason: messageOf(error) }, "graphile-worker cannot start yet");
+    }
+  }
+}
+
+/** Why the run came to its end, or was told to. */
+async function ended({ runner }: Run, wake: AbortSignal): Promise<string> {
+  const woken = new Promise<string>((resolve) => {
+    if (wake.aborted) resolve(String(wake.reason));
+    wake.addEventListener("abort", () => resolve(String(wake.reason)), { once: true });
+  });
+  const finished = runner.promise.then(() => "it stopped by itself", messageOf);
+  return Promise.race([woken, finished]);
+}
+
+/** Stops what is left of a run and frees its jobs. Handlers that still run settle by their leases. */
+async function retire(options: RunnerOptions, { runner, pool, poolIds }: Run): Promise<void> {
+  const patience = (): Promise<void> => sleep(STOP_PATIENCE_MS, undefined, { ref: false });
+  await Promise.race([runner.stop().catch(() => {}), patience()]);
+  await Promise.race([runner.promise.catch(() => {}), patience()]);
+  await Promise.race([pool.end().catch(() => {}), patience()]);
+  for (const poolId of poolIds) {
+    for (let tries = 0; tries < 100; tries += 1) {
+      const freed = await options.liveness.dropPool(poolId).then(
+        () => true,
+        () => false,
+      );
+      if (freed) break;
+      await sleep(200);
+    }
+  }
+}

@@ -1,0 +1,175 @@
+// A worker process: its sign of life, its graphile-worker run, its way to claim and settle.
+import { randomUUID } from "node:crypto";
+import type { TaskList } from "graphile-worker";
+import type pg from "pg";
+import { missingVariables, type Config } from "../config.ts";
+import { createPool } from "../db/pool.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { Job } from "./define.ts";
+import { startLiveness } from "./liveness.ts";
+import { loadTasks, type LoadedTask } from "./loadTasks.ts";
+import { runJob, type Runtime } from "./run.ts";
+import { superviseRunner } from "./runner.ts";
+import { createStore, type JobTable } from "./store.ts";
+
+export interface WorkerOptions {
+  readonly connectionString: string;
+  readonly config: Config;
+  readonly log: Log;
+  /** Folders with more tasks, beside tasks/ of this installation. */
+  readonly tasks?: readonly string[];
+  /** Lines of crontab. @default none */
+  readonly crontab?: string;
+  /** Rows in hand at once. @default 50 */
+  readonly concurrency?: number;
+}
+
+export interface Worker {
+  readonly id: string;
+  /** Whether it is able to work right now; why not, in words, where it is not. */
+  health(): { ok: boolean; reason?: string };
+  /** Starts graphile-worker's run anew; for errors that reached nobody. */
+  restart(reason: string): void;
+  /** Drains: claims nothing more, waits for what is in hand. @default graceMs 25,000 */
+  stop(graceMs?: number): Promise<void>;
+}
+
+// graphile-worker's cron goes by this process's clock; a worker whose clock is ahead silences the
+// crontab of all others. So a clock further off than this runs none.
+const MOST_SKEW_MS = 1000;
+
+/** Starts a worker on a migrated database; resolves when it is looking for work. */
+export async function startWorker(options: WorkerOptions): Promise<Worker> {
+  const { config, log, connectionString } = options;
+  const concurrency = options.concurrency ?? 50;
+  const id = randomUUID();
+  const pool = createPool({ connectionString, applicationName: "brainops worker", pipeline: true, max: 6 });
+  const stopNow = new AbortController();
+  const runtime: Runtime = { config, log, pool, store: createStore(pool, id), stopNow: stopNow.signal };
+
+  const tables = await readJobTables(pool);
+  const loaded = await loadTasks(options.tasks);
+  const { offered, waiting } = splitByProvider(loaded, config);
+  for (const [task, reason] of waiting) {
+    log.warn({ task }, reason);
+    await pool.query("select brainops.note_waiting($1, $2)", [task, reason]);
+  }
+  const taskList = makeTaskList(runtime, offered, tables, waiting);
+  await pool.query("select brainops.ensure_partitions('brainops.job_events', now()::date, 13)");
+
+  let skewMs = 0;
+  let supervised: Awaited<ReturnType<typeof superviseRunner>> | null = null;
+  const liveness = await startLiveness({
+    connectionString,
+    workerId: id,
+    tasks: Object.keys(taskList),
+    log,
+    onSkew: (measured) => {
+      skewMs = measured;
+      supervised?.setCron(Math.abs(skewMs) <= MOST_SKEW_MS);
+    },
+  });
+  try {
+    supervised = await superviseRunner({
+      createPool: () => createPool({ connectionString, applicationName: "brainops graphile-worker", max: 5 }),
+      taskList,
+      crontab: options.crontab ?? "",
+      concurrency,
+      liveness,
+      log,
+    });
+  } catch (error) {
+    await liveness.stop();
+    await pool.end();
+    throw error;
+  }
+  const runner = supervised;
+  log.info({ worker: id, concurrency, tasks: Object.keys(taskList) }, "worker is looking for work");
+
+  return {
+    id,
+    health: () => {
+      if (!liveness.standing) return { ok: false, reason: "Postgres is out of reach" };
+      if (Math.abs(skewMs) > MOST_SKEW_MS) {
+        return {
+          ok: false,
+          reason: `this machine's clock differs from Postgres's by ${Math.round(skewMs)} ms; crontab stands still`,
+        };
+      }
+      return { ok: true };
+    },
+    restart: (reason) => runner.restart(reason),
+    stop: async (graceMs = 25_000) => {
+      await runner.stop(graceMs);
+      // What is still running now is told to stop, and settles as its table's nature says.
+      if (runtime.store.inFlight.size > 0) stopNow.abort(new Error("the worker is stopping"));
+      await until(() => runtime.store.inFlight.size === 0, 5000);
+      await liveness.stop();
+      await pool.end();
+    },
+  };
+}
+
+async function until(condition: () => boolean, mostMs: number): Promise<void> {
+  const deadline = performance.now() + mostMs;
+  while (!condition() && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTable>> {
+  const { rows } = await pool.query<JobTable>(
+    `select table_name, relation, task_identifier, effect_is_idempotent, sender,
+       (extract(epoch from time_limit) * 1000)::int as time_limit_ms
+     from brainops.job_tables`,
+  );
+  return new Map(rows.map((row) => [row.table_name, row]));
+}
+
+/** Tasks whose provider has its variables, and for the others the sentence their rows will show. */
+function splitByProvider(
+  tasks: ReadonlyMap<string, LoadedTask>,
+  config: Config,
+): { offered: Map<string, LoadedTask>; waiting: Map<string, string> } {
+  const offered = new Map<string, LoadedTask>();
+  const waiting = new Map<string, string>();
+  for (const [name, task] of tasks) {
+    const provider = task.kind === "job" ? task.definition.requires : undefined;
+    const missing = provider === undefined ? [] : missingVariables(config, provider);
+    if (missing.length === 0) offered.set(name, task);
+    else waiting.set(name, `waiting: no worker has ${missing.join(" and ")} set`);
+  }
+  return { offered, waiting };
+}
+
+function makeTaskList(
+  runtime: Runtime,
+  tasks: ReadonlyMap<string, LoadedTask>,
+  tables: ReadonlyMap<string, JobTable>,
+  waiting: ReadonlyMap<string, string>,
+): TaskList {
+  const list: TaskList = {};
+  for (const [name, task] of tasks) {
+    if (task.kind === "job") {
+      const table = tableOf(name, task, tables);
+      list[name] = (payload) => runJob(runtime, task, table, payload);
+    } else {
+      const { config, log, pool } = runtime;
+      list[name] = async (payload, helpers) => {
+        const signal = helpers.abortSignal ?? runtime.stopNow;
+        await task.run(payload, { config, log, pool, helpers, signal, waiting });
+      };
+    }
+  }
+  return list;
+}
+
+function tableOf(name: string, job: Job, tables: ReadonlyMap<string, JobTable>): JobTable {
+  const table = tables.get(job.definition.table);
+  if (table === undefined || table.task_identifier !== name) {
+    throw new Error(
+      table === undefined
+        ? `task ${name}: ${job.definition.table} is no job table; make it one with brainops.define_job_table`
+        : `task ${name}: the rows of ${table.table_name} go to the task ${table.task_identifier}`,
+    );
+  }
+  return table;
+}

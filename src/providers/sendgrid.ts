@@ -1,0 +1,155 @@
+// SendGrid, thin over its SDK: one client for each credential (the SDK's own default is a
+// singleton of the process, which races between tenants), and what its answers mean.
+import { Agent as HttpAgent } from "node:http";
+import { Agent as HttpsAgent } from "node:https";
+import sendgridClient from "@sendgrid/client";
+import sendgridMail from "@sendgrid/mail";
+import { z } from "zod";
+import type { Config } from "../config.ts";
+import { codeOf, messageOf } from "../errors.ts";
+import type { Outcome } from "../jobs/outcome.ts";
+
+export interface Mail {
+  /** Row of ai_email_queue; travels as custom arg bo_msg, and comes back in every event. */
+  readonly rowId: string;
+  readonly to: string;
+  /** "name <address>" or an address. */
+  readonly from: string;
+  readonly subject: string;
+  readonly html: string;
+  readonly text: string;
+  readonly replyTo?: string;
+  readonly category?: string;
+  /** Set for marketing: adds the headers of RFC 8058. */
+  readonly unsubscribeUrl?: string;
+}
+
+// Shorter than the table's time limit, so that the outcome is written by the handler itself.
+const TIMEOUT_MS = 15_000;
+
+// The classes are there at run time, but the SDK's types hide them from ES modules.
+const { Client } = sendgridClient as typeof sendgridClient & { Client: new () => typeof sendgridClient };
+type MailService = typeof sendgridMail;
+const { MailService: Service } = sendgridMail as MailService & { MailService: new () => MailService };
+
+const services = new WeakMap<Config, MailService>();
+
+function serviceFor(config: Config): MailService {
+  const known = services.get(config);
+  if (known !== undefined) return known;
+  const client = new Client();
+  client.setApiKey(config.SENDGRID_API_KEY ?? "");
+  // After setApiKey, which resets it.
+  client.setDefaultRequest("baseUrl", `${config.SENDGRID_BASE_URL.replace(/\/$/, "")}/`);
+  // The SDK hands these on to axios; its types do not know them.
+  const setDefault = client.setDefaultRequest.bind(client) as (name: string, value: unknown) => void;
+  setDefault("httpAgent", new HttpAgent({ keepAlive: true, maxSockets: 200 }));
+  setDefault("httpsAgent", new HttpsAgent({ keepAlive: true, maxSockets: 200 }));
+  setDefault("maxRedirects", 0);
+  const service = new Service();
+  service.setClient(client);
+  service.setTimeout(TIMEOUT_MS);
+  services.set(config, service);
+  return service;
+}
+
+/** Sends one mail. Never throws: whatever happens is an outcome. */
+export async function sendMail(config: Config, mail: Mail): Promise<Outcome> {
+  try {
+    const [response] = await serviceFor(config).send(requestOf(mail));
+    const headers: unknown = response.headers;
+    const messageId = z.object({ "x-message-id": z.string() }).safeParse(headers).data?.["x-message-id"] ?? null;
+    return { kind: "completed", result: { sent_at: new Date(), provider_message_id: messageId } };
+  } catch (error) {
+    return classify(error, new Date());
+  }
+}
+
+function requestOf(mail: Mail): Exclude<Parameters<MailService["send"]>[0], readonly unknown[]> {
+  const headers =
+    mail.unsubscribeUrl === undefined
+      ? {}
+      : {
+          headers: {
+            "List-Unsubscribe": `<${mail.unsubscribeUrl}>`,
+            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+          },
+        };
+  return {
+    to: mail.to,
+    from: mail.from,
+    subject: mail.subject,
+    // text before html: SendGrid refuses the other order.
+    content: [
+      { type: "text/plain", value: mail.text },
+      { type: "text/html", value: mail.html },
+    ],
+    customArgs: { bo_msg: mail.rowId },
+    ...headers,
+    ...(mail.replyTo === undefined ? {} : { replyTo: mail.replyTo }),
+    ...(mail.category === undefined ? {} : { categories: [mail.category] }),
+  };
+}
+
+const answerShape = z.object({
+  response: z.object({
+    headers: z.record(z.string(), z.unknown()).default({}),
+    body: z.unknown(),
+  }),
+  code: z.number(),
+});
+const errorsShape = z.object({
+  errors: z.array(z.object({ message: z.string(), field: z.string().nullish() })).min(1),
+});
+
+// Nothing of the request has left this machine.
+const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"]);
+
+/**
+ * What an error of the SDK means. With an answer: by its status. Without one: whether the mail was
+ * taken is unknown unless the connection was never made, and SendGrid has no idempotency key, so
+ * it must not be sent again. A 5xx counts as unknown too: SendGrid answers some after accepting.
+ */
+export function classify(error: unknown, now: Date): Outcome {
+  const answer = answerShape.safeParse(error);
+  if (!answer.success) {
+    const code = codeOf(error) ?? "";
+    const reason = `SendGrid gave no answer: ${messageOf(error)}`;
+    return NOT_SENT.has(code) ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
+  }
+  const { code: status, response } = answer.data;
+  const reason = `SendGrid answered ${status}: ${textOf(response.body)}`;
+  if (status === 429) return { kind: "defer", reason, at: resetTime(response.headers, now), holdsSender: true };
+  if (status === 401 || status === 403) {
+    return {
+      kind: "pause",
+      scope: "everyone",
+      reason: `${reason} (check SENDGRID_API_KEY and MAIL_FROM, then brainops.resume)`,
+    };
+  }
+  return status >= 500 ? { kind: "unconfirmed", reason } : { kind: "fail", reason };
+}
+
+function textOf(body: unknown): string {
+  const parsed = errorsShape.safeParse(typeof body === "string" ? safeJson(body) : body);
+  if (!parsed.success) return "no reason given";
+  return parsed.data.errors.map(({ message, field }) => (field ? `${field}: ${message}` : message)).join("; ");
+}
+
+function safeJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** X-RateLimit-Reset is in unix seconds; without it, half a minute. Never more than an hour. */
+function resetTime(headers: Readonly<Record<string, unknown>>, now: Date): Date {
+  const reset = Number(headers["x-ratelimit-reset"]) * 1000;
+  const soonest = now.getTime() + 1000;
+  const latest = now.getTime() + 3_600_000;
+  return new Date(
+    Number.isFinite(reset) && reset > 0 ? Math.min(Math.max(reset, soonest), latest) : now.getTime() + 30_000,
+  );
+}

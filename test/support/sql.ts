@@ -1,0 +1,14 @@
+// One statement, one connection.
+import pg from "pg";
+
+/** Runs with a connection to the server and closes it. */
+export async function onServer<T>(url: string, run: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url });
+  client.on("error", () => {});
+  await client.connect();
+  try {
+    return await run(client);
+  } finally {
+    await client.end();
+  }
+}
