@@ -105,7 +105,7 @@ async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
           maxPoolSize: options.concurrency,
           pollInterval: 1000,
           // As large as what is in hand, no larger: jobs that wait in it are deaf to priority.
-          localQueue: { size: options.concurrency },
+          localQueue: { size: options.concurrency * 2 },
           completeJobBatchDelay: 0,
           failJobBatchDelay: 0,
           gracefulShutdownAbortTimeout: 60_000,

@@ -45,7 +45,7 @@ interface Settlement {
 }
 
 // One settle carries this many rows at most: bounds the transaction and the locks it holds.
-const BATCH_SIZE = 500;
+const BATCH_SIZE = 250;
 const SETTLE_FOR_MS = 10 * 60_000;
 
 export function createStore(pool: pg.Pool, workerId: string): Store {
@@ -110,10 +110,11 @@ async function claimBatch(
 ): Promise<(Claimed | null)[]> {
   const [claimed, loaded] = await runAsTenant(pool, tenantId, [
     {
+      name: "claim",
       text: "select id, outcome, lease from brainops.claim($1, $2, $3)",
       values: [table.table_name, ids, workerId],
     },
-    { text: load, values: [ids] },
+    { name: `load ${table.table_name}`, text: load, values: [ids] },
   ]);
   const rows = new Map((loaded?.rows as JobRow[]).map((row) => [row.id, row]));
   const answers = new Map((claimed?.rows as ClaimAnswer[]).map((answer) => [answer.id, answer]));
@@ -147,6 +148,7 @@ async function settleBatch(
 ): Promise<(string | null)[]> {
   const [settled] = await runAsTenant(pool, tenantId, [
     {
+      name: "settle",
       text: `select id, status from brainops.settle($1, array(
                select row(id, lease, outcome, run_at, reason, result)::brainops.settlement
                from jsonb_to_recordset($2) as s (id uuid, lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)
@@ -202,7 +204,11 @@ function senderReports(table: JobTable, settlements: readonly Settlement[]): Sta
   const last = down.at(-1)?.outcome;
   const error = last !== undefined && "reason" in last ? wellFormed(last.reason) : null;
   return [
-    { text: "select brainops.tell_breaker($1, $2, $3, $4)", values: [table.sender, up, down.length, error] },
+    {
+      name: "tell_breaker",
+      text: "select brainops.tell_breaker($1, $2, $3, $4)",
+      values: [table.sender, up, down.length, error],
+    },
     ...hold,
   ];
 }

@@ -2,20 +2,18 @@
 import { Logger } from "graphile-worker";
 
 /** What graphile-worker is told to write to: a pino logger, or anything shaped like one. */
-export interface LogTarget {
+interface LogTarget {
   debug(fields: object, message: string): void;
-  info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
 }
 
 export function graphileLogger(target: LogTarget): Logger {
   return new Logger(() => (level, message, meta) => {
     const error = meta?.["error"];
     const fields = error === undefined ? {} : { err: error };
-    if (level === "error") target.error(fields, message);
-    else if (level === "warning") target.warn(fields, message);
-    else target.debug(fields, message); // its "info" is one line a job
+    // Its errors are what the supervisor mends, its warnings tuning advice, its "info" one line a job.
+    if (level === "error") target.warn(fields, message);
+    else target.debug(fields, message);
   });
 }
 

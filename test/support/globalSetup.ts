@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { migrate } from "../../src/db/migrate.ts";
 import { startEmbedded } from "../../src/db/embedded/index.ts";
-import { findServer, type FoundServer } from "./server.ts";
+import { findServer, type FoundServer, type RestartCommand } from "./server.ts";
 import { onServer } from "./sql.ts";
 
 declare module "vitest" {
@@ -16,7 +16,12 @@ declare module "vitest" {
 
 /** What test files get: a server with a template database, or a file to load the built-in one from. */
 export type ProvidedPostgres =
-  | { readonly kind: "server"; readonly url: string; readonly template: string }
+  | {
+      readonly kind: "server";
+      readonly url: string;
+      readonly template: string;
+      readonly restart: RestartCommand | null;
+    }
   | { readonly kind: "embedded"; readonly snapshot: string };
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
@@ -33,7 +38,7 @@ async function setupServer(
   const template = `brainops_template_${process.pid}_${Date.now().toString(36)}`;
   await onServer(server.url, (client) => client.query(`create database ${template}`));
   await migrate({ connectionString: withDatabase(server.url, template) });
-  project.provide("postgres", { kind: "server", url: server.url, template });
+  project.provide("postgres", { kind: "server", url: server.url, template, restart: server.restart });
   return async () => {
     await onServer(server.url, (client) => client.query(`drop database ${template} with (force)`));
     await server.stop();

@@ -13,8 +13,20 @@ import { messageOf } from "../../src/errors.ts";
 
 const run = promisify(execFile);
 
+export interface RestartCommand {
+  readonly command: readonly string[];
+  readonly uid: number;
+}
+
 export type FoundServer =
-  | { readonly kind: "server"; readonly description: string; readonly url: string; readonly stop: () => Promise<void> }
+  | {
+      readonly kind: "server";
+      readonly description: string;
+      readonly url: string;
+      /** Command that restarts it, the mode (fast, immediate) to be appended; null where nobody may. */
+      readonly restart: RestartCommand | null;
+      readonly stop: () => Promise<void>;
+    }
   | { readonly kind: "embedded"; readonly description: string };
 
 export async function findServer(): Promise<FoundServer> {
@@ -37,7 +49,14 @@ export async function findServer(): Promise<FoundServer> {
       throw new Error(`TEST_POSTGRES=${wanted}: expected url, docker, local or embedded`);
   }
   if (url !== undefined) {
-    return { kind: "server", description: "the Postgres of TEST_DATABASE_URL", url, stop: async () => {} };
+    const restart = process.env["TEST_POSTGRES_RESTART"];
+    return {
+      kind: "server",
+      description: "the Postgres of TEST_DATABASE_URL",
+      url,
+      restart: restart === undefined ? null : { command: restart.split(" "), uid: process.getuid?.() ?? 0 },
+      stop: async () => {},
+    };
   }
   const reasons: string[] = [];
   try {
@@ -66,10 +85,12 @@ async function startContainer(): Promise<FoundServer> {
     .withEnvironment({ POSTGRES_PASSWORD: "postgres" })
     .withCommand(["-c", "fsync=off", "-c", "max_connections=300"])
     .withExposedPorts(5432)
-    .withWaitStrategy(Wait.forLogMessage(/ready to accept connections/, 1))
+    // once while the image sets itself up, once for good
+    .withWaitStrategy(Wait.forLogMessage(/database system is ready to accept connections/, 2))
     .start();
   const url = `postgres://postgres:postgres@${container.getHost()}:${container.getMappedPort(5432)}/postgres`;
-  return { kind: "server", description: `${image} in Docker`, url, stop: async () => void (await container.stop()) };
+  const stop = async (): Promise<void> => void (await container.stop());
+  return { kind: "server", description: `${image} in Docker`, url, restart: null, stop };
 }
 
 /** Folder with initdb and pg_ctl of the newest server that has pgvector beside it, or null. */
@@ -110,6 +131,10 @@ async function startLocal(bin: string): Promise<FoundServer> {
     kind: "server",
     description: `a throwaway cluster of ${bin}`,
     url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+    restart: {
+      command: [join(bin, "pg_ctl"), "-D", join(folder, "data"), "-l", join(folder, "log"), "-w", "restart", "-m"],
+      uid,
+    },
     stop: async () => {
       await run(join(bin, "pg_ctl"), ["-D", join(folder, "data"), "-m", "fast", "-w", "stop"], options);
       await rm(folder, { recursive: true, force: true });

@@ -1,0 +1,172 @@
+// Two pieces of Postgres' own state that SQL can't reach, read and written in the WebAssembly memory:
+//
+// - AuthenticatedUserId (miscinit.c): who logged in. Postgres asks it, and nothing else, whether SET SESSION
+//   AUTHORIZATION is allowed. PGlite has one session that logged in as the superuser; with the connection's own
+//   role written here, Postgres itself refuses every way out of that role, dynamic SQL included.
+// - guc_nondef_list (guc.c): every setting that is not at its default, custom ones included. pg_settings leaves
+//   those out, and without their names they can't be kept apart.
+//
+// No address is written down here: both are found at start by what they hold, and then proven by what Postgres does.
+// A PGlite in which that fails is refused, never run with less separation.
+
+/** What this file uses of PGlite's Emscripten module. */
+export interface WasmModule {
+  readonly HEAPU8: Uint8Array;
+  readonly UTF8ToString: (pointer: number) => string;
+  readonly _GetConfigOption: (name: number, missingOk: number, restrictPrivileged: number) => number;
+  readonly _GetSessionUserId: () => number;
+}
+
+/** Runs one simple query as it comes and returns the SQLSTATE of its error, or null. */
+export type Probe = (sql: string) => Promise<string | null>;
+
+/** Offsets in struct config_generic of Postgres 18 on wasm32, all fields four bytes long. */
+const NAME = 0;
+const SOURCE = 32;
+const NONDEF_LINK = 64;
+const PGC_S_SESSION = 13;
+
+const BOOTSTRAP_SUPERUSER = 10;
+// Built-in roles with fixed oids, told apart by them.
+const PG_MONITOR = { name: "pg_monitor", oid: 3373 };
+const PG_READ_ALL_DATA = { name: "pg_read_all_data", oid: 6181 };
+/** Static data ends far below; the heap need not be searched for a static variable. */
+const STATIC_DATA_BYTES = 16 * 1024 * 1024;
+
+export class Backend {
+  readonly #module: WasmModule;
+  readonly #authenticatedUser: number;
+  readonly #nondefaultList: number;
+
+  private constructor(module: WasmModule, authenticatedUser: number, nondefaultList: number) {
+    this.#module = module;
+    this.#authenticatedUser = authenticatedUser;
+    this.#nondefaultList = nondefaultList;
+  }
+
+  static async find(module: WasmModule, probe: Probe): Promise<Backend> {
+    const user = await findAuthenticatedUser(module, probe);
+    return new Backend(module, user, await findNondefaultList(module, probe));
+  }
+
+  /** Makes Postgres take `oid` for the role that logged in. */
+  authenticateAs(oid: number): void {
+    words(this.#module)[this.#authenticatedUser] = oid;
+  }
+
+  /** The oid of session_user. */
+  sessionUser(): number {
+    return this.#module._GetSessionUserId();
+  }
+
+  /** Every setting made in the session, by name. Values are as set_config takes them back. */
+  sessionSettings(): Map<string, string> {
+    const settings = new Map<string, string>();
+    const memory = words(this.#module);
+    for (const record of walk(memory, this.#nondefaultList)) {
+      if (memory[(record + SOURCE) >> 2] !== PGC_S_SESSION) continue;
+      const name = memory[(record + NAME) >> 2] ?? 0;
+      const value = this.#module._GetConfigOption(name, 1, 0);
+      if (value !== 0) settings.set(this.#module.UTF8ToString(name), this.#module.UTF8ToString(value));
+    }
+    return settings;
+  }
+}
+
+/** The memory as words. Never kept: growing the memory detaches it. */
+function words(module: WasmModule): Uint32Array {
+  return new Uint32Array(module.HEAPU8.buffer);
+}
+
+/** The records on the list, each as its address. */
+function* walk(memory: Uint32Array, head: number): Generator<number> {
+  let link = memory[(head + 4) >> 2] ?? head;
+  for (let steps = 0; link !== head; link = memory[(link + 4) >> 2] ?? head) {
+    if (++steps > 10_000) throw new Error("the list of settings in PGlite's memory does not close");
+    yield link - NONDEF_LINK;
+  }
+}
+
+async function findAuthenticatedUser(module: WasmModule, probe: Probe): Promise<number> {
+  await expectProbe(probe, `set session authorization ${PG_MONITOR.name}`, null);
+  const isRun = (memory: Uint32Array, index: number, oid: number): boolean =>
+    memory[index] === oid && memory[index + 1] === oid && memory[index + 2] === oid;
+  const search = words(module);
+  const runs: number[] = [];
+  for (let index = 0; index < STATIC_DATA_BYTES / 4; index++)
+    if (isRun(search, index, PG_MONITOR.oid)) runs.push(index);
+  await expectProbe(probe, `set session authorization ${PG_READ_ALL_DATA.name}`, null);
+
+  // SessionUserId, OuterUserId and CurrentUserId lie together; AuthenticatedUserId is their neighbour.
+  for (const run of runs.filter((index) => isRun(words(module), index, PG_READ_ALL_DATA.oid))) {
+    for (let index = run - 16; index < run + 16; index++) {
+      if (words(module)[index] !== BOOTSTRAP_SUPERUSER) continue;
+      words(module)[index] = PG_READ_ALL_DATA.oid;
+      const refused = (await probe("set session authorization postgres")) === "42501";
+      words(module)[index] = BOOTSTRAP_SUPERUSER;
+      if (!refused) continue;
+      await expectProbe(probe, "set session authorization postgres", null);
+      return index;
+    }
+  }
+  throw unknownBuild("AuthenticatedUserId was not found");
+}
+
+async function findNondefaultList(module: WasmModule, probe: Probe): Promise<number> {
+  const marker = "brainops.embedded";
+  await expectProbe(probe, `set ${marker} = 'on'`, null);
+  const bytes = Buffer.from(module.HEAPU8.buffer);
+  for (const name of occurrences(bytes, Buffer.from(`${marker}\0`))) {
+    const pointer = Buffer.alloc(4);
+    pointer.writeUInt32LE(name);
+    for (const record of occurrences(bytes, pointer)) {
+      const head = record % 4 === 0 ? headOf(module, record) : null;
+      if (head === null) continue;
+      const backend = [...walk(words(module), head)].filter((each) => nameAt(module, each) === marker);
+      if (backend.length === 1) return head;
+    }
+  }
+  throw unknownBuild("the list of settings was not found");
+}
+
+function* occurrences(bytes: Buffer, needle: Buffer): Generator<number> {
+  for (let at = bytes.indexOf(needle); at >= 0; at = bytes.indexOf(needle, at + 1)) yield at;
+}
+
+/** The list's head if `record` is a setting on such a list: the one link in the ring that is not a setting's. */
+function headOf(module: WasmModule, record: number): number | null {
+  const memory = words(module);
+  if (memory[(record + SOURCE) >> 2] !== PGC_S_SESSION) return null;
+  const start = record + NONDEF_LINK;
+  const heads: number[] = [];
+  const names = new Set<string>();
+  let link = start;
+  for (let steps = 0; steps < 10_000; steps++) {
+    const next = memory[(link + 4) >> 2] ?? 0;
+    if (next % 4 !== 0 || memory[next >> 2] !== link) return null;
+    const name = nameAt(module, link - NONDEF_LINK);
+    if (name === null) heads.push(link);
+    else names.add(name);
+    link = next;
+    if (link === start) return heads.length === 1 && names.has("DateStyle") ? (heads[0] ?? null) : null;
+  }
+  return null;
+}
+
+function nameAt(module: WasmModule, record: number): string | null {
+  const pointer = words(module)[(record + NAME) >> 2] ?? 0;
+  if (pointer === 0 || pointer >= module.HEAPU8.length) return null;
+  const name = module.UTF8ToString(pointer);
+  return /^[A-Za-z_][\w.$]*$/.test(name) ? name : null;
+}
+
+async function expectProbe(probe: Probe, sql: string, expected: string | null): Promise<void> {
+  const code = await probe(sql);
+  if (code !== expected) throw unknownBuild(`"${sql}" answered ${code ?? "success"}`);
+}
+
+function unknownBuild(what: string): Error {
+  return new Error(
+    `This build of PGlite can't keep connections apart (${what}). Install the @electric-sql/pglite that BrainOps names.`,
+  );
+}

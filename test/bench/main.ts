@@ -1,0 +1,203 @@
+// npm run bench: our figures beside graphile-worker's own, in the same run on the same server.
+// Each pair is measured in turns, and the median of the rounds is printed with the target.
+import { fileURLToPath } from "node:url";
+import pg from "pg";
+import { loadConfig } from "../../src/config.ts";
+import { migrate } from "../../src/db/migrate.ts";
+import { startWorker, type Worker } from "../../src/jobs/worker.ts";
+import { createLog } from "../../src/telemetry/log.ts";
+import { findServer } from "../support/server.ts";
+import { onServer } from "../support/sql.ts";
+import { addPeerJobs, countdown, startPeer } from "./peer.ts";
+import { median, quantile, timed } from "./stats.ts";
+
+const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 5);
+const tasks = fileURLToPath(new URL("tasks", import.meta.url));
+const insertRows = "insert into bench_jobs (tenant_id) select $2 from generate_series(1, $1::int)";
+const log = createLog({ level: "silent", human: false });
+
+interface Line {
+  readonly what: string;
+  readonly ours: string;
+  readonly peer: string;
+  readonly ratio: string;
+  readonly target: string;
+}
+
+const server = await findServer();
+if (server.kind === "embedded") {
+  process.stderr.write("bench needs a real Postgres: set TEST_DATABASE_URL\n");
+  process.exit(78);
+}
+process.stdout.write(`bench on ${server.description}, median of ${ROUNDS} rounds\n`);
+const database = `brainops_bench_${process.pid}`;
+await onServer(server.url, (client) => client.query(`create database ${database}`));
+const url = new URL(server.url);
+url.pathname = `/${database}`;
+try {
+  await migrate({ connectionString: url.href });
+  const tenant = await prepare(url.href);
+  const lines = [
+    await bulkInsert(url.href, tenant),
+    await wholeWay(url.href, tenant, { concurrency: 24, batched: false, rows: 5000 }),
+    await wholeWay(url.href, tenant, { concurrency: 500, batched: true, rows: 20_000 }),
+    ...(await latency(url.href, tenant)),
+  ];
+  print(lines);
+} finally {
+  await onServer(server.url, (client) => client.query(`drop database ${database} with (force)`));
+  await server.stop();
+}
+
+async function prepare(connectionString: string): Promise<string> {
+  return onServer(connectionString, async (client) => {
+    await client.query(
+      "create table bench_jobs (payload text not null default 'x', inserted_at timestamptz not null default clock_timestamp())",
+    );
+    await client.query("select brainops.define_job_table('bench_jobs', 'bench__noop', p_effect_is_idempotent => true)");
+    const { rows } = await client.query<{ id: string }>("select brainops.create_tenant('bench', 'Bench') as id");
+    return rows[0]?.id ?? "";
+  });
+}
+
+async function clean(client: pg.Client): Promise<void> {
+  await client.query("truncate bench_jobs");
+  await client.query("delete from graphile_worker._private_jobs");
+  await client.query("vacuum analyze graphile_worker._private_jobs");
+  await client.query("vacuum analyze bench_jobs");
+}
+
+async function bulkInsert(connectionString: string, tenant: string): Promise<Line> {
+  const ours: number[] = [];
+  const peer: number[] = [];
+  await onServer(connectionString, async (client) => {
+    for (let round = 0; round <= ROUNDS; round += 1) {
+      await clean(client);
+      const peerMs = await timed(() => client.query(addPeerJobs, [10_000, tenant]));
+      await clean(client);
+      const oursMs = await timed(() => client.query(insertRows, [10_000, tenant]));
+      if (round === 0) continue; // plans and caches
+      peer.push(peerMs);
+      ours.push(oursMs);
+    }
+  });
+  return line("insert 10,000 rows in one statement, ms", median(ours), median(peer), "at most 1.5x add_jobs");
+}
+
+async function wholeWay(
+  connectionString: string,
+  tenant: string,
+  { concurrency, batched, rows }: { concurrency: number; batched: boolean; rows: number },
+): Promise<Line> {
+  const ours: number[] = [];
+  const peer: number[] = [];
+  await onServer(connectionString, async (client) => {
+    for (let round = 0; round < ROUNDS; round += 1) {
+      await clean(client);
+      await client.query(addPeerJobs, [rows, tenant]);
+      const { task, done } = countdown(rows);
+      let runner: Awaited<ReturnType<typeof startPeer>> | undefined;
+      const peerMs = await timed(async () => {
+        runner = await startPeer({ url: connectionString, concurrency, batched, task });
+        await done;
+      });
+      await runner?.stop();
+      peer.push((rows / peerMs) * 1000);
+
+      await clean(client);
+      await client.query(insertRows, [rows, tenant]);
+      let worker: Worker | undefined;
+      const oursMs = await timed(async () => {
+        worker = await startBenchWorker(connectionString, concurrency);
+        await drained(client);
+      });
+      await worker?.stop();
+      ours.push((rows / oursMs) * 1000);
+    }
+  });
+  const what = batched ? "batches" : "one by one";
+  const target = batched ? "at least half of its local queue" : "at least as many as unbatched";
+  return line(`claim, gate, no-op, settle; ${what}, rows/s`, median(ours), median(peer), target);
+}
+
+function startBenchWorker(connectionString: string, concurrency: number): Promise<Worker> {
+  return startWorker({ connectionString, config: loadConfig({}), log, tasks: [tasks], concurrency });
+}
+
+/** Waits until no row is left; asks every 20 ms, which costs the measured side next to nothing. */
+async function drained(client: pg.Client): Promise<void> {
+  for (;;) {
+    const { rows } = await client.query<{ left: boolean }>(
+      "select exists (select from bench_jobs where status in ('pending', 'processing')) as left",
+    );
+    if (rows[0]?.left === false) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** From the client's insert to the first line of the handler, one row at a time. */
+async function latency(connectionString: string, tenant: string): Promise<Line[]> {
+  const samples = 300;
+  const ours: number[] = [];
+  const peer: number[] = [];
+  await onServer(connectionString, async (client) => {
+    await clean(client);
+    let began = 0;
+    let arrived = (): void => {};
+    const runner = await startPeer({
+      url: connectionString,
+      concurrency: 24,
+      batched: true,
+      task: async () => {
+        peer.push(performance.now() - began);
+        arrived();
+      },
+    });
+    for (let sample = 0; sample < samples; sample += 1) {
+      const started = new Promise<void>((resolve) => (arrived = resolve));
+      began = performance.now();
+      await client.query(addPeerJobs, [1, tenant]);
+      await started;
+    }
+    await runner.stop();
+
+    const { setStartListener } = await import("./tasks-latency/bench__noop.ts");
+    const worker = await startWorker({
+      connectionString,
+      config: loadConfig({}),
+      log,
+      tasks: [fileURLToPath(new URL("tasks-latency", import.meta.url))],
+      concurrency: 24,
+    });
+    for (let sample = 0; sample < samples; sample += 1) {
+      const started = new Promise<void>((resolve) =>
+        setStartListener(() => {
+          ours.push(performance.now() - began);
+          resolve();
+        }),
+      );
+      began = performance.now();
+      await client.query(insertRows, [1, tenant]);
+      await started;
+    }
+    await worker.stop();
+  });
+  return [
+    line("insert to start of the handler, p50, ms", median(ours), median(peer), "at most 1.5x its own"),
+    line("insert to start of the handler, p95, ms", quantile(ours, 0.95), quantile(peer, 0.95), ""),
+  ];
+}
+
+function line(what: string, ours: number, peer: number, target: string): Line {
+  const show = (value: number): string => (value < 100 ? value.toFixed(1) : Math.round(value).toLocaleString("en"));
+  return { what, ours: show(ours), peer: show(peer), ratio: (ours / peer).toFixed(2), target };
+}
+
+function print(lines: readonly Line[]): void {
+  const head: Line = { what: "", ours: "BrainOps", peer: "graphile-worker", ratio: "ratio", target: "target" };
+  for (const row of [head, ...lines]) {
+    process.stdout.write(
+      `${row.what.padEnd(48)} ${row.ours.padStart(10)} ${row.peer.padStart(16)} ${row.ratio.padStart(6)}  ${row.target}\n`,
+    );
+  }
+}

@@ -1,0 +1,90 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { restartPostgres, sendgridEnv, startWorkerProcess } from "../support/process.ts";
+
+const provided = inject("postgres");
+const restart = provided.kind === "server" ? provided.restart : null;
+
+let db: TestDatabase;
+let simulator: SendgridSimulator;
+
+beforeAll(async () => {
+  [db, simulator] = await Promise.all([createTestDatabase(), startSendgridSimulator()]);
+});
+
+afterAll(async () => {
+  await simulator.close();
+  await db.close();
+});
+
+/** A client that inserts one mail after the other, whatever happens, and counts what was committed. */
+function startLoad(url: string): { stop: () => Promise<string[]> } {
+  const committed: string[] = [];
+  let running = true;
+  const loop = async (): Promise<void> => {
+    let client: pg.Client | null = null;
+    while (running) {
+      try {
+        if (client === null) {
+          client = new pg.Client({ connectionString: url });
+          client.on("error", () => {});
+          await client.connect();
+        }
+        const { rows } = await client.query<{ id: string }>(
+          "insert into ai_email_queue (recipient, subject, body) values ('load@example.com', 'Hello', '<p>Hi</p>') returning id",
+        );
+        committed.push(rows[0]?.id ?? "");
+      } catch {
+        client = null;
+        await sleep(20); // the server is away
+      }
+    }
+    await client?.end();
+  };
+  const loops = [loop(), loop()];
+  return {
+    stop: async () => {
+      running = false;
+      await Promise.all(loops);
+      return committed;
+    },
+  };
+}
+
+describe.skipIf(restart === null)("Postgres restarted under load (needs a server that tests may restart)", () => {
+  it("five times immediate: the same worker process goes on, no row is lost or stuck", async () => {
+    if (restart === null) throw new Error("unreachable");
+    const worker = await startWorkerProcess(db.urlOf("worker"), sendgridEnv(simulator));
+    const load = startLoad(db.urlOf("tenantA"));
+    let accepted = 0;
+    for (let round = 0; round < 5; round += 1) {
+      // Work goes on after each restart, by itself.
+      const target = accepted + 200;
+      await simulator.waitFor((stats) => stats.accepted >= target, 30_000);
+      accepted = simulator.stats.accepted;
+      await restartPostgres(restart, "immediate");
+    }
+    await simulator.waitFor((stats) => stats.accepted >= accepted + 200, 30_000);
+    const committed = await load.stop();
+    await db.until(
+      "select not exists (select from ai_email_queue where status in ('pending', 'processing')) as nothing_left",
+      [],
+      90_000,
+    );
+    const rows = await db.query<{ id: string; status: string }>("select id, status from ai_email_queue");
+    const statuses = new Map(rows.map(({ id, status }) => [id, status]));
+    expect(committed.filter((id) => !["completed", "unconfirmed"].includes(statuses.get(id) ?? "lost"))).toEqual([]);
+    expect(simulator.duplicates()).toEqual([]);
+    expect(worker.child.exitCode).toBeNull();
+    await db.until(
+      "select not exists (select from graphile_worker.jobs where locked_at is not null) as no_lock_left",
+      [],
+      60_000,
+    );
+    worker.child.kill("SIGTERM");
+    expect(await worker.exited).toBe(0);
+  }, 240_000);
+});
