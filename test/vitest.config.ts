@@ -1,17 +1,32 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+// Each file has a database of its own, so files run side by side, and their tests share it.
+// The faults come last and one after the other: some of them restart the server.
 export default defineConfig({
+  root: fileURLToPath(new URL("..", import.meta.url)),
   test: {
-    root: fileURLToPath(new URL("..", import.meta.url)),
-    include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/globalSetup.ts"],
     reporters: ["default", "./test/support/reporter.ts"],
-    // A file has a database of its own, so files run side by side; tests of a file share it.
     pool: "forks",
     maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 120_000,
     disableConsoleIntercept: true,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "rules",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/faults/**"],
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        extends: true,
+        test: { name: "faults", include: ["test/faults/*.test.ts"], maxWorkers: 1, sequence: { groupOrder: 1 } },
+      },
+    ],
   },
 });

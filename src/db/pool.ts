@@ -65,7 +65,8 @@ export function createPool(options: PoolOptions): pg.Pool {
     application_name: options.applicationName,
     query_timeout: options.queryTimeoutMs ?? 60_000,
     connectionTimeoutMillis: 10_000,
-    idleTimeoutMillis: 30_000,
+    // Short, so that after a route was lost few dead clients are left to be found out one by one.
+    idleTimeoutMillis: 5_000,
     keepAlive: true,
     Client: SelfDestroyingClient,
     pipeline: options.pipeline ?? false,

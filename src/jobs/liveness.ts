@@ -1,13 +1,13 @@
 // A worker's sign of life, and its eye on the others. Owns one connection, which holds a session
 // advisory lock: when the process or the connection dies, Postgres drops the lock, and the other
 // workers see it (sql/0006). When it is this connection alone that died, another takes its place
-// before the others lose patience (4 s).
+// before the others lose patience (3 s).
 import { hostname } from "node:os";
 import pg from "pg";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 
-const TICK_MS = 2000;
+const TICK_MS = 1000;
 
 export interface LivenessOptions {
   readonly connectionString: string;

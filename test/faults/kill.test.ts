@@ -40,7 +40,7 @@ describe.skipIf(!onServer)(
 
       let workers = await Promise.all([startOne(), startOne()]);
       for (const accepted of [150, 300, 450, 600, 750]) {
-        await simulator.waitFor((stats) => stats.accepted >= accepted, 60_000);
+        await simulator.waitFor((stats) => stats.messages >= accepted, 60_000);
         const [victim, ...others] = workers;
         victim?.child.kill("SIGKILL");
         await victim?.exited;

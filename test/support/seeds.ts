@@ -54,7 +54,9 @@ export async function seedBothTenants(db: TestDatabase): Promise<string[]> {
   const tables = await tenantTables(db);
   const missing = tables.filter((table) => factories[table] === undefined);
   if (missing.length > 0) {
-    throw new Error(`test/support/seeds.ts has no factory for ${missing.join(", ")}; add one, so that its rows are tested`);
+    throw new Error(
+      `test/support/seeds.ts has no factory for ${missing.join(", ")}; add one, so that its rows are tested`,
+    );
   }
   for (const table of tables) {
     for (const tenantId of [db.tenantA, db.tenantB]) {
@@ -69,7 +71,11 @@ export async function seedBothTenants(db: TestDatabase): Promise<string[]> {
 }
 
 /** What a statement touches: so many rows, or the SQLSTATE of its refusal. It is undone in any case. */
-export async function touched(client: pg.Client, text: string, values: readonly unknown[] = []): Promise<number | string> {
+export async function touched(
+  client: pg.Client,
+  text: string,
+  values: readonly unknown[] = [],
+): Promise<number | string> {
   await client.query("begin");
   try {
     const { rowCount, rows } = await client.query<Record<string, unknown>>(text, [...values]);
