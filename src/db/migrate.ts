@@ -52,8 +52,9 @@ export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
     await client.query(await readFile(join(directory, "_bootstrap.sql"), "utf8"));
     await migrateGraphileWorker(client, options);
     const before = await appliedFiles(client);
+    await compareWithFiles(client, directory, "before");
     await retryLocked(options, () => applyFiles(options.connectionString, directory, options.log));
-    await compareWithFiles(client, directory);
+    await compareWithFiles(client, directory, "after");
     const concurrent = await applyConcurrent(client, directory, options);
     const known = new Set(before.map((file) => file.name));
     const applied = (await appliedFiles(client)).map((file) => file.name).filter((name) => !known.has(name));
@@ -84,6 +85,12 @@ async function takeLock(client: pg.Client, options: MigrateOptions): Promise<voi
 }
 
 async function refuseOldServer(client: pg.Client): Promise<void> {
+  const complaint = await serverComplaint(client);
+  if (complaint !== null) throw new MigrationError(complaint);
+}
+
+/** Why this server can't be used, or null. */
+export async function serverComplaint(client: pg.Client): Promise<string | null> {
   const { rows } = await client.query<{ number: number; version: string }>(
     "select current_setting('server_version_num')::int as number, current_setting('server_version') as version",
   );
@@ -91,11 +98,8 @@ async function refuseOldServer(client: pg.Client): Promise<void> {
   // Fixes for row level security in the planner (CVE-2025-8713 and older).
   const fixed: Record<number, number> = { 15: 150_014, 16: 160_010, 17: 170_006 };
   const least = fixed[Math.floor(number / 10_000)] ?? 150_014;
-  if (number < least) {
-    throw new MigrationError(
-      `Postgres ${rows[0]?.version} is too old: row level security needs 15.14, 16.10, 17.6 or newer (CVE-2025-8713).`,
-    );
-  }
+  if (number >= least) return null;
+  return `Postgres ${rows[0]?.version} is too old: row level security needs 15.14, 16.10, 17.6 or newer (CVE-2025-8713).`;
 }
 
 /** graphile-worker's schema belongs to brainops_system, so that the definer functions may add jobs. */
@@ -191,29 +195,45 @@ async function appliedFiles(client: pg.Client): Promise<AppliedFile[]> {
   return rows;
 }
 
-/** The files must be exactly what was applied: by number, name and text, each once. */
-async function compareWithFiles(client: pg.Client, directory: string): Promise<void> {
-  const names = (await readdir(directory)).filter((name) => /^\d+-.*\.sql$/.test(name)).toSorted();
-  const applied = await appliedFiles(client);
-  const differences: string[] = [];
-  for (const name of names) {
-    const index = Number.parseInt(name, 10);
-    const script = await readFile(join(directory, name), "utf8");
-    const rows = applied.filter((row) => row.index === index);
-    if (rows.length === 0) differences.push(`${name} was not applied`);
-    else if (rows.length > 1) differences.push(`${name} is recorded ${rows.length} times`);
-    else if (rows[0]?.name !== name) differences.push(`${rows[0]?.name} was renamed to ${name} after it was applied`);
-    else if (rows[0]?.script !== script) differences.push(`${name} was edited after it was applied`);
-  }
-  for (const row of applied) {
-    if (!names.some((name) => Number.parseInt(name, 10) === row.index)) differences.push(`${row.name} is gone`);
-  }
+/**
+ * The files must be exactly what was applied: by number, name and text, each once. Before the run
+ * there may be new ones, with numbers above the last.
+ */
+async function compareWithFiles(client: pg.Client, directory: string, when: "before" | "after"): Promise<void> {
+  const differences = await migrationDifferences(client, directory, when);
   if (differences.length > 0) {
     throw new MigrationError(
       `The migrations in ${directory} are not what the database has:\n  ${differences.join("\n  ")}\n` +
         "Migrations are never changed once applied: restore the files, and write a new one for what should change.",
     );
   }
+}
+
+/** Where the files and what was applied differ, a sentence each; empty when the database is up to date (or, "before", may become so). */
+export async function migrationDifferences(
+  client: pg.Client,
+  directory: string = migrationsDirectory,
+  when: "before" | "after" = "after",
+): Promise<string[]> {
+  const names = (await readdir(directory)).filter((name) => /^\d+-.*\.sql$/.test(name)).toSorted();
+  const applied = await appliedFiles(client);
+  const last = applied.at(-1)?.index ?? 0;
+  const differences: string[] = [];
+  for (const name of names) {
+    const index = Number.parseInt(name, 10);
+    const script = await readFile(join(directory, name), "utf8");
+    const rows = applied.filter((row) => row.index === index);
+    if (rows.length === 0) {
+      if (when === "after") differences.push(`${name} was not applied`);
+      else if (index < last) differences.push(`${name} is new, but its number is below ${last}, which is applied`);
+    } else if (rows.length > 1) differences.push(`${name} is recorded ${rows.length} times`);
+    else if (rows[0]?.name !== name) differences.push(`${rows[0]?.name} was renamed to ${name} after it was applied`);
+    else if (rows[0]?.script !== script) differences.push(`${name} was edited after it was applied`);
+  }
+  for (const row of applied) {
+    if (!names.some((name) => Number.parseInt(name, 10) === row.index)) differences.push(`${row.name} is gone`);
+  }
+  return differences;
 }
 
 /**

@@ -93,7 +93,7 @@ function requestOf(mail: Mail): Exclude<Parameters<MailService["send"]>[0], read
 
 const answerShape = z.object({
   response: z.object({
-    headers: z.record(z.string(), z.unknown()).default({}),
+    headers: z.looseObject({}).default({}), // an object of axios's own class
     body: z.unknown(),
   }),
   code: z.number(),

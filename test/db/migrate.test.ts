@@ -1,0 +1,119 @@
+import { cp, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type pg from "pg";
+import { afterEach, beforeEach, describe, expect, inject, it } from "vitest";
+import { migrate, migrationsDirectory } from "../../src/db/migrate.ts";
+import { onServer } from "../support/sql.ts";
+
+const provided = inject("postgres");
+const isServer = provided.kind === "server";
+
+let directory: string;
+let url: string;
+let name: string;
+
+beforeEach(async () => {
+  if (provided.kind !== "server") return;
+  directory = await mkdtemp(join(tmpdir(), "brainops-sql-"));
+  await cp(migrationsDirectory, directory, { recursive: true });
+  name = `brainops_migrate_${process.pid}_${Math.random().toString(36).slice(2, 8)}`;
+  await onServer(provided.url, (client) => client.query(`create database ${name}`));
+  const changed = new URL(provided.url);
+  changed.pathname = `/${name}`;
+  url = changed.href;
+});
+
+afterEach(async () => {
+  if (provided.kind !== "server") return;
+  await onServer(provided.url, (client) => client.query(`drop database if exists ${name} with (force)`));
+  await rm(directory, { recursive: true, force: true });
+});
+
+const run = (more: object = {}): Promise<unknown> => migrate({ connectionString: url, directory, ...more });
+const ask = <Row extends pg.QueryResultRow>(text: string): Promise<Row[]> =>
+  onServer(url, async (client) => (await client.query<Row>(text)).rows);
+
+describe.skipIf(!isServer)("brainops migrate (needs a server with several databases)", () => {
+  it("lets four starters at once on a fresh database each succeed, every file applied once", async () => {
+    const reports = await Promise.all([migrate({ connectionString: url, directory }), run(), run(), run()]);
+    expect(reports).toHaveLength(4);
+    const rows = await ask(
+      "select index, count(*)::int as n from brainops.migrations_applied group by index having count(*) <> 1",
+    );
+    expect(rows).toEqual([]);
+  }, 60_000);
+
+  it("applies only what is new, and does nothing the second time", async () => {
+    await run();
+    expect(await run()).toEqual({ applied: [] });
+    await writeFile(join(directory, "0999-more.sql"), "create table public.more (id uuid primary key);\n");
+    expect(await run()).toEqual({ applied: ["0999-more.sql"] });
+  });
+
+  it.each([
+    ["edited", async () => writeFile(join(directory, "0008-leads.sql"), "select 1;\n"), /0008-leads/],
+    [
+      "renamed",
+      async () => rename(join(directory, "0008-leads.sql"), join(directory, "0008-people.sql")),
+      /0008-leads.sql was renamed to 0008-people.sql/,
+    ],
+    ["deleted", async () => rm(join(directory, "0008-leads.sql")), /0008-leads/],
+    [
+      "slipped in before others",
+      async () => writeFile(join(directory, "0000-first.sql"), "select 1;\n"),
+      /0000-first.sql is new, but its number is below/,
+    ],
+  ])("refuses a file that was %s after it was applied, by name", async (_how, change, message) => {
+    await run();
+    await change();
+    await expect(run()).rejects.toThrow(message);
+  });
+
+  it("names the file that fails, keeps what came before, and leaves nothing of it", async () => {
+    await writeFile(
+      join(directory, "0998-bad.sql"),
+      "create table public.half (id uuid primary key);\nselect 1 / 0;\n",
+    );
+    await expect(run()).rejects.toThrow(/0998-bad.sql: division by zero/);
+    expect(
+      await ask(
+        "select to_regclass('public.half') is null as gone, to_regclass('public.ai_email_queue') is not null as kept",
+      ),
+    ).toEqual([{ gone: true, kept: true }]);
+  });
+
+  it("builds indexes of concurrent/ outside a transaction, and again where one was left invalid", async () => {
+    await run();
+    await ask("create table public.things (a int); insert into public.things values (1), (1)");
+    // What a build that broke off leaves behind: an index by that name which is not valid.
+    await onServer(url, (client) =>
+      client.query("create unique index concurrently things_a on public.things (a)").catch(() => {}),
+    );
+    expect(await ask("select indisvalid from pg_index where indexrelid = 'things_a'::regclass")).toEqual([
+      { indisvalid: false },
+    ]);
+    await writeFile(
+      join(directory, "concurrent", "0001-things.sql"),
+      "create index concurrently if not exists things_a on public.things (a);\n",
+    );
+    expect(await Promise.all([run(), run()])).toContainEqual({ applied: ["concurrent/0001-things.sql"] });
+    expect(await ask("select indisvalid from pg_index where indexrelid = 'things_a'::regclass")).toEqual([
+      { indisvalid: true },
+    ]);
+  }, 60_000);
+
+  it("gives up on a locked table within its lock_timeout, and succeeds once it is free", async () => {
+    await run();
+    await writeFile(
+      join(directory, "0999-alter.sql"),
+      "set local lock_timeout = '100ms';\nalter table public.revenue_leads add column more text;\n",
+    );
+    await onServer(url, async (holder) => {
+      await holder.query("begin; lock table public.revenue_leads in access share mode");
+      await expect(run({ lockRetries: 2 })).rejects.toThrow(/locked by others 2 times in a row/);
+      await holder.query("commit");
+    });
+    expect(await run()).toEqual({ applied: ["0999-alter.sql"] });
+  });
+});

@@ -1,0 +1,58 @@
+import { describe, expect, it } from "vitest";
+import { classify } from "../../src/providers/sendgrid.ts";
+
+const now = new Date("2026-01-01T00:00:00Z");
+
+function answer(code: number, headers: Record<string, string> = {}, message = "no"): Error {
+  return Object.assign(new Error("answered"), {
+    code,
+    response: { headers, body: { errors: [{ message, field: "f" }] } },
+  });
+}
+const network = (code: string): Error => Object.assign(new Error("broken"), { code });
+
+describe("what an error of SendGrid means", () => {
+  it.each([400, 404, 405, 413])("%i: never as it stands, with the provider's words", (status) => {
+    expect(classify(answer(status, {}, "Does not contain a valid address."), now)).toEqual({
+      kind: "fail",
+      reason: `SendGrid answered ${status}: f: Does not contain a valid address.`,
+    });
+  });
+
+  it.each([401, 403])("%i: nothing can go, the table is paused for everyone", (status) => {
+    expect(classify(answer(status), now)).toMatchObject({ kind: "pause", scope: "everyone" });
+  });
+
+  it.each([500, 502, 503, 504])("%i: unknown, for SendGrid answers some of them after accepting", (status) => {
+    expect(classify(answer(status), now)).toMatchObject({ kind: "unconfirmed" });
+  });
+
+  it("429: not before the time it names, and nothing else either", () => {
+    const reset = String(now.getTime() / 1000 + 90);
+    expect(classify(answer(429, { "x-ratelimit-reset": reset }), now)).toMatchObject({
+      kind: "defer",
+      holdsSender: true,
+      at: new Date("2026-01-01T00:01:30Z"),
+    });
+  });
+
+  it.each([
+    ["no header", {}, "2026-01-01T00:00:30Z"],
+    ["a time that has passed", { "x-ratelimit-reset": "1000000000" }, "2026-01-01T00:00:01Z"],
+    ["a time far away", { "x-ratelimit-reset": "9000000000" }, "2026-01-01T01:00:00Z"],
+    ["nonsense", { "x-ratelimit-reset": "soon" }, "2026-01-01T00:00:30Z"],
+  ])("429 with %s: a time within the hour", (_name, headers, at) => {
+    expect(classify(answer(429, headers), now)).toMatchObject({ kind: "defer", at: new Date(at) });
+  });
+
+  it.each(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN"])("%s: nothing was sent, so again", (code) => {
+    expect(classify(network(code), now)).toMatchObject({ kind: "retry" });
+  });
+
+  it.each(["ECONNRESET", "ECONNABORTED", "EPIPE", "ERR_BAD_RESPONSE"])(
+    "%s: unknown, so never again blindly",
+    (code) => {
+      expect(classify(network(code), now)).toMatchObject({ kind: "unconfirmed" });
+    },
+  );
+});
