@@ -4,7 +4,7 @@ set local lock_timeout = '2s';
 
 create table public.ai_email_queue (
   id uuid primary key default gen_random_uuid(),
-  tenant_id uuid not null references public.tenants (id),
+  tenant_id uuid not null,
   recipient text not null,
   subject text not null,
   body text not null,
@@ -21,7 +21,8 @@ create table public.ai_email_queue (
 
 create index ai_email_queue_lead_id on public.ai_email_queue (tenant_id, lead_id) where lead_id is not null;
 create index ai_email_queue_provider_message_id on public.ai_email_queue (provider_message_id) where provider_message_id is not null;
-create index ai_email_queue_recipient on public.ai_email_queue (tenant_id, lower(recipient));
+-- The address first: a bounce without any id is looked up by it, before its tenant is known.
+create index ai_email_queue_recipient on public.ai_email_queue (lower(recipient), tenant_id);
 
 comment on table public.ai_email_queue is 'Insert a row: the mail is sent once, when it is due. status tells how it went, last_error why it waits or failed.';
 comment on column public.ai_email_queue.recipient is 'One address, or the id of a lead of the tenant, whose address at the time of sending is taken.';
@@ -34,7 +35,7 @@ comment on column public.ai_email_queue.lead_id is 'Filled from recipient or met
 comment on column public.ai_email_queue.provider_message_id is 'SendGrid''s X-Message-Id; events carry it before the first dot of sg_message_id.';
 
 -- A lead by its id, for callers that may know it: the tenant's own, or (services that have not
--- said whose row it is) anyone's.
+-- said whose row it is, and admins) anyone's.
 create function brainops.find_lead(p_lead_id uuid, p_tenant_id uuid)
 returns uuid
 language sql
@@ -45,12 +46,15 @@ as $$
   select l.id
   from public.revenue_leads as l
   where l.id = p_lead_id
-    and l.tenant_id = coalesce(p_tenant_id, (select brainops.current_tenant_id()), l.tenant_id)
+    and (p_tenant_id is null or l.tenant_id = p_tenant_id)
     and (
       l.tenant_id = (select brainops.current_tenant_id())
-      or pg_catalog.pg_has_role(session_user, 'brainops_service', 'member')
+      or brainops.may_name_tenant()
+      or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
     )
 $$;
+
+comment on function brainops.find_lead(uuid, uuid) is 'The id, where it is a lead that the caller may refer to; else null.';
 
 alter function brainops.find_lead(uuid, uuid) owner to brainops_system;
 revoke execute on function brainops.find_lead(uuid, uuid) from public;
@@ -68,7 +72,8 @@ declare
   v_lead_id uuid;
 begin
   new.recipient := btrim(new.recipient, E' \t\r\n');
-  new.metadata := coalesce(new.metadata, '{}');
+  -- Clients write the JSON null where they mean none.
+  new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
   v_lead_id := brainops.uuid_or_null(new.recipient);
 
   if coalesce(new.recipient, '') = '' then
@@ -109,14 +114,18 @@ begin
     if new.metadata ->> 'priority' = 'high' and new.job_priority = 0 then
       new.job_priority := -10;
     end if;
-    if v_lead_id is not null then
-      new.lead_id := brainops.find_lead(v_lead_id, new.tenant_id);
-      if new.lead_id is null then
-        raise exception 'recipient: % is no lead of this tenant', new.recipient
-          using errcode = 'OP004', column = 'recipient', hint = 'Give an e-mail address, or the id of a row in revenue_leads.';
-      end if;
-    elsif new.lead_id is null and new.metadata ? 'lead_id' then
+    if v_lead_id is null and new.lead_id is null and new.metadata ? 'lead_id' then
       new.lead_id := brainops.find_lead(brainops.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
+    end if;
+  elsif new.recipient = old.recipient then
+    -- The lead may be gone by now: the gate says so when the mail is due.
+    return new;
+  end if;
+  if v_lead_id is not null then
+    new.lead_id := brainops.find_lead(v_lead_id, new.tenant_id);
+    if new.lead_id is null then
+      raise exception 'recipient: % is no lead of this tenant', new.recipient
+        using errcode = 'OP004', column = 'recipient', hint = 'Give an e-mail address, or the id of a row in revenue_leads.';
     end if;
   end if;
   return new;
@@ -219,10 +228,12 @@ as $$
     else (
       select nullif(btrim(l.email), '')
       from public.revenue_leads as l
-      where l.tenant_id = p_email.tenant_id and l.id = p_email.lead_id
+      where l.tenant_id = p_email.tenant_id and l.id = brainops.uuid_or_null(p_email.recipient)
     )
   end
 $$;
+
+comment on function brainops.email_address(public.ai_email_queue) is 'The address that a mail goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
 
 create function brainops.address_digest(p_address text)
 returns text
@@ -289,9 +300,13 @@ begin
   if not found then
     return false;
   end if;
-  insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
+  insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source)
   values (v_link.tenant_id, 'email', v_link.address_key, 'unsubscribed', 'unsubscribe_link')
-  on conflict (tenant_id, channel, address_key) do update set expires_at = null;
+  on conflict (tenant_id, channel, address_key) do update
+    set
+      expires_at = null,
+      -- A word given to us; what SendGrid is told later does not take it back.
+      source = case when s.reason = 'unsubscribed' then excluded.source else s.source end;
   return true;
 end;
 $$;

@@ -44,8 +44,27 @@ create policy every_row on public.webhook_events
 grant select on public.webhook_events to brainops_tenant, brainops_worker, brainops_service;
 grant select, insert, update, delete on public.webhook_events to brainops_admin, brainops_system;
 
--- The e-mail an event is about: by our id in it, else by the provider's message id, else (an
--- asynchronous bounce may carry neither) by the only recent mail to the address.
+-- An archived mail is asked for by its id alone, by every event about it.
+create index job_archive_row_id on brainops.job_archive (row_id);
+
+-- SendGrid's X-Message-Id, as events carry it: before the first dot of sg_message_id; a bounce that
+-- came as a mail of its own lacks that, but may have it in smtp-id, <X-Message-Id@…>.
+create function brainops.sendgrid_message_id(p_event jsonb)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(
+    nullif(split_part(p_event ->> 'sg_message_id', '.', 1), ''),
+    substring(p_event ->> 'smtp-id' from '^<([^@<>]+)@')
+  )
+$$;
+
+-- The e-mail an event is about: by our id in it, else by the provider's message id. A bounce that
+-- came as a mail of its own may carry neither: then by the recent mails to its address, where all
+-- of them are one tenant's (email_id stays null where they are several). Any other event without
+-- our ids is about a mail that someone else sent through the same SendGrid account.
 create type brainops.email_reference as (tenant_id uuid, email_id uuid);
 
 create function brainops.find_email(p_event jsonb)
@@ -56,16 +75,17 @@ set search_path = ''
 as $$
 declare
   v_id uuid := brainops.uuid_or_null(p_event ->> 'bo_msg');
-  v_message_id text := nullif(split_part(coalesce(p_event ->> 'sg_message_id', ''), '.', 1), '');
+  v_message_id text := brainops.sendgrid_message_id(p_event);
   v_found brainops.email_reference;
-  v_count int;
 begin
   if v_id is not null then
     select tenant_id, id into v_found from public.ai_email_queue where id = v_id;
-    if found then
-      return v_found;
+    if not found then
+      select tenant_id, row_id into v_found
+        from brainops.job_archive
+        where row_id = v_id and table_name = 'ai_email_queue'
+        limit 1;
     end if;
-    select tenant_id, row_id into v_found from brainops.job_archive where row_id = v_id and table_name = 'ai_email_queue' limit 1;
     return v_found;
   end if;
   if v_message_id is not null then
@@ -79,20 +99,26 @@ begin
       return v_found;
     end if;
   end if;
-  select min(tenant_id::text)::uuid, min(id::text)::uuid, count(*) into v_found.tenant_id, v_found.email_id, v_count
-    from public.ai_email_queue
-    where lower(recipient) = lower(p_event ->> 'email') and sent_at > brainops.now() - interval '7 days';
-  return case when v_count = 1 then v_found end;
+  if p_event ->> 'event' = 'bounce' and coalesce(p_event ->> 'sg_message_id', '') = '' then
+    select min(tenant_id::text)::uuid, case when count(*) = 1 then min(id::text)::uuid end
+      into v_found.tenant_id, v_found.email_id
+      from public.ai_email_queue
+      where lower(recipient) = lower(btrim(p_event ->> 'email')) and sent_at > brainops.now() - interval '7 days'
+      having count(distinct tenant_id) = 1;
+  end if;
+  return v_found;
 end;
 $$;
 
--- Writes events down, each once, and sets one job for all of them. Returns how many were new.
+-- Writes events down, each once, and sets jobs to process them. Returns how many were new.
 create function brainops.record_webhook_events(p_provider text, p_events jsonb)
 returns int
 language plpgsql
 set search_path = ''
 as $$
 declare
+  -- So many that the job's own cost does not count, so few that several workers share a large batch.
+  c_per_job constant int := 500;
   v_ids uuid[];
 begin
   with recorded as (
@@ -100,7 +126,12 @@ begin
     select distinct on (i.event_id) p_provider, i.event_id, i.tenant_id, i.event, true
     from (
       select
-        coalesce(nullif(e ->> 'sg_event_id', ''), 'md5:' || md5(e::text)) as event_id,
+        -- Ids have at most 100 characters; a longer one would not fit into the index, and would
+        -- take the whole batch with it.
+        case
+          when length(e ->> 'sg_event_id') between 1 and 200 then e ->> 'sg_event_id'
+          else 'md5:' || md5(e::text)
+        end as event_id,
         -- By our own id alone: it is what makes the same event the same row each time.
         coalesce(q.tenant_id, a.tenant_id) as tenant_id,
         e as event
@@ -112,37 +143,53 @@ begin
         limit 1
       ) as a on true
     ) as i
+    -- One order for everyone, so that two requests with the same events never wait for each other.
+    order by i.event_id
     on conflict do nothing
     returning id
   )
   select array_agg(id) into v_ids from recorded;
-  if v_ids is not null then
-    perform graphile_worker.add_job('webhook_event__process', json_build_object('ids', v_ids));
-  end if;
+  for i in 1..coalesce(cardinality(v_ids), 0) by c_per_job
+  loop
+    perform graphile_worker.add_job('webhook_event__process', json_build_object('ids', v_ids[i:i + c_per_job - 1]));
+  end loop;
   return coalesce(cardinality(v_ids), 0);
 end;
 $$;
 
 comment on function brainops.record_webhook_events(text, jsonb) is 'Ledgers an array of verified events, each once, and sets a job to process them; returns how many were new.';
 
--- The last word of all consent events on an address decides, by their own time, not by the order
--- they came in; at the same second the one that stops wins.
+-- What a person said to SendGrid about our mails, by the time of each word and not by the order
+-- they came in; at the same second the one that stops wins. Joining a group again takes back
+-- leaving that group, nothing else: who left them all has to be asked.
 create function brainops.settle_consent(p_tenant_id uuid, p_address text)
 returns void
 language plpgsql
 set search_path = ''
 as $$
-declare
-  v_last record;
 begin
-  select event, occurred_at into v_last
-    from public.email_deliveries
-    where tenant_id = p_tenant_id
-      and recipient = p_address
-      and event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
-    order by occurred_at desc, event desc
-    limit 1;
-  if v_last.event in ('unsubscribe', 'group_unsubscribe') then
+  if exists (
+    select
+    from (
+      select distinct on (w.topic) w.stops
+      from (
+        select
+          case when event like 'group_%' then coalesce(metadata ->> 'asm_group_id', '') else 'every mail' end as topic,
+          event <> 'group_resubscribe' as stops,
+          occurred_at
+        from public.email_deliveries
+        where tenant_id = p_tenant_id
+          and recipient = p_address
+          and (
+            event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
+            -- The provider's word for one that it heard earlier.
+            or (event = 'dropped' and lower(metadata ->> 'reason') = 'unsubscribed address')
+          )
+      ) as w
+      order by w.topic, w.occurred_at desc, w.stops desc
+    ) as last_words
+    where stops
+  ) then
     perform brainops.suppress(p_tenant_id, 'email', p_address, 'unsubscribed', 'sendgrid');
   else
     delete from public.contact_suppressions
@@ -152,8 +199,17 @@ begin
 end;
 $$;
 
--- Suppresses for ever. Where the address is suppressed already, the graver reason stays, so that
--- the order of events does not matter.
+-- From the gravest down. What clients wrote themselves ranks above unsubscribed, the one reason
+-- that a later event may take back: their rows are not ours to delete.
+create function brainops.suppression_rank(p_reason text)
+returns int
+language sql
+immutable
+set search_path = ''
+as $$ select case p_reason when 'complained' then 1 when 'bounced' then 2 when 'unsubscribed' then 4 else 3 end $$;
+
+-- Suppresses for ever. Where the address is suppressed for ever already, the graver reason stays,
+-- so that the order of events does not matter.
 create function brainops.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text)
 returns void
 language sql
@@ -166,8 +222,33 @@ as $$
       reason = excluded.reason,
       source = excluded.source,
       expires_at = null
-    where coalesce(array_position(array['complained', 'bounced', 'unsubscribed'], excluded.reason), 9)
-      < coalesce(array_position(array['complained', 'bounced', 'unsubscribed'], s.reason), 9)
+    where s.expires_at is not null
+      or brainops.suppression_rank(excluded.reason) < brainops.suppression_rank(s.reason)
+$$;
+
+-- An event about a mail whose outcome we lost says that the provider had it. The result is the
+-- same whichever of the mail's events comes first.
+create function brainops.settle_by_events(p_tenant_id uuid, p_email_id uuid)
+returns void
+language sql
+set search_path = ''
+as $$
+  update public.ai_email_queue as q
+  set
+    status = case when e.taken then 'completed' else 'failed' end,
+    sent_at = case when e.taken then coalesce(q.sent_at, q.started_at, e.first_at) else q.sent_at end,
+    provider_message_id = coalesce(q.provider_message_id, e.message_id),
+    last_error = case when not e.taken then 'SendGrid dropped it: ' || coalesce(e.reason, 'no reason given') end
+  from (
+    select
+      bool_or(event <> 'dropped') as taken,
+      min(occurred_at) as first_at,
+      min(provider_message_id) as message_id,
+      min(metadata ->> 'reason') as reason
+    from public.email_deliveries
+    where tenant_id = p_tenant_id and email_id = p_email_id
+  ) as e
+  where q.tenant_id = p_tenant_id and q.id = p_email_id and q.status = 'unconfirmed' and e.taken is not null
 $$;
 
 -- One SendGrid event. Returns null, or why it has no effect.
@@ -177,18 +258,28 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  c_suppressing_drops constant text[] := array['bounced address', 'unsubscribed address', 'spam reporting address'];
+  c_events constant text[] := array[
+    'processed', 'deferred', 'delivered', 'bounce', 'dropped', 'open', 'click', 'spamreport',
+    'unsubscribe', 'group_unsubscribe', 'group_resubscribe'
+  ];
   v_event text := p_event ->> 'event';
   v_recipient text := lower(btrim(p_event ->> 'email'));
   v_at timestamptz;
   v_email brainops.email_reference;
   v_reason text := coalesce(p_event ->> 'reason', p_event ->> 'response');
+  v_detail text := concat_ws(' ', p_event ->> 'url', (p_event -> 'url_offset')::text, p_event ->> 'attempt');
+  v_classification text := lower(coalesce(p_event ->> 'bounce_classification', ''));
   v_hard boolean;
 begin
   if jsonb_typeof(p_event) <> 'object' or v_event is null then
     return 'it is no event: it has no field "event"';
   end if;
-  if coalesce(v_recipient, '') = '' or (p_event ->> 'timestamp') !~ '^[0-9]{9,11}$' then
+  if v_event <> all (c_events) then
+    return 'nobody knows the event ' || quote_literal(left(v_event, 80));
+  end if;
+  if length(coalesce(v_recipient, '')) not between 1 and 320
+    or coalesce(p_event ->> 'timestamp', '') !~ '^[0-9]{9,11}$'
+  then
     return 'it has no usable "email" and "timestamp"';
   end if;
   v_at := to_timestamp((p_event ->> 'timestamp')::bigint);
@@ -203,16 +294,18 @@ begin
     v_email.email_id,
     v_recipient,
     v_event,
-    nullif(split_part(coalesce(p_event ->> 'sg_message_id', ''), '.', 1), ''),
+    brainops.sendgrid_message_id(p_event),
     v_at,
-    concat_ws(' ', p_event ->> 'url', (p_event -> 'url_offset')::text, p_event ->> 'attempt'),
+    -- A clicked url may be longer than an index takes.
+    case when length(v_detail) <= 500 then v_detail else left(v_detail, 400) || ' md5:' || md5(v_detail) end,
     jsonb_strip_nulls(jsonb_build_object(
       'reason', v_reason,
       'type', p_event -> 'type',
       'status', p_event -> 'status',
       'bounce_classification', p_event -> 'bounce_classification',
       'url', p_event -> 'url',
-      'machine_open', p_event -> 'sg_machine_open'
+      'machine_open', p_event -> 'sg_machine_open',
+      'asm_group_id', case when v_event like 'group_%' then p_event -> 'asm_group_id' end
     ))
   )
   on conflict do nothing;
@@ -220,21 +313,17 @@ begin
     return null; -- told before, under another event id
   end if;
 
-  -- An event about a mail whose outcome we lost says that the provider had it.
-  update public.ai_email_queue
-  set
-    status = case when v_event = 'dropped' then 'failed' else 'completed' end,
-    sent_at = case when v_event = 'dropped' then sent_at else coalesce(sent_at, v_at) end,
-    provider_message_id = coalesce(provider_message_id, nullif(split_part(coalesce(p_event ->> 'sg_message_id', ''), '.', 1), '')),
-    last_error = case when v_event = 'dropped' then 'SendGrid dropped it: ' || coalesce(v_reason, 'no reason given') end
-  where id = v_email.email_id and status = 'unconfirmed';
+  -- Asked first, because an update of no row still costs the queue's triggers.
+  if exists (select from public.ai_email_queue where id = v_email.email_id and status = 'unconfirmed') then
+    perform brainops.settle_by_events(v_email.tenant_id, v_email.email_id);
+  end if;
 
   if v_event = 'bounce' then
     -- "blocked" and the soft classes may work another day; an address that does not exist will not.
     v_hard := coalesce(p_event ->> 'type', 'bounce') = 'bounce'
-      and lower(coalesce(p_event ->> 'bounce_classification', '')) not in ('reputation', 'content', 'technical failure', 'frequency or volume too high')
+      and v_classification not in ('reputation', 'content', 'technical failure', 'frequency or volume too high')
       and (
-        lower(coalesce(p_event ->> 'bounce_classification', '')) in ('invalid address', 'mailbox unavailable')
+        v_classification in ('invalid address', 'mailbox unavailable')
         or coalesce(p_event ->> 'status', '') like '5.%'
         or coalesce(v_reason, '') ~ '^5'
       );
@@ -248,13 +337,18 @@ begin
     perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
   elsif v_event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe') then
     perform brainops.settle_consent(v_email.tenant_id, v_recipient);
-  elsif v_event = 'dropped' and lower(coalesce(v_reason, '')) = any (c_suppressing_drops) then
+  elsif v_event = 'dropped' then
     -- The provider knows of an older refusal: take it over.
-    perform brainops.suppress(
-      v_email.tenant_id, 'email', v_recipient,
-      case lower(v_reason) when 'bounced address' then 'bounced' when 'unsubscribed address' then 'unsubscribed' else 'complained' end,
-      'sendgrid'
-    );
+    case lower(v_reason)
+      when 'bounced address' then
+        perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+      when 'spam reporting address' then
+        perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+      when 'unsubscribed address' then
+        perform brainops.settle_consent(v_email.tenant_id, v_recipient);
+      else
+        null; -- about the mail, not about the person
+    end case;
   end if;
   return null;
 end;
@@ -276,8 +370,9 @@ begin
   for v_row in
     select * from public.webhook_events as w
     where w.id = any (p_ids) and w.status = 'pending'
-    -- The same order for everyone who processes, so that two never wait for each other.
-    order by w.id
+    -- By person, for everyone who processes: what is written is about a person, so two who have
+    -- the same persons in hand (a repeated batch) never wait for each other crosswise.
+    order by lower(w.payload ->> 'email'), w.payload ->> 'event', w.payload ->> 'timestamp', w.id
     for update skip locked
   loop
     v_error := null;
@@ -312,10 +407,12 @@ $$;
 
 comment on function brainops.process_webhook_events(uuid[]) is 'Applies pending events, each on its own; returns how many rows now have which status.';
 
--- Setting a row to pending runs it again, as in every job table; the sweep's second half.
+-- Setting a row to pending runs it again, as in every job table.
 create function brainops.before_webhook_update()
 returns trigger
 language plpgsql
+-- Admins may set the status, but only the owner of graphile_worker may add jobs.
+security definer
 set search_path = ''
 as $$
 begin
@@ -327,10 +424,15 @@ begin
 end;
 $$;
 
+alter function brainops.before_webhook_update() owner to brainops_system;
+revoke execute on function brainops.before_webhook_update() from public;
+
 create trigger process_again before update of status on public.webhook_events
   for each row when (old.status <> 'pending' and new.status = 'pending')
   execute function brainops.before_webhook_update();
 
+-- The sweep's second half: events whose job got lost, and mails that became unconfirmed after their
+-- events had come (the webhook can be faster than our own time limit).
 create function brainops.sweep_webhook_events()
 returns int
 language plpgsql
@@ -351,6 +453,15 @@ begin
       'webhook_event__process', json_build_object('ids', v_ids), job_key => 'webhook_events:sweep'
     );
   end if;
+
+  perform brainops.settle_by_events(tenant_id, id)
+  from (
+    select q.tenant_id, q.id
+    from public.ai_email_queue as q
+    where q.status = 'unconfirmed'
+      and exists (select from public.email_deliveries as d where d.tenant_id = q.tenant_id and d.email_id = q.id)
+    limit 1000
+  ) as told;
   return coalesce(cardinality(v_ids), 0);
 end;
 $$;
@@ -362,7 +473,10 @@ begin
   foreach v_function in array array[
     'brainops.find_email(jsonb)',
     'brainops.record_webhook_events(text, jsonb)',
+    'brainops.sendgrid_message_id(jsonb)',
     'brainops.settle_consent(uuid, text)',
+    'brainops.suppression_rank(text)',
+    'brainops.settle_by_events(uuid, uuid)',
     'brainops.suppress(uuid, text, text, text, text)',
     'brainops.apply_sendgrid_event(jsonb)',
     'brainops.process_webhook_events(uuid[])',

@@ -32,7 +32,8 @@ export interface SupervisedRunner {
   stop(graceMs: number): Promise<void>;
 }
 
-const STOP_PATIENCE_MS = 5000;
+// A run that broke may never come to its end: its connections are dead, its answers never come.
+const BROKEN_PATIENCE_MS = 2000;
 
 export async function superviseRunner(options: RunnerOptions): Promise<SupervisedRunner> {
   const state = { stopping: false, cron: true, wake: new AbortController() };
@@ -44,7 +45,7 @@ export async function superviseRunner(options: RunnerOptions): Promise<Supervise
       const began = performance.now();
       const reason = await ended(current, state.wake.signal);
       state.wake = new AbortController();
-      await retire(options, current);
+      await retire(options, current, state.stopping ? null : BROKEN_PATIENCE_MS);
       if (state.stopping) return;
       recordRunnerRestart();
       // graphile-worker sets 57 on a forged worker:migrate; our process is not ending.
@@ -77,6 +78,8 @@ interface Run {
   readonly runner: Runner;
   readonly pool: pg.Pool;
   readonly poolIds: ReadonlySet<string>;
+  /** Resolves when the run begins to shut down, which may be long before it has. */
+  readonly shutsDown: Promise<string>;
 }
 
 async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
@@ -89,6 +92,9 @@ async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
     options.liveness.addPool(workerPool.id).catch((error: unknown) => {
       options.log.warn({ reason: messageOf(error) }, "a pool could not be entered yet");
     });
+  });
+  const shutsDown = new Promise<string>((resolve) => {
+    events.on("pool:gracefulShutdown", ({ message }) => resolve(message));
   });
   try {
     const runner = await run({
@@ -115,7 +121,7 @@ async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
     runner.promise.catch(() => {
       // `ended` below hears of it too; here it only must not count as unhandled.
     });
-    return { runner, pool, poolIds };
+    return { runner, pool, poolIds, shutsDown };
   } catch (error) {
     await pool.end().catch(() => {});
     throw error;
@@ -139,21 +145,31 @@ async function startAgain(
 }
 
 /** Why the run came to its end, or was told to. */
-async function ended({ runner }: Run, wake: AbortSignal): Promise<string> {
+async function ended({ runner, shutsDown }: Run, wake: AbortSignal): Promise<string> {
   const woken = new Promise<string>((resolve) => {
     if (wake.aborted) resolve(String(wake.reason));
     wake.addEventListener("abort", () => resolve(String(wake.reason)), { once: true });
   });
   const finished = runner.promise.then(() => "it stopped by itself", messageOf);
-  return Promise.race([woken, finished]);
+  return Promise.race([woken, shutsDown, finished]);
 }
 
-/** Stops what is left of a run and frees its jobs. Handlers that still run settle by their leases. */
-async function retire(options: RunnerOptions, { runner, pool, poolIds }: Run): Promise<void> {
-  const patience = (): Promise<void> => sleep(STOP_PATIENCE_MS, undefined, { ref: false });
-  await Promise.race([runner.stop().catch(() => {}), patience()]);
-  await Promise.race([runner.promise.catch(() => {}), patience()]);
-  await Promise.race([pool.end().catch(() => {}), patience()]);
+/**
+ * Stops what is left of a run and frees its jobs. Waits for its handlers for patienceMs (null: to
+ * their end); those that run on settle by their leases all the same.
+ */
+async function retire(
+  options: RunnerOptions,
+  { runner, pool, poolIds }: Run,
+  patienceMs: number | null,
+): Promise<void> {
+  const stopped = runner.stop().then(
+    () => runner.promise.catch(() => {}),
+    () => runner.promise.catch(() => {}),
+  );
+  await (patienceMs === null ? stopped : Promise.race([stopped, sleep(patienceMs, undefined, { ref: false })]));
+  // Not awaited: a client that waits for a dead connection is returned when its query times out.
+  pool.end().catch(() => {});
   for (const poolId of poolIds) {
     for (let tries = 0; tries < 100; tries += 1) {
       const freed = await options.liveness.dropPool(poolId).then(

@@ -39,14 +39,20 @@ export interface Worker {
 const MOST_SKEW_MS = 1000;
 
 // A statement of ours that takes longer has a dead network under it.
-const QUERY_TIMEOUT_MS = 10_000;
+const QUERY_TIMEOUT_MS = 8000;
 
 /** Starts a worker on a migrated database; resolves when it is looking for work. */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { config, log, connectionString } = options;
   const concurrency = options.concurrency ?? 50;
   const id = randomUUID();
-  const pool = createPool({ connectionString, applicationName: "brainops worker", pipeline: true, max: 6, queryTimeoutMs: QUERY_TIMEOUT_MS });
+  const pool = createPool({
+    connectionString,
+    applicationName: "brainops worker",
+    pipeline: true,
+    max: 6,
+    queryTimeoutMs: QUERY_TIMEOUT_MS,
+  });
   const stopNow = new AbortController();
   const runtime: Runtime = { config, log, pool, store: createStore(pool, id), stopNow: stopNow.signal };
 
@@ -74,7 +80,13 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   });
   try {
     supervised = await superviseRunner({
-      createPool: () => createPool({ connectionString, applicationName: "brainops graphile-worker", max: 5, queryTimeoutMs: QUERY_TIMEOUT_MS }),
+      createPool: () =>
+        createPool({
+          connectionString,
+          applicationName: "brainops graphile-worker",
+          max: 5,
+          queryTimeoutMs: QUERY_TIMEOUT_MS,
+        }),
       taskList,
       crontab: options.crontab ?? "",
       concurrency,

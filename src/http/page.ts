@@ -1,0 +1,76 @@
+// A page for people: no script, no outside resource, readable without its style.
+import { createHash } from "node:crypto";
+import type { FastifyReply } from "fastify";
+
+const style = `
+:root { color-scheme: light dark; }
+body { font: 1.125rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 12vh auto; padding: 0 1.25rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; }
+button { font: inherit; padding: 0.6rem 1.2rem; cursor: pointer; }
+`;
+
+// The style's own hash instead of unsafe-inline; nothing else may be loaded, framed or posted to.
+const policy = [
+  "default-src 'none'",
+  `style-src 'sha256-${createHash("sha256").update(style).digest("base64")}'`,
+  "form-action 'self'",
+  "base-uri 'none'",
+  "frame-ancestors 'none'",
+].join("; ");
+
+export interface Page {
+  readonly title: string;
+  readonly paragraphs: readonly string[];
+  /** A form that posts one field to the page's own URL. */
+  readonly form?: { readonly name: string; readonly value: string; readonly button: string };
+}
+
+export function sendPage(reply: FastifyReply, status: number, page: Page): FastifyReply {
+  return reply
+    .code(status)
+    .headers({
+      "content-security-policy": policy,
+      "cross-origin-opener-policy": "same-origin",
+      "x-robots-tag": "noindex",
+    })
+    .type("text/html; charset=utf-8")
+    .send(render(page));
+}
+
+function render({ title, paragraphs, form }: Page): string {
+  const text = paragraphs.map((paragraph) => `<p>${escape(paragraph)}</p>`).join("\n");
+  // Without an action the form posts to the address in the address bar, whatever proxy is in front.
+  const controls =
+    form === undefined
+      ? ""
+      : `\n<form method="post"><input type="hidden" name="${escape(form.name)}" value="${escape(form.value)}">` +
+        `<button type="submit">${escape(form.button)}</button></form>`;
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escape(title)}</title>
+<style>${style}</style>
+</head>
+<body>
+<main>
+<h1>${escape(title)}</h1>
+${text}${controls}
+</main>
+</body>
+</html>
+`;
+}
+
+const entities: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&quot;",
+  "'": "&#39;",
+};
+
+function escape(text: string): string {
+  return text.replaceAll(/[&<>"']/g, (character) => entities[character] ?? "");
+}

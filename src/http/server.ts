@@ -1,0 +1,96 @@
+// The HTTP server: its limits, its headers, its routes. Everything it does to data is one function
+// call into Postgres; it keeps nothing itself, so any number of them may run.
+import type { AddressInfo } from "node:net";
+import { fastify, type FastifyInstance } from "fastify";
+import type { Config } from "../config.ts";
+import { createPool } from "../db/pool.ts";
+import type { Log } from "../telemetry/log.ts";
+import { guardRoutes, type ServedRoute } from "./access.ts";
+import { answerBadRequest, answerErrors, answerUnserved } from "./answers.ts";
+import { createCloser } from "./close.ts";
+import { serveHealth } from "./health.ts";
+import { serveUnsubscribe } from "./unsubscribe.ts";
+import { serveSendgridWebhook } from "./webhooks/sendgrid.ts";
+
+export interface HttpServerOptions {
+  readonly config: Config;
+  readonly log: Log;
+  /** Its login is a member of brainops_system. */
+  readonly connectionString: string;
+  /** Of the worker in the same process; asked by GET /readyz. */
+  readonly workerHealth?: () => { ok: boolean; reason?: string };
+}
+
+export interface HttpServer {
+  /** Where it really listens, without a final slash. */
+  readonly url: string;
+  /** What it serves, and to whom. */
+  readonly routes: readonly ServedRoute[];
+  /** Lets requests in flight finish (10 s at most), then closes every connection. Twice is as once. */
+  close(): Promise<void>;
+}
+
+/** Listens on config.HOST:config.PORT; port 0 takes a free one. Throws a ConfigError where a key can't be used. */
+export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const { config, log, connectionString } = options;
+  const pool = createPool({ connectionString, applicationName: "brainops http", max: 5, queryTimeoutMs: 10_000 });
+  try {
+    const app = createApp(log);
+    const close = createCloser(app);
+    const routes = guardRoutes(app, config);
+    addHeaders(app, config);
+    answerErrors(app, log);
+    answerUnserved(app, routes);
+    serveHealth(app, { pool, ...(options.workerHealth && { workerHealth: options.workerHealth }) });
+    serveUnsubscribe(app, { log, pool });
+    serveSendgridWebhook(app, { config, log, pool });
+    app.addHook("onClose", () => pool.end());
+    await app.listen({ host: config.HOST, port: config.PORT });
+    return { url: urlOf(app, config.HOST), routes, close };
+  } catch (error) {
+    if (!pool.ended) await pool.end();
+    throw error;
+  }
+}
+
+function createApp(log: Log): FastifyInstance {
+  const app = fastify({
+    // A whole request must be here within requestTimeout, its headers sooner; a silent socket goes.
+    requestTimeout: 30_000,
+    connectionTimeout: 60_000,
+    // Longer than the 60 s of common load balancers, so that they hang up first.
+    keepAliveTimeout: 72_000,
+    http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
+    bodyLimit: 64 * 1024,
+    trustProxy: false,
+    frameworkErrors: answerBadRequest,
+    // Fastify would log URLs, and the ones of unsubscribe links are secrets. See onResponse.
+    logger: false,
+  });
+  app.addHook("onResponse", async (request, reply) => {
+    const { method, routeOptions } = request;
+    log.debug(
+      { method, route: routeOptions.url, status: reply.statusCode, ms: Math.round(reply.elapsedTime) },
+      "served",
+    );
+  });
+  return app;
+}
+
+function addHeaders(app: FastifyInstance, config: Config): void {
+  const https = config.PUBLIC_URL?.startsWith("https:") ?? false;
+  app.addHook("onSend", async (_request, reply) => {
+    void reply.headers({
+      "x-content-type-options": "nosniff",
+      "referrer-policy": "no-referrer",
+      "cache-control": "no-store",
+      ...(https && { "strict-transport-security": "max-age=31536000" }),
+    });
+  });
+}
+
+function urlOf(app: FastifyInstance, host: string): string {
+  const { port } = app.server.address() as AddressInfo;
+  const reachable = { "0.0.0.0": "127.0.0.1", "::": "::1" }[host] ?? host;
+  return `http://${reachable.includes(":") ? `[${reachable}]` : reachable}:${port}`;
+}

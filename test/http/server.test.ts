@@ -1,0 +1,228 @@
+// The server as a whole: what it serves to whom, what it says to everything else, how it ends.
+import { connect, type Socket } from "node:net";
+import { fastify } from "fastify";
+import { pino } from "pino";
+import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { guardRoutes } from "../../src/http/access.ts";
+import type { HttpServer } from "../../src/http/server.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { testConfig } from "../support/worker.ts";
+import { createEvent, createSigner, postEvents, startTestServer } from "./support.ts";
+
+const signer = createSigner();
+const onServer = inject("postgres").kind === "server";
+
+let db: TestDatabase;
+let server: HttpServer;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  server = await startTestServer(db, { METRICS_TOKEN: "token", SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey });
+});
+
+afterAll(async () => {
+  await server?.close();
+  await db?.close();
+});
+
+/** Every route, and its answer to a caller who brings nothing. A new route must be added here. */
+const inventory: Record<string, number> = {
+  "GET /healthz": 200,
+  "HEAD /healthz": 200,
+  "GET /readyz": 200,
+  "HEAD /readyz": 200,
+  "GET /metrics": 401,
+  "HEAD /metrics": 401,
+  "GET /unsubscribe/:token": 404,
+  "HEAD /unsubscribe/:token": 404,
+  "POST /unsubscribe/:token": 404,
+  "POST /webhooks/sendgrid": 401,
+};
+
+describe("routes", () => {
+  it("are all known, and answer a caller without credentials as the table says", async () => {
+    const served = server.routes.map(({ method, url }) => `${method} ${url}`);
+    expect(served.toSorted()).toEqual(Object.keys(inventory).toSorted());
+    for (const { method, url } of server.routes) {
+      const response = await fetch(server.url + url.replace(":token", "abc"), { method });
+      expect(response.status, `${method} ${url}`).toBe(inventory[`${method} ${url}`]);
+    }
+  });
+
+  it("are public only where they must be", () => {
+    const open = server.routes.filter(({ access }) => access === "public").map(({ url }) => url);
+    expect([...new Set(open)].toSorted()).toEqual(["/healthz", "/readyz", "/unsubscribe/:token"]);
+  });
+
+  it("can't be registered without saying who may call them", () => {
+    const app = fastify();
+    guardRoutes(app, testConfig(null));
+    expect(() => app.get("/secrets", async () => "all of them")).toThrow(
+      "Route GET /secrets does not say who may call it",
+    );
+  });
+});
+
+describe("anything else", () => {
+  it.each(["/", "/admin", "/webhooks", "/webhooks/sendgrid/", "/unsubscribe", "/metrics/x", "/.env", "//healthz"])(
+    "%s is 404 in JSON",
+    async (path) => {
+      const response = await fetch(server.url + path);
+      expect(response.status).toBe(404);
+      expect(await response.json()).toEqual({ error: "There is nothing here." });
+    },
+  );
+
+  it("with a method that a path does not have is 405 with Allow; OPTIONS is Allow alone", async () => {
+    for (const [method, path, allow] of [
+      ["GET", "/webhooks/sendgrid", "POST, OPTIONS"],
+      ["DELETE", "/unsubscribe/abc", "GET, HEAD, POST, OPTIONS"],
+      ["POST", "/healthz", "GET, HEAD, OPTIONS"],
+    ] as const) {
+      const response = await fetch(server.url + path, { method });
+      expect(response.status, `${method} ${path}`).toBe(405);
+      expect(sorted(response.headers.get("allow"))).toEqual(sorted(allow));
+      const options = await fetch(server.url + path, { method: "OPTIONS" });
+      expect(options.status).toBe(204);
+      expect(sorted(options.headers.get("allow"))).toEqual(sorted(allow));
+      expect(options.headers.has("access-control-allow-origin")).toBe(false);
+    }
+  });
+
+  it("that can't be read is 400, and gives nothing away", async () => {
+    for (const path of ["/%zz", "/unsubscribe/%E0%A4%A"]) {
+      const response = await fetch(server.url + path);
+      expect(response.status).toBe(400);
+      expect(await response.json()).toEqual({ error: "The request can't be read." });
+    }
+    expect(await sendRaw("GARBAGE\r\n\r\n")).toMatch(/^HTTP\/1\.1 400 /);
+    expect(await sendRaw(`GET /healthz HTTP/1.1\r\nHost: x\r\nX: ${"x".repeat(20_000)}\r\n\r\n`)).toMatch(
+      /^HTTP\/1\.1 431 /,
+    );
+  });
+
+  it("never caches, sniffs or refers", async () => {
+    for (const path of ["/", "/healthz", "/metrics"]) {
+      const { headers } = await fetch(server.url + path);
+      expect(headers.get("cache-control")).toBe("no-store");
+      expect(headers.get("x-content-type-options")).toBe("nosniff");
+      expect(headers.get("referrer-policy")).toBe("no-referrer");
+      expect(headers.has("x-powered-by")).toBe(false);
+    }
+  });
+});
+
+describe("an error on our side", () => {
+  const secrets = /hush|127\.0\.0\.1|someone|nowhere|select |at .*:\d+|node_modules|brainops\./;
+
+  it("is 503 with Retry-After where Postgres is out of reach", async () => {
+    const cut = await startTestServer(
+      db,
+      { METRICS_TOKEN: "token", SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey },
+      { connectionString: "postgres://someone:hush@127.0.0.1:1/nowhere" },
+    );
+    const answers = [
+      await postEvents(cut, signer, [createEvent()]),
+      await fetch(`${cut.url}/metrics`, { headers: { authorization: "Bearer token" } }),
+    ];
+    for (const answer of answers) {
+      expect(answer.status).toBe(503);
+      expect(answer.headers.get("retry-after")).toBe("30");
+      expect(await answer.text()).not.toMatch(secrets);
+    }
+    await cut.close();
+  });
+
+  it("is a bare 500 where Postgres refuses", async () => {
+    const lines: string[] = [];
+    const watched = pino({ level: "trace" }, { write: (line: string) => void lines.push(line) });
+    const refused = await startTestServer(
+      db,
+      { METRICS_TOKEN: "token", SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey },
+      { connectionString: db.urlOf("tenantA"), log: watched },
+    );
+    const answers = [
+      await postEvents(refused, signer, [createEvent({ email: "secret-person@example.com" })]),
+      await fetch(`${refused.url}/unsubscribe/${"0".repeat(64)}`, { method: "POST" }),
+    ];
+    for (const answer of answers) {
+      expect(answer.status).toBe(500);
+      expect(await answer.text()).not.toMatch(secrets);
+    }
+    expect(lines.join("")).toContain('"code":"42501"');
+    expect(lines.join("")).not.toMatch(/secret-person|0{64}/);
+    await refused.close();
+  });
+});
+
+describe("a caller who hangs up", () => {
+  it("is nobody's failure: nothing is said of Postgres", async () => {
+    const lines: string[] = [];
+    const watched = pino({ level: "trace" }, { write: (line: string) => void lines.push(line) });
+    const left = await startTestServer(db, {}, { log: watched });
+    const socket = await openSocket(left.url);
+    socket.write("POST /unsubscribe/abc HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf");
+    // Answered once the request above has been read as far as it goes.
+    await fetch(`${left.url}/healthz`);
+    socket.destroy();
+    await left.close();
+    expect(lines.join("")).not.toContain("Postgres");
+  });
+});
+
+describe("the end", () => {
+  it.skipIf(!onServer)(
+    "lets a request in flight finish, and idle connections don't hold it up (needs server processes)",
+    async () => {
+      const ending = await startTestServer(db, { SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey });
+      const blocker = await db.connect("superuser");
+      await blocker.query("begin; lock table webhook_events in access exclusive mode");
+      await (await fetch(`${ending.url}/healthz`)).text(); // leaves a keep-alive connection behind
+      const idle = await openSocket(ending.url);
+      const inFlight = postEvents(ending, signer, [createEvent()]);
+      await db.until(
+        "select count(*) > 0 from pg_stat_activity where application_name = 'brainops http' and wait_event_type = 'Lock' and datname = current_database()",
+      );
+      const start = performance.now();
+      const closed = Promise.all([ending.close(), ending.close()]);
+      await blocker.query("commit");
+      const response = await inFlight;
+      expect(response.status).toBe(200);
+      expect(await response.json()).toEqual({ recorded: 1 });
+      await closed;
+      expect(performance.now() - start).toBeLessThan(5000);
+      await expect(fetch(`${ending.url}/healthz`)).rejects.toThrow("fetch failed");
+      idle.destroy();
+      await db.until(
+        "select count(*) = 0 from pg_stat_activity where application_name = 'brainops http' and query ~ 'record_webhook' and state = 'active' and datname = current_database()",
+      );
+    },
+  );
+
+  it("of a start on a port that is taken is an error, and leaves no connection", async () => {
+    await expect(startTestServer(db, { PORT: new URL(server.url).port })).rejects.toMatchObject({ code: "EADDRINUSE" });
+  });
+});
+
+function sorted(list: string | null): string[] {
+  return (list ?? "").split(", ").toSorted();
+}
+
+function openSocket(url: string): Promise<Socket> {
+  const { port, hostname } = new URL(url);
+  return new Promise((resolve, reject) => {
+    const socket = connect(Number(port), hostname, () => resolve(socket));
+    socket.on("error", reject);
+  });
+}
+
+async function sendRaw(text: string): Promise<string> {
+  const socket = await openSocket(server.url);
+  return new Promise((resolve) => {
+    socket.once("data", (data) => {
+      resolve(data.toString());
+      socket.destroy();
+    });
+    socket.write(text);
+  });
+}
