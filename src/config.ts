@@ -37,11 +37,27 @@ export class ConfigError extends Error {
   override name = "ConfigError";
 }
 
+/** A variable whose value can't be used; `problem` never holds the value. */
+export interface ConfigFault {
+  readonly variable: string;
+  readonly problem: string;
+}
+
+/** Reads the environment as far as it can be used; variables at fault count as not set. */
+export function inspectEnvironment(env: NodeJS.ProcessEnv = process.env): { config: Config; faults: ConfigFault[] } {
+  const parsed = environment.safeParse(env);
+  if (parsed.success) return { config: Object.freeze(parsed.data), faults: [] };
+  const faults = parsed.error.issues.map((issue) => ({ variable: issue.path.join("."), problem: issue.message }));
+  const usable = { ...env };
+  for (const { variable } of faults) delete usable[variable];
+  return { config: Object.freeze(environment.parse(usable)), faults };
+}
+
 /** Reads the environment. Throws a ConfigError that names every variable at fault, never a secret's value. */
 export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
-  const parsed = environment.safeParse(env);
-  if (parsed.success) return Object.freeze(parsed.data);
-  const lines = parsed.error.issues.map((issue) => `  ${issue.path.join(".")}: ${issue.message}`);
+  const { config, faults } = inspectEnvironment(env);
+  if (faults.length === 0) return config;
+  const lines = faults.map(({ variable, problem }) => `  ${variable}: ${problem}`);
   throw new ConfigError(`The environment has ${lines.length} value(s) that can't be used:\n${lines.join("\n")}`);
 }
 

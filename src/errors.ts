@@ -63,7 +63,7 @@ export function codeOf(error: unknown): string | null {
 /** The typed error for one that Postgres raised with a code of ours; anything else is returned as it came. */
 export function fromDatabase(error: unknown): unknown {
   const code = codeOf(error);
-  if (code === null || !(code in errorCodes) || !(error instanceof Error)) return error;
+  if (code === null || !Object.hasOwn(errorCodes, code) || !(error instanceof Error)) return error;
   const hint = "hint" in error && typeof error.hint === "string" ? { hint: error.hint } : {};
   return new BrainOpsError(code as ErrorCode, error.message, { cause: error, ...hint });
 }

@@ -10,4 +10,3 @@ if (major < 22 || (major === 22 && minor < 18)) {
 }
 const { main } = await import("./main.ts");
 await main(process.argv);
-export {};

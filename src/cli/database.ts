@@ -1,7 +1,9 @@
 // Where a command's database is: DATABASE_URL, else (for commands that may) the built-in one.
 import { resolve } from "node:path";
+import pg from "pg";
 import { ConfigError, type Config } from "../config.ts";
 import { startEmbedded } from "../db/embedded/index.ts";
+import { codeOf, fromDatabase, messageOf } from "../errors.ts";
 
 export interface Database {
   readonly url: string;
@@ -26,4 +28,49 @@ export async function openDatabase(config: Config, port: number): Promise<Databa
   }
   const embedded = await startEmbedded({ dataDir: resolve(".brainops/postgres"), port });
   return { url: embedded.url, builtIn: true, close: () => embedded.close() };
+}
+
+/** Runs with one connection and closes it. Says which server could not be reached, and when the schema is missing. */
+export async function withClient<T>(
+  connectionString: string,
+  command: string,
+  run: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client({
+    connectionString,
+    application_name: `brainops ${command}`,
+    connectionTimeoutMillis: 5000,
+    query_timeout: 60_000,
+  });
+  client.on("error", () => {
+    // The query under way, or the next one, fails with it.
+  });
+  try {
+    await client.connect();
+  } catch (error) {
+    await client.end().catch(() => {});
+    throw new Error(`No connection to ${placeOf(connectionString)}: ${messageOf(error)}`, { cause: error });
+  }
+  try {
+    return await run(client);
+  } catch (error) {
+    throw NO_SCHEMA.has(codeOf(error) ?? "")
+      ? new Error(`${messageOf(error)}. Run \`brainops migrate\` first.`, { cause: error })
+      : fromDatabase(error);
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+// Undefined table, schema, function.
+const NO_SCHEMA = new Set(["42P01", "3F000", "42883"]);
+
+/** user@host:port/database, without the password. */
+export function placeOf(connectionString: string): string {
+  try {
+    const { username, host, pathname } = new URL(connectionString);
+    return `${username === "" ? "" : `${decodeURIComponent(username)}@`}${host}${pathname}`;
+  } catch {
+    return "the server of DATABASE_URL";
+  }
 }

@@ -10,7 +10,9 @@ export function migrateCommand(): Command {
       const connectionString = requireDatabaseUrl(loadConfig());
       const report = await migrate({ connectionString, log: (line) => process.stderr.write(`${line}\n`) });
       process.stdout.write(
-        report.applied.length === 0 ? "nothing to do: the database is up to date\n" : `applied ${report.applied.length} migration(s)\n`,
+        report.applied.length === 0
+          ? "nothing to do: the database is up to date\n"
+          : `applied ${report.applied.length} migration(s)\n`,
       );
     });
 }

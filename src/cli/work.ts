@@ -38,7 +38,12 @@ export function workCommand(): Command {
 }
 
 /** A worker by the flags of the command line. */
-export async function startWorkerFrom(flags: WorkFlags, config: Config, connectionString: string, log: Log): Promise<Worker> {
+export async function startWorkerFrom(
+  flags: WorkFlags,
+  config: Config,
+  connectionString: string,
+  log: Log,
+): Promise<Worker> {
   const files = [crontabPath, ...flags.crontab];
   const crontab = await Promise.all(files.map((file) => readFile(file, "utf8")));
   return startWorker({

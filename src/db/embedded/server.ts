@@ -224,7 +224,9 @@ export class EmbeddedServer implements Host {
           `)
         ).length > 0;
       if (this.#hasCloseFunction)
-        await this.engine.system(`select brainops.embedded_connection_closed(${id === null ? "null" : literal(String(id))})`);
+        await this.engine.system(
+          `select brainops.embedded_connection_closed(${id === null ? "null" : literal(String(id))})`,
+        );
     } catch (error) {
       if (error instanceof EngineCrash) throw error;
       this.#options.log("warn", `brainops.embedded_connection_closed failed: ${String(error)}`);

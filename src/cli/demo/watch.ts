@@ -1,0 +1,121 @@
+// Follows the database: LISTEN brainops_jobs wakes it, then it says what changed and asks whether
+// what somebody waits for has come true.
+import pg from "pg";
+import type { Screen } from "./screen.ts";
+
+export interface Watch {
+  /**
+   * Resolves when the query's first row has only true in it. Rejects after withinMs, with what was
+   * waited for and the row as it was.
+   */
+  until(what: string, text: string, values: readonly unknown[], withinMs?: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface Waiter {
+  readonly what: string;
+  readonly text: string;
+  readonly values: readonly unknown[];
+  readonly deadline: number;
+  readonly done: PromiseWithResolvers<void>;
+}
+
+interface Change {
+  readonly slug: string;
+  readonly status: string;
+  readonly count: number;
+  readonly detail: string | null;
+  readonly last: number;
+}
+
+// Claims come and go too quickly to read.
+const CHANGES = `
+  select t.slug, e.to_status as status, count(*)::int as count, max(e.detail) as detail, max(e.id)::int as last
+  from brainops.job_events as e
+  inner join public.tenants as t on t.id = e.tenant_id
+  where e.id > $1 and e.to_status <> 'processing'
+  group by t.slug, e.to_status, case when e.to_status not in ('completed', 'pending') then e.detail end
+  order by max(e.id)
+`;
+
+const tones = { completed: "good", skipped: "warn", cancelled: "warn", unconfirmed: "warn", failed: "bad" } as const;
+
+/** Something changes without a NOTIFY, too: a time that comes. */
+const LOOK_MS = 1000;
+
+export async function startWatch(connectionString: string, screen: Screen): Promise<Watch> {
+  const client = new pg.Client({ connectionString, application_name: "brainops demo" });
+  const waiters = new Set<Waiter>();
+  let told = 0;
+  const state = { dirty: false, closed: false };
+  let looking: Promise<void> | null = null;
+
+  const tell = async (): Promise<void> => {
+    const { rows } = await client.query<Change>(CHANGES, [told]);
+    for (const { slug, status, count, detail, last } of rows) {
+      told = Math.max(told, last);
+      const reason = status === "completed" || detail === null ? "" : `: ${detail}`;
+      screen.say(`${slug}: ${count} ${count === 1 ? "mail" : "mails"} ${status}${reason}`, toneOf(status));
+    }
+  };
+  /** How to end the waiting, or null while it goes on. */
+  const ask = async ({ what, text, values, deadline, done }: Waiter): Promise<(() => void) | null> => {
+    const { rows } = await client.query<Record<string, unknown>>(text, [...values]);
+    const row = rows[0];
+    if (row !== undefined && Object.values(row).every((value) => value === true)) return done.resolve;
+    if (performance.now() <= deadline) return null;
+    return () => done.reject(new Error(`Waited too long for this: ${what}. Found ${JSON.stringify(row ?? null)}`));
+  };
+  const look = async (): Promise<void> => {
+    while (state.dirty && !state.closed) {
+      state.dirty = false;
+      const ended: (() => void)[] = [];
+      for (const waiter of waiters) {
+        const end = await ask(waiter);
+        if (end === null) continue;
+        waiters.delete(waiter);
+        ended.push(end);
+      }
+      // First what led to it is said, then the story goes on.
+      await tell();
+      for (const end of ended) end();
+    }
+  };
+  const wake = (): void => {
+    state.dirty = true;
+    looking ??= look()
+      .catch((error: unknown) => {
+        for (const waiter of waiters) waiter.done.reject(error);
+        waiters.clear();
+      })
+      .finally(() => {
+        looking = null;
+        if (state.dirty && !state.closed) wake();
+      });
+  };
+
+  client.on("error", () => {});
+  client.on("notification", wake);
+  await client.connect();
+  await client.query("listen brainops_jobs");
+  const timer = setInterval(wake, LOOK_MS);
+
+  return {
+    until: (what, text, values, withinMs = 20_000) => {
+      const done = Promise.withResolvers<void>();
+      waiters.add({ what, text, values, deadline: performance.now() + withinMs, done });
+      wake();
+      return done.promise;
+    },
+    close: async () => {
+      state.closed = true;
+      clearInterval(timer);
+      await looking;
+      await client.end().catch(() => {});
+    },
+  };
+}
+
+function toneOf(status: string): "good" | "warn" | "bad" | "faint" {
+  return status in tones ? tones[status as keyof typeof tones] : "faint";
+}

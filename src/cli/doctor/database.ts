@@ -1,0 +1,206 @@
+// What the database says of itself. Each examination stands alone: one that fails says so and takes
+// no other with it.
+import type pg from "pg";
+import { migrationDifferences, serverComplaint } from "../../db/migrate.ts";
+import { codeOf, messageOf } from "../../errors.ts";
+import { placeOf, withClient } from "../database.ts";
+import { duration } from "../terminal.ts";
+import { bad, off, ok, type Finding } from "./finding.ts";
+
+type Examination = (client: pg.Client) => Promise<Finding | Finding[]>;
+
+export async function examineDatabase(connectionString: string): Promise<Finding[]> {
+  try {
+    return await withClient(connectionString, "doctor", async (client) => {
+      const findings: Finding[] = [await server(client, connectionString)];
+      for (const [name, examine] of examinations) {
+        findings.push(...[await examine(client).catch((error: unknown) => failed(name, error))].flat());
+      }
+      return findings;
+    });
+  } catch (error) {
+    return [bad("DATABASE_URL", messageOf(error))];
+  }
+}
+
+const examinations: readonly (readonly [name: string, examine: Examination])[] = [
+  ["pgvector", pgvector],
+  ["schema", schema],
+  ["guard", guard],
+  ["rights", rights],
+  ["clock", clock],
+  ["workers", workers],
+  ["tasks", tasks],
+  ["queues", queues],
+  ["pauses", pauses],
+  ["breakers", breakers],
+];
+
+function failed(name: string, error: unknown): Finding {
+  if (codeOf(error) === "42501") return off(name, "not for this login to see");
+  if (["42P01", "3F000", "42883"].includes(codeOf(error) ?? ""))
+    return bad(name, "the schema is missing or out of date");
+  return bad(name, messageOf(error));
+}
+
+async function server(client: pg.Client, connectionString: string): Promise<Finding> {
+  const { rows } = await client.query<{ version: string; built_in: boolean }>(
+    `select current_setting('server_version') as version,
+       coalesce(current_setting('brainops.embedded', true), '') = 'on' as built_in`,
+  );
+  const complaint = await serverComplaint(client);
+  if (complaint !== null) return bad("DATABASE_URL", complaint);
+  const kind = rows[0]?.built_in === true ? ", the built-in one" : "";
+  return ok("DATABASE_URL", `${placeOf(connectionString)}: Postgres ${rows[0]?.version}${kind}`);
+}
+
+async function pgvector(client: pg.Client): Promise<Finding> {
+  const { rows } = await client.query<{ available: string | null; installed: string | null }>(
+    "select default_version as available, installed_version as installed from pg_available_extensions where name = 'vector'",
+  );
+  const version = rows[0]?.installed ?? rows[0]?.available;
+  if (version === undefined || version === null) {
+    return bad("pgvector", "this server does not have it; install pgvector 0.8 or newer");
+  }
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  if (major === 0 && minor < 8) return bad("pgvector", `${version} is too old; install 0.8 or newer`);
+  return ok("pgvector", `${version}${rows[0]?.installed === null ? ", not in use yet" : ""}`);
+}
+
+async function schema(client: pg.Client): Promise<Finding> {
+  const differences = await migrationDifferences(client);
+  if (differences.length === 0) return ok("schema", "up to date");
+  const more = differences.length > 1 ? ` (and ${differences.length - 1} more)` : "";
+  return bad("schema", `${differences[0]}${more}; run \`brainops migrate\``);
+}
+
+async function guard(client: pg.Client): Promise<Finding> {
+  const { rows } = await client.query<{ table_name: string; reason: string }>(
+    "select table_name::text, reason from brainops.unprotected_tables",
+  );
+  if (rows.length === 0) return ok("guard", "every table with a tenant_id has forced row level security");
+  const sentences = rows.map((row) => `${row.table_name}: ${row.reason}`).join("; ");
+  return bad("guard", `${sentences}; select brainops.protect_table('…')`);
+}
+
+async function rights(client: pg.Client): Promise<Finding> {
+  const { rows } = await client.query<{ login: string; superuser: boolean; tenant: string | null; missing: string[] }>(
+    `select
+       session_user as login,
+       r.rolsuper as superuser,
+       case when pg_has_role(session_user, 'brainops_tenant', 'member') and not r.rolsuper then session_user end as tenant,
+       array(
+         select role from unnest(array['brainops_system', 'brainops_service', 'brainops_worker']) as role
+         where not pg_has_role(session_user, role, 'member')
+       ) as missing
+     from pg_roles as r
+     where r.rolname = session_user`,
+  );
+  const row = rows[0];
+  if (row === undefined) return bad("rights", "the login is not among pg_roles");
+  if (row.superuser) {
+    return ok(
+      "rights",
+      `${row.login} is a superuser: fine for a trial and for migrations; give workers a login of their own`,
+    );
+  }
+  if (row.missing.length === 0) return ok("rights", `${row.login} can run workers and the server`);
+  if (row.tenant !== null)
+    return off("rights", `${row.login} is a tenant's login: it sees its own rows, and runs no worker`);
+  return off("rights", `${row.login} cannot run workers: grant ${row.missing.join(", ")} to ${row.login}`);
+}
+
+async function clock(client: pg.Client): Promise<Finding> {
+  const before = Date.now();
+  const { rows } = await client.query<{ now: Date }>("select clock_timestamp() as now");
+  const skewMs = Math.round((before + Date.now()) / 2 - (rows[0]?.now.getTime() ?? 0));
+  const detail = `this machine is ${Math.abs(skewMs)} ms ${skewMs < 0 ? "behind" : "ahead of"} Postgres`;
+  // As the worker: past a second it runs no crontab.
+  return Math.abs(skewMs) <= 1000 ? ok("clock", detail) : bad("clock", `${detail}; workers here run no crontab`);
+}
+
+async function workers(client: pg.Client): Promise<Finding> {
+  const { rows } = await client.query<{ alive: number; others: number }>(
+    `select count(*) filter (where state = 'alive')::int as alive, count(*) filter (where state <> 'alive')::int as others
+     from brainops.workers`,
+  );
+  const { alive = 0, others = 0 } = rows[0] ?? {};
+  const lost = others === 0 ? "" : `; ${others} lost their sign of life and are about to be given up`;
+  return alive === 0
+    ? off("workers", `none is alive${lost}; start one with \`brainops work\``)
+    : ok("workers", `${alive} alive${lost}`);
+}
+
+async function tasks(client: pg.Client): Promise<Finding> {
+  const { rows } = await client.query<{ table_name: string }>(
+    `select table_name from brainops.job_tables as j
+     where not exists (select from brainops.workers as w where w.state = 'alive' and j.task_identifier = any (w.tasks))
+     order by table_name`,
+  );
+  if (rows.length === 0) return ok("tasks", "each job table has a worker that can run its rows");
+  return off("tasks", `no live worker can run the rows of ${rows.map((row) => row.table_name).join(", ")}`);
+}
+
+// A row that is due this long without being paused is one that nobody sees to.
+const LATE_S = 300;
+// An event settles an unconfirmed row within minutes, or a person has to.
+const UNCONFIRMED_S = 3600;
+
+async function queues(client: pg.Client): Promise<Finding[]> {
+  const { rows } = await client.query<{ due: number; failed: number; late_s: number | null; why: string | null }>(
+    `select
+       coalesce(sum(due), 0)::int as due,
+       coalesce(sum(failed), 0)::int as failed,
+       extract(epoch from max(oldest_due) filter (where brainops.pause_reason(table_name, tenant_id) is null))::float8 as late_s,
+       max(waiting_for) as why
+     from brainops.queue_health`,
+  );
+  const { rows: lost } = await client.query<{ count: number; oldest_s: number | null }>(
+    `select count(*)::int as count, extract(epoch from brainops.now() - min(started_at))::float8 as oldest_s
+     from brainops.jobs where status = 'unconfirmed'`,
+  );
+  const { due = 0, failed: gaveUp = 0, late_s: lateS = null, why = null } = rows[0] ?? {};
+  const { count = 0, oldest_s: oldestS = null } = lost[0] ?? {};
+  const since = lateS === null ? "" : `, the oldest since ${duration(lateS)}`;
+  const detail = `${due} due${since}${why === null ? "" : ` (${why})`}`;
+  const grave = oldestS !== null && oldestS > UNCONFIRMED_S;
+  return [
+    lateS !== null && lateS > LATE_S ? bad("due rows", detail) : ok("due rows", detail),
+    grave
+      ? bad(
+          "unconfirmed rows",
+          `${count}, the oldest since ${duration(oldestS)}: settle them with brainops.confirm(table, id, happened)`,
+        )
+      : ok("unconfirmed rows", String(count)),
+    gaveUp === 0 ? ok("failed rows", "0") : off("failed rows", `${gaveUp}: see brainops.dead_letters`),
+  ];
+}
+
+async function pauses(client: pg.Client): Promise<Finding[]> {
+  const { rows } = await client.query<{ table_name: string; tenant: string | null; reason: string; paused_by: string }>(
+    `select p.table_name, t.slug as tenant, p.reason, p.paused_by
+     from brainops.pauses as p
+     left join public.tenants as t on t.id = p.tenant_id
+     order by p.paused_at`,
+  );
+  if (rows.length === 0) return [ok("pauses", "none")];
+  return rows.map((row) =>
+    off("pauses", `${row.table_name} of ${row.tenant ?? "every tenant"}, by ${row.paused_by}: ${row.reason}`),
+  );
+}
+
+async function breakers(client: pg.Client): Promise<Finding[]> {
+  const { rows } = await client.query<{
+    sender: string;
+    state: string;
+    last_error: string | null;
+    retry_at: Date | null;
+  }>("select sender, state, last_error, retry_at from brainops.breakers where state <> 'closed' order by sender");
+  if (rows.length === 0) return [ok("breakers", "all closed")];
+  return rows.map((row) =>
+    bad(
+      "breakers",
+      `${row.sender} is ${row.state}, next try ${row.retry_at?.toISOString() ?? "soon"}: ${row.last_error ?? ""}`,
+    ),
+  );
+}

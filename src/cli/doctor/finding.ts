@@ -1,0 +1,11 @@
+/** One line of `brainops doctor`. off: not set up, not to be seen, or at rest, which may well be meant so. */
+export interface Finding {
+  readonly name: string;
+  readonly state: "ok" | "off" | "bad";
+  /** Never a secret's value. */
+  readonly detail: string;
+}
+
+export const ok = (name: string, detail: string): Finding => ({ name, state: "ok", detail });
+export const off = (name: string, detail: string): Finding => ({ name, state: "off", detail });
+export const bad = (name: string, detail: string): Finding => ({ name, state: "bad", detail });

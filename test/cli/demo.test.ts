@@ -1,0 +1,24 @@
+// The demo, as a visitor runs it: on the built-in Postgres, whatever the other tests run on.
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { brainops } from "./run.ts";
+
+test("npm run demo: every figure is right, and nothing is left behind", { timeout: 60_000 }, async () => {
+  const folder = await mkdtemp(join(tmpdir(), "brainops-test-"));
+  onTestFinished(() => rm(folder, { recursive: true, force: true }));
+  const { code, stdout, stderr } = await brainops(["demo"], {
+    TMPDIR: folder,
+    // A visitor's own key must not get into it.
+    SENDGRID_API_KEY: "SG.canary",
+    SENDGRID_BASE_URL: "http://127.0.0.1:1",
+  });
+  expect(stderr).toBe("");
+  expect(stdout).not.toContain("✗");
+  expect(stdout).toMatch(/All \d+ figures are right/);
+  expect(code).toBe(0);
+  // oxlint-disable-next-line no-control-regex -- no colours where stdout is no terminal
+  expect(stdout).not.toMatch(/\u001b/);
+  expect(await readdir(folder)).toEqual([]);
+});

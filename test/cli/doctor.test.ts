@@ -1,0 +1,139 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { startTestWorker } from "../support/worker.ts";
+import { brainops, type Ran } from "./run.ts";
+
+let db: TestDatabase;
+let simulator: SendgridSimulator;
+beforeAll(async () => {
+  db = await createTestDatabase();
+  simulator = await startSendgridSimulator();
+});
+afterAll(async () => {
+  await simulator.close();
+  await db.close();
+});
+
+const canary = "SG.canary-that-must-never-be-printed";
+
+const healthy = (): Record<string, string> => ({
+  DATABASE_URL: db.urlOf("worker"),
+  SENDGRID_API_KEY: canary,
+  SENDGRID_BASE_URL: simulator.url,
+  SENDGRID_WEBHOOK_PUBLIC_KEY: simulator.publicKey,
+  MAIL_FROM: "Test <test@sender.example>",
+  PUBLIC_URL: "https://ops.example",
+  METRICS_TOKEN: canary,
+});
+
+/** name -> state, of the lines of the report. */
+function statesOf({ stdout }: Ran): Record<string, string> {
+  return Object.fromEntries(
+    [...stdout.matchAll(/^(ok|off|bad) +(\S+(?: \S+)*?) {2,}/gm)].map(([, state = "", name = ""]) => [name, state]),
+  );
+}
+
+function expectNoSecret({ stdout, stderr }: Ran): void {
+  expect(stdout + stderr).not.toContain("canary");
+  expect(stdout + stderr).not.toContain(new URL(db.urlOf("worker")).password);
+}
+
+test("a healthy environment: nothing is bad, exit code 0", async () => {
+  const worker = await startTestWorker(db, simulator);
+  try {
+    const ran = await brainops(["doctor"], { ...healthy(), DATABASE_URL: db.url });
+    expect(ran.stdout).not.toMatch(/^bad /m);
+    expect(ran.code).toBe(0);
+    expect(ran.stderr).toBe("");
+    expect(statesOf(ran)).toMatchObject({ DATABASE_URL: "ok", schema: "ok", guard: "ok", workers: "ok", tasks: "ok" });
+    expect(statesOf(ran)).toMatchObject({ SendGrid: "ok", SENDGRID_WEBHOOK_PUBLIC_KEY: "ok", PUBLIC_URL: "ok" });
+    expectNoSecret(ran);
+  } finally {
+    await worker.stop();
+  }
+});
+
+test("nothing set but the database: providers are off, which is not bad", async () => {
+  const ran = await brainops(["doctor"], { DATABASE_URL: db.url });
+  expect(ran.code).toBe(0);
+  expect(statesOf(ran)).toMatchObject({ SendGrid: "off", MAIL_FROM: "off", PUBLIC_URL: "off", workers: "off" });
+});
+
+test("a broken environment: each fault on its line, no value of a secret, exit code 1", async () => {
+  const ran = await brainops(["doctor"], {
+    DATABASE_URL: "postgres://user:canary@127.0.0.1:1/db",
+    SENDGRID_API_KEY: canary,
+    SENDGRID_BASE_URL: "http://127.0.0.1:1",
+    SENDGRID_WEBHOOK_PUBLIC_KEY: canary,
+    MAIL_FROM: "canary",
+    PUBLIC_URL: "http://ops.example",
+    PORT: "canary",
+  });
+  expect(ran.code).toBe(1);
+  expect(statesOf(ran)).toMatchObject({
+    DATABASE_URL: "bad",
+    SendGrid: "bad",
+    SENDGRID_WEBHOOK_PUBLIC_KEY: "bad",
+    PUBLIC_URL: "bad",
+    PORT: "bad",
+  });
+  expect(ran.stdout).toMatch(/^bad +MAIL_FROM /m);
+  expectNoSecret(ran);
+});
+
+test("without DATABASE_URL the rest is still examined", async () => {
+  const ran = await brainops(["doctor"]);
+  expect(ran.code).toBe(1);
+  expect(statesOf(ran)).toMatchObject({ DATABASE_URL: "bad", Node: "ok", SendGrid: "off" });
+});
+
+test("--json holds the same for machines", async () => {
+  const ran = await brainops(["doctor", "--json"], healthy());
+  expect(JSON.parse(ran.stdout)).toMatchObject({
+    ok: true,
+    findings: expect.arrayContaining([{ name: "schema", state: expect.any(String), detail: expect.any(String) }]),
+  });
+  expectNoSecret(ran);
+});
+
+test("a tenant's login is told what it may not see", async () => {
+  const ran = await brainops(["doctor"], { DATABASE_URL: db.urlOf("tenantA") });
+  expect(ran.stdout).not.toMatch(/^bad /m);
+  expect(statesOf(ran)).toMatchObject({ rights: "off", workers: "off", breakers: "off" });
+});
+
+test("what is wrong in the database is found: guard, breaker, pause, late and lost rows, an edited migration", async () => {
+  await db.query("create table leaky (id uuid primary key, tenant_id uuid)");
+  await db.query("select brainops.hold_sender('sendgrid', now() + interval '1 hour')");
+  await db.query("select brainops.pause('ai_email_queue', 'tenant-b', null, 'holiday')");
+  await db.query(
+    `insert into ai_email_queue (tenant_id, recipient, subject, body, scheduled_for)
+     values ($1, 'a@example.com', 's', 'b', now() - interval '1 hour')`,
+    [db.tenantA],
+  );
+  await db.query(
+    `insert into ai_email_queue (tenant_id, recipient, subject, body, idempotency_key) values ($1, 'b@example.com', 's', 'b', 'lost')`,
+    [db.tenantA],
+  );
+  await db.query(
+    `update ai_email_queue set status = 'processing', lease = gen_random_uuid(), started_at = now() - interval '2 hours'
+     where idempotency_key = 'lost'`,
+  );
+  await db.query("update ai_email_queue set status = 'unconfirmed', lease = null where idempotency_key = 'lost'");
+  await db.query("update brainops.migrations_applied set script = script || ' ' where name = '0001-tenants.sql'");
+
+  const ran = await brainops(["doctor"], { DATABASE_URL: db.url });
+  expect(ran.code).toBe(1);
+  expect(statesOf(ran)).toMatchObject({
+    guard: "bad",
+    breakers: "bad",
+    pauses: "off",
+    "due rows": "bad",
+    "unconfirmed rows": "bad",
+    schema: "bad",
+  });
+  expect(ran.stdout).toContain("leaky");
+  expect(ran.stdout).toContain("holiday");
+  expect(ran.stdout).toContain("0001-tenants.sql");
+});
