@@ -98,11 +98,26 @@ begin
     nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id'
   );
 exception
-  when invalid_text_representation then return null;
+  -- Not JSON, an escape that text cannot hold, or nested too deep.
+  when data_exception or program_limit_exceeded then return null;
 end;
 $$;
 
 comment on function brainops.jwt_tenant_id() is 'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
+
+-- A service that has named a tenant, even by a word that is no tenant, is never anybody else.
+create function brainops.names_no_tenant()
+returns boolean
+language sql
+stable
+parallel safe
+set search_path = ''
+as $$
+  select coalesce(current_setting('app.tenant_id', true), '') = ''
+    and coalesce(current_setting('request.jwt.claims', true), '') = ''
+$$;
+
+comment on function brainops.names_no_tenant() is 'Whether neither app.tenant_id nor request.jwt.claims says anything at all.';
 
 create function brainops.current_tenant_id()
 returns uuid
@@ -125,7 +140,9 @@ begin
   end if;
   return coalesce(
     brainops.uuid_or_null(current_setting('app.tenant_id', true)),
-    brainops.jwt_tenant_id()
+    brainops.jwt_tenant_id(),
+    -- A service that names nobody sees the row it has just inserted: RETURNING needs that.
+    case when brainops.names_no_tenant() then brainops.uuid_or_null(current_setting('brainops.inserted_tenant', true)) end
   );
 end;
 $$;
@@ -133,10 +150,35 @@ $$;
 comment on function brainops.current_tenant_id() is
   'The tenant that is asking, or null for nobody. In policies and queries always as (select brainops.current_tenant_id()): the bare call runs once for each row.';
 
-alter function brainops.current_tenant_id() owner to brainops_system;
-revoke execute on function brainops.current_tenant_id() from public;
-grant execute on function brainops.current_tenant_id() to
-  brainops_tenant, brainops_worker, brainops_service, brainops_admin;
+-- For the policies of brainops_service: such a login may name the tenant by a setting, so it may
+-- as well name it in each row. Not for brainops_worker: a worker without a tenant is a mistake.
+create function brainops.may_name_tenant()
+returns boolean
+language sql
+stable
+parallel safe
+security definer
+set search_path = ''
+as $$
+  select brainops.names_no_tenant()
+    and pg_catalog.pg_has_role(session_user, 'brainops_service', 'member')
+    and not exists (select from brainops.tenant_logins where login = session_user)
+$$;
+
+comment on function brainops.may_name_tenant() is 'Whether the caller may say in each row whose it is: a service login that has named no tenant by a setting.';
+
+do $$
+declare
+  v_function regprocedure;
+begin
+  foreach v_function in array array['brainops.current_tenant_id()', 'brainops.may_name_tenant()']::regprocedure[]
+  loop
+    execute format('alter function %s owner to brainops_system', v_function);
+    execute format('revoke execute on function %s from public', v_function);
+    execute format('grant execute on function %s to brainops_tenant, brainops_worker, brainops_service, brainops_admin', v_function);
+  end loop;
+end;
+$$;
 
 -- Row level security of the two tables. Tenants may read their own row of tenants; logins are the
 -- business of admins alone.

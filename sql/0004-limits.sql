@@ -40,6 +40,7 @@ create table brainops.circuit_breakers (
   failures int not null default 0,
   opened_at timestamptz,
   retry_at timestamptz,
+  current_delay interval,
   probe_expires_at timestamptz,
   last_error text,
   threshold int not null default 5,
@@ -52,6 +53,7 @@ create table brainops.circuit_breakers (
 comment on table brainops.circuit_breakers is 'One row for each sender that has ever failed. Read it through brainops.breakers.';
 comment on column brainops.circuit_breakers.failures is 'Failures in a row; a success sets it to 0.';
 comment on column brainops.circuit_breakers.retry_at is 'While open: from then on a single row may try.';
+comment on column brainops.circuit_breakers.current_delay is 'How long it waited before its last try; twice as long after the next failure, up to max_delay.';
 comment on column brainops.circuit_breakers.probe_expires_at is 'While a row tries: until when no other may. A worker that dies while it probes loses the lease then.';
 
 create view brainops.breakers with (security_invoker = true) as
@@ -92,6 +94,12 @@ create index rate_limits_tenant_id on brainops.rate_limits (tenant_id);
 create index rate_limits_table_name on brainops.rate_limits (table_name);
 
 grant select on brainops.breakers to brainops_admin, brainops_system;
+
+-- A tenant may see its own limit and the common one: a claim looks whether there is any.
+create policy own_tenant on brainops.rate_limits
+  for select to brainops_worker
+  using (tenant_id is null or tenant_id = (select brainops.current_tenant_id()));
+grant select on brainops.rate_limits to brainops_worker;
 
 -- Why nothing of the table may go for the tenant now, or null.
 create function brainops.pause_reason(p_table text, p_tenant_id uuid)
@@ -185,7 +193,7 @@ as $$
 begin
   if p_failed = 0 and p_succeeded > 0 then
     update brainops.circuit_breakers
-    set failures = 0, opened_at = null, retry_at = null, probe_expires_at = null
+    set failures = 0, opened_at = null, retry_at = null, current_delay = null, probe_expires_at = null
     where sender = p_sender and (failures > 0 or opened_at is not null);
   elsif p_failed > 0 then
     insert into brainops.circuit_breakers as b (sender, failures, last_error)
@@ -199,14 +207,15 @@ begin
     update brainops.circuit_breakers
     set
       opened_at = coalesce(opened_at, brainops.now()),
-      retry_at = brainops.now() + least(
-        case when opened_at is null then base_delay else greatest(retry_at - opened_at, base_delay) * 2 end,
-        max_delay
-      ),
+      current_delay = least(coalesce(current_delay * 2, base_delay), max_delay),
+      retry_at = brainops.now() + least(coalesce(current_delay * 2, base_delay), max_delay),
       probe_expires_at = null
     where sender = p_sender
-      and failures >= threshold
-      and (opened_at is null or (probe_expires_at is not null and retry_at <= brainops.now()));
+      and case
+        when opened_at is null then failures >= threshold
+        -- Rows that were under way when it opened count, but only a probe's failure prolongs it.
+        else probe_expires_at is not null and retry_at <= brainops.now()
+      end;
   end if;
 end;
 $$;

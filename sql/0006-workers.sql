@@ -1,15 +1,16 @@
 -- Liveness, rescue and sweep: what keeps promises when processes die.
 --
 -- A worker holds a session advisory lock for as long as it lives; Postgres drops the lock with the
--- connection, whatever killed it. Any other worker looks every two seconds. A lock that is gone
--- makes its worker suspect; one that is still gone four seconds later makes it dead: its
+-- connection, whatever killed it. Any other worker looks every second. A lock that is gone
+-- makes its worker suspect; one that is still gone three seconds later makes it dead: its
 -- graphile-worker jobs are unlocked and its rows settled as a crash leaves them. (graphile-worker
 -- alone waits four hours.)
 set local lock_timeout = '2s';
 
 create table brainops.worker_processes (
   id uuid primary key,
-  number int generated always as identity unique,
+  -- By chance: a number that can be foreseen could be locked by a tenant before the worker starts.
+  number int not null unique default floor(random() * 2147483647)::int,
   login name not null default session_user,
   host text not null,
   pid int not null,
@@ -50,14 +51,16 @@ begin
 end;
 $$;
 
-grant select on brainops.worker_processes to brainops_admin;
+grant select on brainops.worker_processes, brainops.embedded_connections to brainops_admin;
 
 create function brainops.liveness_class()
 returns int
 language sql
 immutable
 parallel safe
-as $$ select 1112690512 $$; -- 'BROP', first half of every worker's lock key
+as $$ select 1112690512 $$; -- 'BROP'
+
+comment on function brainops.liveness_class() is 'First half of every worker''s advisory lock key.';
 
 create function brainops.embedded_connection_closed(p_connection_id text)
 returns void
@@ -88,6 +91,11 @@ begin
   if current_setting('brainops.embedded', true) = 'on' then
     insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
   elsif not pg_catalog.pg_try_advisory_lock(brainops.liveness_class(), v_number) then
+    -- Our own earlier connection, which died without Postgres hearing of it (a lost route).
+    perform pg_terminate_backend(a.pid)
+    from brainops.worker_processes as w
+    inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
+    where w.id = p_id and a.pid <> pg_backend_pid();
     return false;
   end if;
   update brainops.worker_processes
@@ -119,6 +127,8 @@ as $$
     )
   end
 $$;
+
+comment on function brainops.worker_is_alive(int, int) is 'Whether the connection that the worker was announced on still holds its lock.';
 
 create view brainops.workers with (security_invoker = true) as
 select
@@ -194,7 +204,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  c_patience constant interval := '4 seconds';
+  c_patience constant interval := '3 seconds';
   v_worker brainops.worker_processes;
   v_job brainops.job_tables;
 begin
@@ -229,7 +239,7 @@ begin
 end;
 $$;
 
-comment on function brainops.watch_workers(uuid) is 'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every two seconds.';
+comment on function brainops.watch_workers(uuid) is 'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every second.';
 
 create function brainops.dismiss_worker(p_id uuid)
 returns void

@@ -80,14 +80,15 @@ declare
   v_partition record;
 begin
   for v_partition in
-    select inhrelid::regclass as name, to_date(right(relname, 7), 'YYYY_MM') as month
+    -- As text: once dropped, the table has no name any more.
+    select inhrelid::regclass::text as name, to_date(right(relname, 7), 'YYYY_MM') as month
     from pg_catalog.pg_inherits
     inner join pg_catalog.pg_class as c on c.oid = inhrelid
     where inhparent = p_parent
   loop
     if (v_partition.month + interval '1 month') at time zone 'UTC' <= p_before then
       execute format('drop table %s', v_partition.name);
-      return next v_partition.name::text;
+      return next v_partition.name;
     end if;
   end loop;
 end;

@@ -30,7 +30,7 @@ export interface JobDefinition<Row extends JobRow, Prepared> {
   readonly requires?: Provider;
   /**
    * Reads claimed rows with what belongs to them, in the claiming transaction. $1 is uuid[].
-   * @default select * from the table where id = any ($1)
+   * @default the table's own columns, without the engine's books
    */
   readonly load?: string;
   /** Turns a row into what the effect needs. Pure; what it throws makes the row fail. */

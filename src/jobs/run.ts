@@ -5,14 +5,12 @@ import { BrainOpsError, messageOf } from "../errors.ts";
 import type { Config } from "../config.ts";
 import type { Log } from "../telemetry/log.ts";
 import { recordOutcome } from "../telemetry/metrics.ts";
+import type { Deadlines } from "./deadlines.ts";
 import type { Job, JobContext, JobRow } from "./define.ts";
 import type { Outcome } from "./outcome.ts";
 import type { JobTable, Store } from "./store.ts";
 import type pg from "pg";
 import { z } from "zod";
-
-// An effect whose signal was aborted gets this long to say what it knows.
-const LAST_WORDS_MS = 2000;
 
 export interface Runtime {
   readonly config: Config;
@@ -20,8 +18,7 @@ export interface Runtime {
   /** Pipelining pool for tenant transactions. */
   readonly pool: pg.Pool;
   readonly store: Store;
-  /** Aborted when the worker must stop at once. */
-  readonly stopNow: AbortSignal;
+  readonly deadlines: Deadlines;
 }
 
 const payloadShape = z.object({ id: z.uuid(), tenant_id: z.uuid() });
@@ -34,7 +31,7 @@ export async function runJob(runtime: Runtime, job: Job, table: JobTable, payloa
     return;
   }
   const { id, tenant_id: tenantId } = named.data;
-  const load = job.definition.load ?? `select * from ${table.relation} where id = any ($1)`;
+  const load = job.definition.load ?? table.load;
   const claimed = await runtime.store.claim(table, load, tenantId, id);
   if (claimed === null) return;
 
@@ -57,11 +54,11 @@ async function perform(runtime: Runtime, job: Job, table: JobTable, row: JobRow)
     return { kind: "fail", reason: messageOf(error) };
   }
 
-  const overtime = AbortSignal.timeout(table.time_limit_ms);
+  const deadline = runtime.deadlines.start(table.time_limit_ms);
   const context: JobContext = {
     config: runtime.config,
     log: runtime.log,
-    signal: AbortSignal.any([overtime, runtime.stopNow]),
+    signal: deadline.signal,
     query: async (text, values = []) => {
       const [result] = await runAsTenant(runtime.pool, row.tenant_id, [{ text, values }]);
       if (result === undefined) throw new Error("no result");
@@ -69,22 +66,12 @@ async function perform(runtime: Runtime, job: Job, table: JobTable, row: JobRow)
     },
   };
   try {
-    return await Promise.race([job.definition.effect(prepared, context), lastWords(context.signal, table)]);
+    return await Promise.race([job.definition.effect(prepared, context), deadline.over]);
   } catch (error) {
     return afterThrow(error, table);
+  } finally {
+    deadline.clear();
   }
-}
-
-/** Rejects some time after the signal: an effect that does not heed it must not hold its slot for ever. */
-function lastWords(signal: AbortSignal, table: JobTable): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    const giveUp = (): void => {
-      const error = new Error(`took longer than ${table.time_limit_ms / 1000} s and did not stop when told to`);
-      setTimeout(() => reject(error), LAST_WORDS_MS).unref();
-    };
-    if (signal.aborted) giveUp();
-    else signal.addEventListener("abort", giveUp, { once: true });
-  });
 }
 
 /** What a thrown error means: the handler did not know better, so the table's nature decides. */

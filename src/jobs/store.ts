@@ -16,6 +16,8 @@ export interface JobTable {
   readonly effect_is_idempotent: boolean;
   readonly sender: string | null;
   readonly time_limit_ms: number;
+  /** Reads claimed rows where the job names no query of its own. */
+  readonly load: string;
 }
 
 export interface Claimed {
@@ -61,7 +63,7 @@ export function createStore(pool: pg.Pool, workerId: string): Store {
 
   const claims = createBatcher<string, Claimed | null>({
     size: BATCH_SIZE,
-    parallel: 2,
+    parallel: 3,
     run: async (key, ids) => {
       const { table, load } = tableOf(key);
       try {
@@ -77,7 +79,7 @@ export function createStore(pool: pg.Pool, workerId: string): Store {
 
   const settles = createBatcher<Settlement, string | null>({
     size: BATCH_SIZE,
-    parallel: 2,
+    parallel: 3,
     run: (key, settlements) =>
       insist(() => settleBatch(pool, tableOf(key).table, tenantOf(key), settlements), SETTLE_FOR_MS),
   });

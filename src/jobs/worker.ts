@@ -5,6 +5,7 @@ import type pg from "pg";
 import { missingVariables, type Config } from "../config.ts";
 import { createPool } from "../db/pool.ts";
 import type { Log } from "../telemetry/log.ts";
+import { createDeadlines } from "./deadlines.ts";
 import type { Job } from "./define.ts";
 import { startLiveness } from "./liveness.ts";
 import { loadTasks, type LoadedTask } from "./loadTasks.ts";
@@ -53,8 +54,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     max: 6,
     queryTimeoutMs: QUERY_TIMEOUT_MS,
   });
-  const stopNow = new AbortController();
-  const runtime: Runtime = { config, log, pool, store: createStore(pool, id), stopNow: stopNow.signal };
+  const runtime: Runtime = { config, log, pool, store: createStore(pool, id), deadlines: createDeadlines() };
 
   const tables = await readJobTables(pool);
   const loaded = await loadTasks(options.tasks);
@@ -117,7 +117,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     stop: async (graceMs = 25_000) => {
       await runner.stop(graceMs);
       // What is still running now is told to stop, and settles as its table's nature says.
-      if (runtime.store.inFlight.size > 0) stopNow.abort(new Error("the worker is stopping"));
+      runtime.deadlines.abortAll("the worker is stopping");
       await until(() => runtime.store.inFlight.size === 0, 5000);
       await liveness.stop();
       await pool.end();
@@ -131,10 +131,19 @@ async function until(condition: () => boolean, mostMs: number): Promise<void> {
 }
 
 async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTable>> {
+  // Handlers get their own columns and id, tenant and attempts; not the engine's books, whose many
+  // times cost as much to parse as all the rest.
   const { rows } = await pool.query<JobTable>(
-    `select table_name, relation, task_identifier, effect_is_idempotent, sender,
-       (extract(epoch from time_limit) * 1000)::int as time_limit_ms
-     from brainops.job_tables`,
+    `select j.table_name, j.relation, j.task_identifier, j.effect_is_idempotent, j.sender,
+       (extract(epoch from j.time_limit) * 1000)::int as time_limit_ms,
+       format('select %s from %s where id = any ($1)', string_agg(quote_ident(a.attname), ', '), j.relation) as load
+     from brainops.job_tables as j
+     inner join pg_attribute as a on a.attrelid = j.relation::regclass and a.attnum > 0 and not a.attisdropped
+     where a.attname not in (
+       'status', 'scheduled_for', 'job_priority', 'deferrals', 'last_error', 'skip_reason', 'lease', 'worker_id',
+       'rate_slot', 'cancel_requested_at', 'started_at', 'finished_at'
+     )
+     group by j.table_name`,
   );
   return new Map(rows.map((row) => [row.table_name, row]));
 }
@@ -169,7 +178,7 @@ function makeTaskList(
     } else {
       const { config, log, pool } = runtime;
       list[name] = async (payload, helpers) => {
-        const signal = helpers.abortSignal ?? runtime.stopNow;
+        const signal = helpers.abortSignal ?? new AbortController().signal;
         await task.run(payload, { config, log, pool, helpers, signal, waiting });
       };
     }

@@ -8,6 +8,7 @@ import { startWorker, type Worker } from "../../src/jobs/worker.ts";
 import { createLog } from "../../src/telemetry/log.ts";
 import { findServer } from "../support/server.ts";
 import { onServer } from "../support/sql.ts";
+import { setStartListener } from "./tasks/bench__noop.ts";
 import { addPeerJobs, countdown, startPeer } from "./peer.ts";
 import { median, quantile, timed } from "./stats.ts";
 
@@ -107,9 +108,11 @@ async function wholeWay(
       await clean(client);
       await client.query(insertRows, [rows, tenant]);
       let worker: Worker | undefined;
+      const counted = countdown(rows);
+      setStartListener(() => void counted.task());
       const oursMs = await timed(async () => {
         worker = await startBenchWorker(connectionString, concurrency);
-        await drained(client);
+        await counted.done;
       });
       await worker?.stop();
       ours.push((rows / oursMs) * 1000);
@@ -122,17 +125,6 @@ async function wholeWay(
 
 function startBenchWorker(connectionString: string, concurrency: number): Promise<Worker> {
   return startWorker({ connectionString, config: loadConfig({}), log, tasks: [tasks], concurrency });
-}
-
-/** Waits until no row is left; asks every 20 ms, which costs the measured side next to nothing. */
-async function drained(client: pg.Client): Promise<void> {
-  for (;;) {
-    const { rows } = await client.query<{ left: boolean }>(
-      "select exists (select from bench_jobs where status in ('pending', 'processing')) as left",
-    );
-    if (rows[0]?.left === false) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
 
 /** From the client's insert to the first line of the handler, one row at a time. */
@@ -161,12 +153,11 @@ async function latency(connectionString: string, tenant: string): Promise<Line[]
     }
     await runner.stop();
 
-    const { setStartListener } = await import("./tasks-latency/bench__noop.ts");
     const worker = await startWorker({
       connectionString,
       config: loadConfig({}),
       log,
-      tasks: [fileURLToPath(new URL("tasks-latency", import.meta.url))],
+      tasks: [tasks],
       concurrency: 24,
     });
     for (let sample = 0; sample < samples; sample += 1) {

@@ -163,8 +163,8 @@ test("a connection whose role is dropped ends, and no other", async () => {
 test("SQL is told when a connection ends, and which", async () => {
   await admin.query(`
     create schema brainops;
-    create table brainops.ended (id int);
-    create function brainops.embedded_connection_closed(id int) returns void language sql as
+    create table brainops.ended (id text);
+    create function brainops.embedded_connection_closed(id text) returns void language sql as
     $$ insert into brainops.ended values (id); notify ended; $$;
     listen ended;
   `);
@@ -173,5 +173,5 @@ test("SQL is told when a connection ends, and which", async () => {
   const told = new Promise((resolve) => admin.once("notification", resolve));
   await b.end();
   await told;
-  expect((await admin.query("select id::text from brainops.ended")).rows).toEqual(rows);
+  expect((await admin.query("select id from brainops.ended")).rows).toEqual(rows);
 });

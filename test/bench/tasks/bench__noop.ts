@@ -1,7 +1,16 @@
 import { defineJob, type JobRow } from "../../../src/jobs/define.ts";
 
-/** The effect of nothing: what is measured is the way to it and back. */
+let onStart = (): void => {};
+
+/** Called at the first line of the next effect. */
+export function setStartListener(listener: () => void): void {
+  onStart = listener;
+}
+
 export default defineJob<JobRow>({
   table: "bench_jobs",
-  effect: async () => ({ kind: "completed" }),
+  effect: async () => {
+    onStart();
+    return { kind: "completed" };
+  },
 });

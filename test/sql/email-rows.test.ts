@@ -1,0 +1,169 @@
+// What clients may put into ai_email_queue: the shapes that existing writers use, and each refusal.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { insertMail, jobsOf, mail } from "../support/jobs.ts";
+import { refusal } from "../support/refusal.ts";
+
+let db: TestDatabase;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+});
+
+afterAll(() => db.close());
+
+const KIB = 1024;
+
+describe("existing writers' inserts", () => {
+  const optional = ["id", "scheduled_for", "created_at", "metadata"];
+  const subsets = Array.from({ length: 2 ** optional.length }, (_, bits) =>
+    optional.filter((__, i) => (bits >> i) % 2 === 1),
+  );
+
+  it.each(subsets.map((subset) => [subset]))(
+    "go through with %j beside recipient, subject, body and status",
+    async (subset) => {
+      const values: Readonly<Record<string, unknown>> = {
+        id: crypto.randomUUID(),
+        scheduled_for: new Date(),
+        created_at: new Date(),
+        metadata: { lead_id: "not-a-lead", source: "nurture", is_test: false },
+      };
+      const id = await insertMail(db, "tenantA", {
+        status: "queued",
+        ...Object.fromEntries(subset.map((column) => [column, values[column]])),
+      });
+      expect(await mail(db, id)).toMatchObject({ status: "pending", tenant_id: db.tenantA });
+      expect(await jobsOf(db, id)).toHaveLength(1);
+    },
+  );
+
+  it("may name a lead by its id, as recipient or in metadata, and follow it when it changes", async () => {
+    const lead = async (email: string): Promise<string> =>
+      (await db.as<{ id: string }>("tenantA", "insert into revenue_leads (email) values ($1) returning id", [email]))[0]
+        ?.id ?? "";
+    const addressOf = async (id: string): Promise<unknown> =>
+      (
+        await db.query<{ address: unknown }>(
+          "select brainops.email_address(q) as address from ai_email_queue as q where id = $1",
+          [id],
+        )
+      )[0]?.address;
+    const [ann, bob] = [await lead("ann@example.com"), await lead("bob@example.com")];
+
+    const byRecipient = await insertMail(db, "tenantA", { recipient: ann });
+    expect(await mail(db, byRecipient)).toMatchObject({ lead_id: ann });
+    const byMetadata = await insertMail(db, "tenantA", { recipient: "x@example.com", metadata: { lead_id: bob } });
+    expect(await mail(db, byMetadata)).toMatchObject({ lead_id: bob });
+    expect(await addressOf(byMetadata)).toBe("x@example.com");
+
+    expect(await addressOf(byRecipient)).toBe("ann@example.com");
+    await db.as("tenantA", "update revenue_leads set email = 'ann@new.example' where id = $1", [ann]);
+    expect(await addressOf(byRecipient)).toBe("ann@new.example");
+    await db.as("tenantA", "update ai_email_queue set recipient = $2 where id = $1", [byRecipient, bob]);
+    expect(await mail(db, byRecipient)).toMatchObject({ lead_id: bob });
+    expect(await addressOf(byRecipient)).toBe("bob@example.com");
+    // Whatever lead_id says, the mail goes to whom the recipient names.
+    await db.as("tenantA", "update ai_email_queue set lead_id = $2 where id = $1", [byRecipient, ann]);
+    expect(await addressOf(byRecipient)).toBe("bob@example.com");
+
+    await db.as("tenantA", "delete from revenue_leads where id = $1", [bob]);
+    expect(await mail(db, byRecipient)).toMatchObject({ recipient: bob });
+    expect(await addressOf(byRecipient)).toBeNull();
+    await db.as("tenantA", "update ai_email_queue set subject = 'Hello again' where id = $1", [byRecipient]);
+  });
+
+  it("may give admins' and services' rows a lead as well", async () => {
+    const [lead] = await db.as<{ id: string }>(
+      "tenantB",
+      "insert into revenue_leads (email) values ('cy@example.com') returning id",
+    );
+    const insert =
+      "insert into ai_email_queue (tenant_id, recipient, subject, body) values ($1, $2, 's', 'b') returning lead_id";
+    expect(await db.as("admin", insert, [db.tenantB, lead?.id])).toEqual([{ lead_id: lead?.id }]);
+    expect(await db.as("service", insert, [db.tenantB, lead?.id])).toEqual([{ lead_id: lead?.id }]);
+    expect((await refusal(db.as("admin", insert, [db.tenantA, lead?.id]))).code).toBe("OP004");
+    expect((await refusal(db.as("service", insert, [db.tenantA, lead?.id]))).code).toBe("OP004");
+  });
+});
+
+describe("a mail that can be sent", () => {
+  it.each([
+    "ann@example.com",
+    "  ann@example.com\n",
+    "Ann.O'Neil+tag@sub.example.co.uk",
+    "a@xn--bcher-kva.example",
+    `${"a".repeat(64)}@example.com`,
+  ])("has a recipient such as %j", async (recipient) => {
+    expect(await mail(db, await insertMail(db, "tenantA", { recipient }))).toMatchObject({
+      recipient: recipient.trim(),
+    });
+  });
+
+  it("has a subject of 998 characters and a body of 1 MiB, counted in bytes, at most", async () => {
+    await insertMail(db, "tenantA", { subject: "é".repeat(998), body: "x".repeat(KIB * KIB) });
+    await insertMail(db, "tenantA", { body: "é".repeat((KIB * KIB) / 2) });
+    expect((await refusal(insertMail(db, "tenantA", { body: `${"é".repeat((KIB * KIB) / 2)}x` }))).code).toBe("OP005");
+  });
+
+  it("has metadata that is an object, or none", async () => {
+    for (const metadata of [null, "null", "{}"]) {
+      expect(await mail(db, await insertMail(db, "tenantA", { metadata }))).toMatchObject({ metadata: {} });
+    }
+  });
+});
+
+describe("a mail that can never be sent is refused, and told why", () => {
+  const long = `${"a".repeat(250)}@example.com`;
+  const cases: readonly (readonly [column: string, value: unknown, code: string, says: string])[] = [
+    ["recipient", null, "OP004", "is empty"],
+    ["recipient", " ", "OP004", "is empty"],
+    ["recipient", "nobody", "OP004", "'nobody'"],
+    ["recipient", "Ann <ann@example.com>", "OP004", "'Ann <ann@example.com>'"],
+    ["recipient", "ann@example.com, bob@example.com", "OP004", "bob@example.com"],
+    ["recipient", "ann@example.com\nbcc: bob@example.com", "OP004", "bcc"],
+    ["recipient", "ann@bücher.example", "OP004", "bücher"],
+    ["recipient", "ann@localhost", "OP004", "'ann@localhost'"],
+    ["recipient", "ann@-example.com", "OP004", "-example"],
+    ["recipient", long, "OP004", "aaaa"],
+    ["recipient", "00000000-0000-4000-8000-000000000000", "OP004", "00000000-0000-4000-8000-000000000000"],
+    ["subject", null, "OP005", "is empty"],
+    ["subject", "  ", "OP005", "is empty"],
+    ["subject", "x".repeat(999), "OP005", "999"],
+    ["subject", "Hello\r\nBcc: bob@example.com", "OP005", "control character"],
+    ["subject", "Hello\u007f", "OP005", "control character"],
+    ["body", null, "OP005", "is empty"],
+    ["body", "", "OP005", "is empty"],
+    ["body", "x".repeat(KIB * KIB + 1), "OP005", "1048577"],
+    ["metadata", "[]", "OP006", "'[]'"],
+    ["metadata", '"text"', "OP006", "text"],
+    ["metadata", "7", "OP006", "'7'"],
+    ["metadata", "true", "OP006", "'true'"],
+  ];
+  it.each(cases)("%s %j", async (column, value, code, says) => {
+    const told = await refusal(insertMail(db, "tenantA", { [column]: value }));
+    expect(told).toMatchObject({ code, column });
+    expect(told.message).toMatch(new RegExp(`^${column}: `));
+    expect(told.message).toContain(says);
+    expect(told.message.length).toBeLessThan(300);
+    expect(told.hint).toBeTruthy();
+    // The same at an update.
+    const id = await insertMail(db, "tenantA");
+    const update = db.as("tenantA", `update ai_email_queue set ${column} = $2 where id = $1`, [id, value]);
+    expect(await refusal(update)).toMatchObject({ code, column });
+  });
+
+  it.each([
+    ["subject", "a\u0000b", "22021"],
+    ["body", "a\u0000b", "22021"],
+    ["metadata", '{"a": "\\u0000"}', "22P05"],
+    ["metadata", '{"a": "\\ud800"}', "22P02"],
+    ["metadata", "{", "22P02"],
+    ["scheduled_for", "infinity", "23514"],
+    ["scheduled_for", "-infinity", "23514"],
+    ["max_attempts", 26, "23514"],
+    ["max_attempts", 0, "23514"],
+  ])("%s %j, by Postgres itself", async (column, value, code) => {
+    expect((await refusal(insertMail(db, "tenantA", { [column]: value }))).code).toBe(code);
+  });
+});

@@ -1,0 +1,127 @@
+// Job rows by hand: insert, claim and settle as a worker does, without one.
+import { randomUUID } from "node:crypto";
+import type pg from "pg";
+import type { TestDatabase } from "./database.ts";
+
+export interface MailColumns {
+  readonly [column: string]: unknown;
+}
+
+/** Inserts a mail as the tenant and returns its id. */
+export async function insertMail(
+  db: TestDatabase,
+  seat: "tenantA" | "tenantB",
+  columns: MailColumns = {},
+): Promise<string> {
+  const row = { recipient: "ann@example.com", subject: "Hello", body: "<p>Hi</p>", ...columns };
+  const names = Object.keys(row);
+  const [inserted] = await db.as<{ id: string }>(
+    seat,
+    `insert into ai_email_queue (${names.join(", ")}) values (${names.map((_, index) => `$${index + 1}`).join(", ")}) returning id`,
+    Object.values(row),
+  );
+  if (inserted === undefined) throw new Error("nothing was inserted");
+  return inserted.id;
+}
+
+/** Runs as a worker does: in one transaction, as brainops_worker, for the tenant. */
+export async function asWorker<T>(client: pg.Client, tenantId: string, run: () => Promise<T>): Promise<T> {
+  await beginAsWorker(client, tenantId);
+  try {
+    const result = await run();
+    await client.query("commit");
+    return result;
+  } catch (error) {
+    await client.query("rollback");
+    throw error;
+  }
+}
+
+/** The first half of asWorker, for tests that hold the transaction open. */
+export async function beginAsWorker(client: pg.Client, tenantId: string): Promise<void> {
+  await client.query("begin");
+  await client.query("set local role brainops_worker");
+  await client.query("select set_config('app.tenant_id', $1, true)", [tenantId]);
+}
+
+export interface Claim {
+  readonly id: string;
+  readonly outcome: string;
+  readonly lease: string | null;
+  readonly attempt: number;
+  readonly reason: string | null;
+}
+
+export const CLAIM = "select id, outcome, lease, attempt, reason from brainops.claim('ai_email_queue', $1, $2)";
+
+export async function claim(
+  client: pg.Client,
+  tenantId: string,
+  ids: readonly string[],
+  workerId: string = randomUUID(),
+): Promise<Claim[]> {
+  return asWorker(client, tenantId, async () => (await client.query<Claim>(CLAIM, [ids, workerId])).rows);
+}
+
+export interface Settlement {
+  readonly id: string;
+  readonly lease: string | null;
+  readonly outcome: "completed" | "retry" | "defer" | "fail" | "skip" | "unconfirmed";
+  readonly run_at?: Date;
+  readonly reason?: string;
+  readonly result?: Readonly<Record<string, unknown>>;
+}
+
+/** Settles, and returns the status of each row that still was the caller's. */
+export async function settle(
+  client: pg.Client,
+  tenantId: string,
+  settlements: readonly Settlement[],
+): Promise<Record<string, string>> {
+  return asWorker(client, tenantId, async () => {
+    const { rows } = await client.query<{ id: string; status: string }>(
+      `select id, status from brainops.settle('ai_email_queue', array(
+         select row(id, lease, outcome, run_at, reason, result)::brainops.settlement
+         from jsonb_to_recordset($1) as s (id uuid, lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)
+       ))`,
+      [JSON.stringify(settlements)],
+    );
+    return Object.fromEntries(rows.map((row) => [row.id, row.status]));
+  });
+}
+
+/** Claims one row and returns its lease; throws where it may not go. */
+export async function claimOne(client: pg.Client, tenantId: string, id: string, workerId?: string): Promise<string> {
+  const [answer] = await claim(client, tenantId, [id], workerId);
+  if (answer?.outcome !== "go" || answer.lease === null) {
+    throw new Error(`the row did not go: ${JSON.stringify(answer ?? "not due, or held elsewhere")}`);
+  }
+  return answer.lease;
+}
+
+export interface GraphileJob {
+  readonly key: string;
+  readonly task: string;
+  readonly payload: Readonly<Record<string, unknown>>;
+  readonly priority: number;
+  readonly attempts: number;
+  readonly run_at: Date;
+}
+
+/** The graphile-worker jobs of e-mail rows, of one or of all; in the order in which they are taken. */
+export async function jobsOf(db: TestDatabase, id?: string): Promise<GraphileJob[]> {
+  return db.query<GraphileJob>(
+    `select j.key, t.identifier as task, j.payload, j.priority, j.attempts, j.run_at
+     from graphile_worker._private_jobs as j inner join graphile_worker._private_tasks as t on t.id = j.task_id
+     where j.key like '%:ai_email_queue:' || coalesce($1, '%')
+     order by j.priority, j.run_at, j.id`,
+    [id ?? null],
+  );
+}
+
+/** Columns of a row, as superuser. */
+export async function mail(db: TestDatabase, id: string): Promise<Record<string, unknown>> {
+  const [row] = await db.query("select * from ai_email_queue where id = $1", [id]);
+  if (row === undefined) throw new Error(`no mail ${id}`);
+  return row;
+}
