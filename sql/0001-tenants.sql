@@ -12,9 +12,11 @@ returns timestamptz
 language sql
 stable
 parallel safe
-as $$ select pg_catalog.now() $$;
+as $$
+  select pg_catalog.now();
+$$;
 
-comment on function brainops.now() is 'The engine''s clock: now(). Only test databases replace it.';
+comment on function brainops.now is 'The engine''s clock: now(). Only test databases replace it.';
 
 create function brainops.is_time_zone(p_name text)
 returns boolean
@@ -54,22 +56,28 @@ create table public.tenants (
 -- At most one tenant takes the rows of services that name none.
 create unique index tenants_one_default on public.tenants (is_default) where is_default;
 
-comment on table public.tenants is 'A customer of this installation. Every row of every other table belongs to exactly one.';
+comment on table public.tenants is
+  'A customer of this installation. Every row of every other table belongs to exactly one.';
 comment on column public.tenants.slug is 'Short name for people and commands: a-z, 0-9 and -, at most 63 characters.';
-comment on column public.tenants.time_zone is 'IANA name, e.g. America/Denver. What "today" and "quiet hours" mean where a lead has no zone of its own.';
-comment on column public.tenants.status is 'active, or suspended: rows wait as pending until the tenant is active again.';
+comment on column public.tenants.time_zone is
+  'IANA name, e.g. America/Denver. What "today" and "quiet hours" mean where a lead has no zone of its own.';
+comment on column public.tenants.status is
+  'active, or suspended: rows wait as pending until the tenant is active again.';
 comment on column public.tenants.settings is 'Options of the tenant: mail_from, postal_address.';
-comment on column public.tenants.is_default is 'At most one tenant: rows that a service inserts without saying whose they are go to it.';
+comment on column public.tenants.is_default is
+  'At most one tenant: rows that a service inserts without saying whose they are go to it.';
 
 create table brainops.tenant_logins (
   login name primary key,
-  tenant_id uuid not null references public.tenants (id) on delete cascade,
+  tenant_id uuid not null references public.tenants (id)
+    on delete cascade,
   created_at timestamptz not null default now()
 );
 
 create index tenant_logins_tenant_id on brainops.tenant_logins (tenant_id);
 
-comment on table brainops.tenant_logins is 'Database logins bound to a tenant. Written by brainops.create_login; drop the role and its row together.';
+comment on table brainops.tenant_logins is
+  'Database logins bound to a tenant. Written by brainops.create_login; drop the role and its row together.';
 
 create function brainops.uuid_or_null(p_text text)
 returns uuid
@@ -78,9 +86,10 @@ immutable
 parallel safe
 set search_path = ''
 as $$
-  select case
-    when p_text ~* '^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$' then p_text::uuid
-  end
+  select
+    case
+      when p_text ~* '^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$' then p_text::uuid
+    end;
 $$;
 
 comment on function brainops.uuid_or_null(text) is 'The uuid that the text spells, or null: never an error.';
@@ -103,7 +112,8 @@ exception
 end;
 $$;
 
-comment on function brainops.jwt_tenant_id() is 'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
+comment on function brainops.jwt_tenant_id is
+  'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
 
 -- A service that has named a tenant, even by a word that is no tenant, is never anybody else.
 create function brainops.names_no_tenant()
@@ -113,11 +123,13 @@ stable
 parallel safe
 set search_path = ''
 as $$
-  select coalesce(current_setting('app.tenant_id', true), '') = ''
-    and coalesce(current_setting('request.jwt.claims', true), '') = ''
+  select
+    coalesce(current_setting('app.tenant_id', true), '') = ''
+    and coalesce(current_setting('request.jwt.claims', true), '') = '';
 $$;
 
-comment on function brainops.names_no_tenant() is 'Whether neither app.tenant_id nor request.jwt.claims says anything at all.';
+comment on function brainops.names_no_tenant is
+  'Whether neither app.tenant_id nor request.jwt.claims says anything at all.';
 
 create function brainops.current_tenant_id()
 returns uuid
@@ -147,7 +159,7 @@ begin
 end;
 $$;
 
-comment on function brainops.current_tenant_id() is
+comment on function brainops.current_tenant_id is
   'The tenant that is asking, or null for nobody. In policies and queries always as (select brainops.current_tenant_id()): the bare call runs once for each row.';
 
 -- For the policies of brainops_service: such a login may name the tenant by a setting, so it may
@@ -160,12 +172,14 @@ parallel safe
 security definer
 set search_path = ''
 as $$
-  select brainops.names_no_tenant()
+  select
+    brainops.names_no_tenant()
     and pg_catalog.pg_has_role(session_user, 'brainops_service', 'member')
-    and not exists (select from brainops.tenant_logins where login = session_user)
+    and not exists (select from brainops.tenant_logins where login = session_user);
 $$;
 
-comment on function brainops.may_name_tenant() is 'Whether the caller may say in each row whose it is: a service login that has named no tenant by a setting.';
+comment on function brainops.may_name_tenant is
+  'Whether the caller may say in each row whose it is: a service login that has named no tenant by a setting.';
 
 do $$
 declare
@@ -186,15 +200,18 @@ alter table public.tenants enable row level security;
 alter table public.tenants force row level security;
 
 create policy own_tenant on public.tenants
-  for select to brainops_tenant, brainops_worker, brainops_service
-  using (id = (select brainops.current_tenant_id()));
+for select
+to brainops_tenant, brainops_worker, brainops_service
+using (id = (select brainops.current_tenant_id()));
 create policy every_row on public.tenants
-  for all to brainops_admin, brainops_system
-  using (true)
-  with check (true);
+for all
+to brainops_admin, brainops_system
+using (true)
+with check (true);
 
-grant usage on schema public to
-  brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+grant usage
+on schema public
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 grant select on public.tenants to brainops_tenant, brainops_worker, brainops_service;
 grant select, insert, update, delete on public.tenants to brainops_admin, brainops_system;
 
@@ -202,8 +219,9 @@ alter table brainops.tenant_logins enable row level security;
 alter table brainops.tenant_logins force row level security;
 
 create policy every_row on brainops.tenant_logins
-  for all to brainops_admin, brainops_system
-  using (true)
-  with check (true);
+for all
+to brainops_admin, brainops_system
+using (true)
+with check (true);
 
 grant select, insert, update, delete on brainops.tenant_logins to brainops_admin, brainops_system;

@@ -63,8 +63,9 @@ comment on function brainops.resolve_tenant(regclass, jsonb) is
 
 alter function brainops.resolve_tenant(regclass, jsonb) owner to brainops_system;
 revoke execute on function brainops.resolve_tenant(regclass, jsonb) from public;
-grant execute on function brainops.resolve_tenant(regclass, jsonb) to
-  brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+grant execute
+on function brainops.resolve_tenant(regclass, jsonb)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Asked once for each statement, not once for each row: the answer is the default of tenant_id for
 -- the statement's rows (10,000 rows: 5 ms instead of 110). A caller who writes
@@ -121,40 +122,56 @@ as $$
   where not exists (select from pg_catalog.pg_class where oid = p_table and relkind in ('r', 'p'))
   union all
   select 'it has no column tenant_id uuid'
-  where not exists (
-    select from pg_catalog.pg_attribute
-    where attrelid = p_table and attname = 'tenant_id' and atttypid = 'uuid'::regtype and not attisdropped
-  )
+  where
+    not exists (
+      select
+      from pg_catalog.pg_attribute
+      where attrelid = p_table and attname = 'tenant_id' and atttypid = 'uuid'::regtype and not attisdropped
+    )
   union all
-  select format('unique key %s does not begin with tenant_id, so it tells tenants of each other', i.indexrelid::regclass)
-  from pg_catalog.pg_index as i
-  -- No attribute where the key begins with an expression.
-  left join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-  where i.indrelid = p_table
+  select
+    format('unique key %s does not begin with tenant_id, so it tells tenants of each other', i.indexrelid::regclass)
+  from
+    pg_catalog.pg_index as i
+    -- No attribute where the key begins with an expression.
+    left join pg_catalog.pg_attribute as a
+      on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+  where
+    i.indrelid = p_table
     and (i.indisunique or i.indisexclusion)
     and a.attname is distinct from 'tenant_id'
     and not (i.indisprimary and i.indnkeyatts = 1 and a.atttypid = 'uuid'::regtype)
   union all
-  select format('policy %I is for every role and adds its rows to those of the guard; drop it or name its roles', polname)
+  select
+    format('policy %I is for every role and adds its rows to those of the guard; drop it or name its roles', polname)
   from pg_catalog.pg_policy
   where polrelid = p_table and polpermissive and 0 = any (polroles)
   union all
-  select format('foreign key %s to %s is not the pair (tenant_id, …), so rows can point into another tenant', c.conname, c.confrelid::regclass)
+  select
+    format(
+      'foreign key %s to %s is not the pair (tenant_id, …), so rows can point into another tenant',
+      c.conname,
+      c.confrelid::regclass
+    )
   from pg_catalog.pg_constraint as c
-  where c.conrelid = p_table
+  where
+    c.conrelid = p_table
     and c.contype = 'f'
     and c.confrelid <> 'public.tenants'::regclass
     and exists (
-      select from pg_catalog.pg_attribute
+      select
+      from pg_catalog.pg_attribute
       where attrelid = c.confrelid and attname = 'tenant_id' and not attisdropped
     )
     and not exists (
-      select from pg_catalog.pg_attribute
+      select
+      from pg_catalog.pg_attribute
       where attrelid = p_table and attname = 'tenant_id' and attnum = any (c.conkey)
-    )
+    );
 $$;
 
-comment on function brainops.guard_obstacles(regclass) is 'Why protect_table would refuse the table, one sentence each.';
+comment on function brainops.guard_obstacles(regclass) is
+  'Why protect_table would refuse the table, one sentence each.';
 
 -- p_reference_tenants false leaves the foreign key to tenants out: job tables check the tenants of a
 -- whole statement at once instead (sql/0003, after_job_insert).
@@ -272,33 +289,42 @@ create function brainops.protect_table(p_table regclass)
 returns void
 language sql
 set search_path = ''
-as $$ select brainops.guard_table(p_table, p_reference_tenants => true) $$;
+as $$
+  select brainops.guard_table(p_table, p_reference_tenants => true);
+$$;
 
 comment on function brainops.protect_table(regclass) is
   'Gives an existing table with a tenant_id the whole guard: forced row level security, policies by role, grants, the tenant filled in on insert. OP008 says what stands in the way. For the table''s owner.';
 
 -- The tables of these schemas that have a tenant_id but not the guard; empty is right.
-create view brainops.unprotected_tables with (security_invoker = true) as
-select
-  c.oid::regclass as table_name,
-  case
-    when not c.relrowsecurity then 'row level security is off'
-    when not c.relforcerowsecurity then 'row level security is not forced'
-    else 'it has no policy'
-  end as reason
-from pg_catalog.pg_class as c
-inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
-where c.relkind in ('r', 'p')
-  and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-  and (
-    not c.relrowsecurity
-    or not c.relforcerowsecurity
-    or not exists (select from pg_catalog.pg_policy as p where p.polrelid = c.oid)
-  );
+create view brainops.unprotected_tables
+with (security_invoker = true)
+as
+  select
+    c.oid::regclass as table_name,
+    case
+      when not c.relrowsecurity then 'row level security is off'
+      when not c.relforcerowsecurity then 'row level security is not forced'
+      else 'it has no policy'
+    end as reason
+  from
+    pg_catalog.pg_class as c
+    inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attname = 'tenant_id' and not a.attisdropped
+  where
+    c.relkind in ('r', 'p')
+    and c.relnamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    and (
+      not c.relrowsecurity
+      or not c.relforcerowsecurity
+      or not exists (select from pg_catalog.pg_policy as p where p.polrelid = c.oid)
+    );
 
-comment on view brainops.unprotected_tables is 'Tables with a tenant_id and without the guard; brainops.protect_table gives it to them.';
+comment on view brainops.unprotected_tables is
+  'Tables with a tenant_id and without the guard; brainops.protect_table gives it to them.';
 
 grant select on brainops.unprotected_tables to brainops_admin;
 
-create trigger touch_updated_at before update on public.tenants
-  for each row execute function brainops.touch_updated_at();
+create trigger touch_updated_at
+before update on public.tenants
+for each row
+execute function brainops.touch_updated_at();

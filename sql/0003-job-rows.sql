@@ -33,16 +33,24 @@ create table brainops.job_tables (
   constraint job_tables_archive_after_positive check (archive_after > '0')
 );
 
-comment on table brainops.job_tables is 'The job tables, written by brainops.define_job_table. time_limit, max_deferrals and archive_after may be edited.';
-comment on column brainops.job_tables.table_name is 'What people call it, e.g. ai_email_queue; with its schema where that is not public.';
+comment on table brainops.job_tables is
+  'The job tables, written by brainops.define_job_table. time_limit, max_deferrals and archive_after may be edited.';
+comment on column brainops.job_tables.table_name is
+  'What people call it, e.g. ai_email_queue; with its schema where that is not public.';
 comment on column brainops.job_tables.relation is 'Schema and name, quoted where need be, e.g. public.ai_email_queue.';
 comment on column brainops.job_tables.task_identifier is 'The graphile-worker task: the name of a file in tasks/.';
-comment on column brainops.job_tables.channel is 'What brainops.pause() calls it: email, sms, …; null where the table has none.';
-comment on column brainops.job_tables.effect_is_idempotent is 'Whether the effect may be tried again after a crash. If not, the row becomes unconfirmed.';
-comment on column brainops.job_tables.gate is 'Function (uuid[]) returning setof brainops.verdict, asked while the rows are locked; null for none.';
-comment on column brainops.job_tables.sender is 'Name of the circuit breaker that the effect goes through; null for none.';
-comment on column brainops.job_tables.result_columns is 'Columns beyond the engine''s own that a handler may fill when it settles.';
-comment on column brainops.job_tables.time_limit is 'How long an effect may take; past it the handler''s signal is aborted.';
+comment on column brainops.job_tables.channel is
+  'What brainops.pause() calls it: email, sms, …; null where the table has none.';
+comment on column brainops.job_tables.effect_is_idempotent is
+  'Whether the effect may be tried again after a crash. If not, the row becomes unconfirmed.';
+comment on column brainops.job_tables.gate is
+  'Function (uuid[]) returning setof brainops.verdict, asked while the rows are locked; null for none.';
+comment on column brainops.job_tables.sender is
+  'Name of the circuit breaker that the effect goes through; null for none.';
+comment on column brainops.job_tables.result_columns is
+  'Columns beyond the engine''s own that a handler may fill when it settles.';
+comment on column brainops.job_tables.time_limit is
+  'How long an effect may take; past it the handler''s signal is aborted.';
 comment on column brainops.job_tables.max_deferrals is 'How often a provider may say "later" before the row fails.';
 comment on column brainops.job_tables.archive_after is 'Rows done for this long move to brainops.job_archive.';
 
@@ -65,13 +73,17 @@ create table brainops.job_events (
   detail text,
   changed_by name not null default session_user,
   at timestamptz not null default now()
-) partition by range (at);
+)
+partition by range (at);
 
 create index job_events_row on brainops.job_events (tenant_id, row_id, id);
 
-comment on table brainops.job_events is 'Every status change of every job row, append only, by month. Retention drops whole months.';
-comment on column brainops.job_events.detail is 'last_error or skip_reason as of the change; null where there was none.';
-comment on column brainops.job_events.changed_by is 'The login that made the change: a worker''s, a tenant''s or an admin''s.';
+comment on table brainops.job_events is
+  'Every status change of every job row, append only, by month. Retention drops whole months.';
+comment on column brainops.job_events.detail is
+  'last_error or skip_reason as of the change; null where there was none.';
+comment on column brainops.job_events.changed_by is
+  'The login that made the change: a worker''s, a tenant''s or an admin''s.';
 
 create function brainops.refuse_change()
 returns trigger
@@ -89,10 +101,14 @@ begin
 end;
 $$;
 
-create trigger append_only before update or delete on brainops.job_events
-  for each row execute function brainops.refuse_change();
-create trigger append_only_truncate before truncate on brainops.job_events
-  for each statement execute function brainops.refuse_change();
+create trigger append_only
+before update or delete on brainops.job_events
+for each row
+execute function brainops.refuse_change();
+create trigger append_only_truncate
+before truncate on brainops.job_events
+for each statement
+execute function brainops.refuse_change();
 
 -- What a trigger's table is called in brainops.job_tables.
 create function brainops.job_table_name(p_schema name, p_table name)
@@ -100,9 +116,16 @@ returns text
 language sql
 immutable
 parallel safe
-as $$ select case when p_schema = 'public' then p_table::text else p_schema || '.' || p_table end $$;
+as $$
+  select
+    case
+      when p_schema = 'public' then p_table::text
+      else p_schema || '.' || p_table
+    end;
+$$;
 
-comment on function brainops.job_table_name(name, name) is 'What a table is called in brainops.job_tables: its name, with the schema where that is not public.';
+comment on function brainops.job_table_name(name, name) is
+  'What a table is called in brainops.job_tables: its name, with the schema where that is not public.';
 
 -- Words that clients write -> our words. Null for one that nobody knows.
 create function brainops.normal_status(p_word text)
@@ -112,24 +135,26 @@ immutable
 parallel safe
 set search_path = ''
 as $$
-  select case pg_catalog.lower(pg_catalog.btrim(p_word))
-    when 'pending' then 'pending'
-    when 'queued' then 'pending'
-    when 'scheduled' then 'pending'
-    when 'new' then 'pending'
-    when 'open' then 'pending'
-    when 'processing' then 'processing'
-    when 'completed' then 'completed'
-    when 'failed' then 'failed'
-    when 'cancelled' then 'cancelled'
-    when 'canceled' then 'cancelled'
-    when 'skipped' then 'skipped'
-    when 'unconfirmed' then 'unconfirmed'
-    when 'awaiting_approval' then 'awaiting_approval'
-  end
+  select
+    case pg_catalog.lower(pg_catalog.btrim(p_word))
+      when 'pending' then 'pending'
+      when 'queued' then 'pending'
+      when 'scheduled' then 'pending'
+      when 'new' then 'pending'
+      when 'open' then 'pending'
+      when 'processing' then 'processing'
+      when 'completed' then 'completed'
+      when 'failed' then 'failed'
+      when 'cancelled' then 'cancelled'
+      when 'canceled' then 'cancelled'
+      when 'skipped' then 'skipped'
+      when 'unconfirmed' then 'unconfirmed'
+      when 'awaiting_approval' then 'awaiting_approval'
+    end;
 $$;
 
-comment on function brainops.normal_status(text) is 'The job status that a word means (queued, scheduled, new, open: pending); null for an unknown word.';
+comment on function brainops.normal_status(text) is
+  'The job status that a word means (queued, scheduled, new, open: pending); null for an unknown word.';
 
 create function brainops.before_job_insert()
 returns trigger
@@ -324,10 +349,11 @@ language sql
 security definer
 set search_path = ''
 as $$
-  select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs where key = any (p_keys)))
+  select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs where key = any (p_keys)));
 $$;
 
-comment on function brainops.dequeue(text[]) is 'Takes the graphile-worker jobs with these keys away, but for those that a worker has fetched.';
+comment on function brainops.dequeue(text[]) is
+  'Takes the graphile-worker jobs with these keys away, but for those that a worker has fetched.';
 
 alter function brainops.dequeue(text[]) owner to brainops_system;
 revoke execute on function brainops.dequeue(text[]) from public;
@@ -465,16 +491,13 @@ $$;
 alter function brainops.before_tenant_delete() owner to brainops_system;
 revoke execute on function brainops.before_tenant_delete() from public;
 
-create trigger a0_before_tenant_delete before delete on public.tenants
-  for each row execute function brainops.before_tenant_delete();
+create trigger a0_before_tenant_delete
+before delete on public.tenants
+for each row
+execute function brainops.before_tenant_delete();
 
 -- What a gate says of a row that may not go now.
-create type brainops.verdict as (
-  id uuid,
-  outcome text,
-  until timestamptz,
-  reason text
-);
+create type brainops.verdict as (id uuid, outcome text, until timestamptz, reason text);
 
 comment on type brainops.verdict is
   'A gate''s word on one row: defer (until), hold (until somebody resumes), skip (never, reason says why) or fail. A row without one goes.';

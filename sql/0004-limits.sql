@@ -5,16 +5,20 @@ set local lock_timeout = '2s';
 
 create table brainops.pauses (
   id uuid primary key default gen_random_uuid(),
-  table_name text not null references brainops.job_tables (table_name) on delete cascade,
-  tenant_id uuid references public.tenants (id) on delete cascade,
+  table_name text not null references brainops.job_tables (table_name)
+    on delete cascade,
+  tenant_id uuid references public.tenants (id)
+    on delete cascade,
   channel text,
   reason text not null,
   paused_by name not null default session_user,
-  paused_at timestamptz not null default now(),
-  constraint pauses_once unique nulls not distinct (tenant_id, table_name, channel)
+  paused_at timestamptz not null default now()
 );
 
-comment on table brainops.pauses is 'Job tables at a standstill. Rows wait as pending with the reason in last_error; brainops.resume() lets them go on.';
+create unique index pauses_once on brainops.pauses (tenant_id, table_name, channel) nulls not distinct;
+
+comment on table brainops.pauses is
+  'Job tables at a standstill. Rows wait as pending with the reason in last_error; brainops.resume() lets them go on.';
 comment on column brainops.pauses.tenant_id is 'Null: every tenant.';
 comment on column brainops.pauses.channel is 'Null: whatever the table''s channel.';
 
@@ -22,18 +26,23 @@ comment on column brainops.pauses.channel is 'Null: whatever the table''s channe
 -- refill job, and a row that must wait is given its own slot, so it waits once.
 create table brainops.rate_limits (
   id uuid primary key default gen_random_uuid(),
-  tenant_id uuid references public.tenants (id) on delete cascade,
-  table_name text not null references brainops.job_tables (table_name) on delete cascade,
+  tenant_id uuid references public.tenants (id)
+    on delete cascade,
+  table_name text not null references brainops.job_tables (table_name)
+    on delete cascade,
   per_second numeric not null,
   burst int not null default 1,
   next_slot timestamptz not null default '-infinity',
-  constraint rate_limits_once unique nulls not distinct (tenant_id, table_name),
   constraint rate_limits_per_second_positive check (per_second > 0),
   constraint rate_limits_burst_positive check (burst >= 1)
 );
 
-comment on table brainops.rate_limits is 'At most per_second rows a second, burst at once: of one tenant, or (tenant_id null) of all together. Admins insert, update and delete.';
-comment on column brainops.rate_limits.next_slot is 'When the bucket would be full again: the theoretical arrival time of the GCRA (ITU-T I.371, ATM Forum TM 4.0).';
+create unique index rate_limits_once on brainops.rate_limits (tenant_id, table_name) nulls not distinct;
+
+comment on table brainops.rate_limits is
+  'At most per_second rows a second, burst at once: of one tenant, or (tenant_id null) of all together. Admins insert, update and delete.';
+comment on column brainops.rate_limits.next_slot is
+  'When the bucket would be full again: the theoretical arrival time of the GCRA (ITU-T I.371, ATM Forum TM 4.0).';
 
 create table brainops.circuit_breakers (
   sender text primary key,
@@ -50,27 +59,33 @@ create table brainops.circuit_breakers (
   constraint circuit_breakers_threshold_positive check (threshold >= 1)
 );
 
-comment on table brainops.circuit_breakers is 'One row for each sender that has ever failed. Read it through brainops.breakers.';
+comment on table brainops.circuit_breakers is
+  'One row for each sender that has ever failed. Read it through brainops.breakers.';
 comment on column brainops.circuit_breakers.failures is 'Failures in a row; a success sets it to 0.';
 comment on column brainops.circuit_breakers.retry_at is 'While open: from then on a single row may try.';
-comment on column brainops.circuit_breakers.current_delay is 'How long it waited before its last try; twice as long after the next failure, up to max_delay.';
-comment on column brainops.circuit_breakers.probe_expires_at is 'While a row tries: until when no other may. A worker that dies while it probes loses the lease then.';
+comment on column brainops.circuit_breakers.current_delay is
+  'How long it waited before its last try; twice as long after the next failure, up to max_delay.';
+comment on column brainops.circuit_breakers.probe_expires_at is
+  'While a row tries: until when no other may. A worker that dies while it probes loses the lease then.';
 
-create view brainops.breakers with (security_invoker = true) as
-select
-  sender,
-  case
-    when opened_at is null then 'closed'
-    when probe_expires_at > brainops.now() then 'half_open'
-    else 'open'
-  end as state,
-  failures,
-  opened_at,
-  retry_at,
-  last_error
-from brainops.circuit_breakers;
+create view brainops.breakers
+with (security_invoker = true)
+as
+  select
+    sender,
+    case
+      when opened_at is null then 'closed'
+      when probe_expires_at > brainops.now() then 'half_open'
+      else 'open'
+    end as state,
+    failures,
+    opened_at,
+    retry_at,
+    last_error
+  from brainops.circuit_breakers;
 
-comment on view brainops.breakers is 'The circuit breakers: closed (all goes), open (nothing before retry_at), half_open (one row tries).';
+comment on view brainops.breakers is
+  'The circuit breakers: closed (all goes), open (nothing before retry_at), half_open (one row tries).';
 
 -- The three tables hold no secrets of tenants but do concern several: tenants get at them through
 -- the functions below alone.
@@ -97,8 +112,9 @@ grant select on brainops.breakers to brainops_admin, brainops_system;
 
 -- A tenant may see its own limit and the common one: a claim looks whether there is any.
 create policy own_tenant on brainops.rate_limits
-  for select to brainops_worker
-  using (tenant_id is null or tenant_id = (select brainops.current_tenant_id()));
+for select
+to brainops_worker
+using (tenant_id is null or tenant_id = (select brainops.current_tenant_id()));
 grant select on brainops.rate_limits to brainops_worker;
 
 -- Why nothing of the table may go for the tenant now, or null.
@@ -112,12 +128,14 @@ as $$
   select 'tenant ' || slug || ' is suspended' from public.tenants where id = p_tenant_id and status <> 'active'
   union all
   select 'paused by ' || p.paused_by || ': ' || p.reason
-  from brainops.pauses as p
-  inner join brainops.job_tables as j using (table_name)
-  where p.table_name = p_table
+  from
+    brainops.pauses as p
+    inner join brainops.job_tables as j using (table_name)
+  where
+    p.table_name = p_table
     and (p.tenant_id is null or p.tenant_id = p_tenant_id)
     and (p.channel is null or p.channel = j.channel)
-  limit 1
+  limit 1;
 $$;
 
 -- Reserves a slot for each of p_n rows, in order. A slot that lies in the future is when that row
@@ -156,7 +174,13 @@ $$;
 
 -- How many of p_n rows may go through the sender now, and when to ask again for the others.
 -- Closed: all. Open: none before retry_at; after it one, which leases the probe.
-create function brainops.ask_breaker(p_sender text, p_n int, p_probe_lease interval, out allowed int, out ask_at timestamptz)
+create function brainops.ask_breaker(
+  p_sender text,
+  p_n int,
+  p_probe_lease interval,
+  out allowed int,
+  out ask_at timestamptz
+)
 returns record
 language plpgsql
 security definer
@@ -230,14 +254,22 @@ as $$
   insert into brainops.circuit_breakers as b (sender, opened_at, retry_at, last_error)
   values (p_sender, brainops.now(), p_until, 'asked to wait')
   on conflict (sender) do update
-    set opened_at = coalesce(b.opened_at, brainops.now()), retry_at = greatest(b.retry_at, p_until), probe_expires_at = null
+    set
+      opened_at = coalesce(b.opened_at, brainops.now()),
+      retry_at = greatest(b.retry_at, p_until),
+      probe_expires_at = null;
 $$;
 
-comment on function brainops.hold_sender(text, timestamptz) is 'Holds all rows of a sender until it said it can be asked again.';
-comment on function brainops.pause_reason(text, uuid) is 'Why nothing of the table may go for the tenant now; null when it may.';
-comment on function brainops.take_rate_slots(text, uuid, int) is 'When each of n rows may go under the table''s rate limits, reserved; null without a limit.';
-comment on function brainops.ask_breaker(text, int, interval) is 'How many of n rows may go through the sender now; ask_at is when to ask again for the rest.';
-comment on function brainops.tell_breaker(text, int, int, text) is 'Counts successes and failures of a sender; opens its breaker at the threshold, closes it on success.';
+comment on function brainops.hold_sender(text, timestamptz) is
+  'Holds all rows of a sender until it said it can be asked again.';
+comment on function brainops.pause_reason(text, uuid) is
+  'Why nothing of the table may go for the tenant now; null when it may.';
+comment on function brainops.take_rate_slots(text, uuid, int) is
+  'When each of n rows may go under the table''s rate limits, reserved; null without a limit.';
+comment on function brainops.ask_breaker(text, int, interval) is
+  'How many of n rows may go through the sender now; ask_at is when to ask again for the rest.';
+comment on function brainops.tell_breaker(text, int, int, text) is
+  'Counts successes and failures of a sender; opens its breaker at the threshold, closes it on success.';
 
 do $$
 declare

@@ -142,19 +142,14 @@ language sql
 volatile
 set search_path = ''
 as $$
-  select least(interval '15 seconds' * power(4, greatest(p_attempt, 1) - 1), interval '1 hour') * (0.8 + 0.4 * random())
+  select
+    least(interval '15 seconds' * power(4, greatest(p_attempt, 1) - 1), interval '1 hour') * (0.8 + 0.4 * random());
 $$;
 
-comment on function brainops.retry_delay(int) is 'How long to wait after attempt n: 15 s, 1 min, 4 min, 16 min, then 1 h; 20 % more or less by chance.';
+comment on function brainops.retry_delay(int) is
+  'How long to wait after attempt n: 15 s, 1 min, 4 min, 16 min, then 1 h; 20 % more or less by chance.';
 
-create type brainops.settlement as (
-  id uuid,
-  lease uuid,
-  outcome text,
-  run_at timestamptz,
-  reason text,
-  result jsonb
-);
+create type brainops.settlement as (id uuid, lease uuid, outcome text, run_at timestamptz, reason text, result jsonb);
 
 comment on type brainops.settlement is
   'How an effect ended. outcome: completed, retry (run_at null: by brainops.retry_delay), defer (the provider said later; costs no attempt), fail, skip or unconfirmed. result fills the table''s result_columns.';
@@ -182,6 +177,13 @@ declare
   v_job brainops.job_tables;
   v_results text;
 begin
+  if exists (
+    select from unnest(p_settlements) as s
+    where s.outcome is null or s.outcome not in ('completed', 'retry', 'defer', 'fail', 'skip', 'unconfirmed')
+  ) then
+    raise exception 'outcome: expected completed, retry, defer, fail, skip or unconfirmed'
+      using errcode = 'invalid_parameter_value', hint = 'See the comment on type brainops.settlement.';
+  end if;
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
   select string_agg(
     format(', %1$I = case when s.result ? %1$L then (s.result ->> %1$L)::%2$s else t.%1$I end', a.attname, format_type(a.atttypid, a.atttypmod)),
@@ -218,7 +220,9 @@ $$;
 comment on function brainops.settle(text, brainops.settlement[]) is
   'Writes how effects ended, where the lease still holds; a late or second settler changes nothing and is left out of the answer.';
 
-grant execute on function brainops.claim(text, uuid[], uuid), brainops.settle(text, brainops.settlement[]) to brainops_worker;
+grant execute
+on function brainops.claim(text, uuid[], uuid), brainops.settle(text, brainops.settlement[])
+to brainops_worker;
 
 -- All job tables as one, rebuilt whenever there is a new one.
 create function brainops.rebuild_jobs_view()
@@ -382,11 +386,11 @@ $$;
 comment on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int) is
   'Makes a table a job table: engine columns, checks, triggers, guard. Task: the file in tasks/. idempotent: whether the effect may be tried again after a crash. For the table''s owner.';
 
-revoke execute on function
-  brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int),
-  brainops.rebuild_jobs_view(),
-  brainops.guard_table(regclass, boolean),
-  brainops.protect_table(regclass)
+revoke execute
+on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int),
+brainops.rebuild_jobs_view(),
+brainops.guard_table(regclass, boolean),
+brainops.protect_table(regclass)
 from public;
 
 -- Takes a claim back whose answer was lost with the connection, before any effect began.
@@ -408,7 +412,8 @@ begin
 end;
 $$;
 
-comment on function brainops.unclaim(text, uuid[], uuid) is 'Gives rows back that a worker claimed without hearing so; only for rows whose effect has not begun.';
+comment on function brainops.unclaim(text, uuid[], uuid) is
+  'Gives rows back that a worker claimed without hearing so; only for rows whose effect has not begun.';
 
 grant execute on function brainops.unclaim(text, uuid[], uuid) to brainops_worker;
 
@@ -420,11 +425,19 @@ security definer
 set search_path = ''
 as $$
   insert into brainops.pauses (table_name, tenant_id, reason)
-  values (p_table, case when not p_everyone then brainops.current_tenant_id() end, p_reason)
-  on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason
+  values
+    (
+      p_table,
+      case
+        when not p_everyone then brainops.current_tenant_id()
+      end,
+      p_reason
+    )
+  on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason;
 $$;
 
-comment on function brainops.pause_sender(text, boolean, text) is 'Pauses a table because its provider refuses everything: for the current tenant, or for everyone.';
+comment on function brainops.pause_sender(text, boolean, text) is
+  'Pauses a table because its provider refuses everything: for the current tenant, or for everyone.';
 
 alter function brainops.pause_sender(text, boolean, text) owner to brainops_system;
 revoke execute on function brainops.pause_sender(text, boolean, text) from public;

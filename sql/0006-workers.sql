@@ -22,10 +22,13 @@ create table brainops.worker_processes (
   last_seen_at timestamptz not null default now()
 );
 
-comment on table brainops.worker_processes is 'Worker processes by their own word; brainops.workers says which of them are alive.';
+comment on table brainops.worker_processes is
+  'Worker processes by their own word; brainops.workers says which of them are alive.';
 comment on column brainops.worker_processes.number is 'Second half of the advisory lock''s key.';
-comment on column brainops.worker_processes.pool_ids is 'graphile-worker pools the process has opened: what it may hold jobs by.';
-comment on column brainops.worker_processes.backend_pid is 'Server process of the connection that holds the lock. A lock held by any other does not count, so no tenant can keep a dead worker alive.';
+comment on column brainops.worker_processes.pool_ids is
+  'graphile-worker pools the process has opened: what it may hold jobs by.';
+comment on column brainops.worker_processes.backend_pid is
+  'Server process of the connection that holds the lock. A lock held by any other does not count, so no tenant can keep a dead worker alive.';
 
 -- Only for the built-in Postgres, where every client shares one session and advisory locks tell
 -- nothing: its server calls embedded_connection_closed when a connection ends.
@@ -35,7 +38,8 @@ create unlogged table brainops.embedded_connections (
   primary key (connection_id, worker_number)
 );
 
-comment on table brainops.embedded_connections is 'Built-in Postgres only: which connection stands for which worker. Empty elsewhere.';
+comment on table brainops.embedded_connections is
+  'Built-in Postgres only: which connection stands for which worker. Empty elsewhere.';
 
 do $$
 declare
@@ -58,19 +62,21 @@ returns int
 language sql
 immutable
 parallel safe
-as $$ select 1112690512 $$; -- 'BROP'
-
-comment on function brainops.liveness_class() is 'First half of every worker''s advisory lock key.';
+as $$
+  select 1112690512;
+$$; -- 'BROP'
+comment on function brainops.liveness_class is 'First half of every worker''s advisory lock key.';
 
 create function brainops.embedded_connection_closed(p_connection_id text)
 returns void
 language sql
 set search_path = ''
 as $$
-  delete from brainops.embedded_connections where p_connection_id is null or connection_id = p_connection_id
+  delete from brainops.embedded_connections where p_connection_id is null or connection_id = p_connection_id;
 $$;
 
-comment on function brainops.embedded_connection_closed(text) is 'Called by the built-in Postgres when a connection ends; null when it starts.';
+comment on function brainops.embedded_connection_closed(text) is
+  'Called by the built-in Postgres when a connection ends; null when it starts.';
 
 -- Takes (or takes up again) the lock that says the worker lives, on this very connection, and
 -- enters the worker. False when the lock is held by another connection still: try again soon.
@@ -111,42 +117,49 @@ language sql
 stable
 set search_path = ''
 as $$
-  select case
-    when current_setting('brainops.embedded', true) = 'on' then exists (
-      select from brainops.embedded_connections where worker_number = p_number
-    )
-    else exists (
-      select from pg_catalog.pg_locks
-      where locktype = 'advisory'
-        and database = (select oid from pg_catalog.pg_database where datname = current_database())
-        and classid = brainops.liveness_class()::oid
-        and objid = p_number::oid
-        and objsubid = 2
-        and granted
-        and pid = p_backend_pid
-    )
-  end
+  select
+    case
+      when current_setting('brainops.embedded', true) = 'on' then exists (
+        select from brainops.embedded_connections where worker_number = p_number
+      )
+      else exists (
+        select
+        from pg_catalog.pg_locks
+        where
+          locktype = 'advisory'
+          and database = (select oid from pg_catalog.pg_database where datname = current_database())
+          and classid = brainops.liveness_class()::oid
+          and objid = p_number::oid
+          and objsubid = 2
+          and granted
+          and pid = p_backend_pid
+      )
+    end;
 $$;
 
-comment on function brainops.worker_is_alive(int, int) is 'Whether the connection that the worker was announced on still holds its lock.';
+comment on function brainops.worker_is_alive(int, int) is
+  'Whether the connection that the worker was announced on still holds its lock.';
 
-create view brainops.workers with (security_invoker = true) as
-select
-  id,
-  host,
-  pid,
-  login,
-  tasks,
-  case
-    when brainops.worker_is_alive(number, backend_pid) then 'alive'
-    when suspect_since is not null then 'suspect'
-    else 'unknown'
-  end as state,
-  started_at,
-  last_seen_at
-from brainops.worker_processes;
+create view brainops.workers
+with (security_invoker = true)
+as
+  select
+    id,
+    host,
+    pid,
+    login,
+    tasks,
+    case
+      when brainops.worker_is_alive(number, backend_pid) then 'alive'
+      when suspect_since is not null then 'suspect'
+      else 'unknown'
+    end as state,
+    started_at,
+    last_seen_at
+  from brainops.worker_processes;
 
-comment on view brainops.workers is 'Worker processes and whether they live: alive (holds its lock), suspect (lost it, about to be given up), unknown.';
+comment on view brainops.workers is
+  'Worker processes and whether they live: alive (holds its lock), suspect (lost it, about to be given up), unknown.';
 
 grant select on brainops.workers to brainops_admin, brainops_system;
 
@@ -239,7 +252,8 @@ begin
 end;
 $$;
 
-comment on function brainops.watch_workers(uuid) is 'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every second.';
+comment on function brainops.watch_workers(uuid) is
+  'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every second.';
 
 create function brainops.dismiss_worker(p_id uuid)
 returns void
@@ -256,7 +270,8 @@ begin
 end;
 $$;
 
-comment on function brainops.dismiss_worker(uuid) is 'A worker''s last word: forgets it and frees jobs that it still holds.';
+comment on function brainops.dismiss_worker(uuid) is
+  'A worker''s last word: forgets it and frees jobs that it still holds.';
 
 -- Makes good what was lost, each minute: due rows without a job get one; rows in processing far
 -- past their time limit are settled as crashed; jobs locked by pools that nobody owns are freed;
@@ -316,7 +331,8 @@ begin
 end;
 $$;
 
-comment on function brainops.sweep(int) is 'Each minute: jobs for due rows that have none (at most p_most a table), an end for rows stuck in processing, freedom for orphaned jobs.';
+comment on function brainops.sweep(int) is
+  'Each minute: jobs for due rows that have none (at most p_most a table), an end for rows stuck in processing, freedom for orphaned jobs.';
 
 -- Says on the due rows of a task what they are waiting for, unless a live worker can run it.
 create function brainops.note_waiting(p_task_identifier text, p_reason text)
@@ -349,7 +365,8 @@ begin
 end;
 $$;
 
-comment on function brainops.note_waiting(text, text) is 'Writes p_reason into last_error of the due rows of a task that no live worker offers; returns how many.';
+comment on function brainops.note_waiting(text, text) is
+  'Writes p_reason into last_error of the due rows of a task that no live worker offers; returns how many.';
 
 -- For workers' logins, which are members of brainops_system, and for admins.
 do $$

@@ -28,15 +28,20 @@ create table brainops.job_archive (
   finished_at timestamptz not null,
   job_row jsonb not null,
   archived_at timestamptz not null default now()
-) partition by range (finished_at);
+)
+partition by range (finished_at);
 
 create index job_archive_row on brainops.job_archive (tenant_id, row_id);
 
-comment on table brainops.job_archive is 'Job rows done for longer than job_tables.archive_after, by month of finished_at.';
-comment on column brainops.job_archive.job_row is 'The whole row as it was: jsonb_populate_record(null::ai_email_queue, job_row) gives it back.';
+comment on table brainops.job_archive is
+  'Job rows done for longer than job_tables.archive_after, by month of finished_at.';
+comment on column brainops.job_archive.job_row is
+  'The whole row as it was: jsonb_populate_record(null::ai_email_queue, job_row) gives it back.';
 
-create trigger append_only before update on brainops.job_archive
-  for each row execute function brainops.refuse_change();
+create trigger append_only
+before update on brainops.job_archive
+for each row
+execute function brainops.refuse_change();
 
 -- A partition is a table of its own: it gets row level security too, and no grants, so that
 -- nobody reads past the parent's policies through it.
@@ -139,7 +144,8 @@ begin
 end;
 $$;
 
-comment on function brainops.archive_done(int) is 'Moves done rows to brainops.job_archive, at most p_most a table. Run by the task maintenance__retain.';
+comment on function brainops.archive_done(int) is
+  'Moves done rows to brainops.job_archive, at most p_most a table. Run by the task maintenance__retain.';
 
 alter function brainops.ensure_partitions(regclass, date, int) owner to brainops_system;
 alter function brainops.drop_partitions(regclass, timestamptz) owner to brainops_system;
@@ -195,7 +201,8 @@ begin
 end;
 $$;
 
-comment on function brainops.retain_months() is 'Makes the coming months of the archive and the events, drops those past brainops.settings; returns what was dropped.';
+comment on function brainops.retain_months is
+  'Makes the coming months of the archive and the events, drops those past brainops.settings; returns what was dropped.';
 
 revoke execute on function brainops.retain_months() from public;
 grant execute on function brainops.retain_months() to brainops_system;

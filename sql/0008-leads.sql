@@ -31,10 +31,13 @@ create index revenue_leads_email on public.revenue_leads (tenant_id, lower(email
 
 comment on table public.revenue_leads is 'People and companies that may become customers of a tenant.';
 comment on column public.revenue_leads.score is '0 (cold) to 100 (hot).';
-comment on column public.revenue_leads.value_estimate is 'What the deal may be worth, in the tenant''s currency; null for not known.';
+comment on column public.revenue_leads.value_estimate is
+  'What the deal may be worth, in the tenant''s currency; null for not known.';
 comment on column public.revenue_leads.time_zone is 'IANA name; null for not known, then the tenant''s zone counts.';
 
 select brainops.protect_table('public.revenue_leads');
 
-create trigger touch_updated_at before update on public.revenue_leads
-  for each row execute function brainops.touch_updated_at();
+create trigger touch_updated_at
+before update on public.revenue_leads
+for each row
+execute function brainops.touch_updated_at();

@@ -15,31 +15,39 @@ create table public.webhook_events (
   skip_reason text,
   received_at timestamptz not null default now(),
   processed_at timestamptz,
-  constraint webhook_events_once unique nulls not distinct (tenant_id, provider, provider_event_id),
   constraint webhook_events_status_known check (status in ('pending', 'completed', 'failed', 'skipped')),
   constraint webhook_events_done_has_processed_at check ((status <> 'pending') = (processed_at is not null)),
   constraint webhook_events_skipped_has_reason check ((status = 'skipped') = (skip_reason is not null))
 );
 
+create unique index webhook_events_once on public.webhook_events (tenant_id, provider, provider_event_id)
+nulls not distinct;
 create index webhook_events_pending on public.webhook_events (received_at) where status = 'pending';
 create index webhook_events_processed on public.webhook_events (processed_at) where processed_at is not null;
 
-comment on table public.webhook_events is 'Every event a provider sent, as it came. Set status to pending to process one again.';
-comment on column public.webhook_events.tenant_id is 'Whose message the event is about, found by our own id in it; null where that says nothing.';
-comment on column public.webhook_events.provider_event_id is 'The provider''s id, or md5:… of the payload where it has none.';
-comment on column public.webhook_events.signature_ok is 'Always true: what is not signed is refused before it gets here.';
-comment on column public.webhook_events.skip_reason is 'Why an event has no effect, e.g. it is about no message of ours.';
+comment on table public.webhook_events is
+  'Every event a provider sent, as it came. Set status to pending to process one again.';
+comment on column public.webhook_events.tenant_id is
+  'Whose message the event is about, found by our own id in it; null where that says nothing.';
+comment on column public.webhook_events.provider_event_id is
+  'The provider''s id, or md5:… of the payload where it has none.';
+comment on column public.webhook_events.signature_ok is
+  'Always true: what is not signed is refused before it gets here.';
+comment on column public.webhook_events.skip_reason is
+  'Why an event has no effect, e.g. it is about no message of ours.';
 
 alter table public.webhook_events enable row level security;
 alter table public.webhook_events force row level security;
 
 create policy own_tenant on public.webhook_events
-  for select to brainops_tenant, brainops_worker, brainops_service
-  using (tenant_id = (select brainops.current_tenant_id()));
+for select
+to brainops_tenant, brainops_worker, brainops_service
+using (tenant_id = (select brainops.current_tenant_id()));
 create policy every_row on public.webhook_events
-  for all to brainops_admin, brainops_system
-  using (true)
-  with check (true);
+for all
+to brainops_admin, brainops_system
+using (true)
+with check (true);
 
 grant select on public.webhook_events to brainops_tenant, brainops_worker, brainops_service;
 grant select, insert, update, delete on public.webhook_events to brainops_admin, brainops_system;
@@ -157,7 +165,8 @@ begin
 end;
 $$;
 
-comment on function brainops.record_webhook_events(text, jsonb) is 'Ledgers an array of verified events, each once, and sets a job to process them; returns how many were new.';
+comment on function brainops.record_webhook_events(text, jsonb) is
+  'Ledgers an array of verified events, each once, and sets a job to process them; returns how many were new.';
 
 -- What a person said to SendGrid about our mails, by the time of each word and not by the order
 -- they came in; at the same second the one that stops wins. Joining a group again takes back
@@ -206,7 +215,15 @@ returns int
 language sql
 immutable
 set search_path = ''
-as $$ select case p_reason when 'complained' then 1 when 'bounced' then 2 when 'unsubscribed' then 4 else 3 end $$;
+as $$
+  select
+    case p_reason
+      when 'complained' then 1
+      when 'bounced' then 2
+      when 'unsubscribed' then 4
+      else 3
+    end;
+$$;
 
 -- Suppresses for ever. Where the address is suppressed for ever already, the graver reason stays,
 -- so that the order of events does not matter.
@@ -222,8 +239,7 @@ as $$
       reason = excluded.reason,
       source = excluded.source,
       expires_at = null
-    where s.expires_at is not null
-      or brainops.suppression_rank(excluded.reason) < brainops.suppression_rank(s.reason)
+    where s.expires_at is not null or brainops.suppression_rank(excluded.reason) < brainops.suppression_rank(s.reason);
 $$;
 
 -- An event about a mail whose outcome we lost says that the provider had it. The result is the
@@ -235,20 +251,29 @@ set search_path = ''
 as $$
   update public.ai_email_queue as q
   set
-    status = case when e.taken then 'completed' else 'failed' end,
-    sent_at = case when e.taken then coalesce(q.sent_at, q.started_at, e.first_at) else q.sent_at end,
+    status = case
+      when e.taken then 'completed'
+      else 'failed'
+    end,
+    sent_at = case
+      when e.taken then coalesce(q.sent_at, q.started_at, e.first_at)
+      else q.sent_at
+    end,
     provider_message_id = coalesce(q.provider_message_id, e.message_id),
-    last_error = case when not e.taken then 'SendGrid dropped it: ' || coalesce(e.reason, 'no reason given') end
-  from (
-    select
-      bool_or(event <> 'dropped') as taken,
-      min(occurred_at) as first_at,
-      min(provider_message_id) as message_id,
-      min(metadata ->> 'reason') as reason
-    from public.email_deliveries
-    where tenant_id = p_tenant_id and email_id = p_email_id
-  ) as e
-  where q.tenant_id = p_tenant_id and q.id = p_email_id and q.status = 'unconfirmed' and e.taken is not null
+    last_error = case
+      when not e.taken then 'SendGrid dropped it: ' || coalesce(e.reason, 'no reason given')
+    end
+  from
+    (
+      select
+        bool_or(event <> 'dropped') as taken,
+        min(occurred_at) as first_at,
+        min(provider_message_id) as message_id,
+        min(metadata ->> 'reason') as reason
+      from public.email_deliveries
+      where tenant_id = p_tenant_id and email_id = p_email_id
+    ) as e
+  where q.tenant_id = p_tenant_id and q.id = p_email_id and q.status = 'unconfirmed' and e.taken is not null;
 $$;
 
 -- One SendGrid event. Returns null, or why it has no effect.
@@ -405,7 +430,8 @@ begin
 end;
 $$;
 
-comment on function brainops.process_webhook_events(uuid[]) is 'Applies pending events, each on its own; returns how many rows now have which status.';
+comment on function brainops.process_webhook_events(uuid[]) is
+  'Applies pending events, each on its own; returns how many rows now have which status.';
 
 -- Setting a row to pending runs it again, as in every job table.
 create function brainops.before_webhook_update()
@@ -427,9 +453,11 @@ $$;
 alter function brainops.before_webhook_update() owner to brainops_system;
 revoke execute on function brainops.before_webhook_update() from public;
 
-create trigger process_again before update of status on public.webhook_events
-  for each row when (old.status <> 'pending' and new.status = 'pending')
-  execute function brainops.before_webhook_update();
+create trigger process_again
+before update of status on public.webhook_events
+for each row
+when (old.status <> 'pending' and new.status = 'pending')
+execute function brainops.before_webhook_update();
 
 -- The sweep's second half: events whose job got lost, and mails that became unconfirmed after their
 -- events had come (the webhook can be faster than our own time limit).

@@ -41,17 +41,19 @@ begin
 end;
 $$;
 
-comment on function brainops.tenant_id_of(text) is 'The id of a tenant by its slug or id; OP007 where there is none that the caller may see.';
+comment on function brainops.tenant_id_of(text) is
+  'The id of a tenant by its slug or id; OP007 where there is none that the caller may see.';
 
 create function brainops.create_tenant(p_slug text, p_name text, p_time_zone text default 'UTC')
 returns uuid
 language sql
 set search_path = ''
 as $$
-  insert into public.tenants (slug, name, time_zone) values (p_slug, p_name, p_time_zone) returning id
+  insert into public.tenants (slug, name, time_zone) values (p_slug, p_name, p_time_zone) returning id;
 $$;
 
-comment on function brainops.create_tenant(text, text, text) is 'A new tenant: slug (a-z, 0-9, -), name, IANA time zone. Returns its id.';
+comment on function brainops.create_tenant(text, text, text) is
+  'A new tenant: slug (a-z, 0-9, -), name, IANA time zone. Returns its id.';
 
 -- Runs with the caller's rights: to make a login one needs CREATEROLE, and we keep none in store.
 create function brainops.create_login(p_tenant_slug text, p_role_name text, p_password text)
@@ -76,19 +78,31 @@ $$;
 comment on function brainops.create_login(text, text, text) is
   'A database login that is the tenant: sees and writes its rows alone, whatever it sets. The password may be a SCRAM-SHA-256 verifier. Needs CREATEROLE.';
 
-create function brainops.pause(p_table text, p_tenant text default null, p_channel text default null, p_reason text default 'no reason given')
+create function brainops.pause(
+  p_table text,
+  p_tenant text default null,
+  p_channel text default null,
+  p_reason text default 'no reason given'
+)
 returns void
 language sql
 set search_path = ''
 as $$
   insert into brainops.pauses as p (table_name, tenant_id, channel, reason)
-  values (
-    (brainops.job_table(p_table)).table_name,
-    case when p_tenant is not null then brainops.tenant_id_of(p_tenant) end,
-    p_channel,
-    p_reason
-  )
-  on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason, paused_by = session_user, paused_at = now()
+  values
+    (
+      (brainops.job_table(p_table)).table_name,
+      case
+        when p_tenant is not null then brainops.tenant_id_of(p_tenant)
+      end,
+      p_channel,
+      p_reason
+    )
+  on conflict (tenant_id, table_name, channel) do update
+    set
+      reason = excluded.reason,
+      paused_by = session_user,
+      paused_at = now();
 $$;
 
 comment on function brainops.pause(text, text, text, text) is
@@ -121,7 +135,8 @@ begin
 end;
 $$;
 
-comment on function brainops.resume(text, text, text) is 'Ends pauses; returns how many rows that were due go on. With tenant null: every pause of the table.';
+comment on function brainops.resume(text, text, text) is
+  'Ends pauses; returns how many rows that were due go on. With tenant null: every pause of the table.';
 
 -- Sets one row's status; shared by the verbs below.
 create function brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text)
@@ -153,17 +168,20 @@ begin
 end;
 $$;
 
-comment on function brainops.set_job_status(text, uuid, text[], text) is 'Behind retry, cancel and confirm: OP009 for no such row, OP010 where its status is none of p_from.';
+comment on function brainops.set_job_status(text, uuid, text[], text) is
+  'Behind retry, cancel and confirm: OP009 for no such row, OP010 where its status is none of p_from.';
 
 create function brainops.retry(p_table text, p_id uuid)
 returns text
 language sql
 set search_path = ''
 as $$
-  select brainops.set_job_status(p_table, p_id, array['failed', 'cancelled', 'skipped', 'awaiting_approval'], 'pending')
+  select
+    brainops.set_job_status(p_table, p_id, array['failed', 'cancelled', 'skipped', 'awaiting_approval'], 'pending');
 $$;
 
-comment on function brainops.retry(text, uuid) is 'Runs a row again, now, with all its attempts. An unconfirmed one goes through confirm.';
+comment on function brainops.retry(text, uuid) is
+  'Runs a row again, now, with all its attempts. An unconfirmed one goes through confirm.';
 
 create function brainops.retry_failed(p_table text, p_since timestamptz)
 returns int
@@ -183,27 +201,45 @@ begin
 end;
 $$;
 
-comment on function brainops.retry_failed(text, timestamptz) is 'Runs again all rows that failed since then; returns how many.';
+comment on function brainops.retry_failed(text, timestamptz) is
+  'Runs again all rows that failed since then; returns how many.';
 
 create function brainops.cancel(p_table text, p_id uuid)
 returns text
 language sql
 set search_path = ''
 as $$
-  select brainops.set_job_status(p_table, p_id, array['pending', 'processing', 'failed', 'unconfirmed', 'awaiting_approval'], 'cancelled')
+  select
+    brainops.set_job_status(
+      p_table,
+      p_id,
+      array['pending', 'processing', 'failed', 'unconfirmed', 'awaiting_approval'],
+      'cancelled'
+    );
 $$;
 
-comment on function brainops.cancel(text, uuid) is 'Stops a row. One in processing stays so until its effect is known (cancel_requested_at is set), and is not tried again.';
+comment on function brainops.cancel(text, uuid) is
+  'Stops a row. One in processing stays so until its effect is known (cancel_requested_at is set), and is not tried again.';
 
 create function brainops.confirm(p_table text, p_id uuid, p_happened boolean)
 returns text
 language sql
 set search_path = ''
 as $$
-  select brainops.set_job_status(p_table, p_id, array['unconfirmed'], case when p_happened then 'completed' else 'pending' end)
+  select
+    brainops.set_job_status(
+      p_table,
+      p_id,
+      array['unconfirmed'],
+      case
+        when p_happened then 'completed'
+        else 'pending'
+      end
+    );
 $$;
 
-comment on function brainops.confirm(text, uuid, boolean) is 'Settles an unconfirmed row: the effect happened (completed), or it did not (pending: it is done now).';
+comment on function brainops.confirm(text, uuid, boolean) is
+  'Settles an unconfirmed row: the effect happened (completed), or it did not (pending: it is done now).';
 
 -- Erases a person of one tenant everywhere; leaves a digest of the address, so that nobody writes
 -- to it again by mistake. Returns how many rows went, by table.
@@ -286,72 +322,82 @@ alter function brainops.forget(text, text) owner to brainops_system;
 comment on function brainops.forget(text, text) is
   'Erases a person (by address) of one tenant from every table and the archive; leaves a suppression under the address''s sha256. By admins, or by the tenant itself.';
 
-create view brainops.queue_health with (security_invoker = true) as
-select
-  table_name,
-  tenant_id,
-  count(*) filter (where status = 'pending' and scheduled_for <= brainops.now()) as due,
-  count(*) filter (where status = 'pending' and scheduled_for > brainops.now()) as later,
-  count(*) filter (where status = 'processing') as processing,
-  count(*) filter (where status = 'unconfirmed') as unconfirmed,
-  count(*) filter (where status = 'awaiting_approval') as awaiting_approval,
-  count(*) filter (where status = 'failed') as failed,
-  brainops.now() - min(scheduled_for) filter (where status = 'pending' and scheduled_for <= brainops.now()) as oldest_due,
-  max(last_error) filter (where status = 'pending') as waiting_for
-from brainops.jobs
-where status not in ('completed', 'cancelled', 'skipped')
-group by table_name, tenant_id;
+create view brainops.queue_health
+with (security_invoker = true)
+as
+  select
+    table_name,
+    tenant_id,
+    count(*) filter (where status = 'pending' and scheduled_for <= brainops.now()) as due,
+    count(*) filter (where status = 'pending' and scheduled_for > brainops.now()) as later,
+    count(*) filter (where status = 'processing') as processing,
+    count(*) filter (where status = 'unconfirmed') as unconfirmed,
+    count(*) filter (where status = 'awaiting_approval') as awaiting_approval,
+    count(*) filter (where status = 'failed') as failed,
+    brainops.now() - min(scheduled_for) filter (
+      where status = 'pending' and scheduled_for <= brainops.now()
+    ) as oldest_due,
+    max(last_error) filter (where status = 'pending') as waiting_for
+  from brainops.jobs
+  where status not in ('completed', 'cancelled', 'skipped')
+  group by table_name, tenant_id;
 
-comment on view brainops.queue_health is 'For each job table and tenant: what waits, runs and failed, how late the oldest due row is, and one reason that rows wait for.';
+comment on view brainops.queue_health is
+  'For each job table and tenant: what waits, runs and failed, how late the oldest due row is, and one reason that rows wait for.';
 
-create view brainops.dead_letters with (security_invoker = true) as
-select table_name, id, tenant_id, status, attempts, last_error, coalesce(finished_at, started_at) as since
-from brainops.jobs
-where status in ('failed', 'unconfirmed');
+create view brainops.dead_letters
+with (security_invoker = true)
+as
+  select table_name, id, tenant_id, status, attempts, last_error, coalesce(finished_at, started_at) as since
+  from brainops.jobs
+  where status in ('failed', 'unconfirmed');
 
-comment on view brainops.dead_letters is 'Rows that need a person: failed (brainops.retry) and unconfirmed (brainops.confirm).';
+comment on view brainops.dead_letters is
+  'Rows that need a person: failed (brainops.retry) and unconfirmed (brainops.confirm).';
 
-grant select on brainops.queue_health, brainops.dead_letters to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+grant select
+on brainops.queue_health, brainops.dead_letters
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 revoke execute on all functions in schema brainops from public;
 
-grant execute on function
-  brainops.now(),
-  brainops.is_time_zone(text),
-  brainops.uuid_or_null(text),
-  brainops.jwt_tenant_id(),
-  brainops.names_no_tenant(),
-  brainops.normal_status(text),
-  brainops.job_table_name(name, name),
-  brainops.email_address(public.ai_email_queue),
-  brainops.address_digest(text),
-  brainops.retry_delay(int),
-  brainops.job_table(text),
-  brainops.tenant_id_of(text),
-  brainops.set_job_status(text, uuid, text[], text),
-  brainops.retry(text, uuid),
-  brainops.retry_failed(text, timestamptz),
-  brainops.cancel(text, uuid),
-  brainops.confirm(text, uuid, boolean),
-  brainops.forget(text, text)
+grant execute
+on function brainops.now(),
+brainops.is_time_zone(text),
+brainops.uuid_or_null(text),
+brainops.jwt_tenant_id(),
+brainops.names_no_tenant(),
+brainops.normal_status(text),
+brainops.job_table_name(name, name),
+brainops.email_address(public.ai_email_queue),
+brainops.address_digest(text),
+brainops.retry_delay(int),
+brainops.job_table(text),
+brainops.tenant_id_of(text),
+brainops.set_job_status(text, uuid, text[], text),
+brainops.retry(text, uuid),
+brainops.retry_failed(text, timestamptz),
+brainops.cancel(text, uuid),
+brainops.confirm(text, uuid, boolean),
+brainops.forget(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- brainops_system makes each month of the archive and the events, which takes over their triggers.
 grant execute on function brainops.refuse_change() to brainops_system;
 
-grant execute on function
-  brainops.create_tenant(text, text, text),
-  brainops.create_login(text, text, text),
-  brainops.pause(text, text, text, text),
-  brainops.resume(text, text, text),
-  -- Names other tenants: not for tenants, who find it in last_error of their own rows.
-  brainops.pause_reason(text, uuid),
-  brainops.worker_is_alive(int, int),
-  brainops.liveness_class(),
-  brainops.guard_obstacles(regclass),
-  brainops.guard_table(regclass, boolean),
-  -- Whoever makes a trigger must be allowed to call its function.
-  brainops.remember_tenant(),
-  brainops.fill_tenant(),
-  brainops.protect_table(regclass)
+grant execute
+on function brainops.create_tenant(text, text, text),
+brainops.create_login(text, text, text),
+brainops.pause(text, text, text, text),
+brainops.resume(text, text, text),
+-- Names other tenants: not for tenants, who find it in last_error of their own rows.
+brainops.pause_reason(text, uuid),
+brainops.worker_is_alive(int, int),
+brainops.liveness_class(),
+brainops.guard_obstacles(regclass),
+brainops.guard_table(regclass, boolean),
+-- Whoever makes a trigger must be allowed to call its function.
+brainops.remember_tenant(),
+brainops.fill_tenant(),
+brainops.protect_table(regclass)
 to brainops_admin, brainops_system;

@@ -38,7 +38,8 @@ $$;
 
 create schema if not exists brainops;
 
-comment on schema brainops is 'BrainOps: the SQL interface for admins, and the engine''s own tables. Start at brainops.jobs and brainops.queue_health.';
+comment on schema brainops is
+  'BrainOps: the SQL interface for admins, and the engine''s own tables. Start at brainops.jobs and brainops.queue_health.';
 
 grant usage on schema brainops to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 

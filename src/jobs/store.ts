@@ -118,8 +118,8 @@ async function claimBatch(
     },
     { name: `load ${table.table_name}`, text: load, values: [ids] },
   ]);
-  const rows = new Map((loaded?.rows as JobRow[]).map((row) => [row.id, row]));
-  const answers = new Map((claimed?.rows as ClaimAnswer[]).map((answer) => [answer.id, answer]));
+  const rows = new Map(rowsOf<JobRow>(loaded).map((row) => [row.id, row]));
+  const answers = new Map(rowsOf<ClaimAnswer>(claimed).map((answer) => [answer.id, answer]));
   return ids.map((id) => {
     const answer = answers.get(id);
     const row = rows.get(id);
@@ -160,8 +160,12 @@ async function settleBatch(
     ...senderReports(table, settlements),
     ...pauses(table, settlements),
   ]);
-  const statuses = new Map((settled?.rows as { id: string; status: string }[]).map((row) => [row.id, row.status]));
+  const statuses = new Map(rowsOf<{ id: string; status: string }>(settled).map((row) => [row.id, row.status]));
   return settlements.map(({ id }) => statuses.get(id) ?? null);
+}
+
+function rowsOf<Row>(result: pg.QueryResult | undefined): Row[] {
+  return (result?.rows ?? []) as Row[];
 }
 
 function settlementRow({ id, lease, outcome }: Settlement): object {

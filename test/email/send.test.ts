@@ -111,6 +111,7 @@ describe("a row in ai_email_queue", () => {
     );
     const id = await insert({ recipient: "free@example.com" });
     await becomes(id, "completed");
+    expect(simulator.acceptedCount(id)).toBe(1);
   });
 
   it("fails with the provider's words on a 400, and with Liquid's on a template that does not parse", async () => {

@@ -23,10 +23,10 @@ afterAll(async () => {
 /** A client that inserts one mail after the other, whatever happens, and counts what was committed. */
 function startLoad(url: string): { stop: () => Promise<string[]> } {
   const committed: string[] = [];
-  let running = true;
+  const stopped = new AbortController();
   const loop = async (): Promise<void> => {
     let client: pg.Client | null = null;
-    while (running) {
+    while (!stopped.signal.aborted) {
       try {
         if (client === null) {
           client = new pg.Client({ connectionString: url });
@@ -47,7 +47,7 @@ function startLoad(url: string): { stop: () => Promise<string[]> } {
   const loops = [loop(), loop()];
   return {
     stop: async () => {
-      running = false;
+      stopped.abort();
       await Promise.all(loops);
       return committed;
     },
