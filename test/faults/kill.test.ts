@@ -19,12 +19,19 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
+  for (const worker of started) worker.child.kill("SIGKILL");
   await server.close();
   await simulator.close();
   await db.close();
 });
 
-const startOne = (): Promise<WorkerProcess> => startWorkerProcess(db.urlOf("worker"), sendgridEnv(simulator));
+const started: WorkerProcess[] = [];
+
+async function startOne(): Promise<WorkerProcess> {
+  const worker = await startWorkerProcess(db.urlOf("worker"), sendgridEnv(simulator));
+  started.push(worker);
+  return worker;
+}
 
 describe.skipIf(!onServer)(
   "1,000 mails, workers killed with kill -9, answers of 500 after accepting (needs server processes)",

@@ -3,19 +3,21 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
-import { restartPostgres, sendgridEnv, startWorkerProcess } from "../support/process.ts";
+import { restartPostgres, sendgridEnv, startWorkerProcess, type WorkerProcess } from "../support/process.ts";
 
 const provided = inject("postgres");
 const restart = provided.kind === "server" ? provided.restart : null;
 
 let db: TestDatabase;
 let simulator: SendgridSimulator;
+let worker: WorkerProcess | undefined;
 
 beforeAll(async () => {
   [db, simulator] = await Promise.all([createTestDatabase(), startSendgridSimulator()]);
 });
 
 afterAll(async () => {
+  worker?.child.kill("SIGKILL");
   await simulator.close();
   await db.close();
 });
@@ -57,7 +59,7 @@ function startLoad(url: string): { stop: () => Promise<string[]> } {
 describe.skipIf(restart === null)("Postgres restarted under load (needs a server that tests may restart)", () => {
   it("five times immediate: the same worker process goes on, no row is lost or stuck", async () => {
     if (restart === null) throw new Error("unreachable");
-    const worker = await startWorkerProcess(db.urlOf("worker"), sendgridEnv(simulator));
+    worker = await startWorkerProcess(db.urlOf("worker"), sendgridEnv(simulator));
     const load = startLoad(db.urlOf("tenantA"));
     let accepted = 0;
     for (let round = 0; round < 5; round += 1) {
