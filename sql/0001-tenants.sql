@@ -79,16 +79,17 @@ create index tenant_logins_tenant_id on brainops.tenant_logins (tenant_id);
 comment on table brainops.tenant_logins is
   'Database logins bound to a tenant. Written by brainops.create_login; drop the role and its row together.';
 
+-- Without a search_path of its own (names are qualified instead), so that it is inlined: it is part
+-- of every policy.
 create function brainops.uuid_or_null(p_text text)
 returns uuid
 language sql
 immutable
 parallel safe
-set search_path = ''
 as $$
   select
     case
-      when p_text ~* '^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$' then p_text::uuid
+      when p_text operator(pg_catalog.~*) '^[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}$' then p_text::pg_catalog.uuid
     end;
 $$;
 
@@ -116,16 +117,16 @@ comment on function brainops.jwt_tenant_id is
   'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
 
 -- A service that has named a tenant, even by a word that is no tenant, is never anybody else.
+-- Inlined like the one above.
 create function brainops.names_no_tenant()
 returns boolean
 language sql
 stable
 parallel safe
-set search_path = ''
 as $$
   select
-    coalesce(current_setting('app.tenant_id', true), '') = ''
-    and coalesce(current_setting('request.jwt.claims', true), '') = '';
+    coalesce(pg_catalog.current_setting('app.tenant_id', true), '') operator(pg_catalog.=) ''
+    and coalesce(pg_catalog.current_setting('request.jwt.claims', true), '') operator(pg_catalog.=) '';
 $$;
 
 comment on function brainops.names_no_tenant is
@@ -150,8 +151,11 @@ begin
   if not pg_catalog.pg_has_role(session_user, 'brainops_service', 'member') then
     return null;
   end if;
+  v_tenant_id := brainops.uuid_or_null(current_setting('app.tenant_id', true));
+  if v_tenant_id is not null then
+    return v_tenant_id;
+  end if;
   return coalesce(
-    brainops.uuid_or_null(current_setting('app.tenant_id', true)),
     brainops.jwt_tenant_id(),
     -- A service that names nobody sees the row it has just inserted: RETURNING needs that.
     case when brainops.names_no_tenant() then brainops.uuid_or_null(current_setting('brainops.inserted_tenant', true)) end

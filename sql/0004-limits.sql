@@ -120,22 +120,28 @@ grant select on brainops.rate_limits to brainops_worker;
 -- Why nothing of the table may go for the tenant now, or null.
 create function brainops.pause_reason(p_table text, p_tenant_id uuid)
 returns text
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
 as $$
-  select 'tenant ' || slug || ' is suspended' from public.tenants where id = p_tenant_id and status <> 'active'
-  union all
-  select 'paused by ' || p.paused_by || ': ' || p.reason
-  from
-    brainops.pauses as p
-    inner join brainops.job_tables as j using (table_name)
-  where
-    p.table_name = p_table
-    and (p.tenant_id is null or p.tenant_id = p_tenant_id)
-    and (p.channel is null or p.channel = j.channel)
-  limit 1;
+declare
+  v_reason text;
+begin
+  select 'tenant ' || slug || ' is suspended' into v_reason
+    from public.tenants
+    where id = p_tenant_id and status <> 'active';
+  if not found then
+    select 'paused by ' || p.paused_by || ': ' || p.reason into v_reason
+      from brainops.pauses as p
+      inner join brainops.job_tables as j using (table_name)
+      where p.table_name = p_table
+        and (p.tenant_id is null or p.tenant_id = p_tenant_id)
+        and (p.channel is null or p.channel = j.channel)
+      limit 1;
+  end if;
+  return v_reason;
+end;
 $$;
 
 -- Reserves a slot for each of p_n rows, in order. A slot that lies in the future is when that row
