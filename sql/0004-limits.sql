@@ -222,9 +222,16 @@ set search_path = ''
 as $$
 begin
   if p_failed = 0 and p_succeeded > 0 then
+    -- Closes only when it is time: answers to rows that were under way when it opened, or when the
+    -- sender asked to wait, do not end the wait.
     update brainops.circuit_breakers
-    set failures = 0, opened_at = null, retry_at = null, current_delay = null, probe_expires_at = null
-    where sender = p_sender and (failures > 0 or opened_at is not null);
+    set
+      failures = 0,
+      opened_at = case when retry_at > brainops.now() then opened_at end,
+      current_delay = case when retry_at > brainops.now() then current_delay end,
+      probe_expires_at = case when retry_at > brainops.now() then probe_expires_at end,
+      retry_at = case when retry_at > brainops.now() then retry_at end
+    where sender = p_sender and (failures > 0 or retry_at <= brainops.now());
   elsif p_failed > 0 then
     insert into brainops.circuit_breakers as b (sender, failures, last_error)
     values (p_sender, p_failed, left(p_error, 500))
@@ -246,6 +253,11 @@ begin
         -- Rows that were under way when it opened count, but only a probe's failure prolongs it.
         else probe_expires_at is not null and retry_at <= brainops.now()
       end;
+  else
+    -- The row that probed never reached the sender: another may.
+    update brainops.circuit_breakers
+    set probe_expires_at = null
+    where sender = p_sender and probe_expires_at is not null;
   end if;
 end;
 $$;

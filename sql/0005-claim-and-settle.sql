@@ -8,7 +8,7 @@ set local lock_timeout = '2s';
 -- Locks what of p_ids is due, asks the gates, and writes processing, a fresh lease and
 -- attempts + 1 on the rows that go. Rows that another claim holds, or that are not due any more,
 -- are left out of the answer.
-create function brainops.claim(p_table text, p_ids uuid[], p_worker_id uuid)
+create function brainops.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid default gen_random_uuid())
 returns table (id uuid, outcome text, lease uuid, attempt int, reason text)
 language plpgsql
 set search_path = ''
@@ -118,7 +118,7 @@ begin
       'update %s as t
        set
          status = ''processing'',
-         lease = gen_random_uuid(),
+         lease = $4,
          worker_id = $2,
          attempts = t.attempts + 1,
          started_at = $3
@@ -126,12 +126,12 @@ begin
        returning t.id, ''go'', t.lease, t.attempts, null::text',
       v_job.relation
     )
-      using v_ids, p_worker_id, v_now;
+      using v_ids, p_worker_id, v_now, p_lease;
   end if;
 end;
 $$;
 
-comment on function brainops.claim(text, uuid[], uuid) is
+comment on function brainops.claim(text, uuid[], uuid, uuid) is
   'Claims the due rows among the ids for a worker. outcome: go (with a lease), skip, fail, defer, slot or hold; a row that is not due or held elsewhere is left out.';
 
 -- When to try again after attempt n: 15 s, 1 min, 4 min, 16 min, then each hour; ±20 % so that
@@ -221,7 +221,7 @@ comment on function brainops.settle(text, brainops.settlement[]) is
   'Writes how effects ended, where the lease still holds; a late or second settler changes nothing and is left out of the answer.';
 
 grant execute
-on function brainops.claim(text, uuid[], uuid), brainops.settle(text, brainops.settlement[])
+on function brainops.claim(text, uuid[], uuid, uuid), brainops.settle(text, brainops.settlement[])
 to brainops_worker;
 
 -- All job tables as one, rebuilt whenever there is a new one.
@@ -393,8 +393,9 @@ brainops.guard_table(regclass, boolean),
 brainops.protect_table(regclass)
 from public;
 
--- Takes a claim back whose answer was lost with the connection, before any effect began.
-create function brainops.unclaim(p_table text, p_ids uuid[], p_worker_id uuid)
+-- Takes a claim back whose answer was lost with the connection, before any effect began. By its
+-- lease, so that a newer claim of the same rows stays untouched.
+create function brainops.unclaim(p_table text, p_ids uuid[], p_lease uuid)
 returns void
 language plpgsql
 set search_path = ''
@@ -403,12 +404,14 @@ declare
   v_job brainops.job_tables;
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
+  -- First the lock: the lost claim's commit may still be under way, and its outcome decides.
+  execute format('select from %s where id = any ($1) order by id for update', v_job.relation) using p_ids;
   execute format(
     'update %s set status = ''pending'', attempts = attempts - 1, lease = null, worker_id = null
-     where id = any ($1) and status = ''processing'' and worker_id = $2',
+     where id = any ($1) and status = ''processing'' and lease = $2',
     v_job.relation
   )
-    using p_ids, p_worker_id;
+    using p_ids, p_lease;
 end;
 $$;
 

@@ -305,17 +305,20 @@ begin
 
     execute format(
       $sql$
+      with open_tenants as materialized (
+        select id from public.tenants where brainops.pause_reason($2, id) is null
+      )
       select array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority), count(*)
       from (
         select t.id, t.tenant_id, t.scheduled_for, t.job_priority
         from %s as t
+        inner join open_tenants as o on o.id = t.tenant_id
         where t.status = 'pending'
           and t.scheduled_for <= $1
           and not exists (
             select from graphile_worker.jobs as j
             where j.key = t.tenant_id || ':' || $2 || ':' || t.id and j.attempts < j.max_attempts
           )
-          and brainops.pause_reason($2, t.tenant_id) is null
         limit $3
       ) as s
       $sql$,

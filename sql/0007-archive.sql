@@ -51,6 +51,9 @@ language plpgsql
 -- So that every partition belongs to brainops_system, whichever worker's login made it.
 security definer
 set search_path = ''
+-- The parent is locked for it: behind a long reader it gives up rather than make every status
+-- change wait. There are months of slack; the next night tries again.
+set lock_timeout = '2s'
 as $$
 declare
   v_month date;
@@ -80,6 +83,9 @@ returns setof text
 language plpgsql
 security definer
 set search_path = ''
+-- The parent is locked for it: behind a long reader it gives up rather than make every status
+-- change wait. There are months of slack; the next night tries again.
+set lock_timeout = '2s'
 as $$
 declare
   v_partition record;
@@ -196,10 +202,34 @@ begin
     select brainops.drop_partitions('brainops.job_archive', brainops.now() - (select value from brainops.settings where name = 'drop_archive_after'));
   return query
     select brainops.drop_partitions('brainops.job_events', brainops.now() - (select value from brainops.settings where name = 'drop_events_after'));
-  delete from public.webhook_events
-  where processed_at < brainops.now() - (select value from brainops.settings where name = 'drop_webhooks_after');
 end;
 $$;
+
+-- At most p_most in one transaction; call again while it returns that many.
+create function brainops.prune_webhook_events(p_most int default 5000)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count int;
+begin
+  delete from public.webhook_events
+  where id in (
+    select id from public.webhook_events
+    where processed_at < brainops.now() - (select value from brainops.settings where name = 'drop_webhooks_after')
+    limit p_most
+  );
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+comment on function brainops.prune_webhook_events(int) is
+  'Deletes processed webhook events past drop_webhooks_after, at most p_most; returns how many.';
+
+revoke execute on function brainops.prune_webhook_events(int) from public;
+grant execute on function brainops.prune_webhook_events(int) to brainops_system;
 
 comment on function brainops.retain_months is
   'Makes the coming months of the archive and the events, drops those past brainops.settings; returns what was dropped.';

@@ -9,4 +9,9 @@ export default defineTask(async (_payload, { pool, log, signal }) => {
     log.info({ tables: rows.length, most: archived }, "retain: moved done rows to the archive");
   } while (archived === 5000 && !signal.aborted);
   await pool.query("select brainops.retain_months()");
+  let pruned = 0;
+  do {
+    const { rows } = await pool.query<{ pruned: number }>("select brainops.prune_webhook_events() as pruned");
+    pruned = rows[0]?.pruned ?? 0;
+  } while (pruned === 5000 && !signal.aborted);
 });

@@ -3,14 +3,14 @@
 import { defineTask } from "../src/jobs/define.ts";
 
 export default defineTask(async (_payload, { pool, log, waiting }) => {
+  await pool.query("select brainops.sweep_webhook_events()");
+  for (const [task, reason] of waiting) {
+    await pool.query("select brainops.note_waiting($1, $2)", [task, reason]);
+  }
   const { rows } = await pool.query<{ table_name: string; requeued: number; timed_out: number }>(
     "select table_name, requeued, timed_out from brainops.sweep()",
   );
   for (const row of rows) {
     if (row.requeued + row.timed_out > 0) log.warn(row, "sweep: rows were without a job or stuck");
-  }
-  await pool.query("select brainops.sweep_webhook_events()");
-  for (const [task, reason] of waiting) {
-    await pool.query("select brainops.note_waiting($1, $2)", [task, reason]);
   }
 });

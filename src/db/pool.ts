@@ -116,7 +116,18 @@ export function isConnectionLost(error: unknown): boolean {
   );
 }
 
-/** Whether the same transaction may succeed when run again: lost serialization or a deadlock. */
-export function isSerializationFailure(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "40001" || error.code === "40P01");
+const PASSING = new Set([
+  "40001", // serialization failure
+  "40P01", // deadlock
+  "25006", // read only: the old primary after a failover
+  "53100", // disk full
+  "53200", // out of memory
+  "55P03", // lock timeout
+  "57014", // statement timeout
+]);
+
+/** Whether the same transaction may succeed when run again: Postgres is away, or in passing trouble. */
+export function isPassing(error: unknown): boolean {
+  if (isConnectionLost(error)) return true;
+  return error instanceof Error && "code" in error && typeof error.code === "string" && PASSING.has(error.code);
 }

@@ -1,7 +1,7 @@
 // Answers that no route gives: errors, and paths or methods that are not served. They tell the
 // caller what to do and nothing about us: no stack, SQL, host or key.
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { isConnectionLost, isSerializationFailure } from "../db/pool.ts";
+import { isPassing } from "../db/pool.ts";
 import { codeOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ServedRoute } from "./access.ts";
@@ -17,7 +17,7 @@ export function outcomeOf(error: unknown): { status: number; sentence: string } 
   if (statusCode >= 400 && statusCode < 500 && error instanceof Error) {
     return { status: statusCode, sentence: error.message };
   }
-  if (isConnectionLost(error) || isSerializationFailure(error)) {
+  if (isPassing(error)) {
     return { status: 503, sentence: "This can't be done right now. Try again later." };
   }
   return { status: 500, sentence: "Something went wrong on our side." };

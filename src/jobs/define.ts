@@ -33,8 +33,8 @@ export interface JobDefinition<Row extends JobRow, Prepared> {
    * @default the table's own columns, without the engine's books
    */
   readonly load?: string;
-  /** Turns a row into what the effect needs. Pure; what it throws makes the row fail. */
-  readonly prepare: (row: Row, context: Pick<JobContext, "config">) => Prepared;
+  /** Turns a row into what the effect needs. Pure; what it throws makes the row fail. @default the row itself */
+  readonly prepare?: (row: Row, context: Pick<JobContext, "config">) => Prepared;
   /**
    * Does it, outside any transaction. What it throws is retry where the table's effect is
    * idempotent, else unconfirmed: a handler that knows better returns an Outcome.
@@ -67,7 +67,7 @@ export interface Task {
 export function defineJob<Row extends JobRow, Prepared>(definition: JobDefinition<Row, Prepared>): Job;
 export function defineJob<Row extends JobRow>(definition: Omit<JobDefinition<Row, Row>, "prepare">): Job;
 export function defineJob(definition: Omit<JobDefinition<JobRow, unknown>, "prepare">): Job {
-  return { kind: "job", definition: { prepare: (row) => row, ...definition } };
+  return { kind: "job", definition };
 }
 
 /** Work without a job table: `run` gets the graphile-worker payload. Throwing makes graphile-worker retry. */

@@ -21,8 +21,8 @@ export interface LivenessOptions {
 export interface Liveness {
   /** Names a graphile-worker pool as ours, so that what it locks is freed when we die. */
   addPool(poolId: string): Promise<void>;
-  /** Frees what a pool of ours that has ended still holds. */
-  dropPool(poolId: string): Promise<void>;
+  /** Frees what a pool of ours that has ended still holds; as soon as Postgres is within reach. */
+  retirePool(poolId: string): void;
   /** Whether the sign of life stands right now. */
   readonly standing: boolean;
   /** Takes leave: frees everything, so that nobody need rescue it. */
@@ -35,6 +35,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
   let stopped = false;
   let ticking: Promise<void> | null = null;
   const pools = new Set<string>();
+  const retired = new Set<string>();
 
   const connect = async (): Promise<pg.Client> => {
     const fresh = new pg.Client({
@@ -51,11 +52,13 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
     fresh.on("end", lost);
     try {
       await fresh.connect();
-      const { rows } = await fresh.query<{ announced: boolean }>(
-        "select brainops.announce_worker($1, $2, $3, $4) as announced",
+      const asked = Date.now();
+      const { rows } = await fresh.query<{ announced: boolean; now: Date }>(
+        "select brainops.announce_worker($1, $2, $3, $4) as announced, clock_timestamp() as now",
         [options.workerId, hostname(), process.pid, options.tasks],
       );
       if (rows[0]?.announced !== true) throw new Error("the lock is still held by the connection that was lost");
+      if (rows[0] !== undefined) options.onSkew((asked + Date.now()) / 2 - rows[0].now.getTime());
       await savePools(fresh);
     } catch (error) {
       await fresh.end().catch(() => {});
@@ -68,9 +71,21 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
     await on.query("update brainops.worker_processes set pool_ids = $2 where id = $1", [options.workerId, [...pools]]);
   };
 
+  const freeRetired = async (on: pg.Client): Promise<void> => {
+    const gone = [...retired];
+    if (gone.length === 0) return;
+    await on.query("select graphile_worker.force_unlock_workers($1)", [gone]);
+    for (const poolId of gone) {
+      pools.delete(poolId);
+      retired.delete(poolId);
+    }
+    await savePools(on);
+  };
+
   const tick = async (): Promise<void> => {
     try {
       client ??= await connect();
+      await freeRetired(client);
       const asked = Date.now();
       const { rows } = await client.query<{
         worker_id: string | null;
@@ -96,11 +111,13 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
   };
 
   client = await connect();
-  const timer = setInterval(() => {
+  const soon = (): void => {
+    if (stopped) return;
     ticking ??= tick().finally(() => {
       ticking = null;
     });
-  }, TICK_MS);
+  };
+  const timer = setInterval(soon, TICK_MS);
 
   return {
     get standing() {
@@ -110,11 +127,9 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
       pools.add(poolId);
       if (client !== null) await savePools(client);
     },
-    dropPool: async (poolId) => {
-      if (client === null) throw new Error("not connected");
-      await client.query("select graphile_worker.force_unlock_workers($1)", [[poolId]]);
-      pools.delete(poolId);
-      await savePools(client);
+    retirePool: (poolId) => {
+      retired.add(poolId);
+      soon();
     },
     stop: async () => {
       if (stopped) return;

@@ -1,4 +1,5 @@
 // The way of one row through a worker: claim, prepare, effect, settle.
+import { setImmediate } from "node:timers/promises";
 import { isConnectionLost } from "../db/pool.ts";
 import { runAsTenant } from "../db/tenant.ts";
 import { BrainOpsError, messageOf } from "../errors.ts";
@@ -8,7 +9,7 @@ import { recordOutcome } from "../telemetry/metrics.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { Job, JobContext, JobRow } from "./define.ts";
 import type { Outcome } from "./outcome.ts";
-import type { JobTable, Store } from "./store.ts";
+import type { Ended, JobTable, Store } from "./store.ts";
 import type pg from "pg";
 import { z } from "zod";
 
@@ -36,8 +37,9 @@ export async function runJob(runtime: Runtime, job: Job, table: JobTable, payloa
   if (claimed === null) return;
 
   const started = performance.now();
-  const outcome = await perform(runtime, job, table, claimed.row);
-  const status = await runtime.store.settle(table, tenantId, claimed, outcome);
+  const ended = await perform(runtime, job, table, claimed.row);
+  const { outcome } = ended;
+  const status = await runtime.store.settle(table, tenantId, claimed, ended);
   recordOutcome(table.table_name, outcome.kind, (performance.now() - started) / 1000);
   if (status === null) {
     runtime.log.warn({ table: table.table_name, id, outcome }, "settled too late: the row is no longer ours");
@@ -46,12 +48,16 @@ export async function runJob(runtime: Runtime, job: Job, table: JobTable, payloa
   }
 }
 
-async function perform(runtime: Runtime, job: Job, table: JobTable, row: JobRow): Promise<Outcome> {
-  let prepared: unknown;
-  try {
-    prepared = job.definition.prepare(row, { config: runtime.config });
-  } catch (error) {
-    return { kind: "fail", reason: messageOf(error) };
+async function perform(runtime: Runtime, job: Job, table: JobTable, row: JobRow): Promise<Ended> {
+  let prepared: unknown = row;
+  if (job.definition.prepare !== undefined) {
+    // Rows are prepared in turns with everything else: one tenant's slow templates hold up nobody.
+    await setImmediate();
+    try {
+      prepared = job.definition.prepare(row, { config: runtime.config });
+    } catch (error) {
+      return { outcome: { kind: "fail", reason: messageOf(error) }, reachedSender: false };
+    }
   }
 
   const deadline = runtime.deadlines.start(table.time_limit_ms);
@@ -66,9 +72,10 @@ async function perform(runtime: Runtime, job: Job, table: JobTable, row: JobRow)
     },
   };
   try {
-    return await Promise.race([job.definition.effect(prepared, context), deadline.over]);
+    const outcome = await Promise.race([job.definition.effect(prepared, context), deadline.over]);
+    return { outcome, reachedSender: true };
   } catch (error) {
-    return afterThrow(error, table);
+    return { outcome: afterThrow(error, table), reachedSender: !(error instanceof BrainOpsError) };
   } finally {
     deadline.clear();
   }

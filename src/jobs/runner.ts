@@ -20,6 +20,8 @@ export interface RunnerOptions {
   /** Rows in hand at once. */
   readonly concurrency: number;
   readonly liveness: Liveness;
+  /** Whether crontab runs from the start. */
+  readonly cron: boolean;
   readonly log: Log;
 }
 
@@ -36,12 +38,13 @@ export interface SupervisedRunner {
 const BROKEN_PATIENCE_MS = 2000;
 
 export async function superviseRunner(options: RunnerOptions): Promise<SupervisedRunner> {
-  const state = { stopping: false, cron: true, wake: new AbortController() };
+  const state = { stopping: false, cron: options.cron, wake: new AbortController() };
   let current = await startRun(options, state.cron);
 
   const supervise = async (): Promise<void> => {
     let delayMs = 100;
-    while (!state.stopping) {
+    // Until stopping, and once more then: a run that started meanwhile must not be left behind.
+    for (;;) {
       const began = performance.now();
       const reason = await ended(current, state.wake.signal);
       state.wake = new AbortController();
@@ -170,14 +173,5 @@ async function retire(
   await (patienceMs === null ? stopped : Promise.race([stopped, sleep(patienceMs, undefined, { ref: false })]));
   // Not awaited: a client that waits for a dead connection is returned when its query times out.
   pool.end().catch(() => {});
-  for (const poolId of poolIds) {
-    for (let tries = 0; tries < 100; tries += 1) {
-      const freed = await options.liveness.dropPool(poolId).then(
-        () => true,
-        () => false,
-      );
-      if (freed) break;
-      await sleep(200);
-    }
-  }
+  for (const poolId of poolIds) options.liveness.retirePool(poolId);
 }

@@ -4,6 +4,7 @@ import type { TaskList } from "graphile-worker";
 import type pg from "pg";
 import { missingVariables, type Config } from "../config.ts";
 import { createPool } from "../db/pool.ts";
+import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 import { createDeadlines } from "./deadlines.ts";
 import type { Job } from "./define.ts";
@@ -41,6 +42,7 @@ const MOST_SKEW_MS = 1000;
 
 // A statement of ours that takes longer has a dead network under it.
 const QUERY_TIMEOUT_MS = 8000;
+const TASK_QUERY_TIMEOUT_MS = 60_000;
 
 /** Starts a worker on a migrated database; resolves when it is looking for work. */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
@@ -54,6 +56,13 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     max: 6,
     queryTimeoutMs: QUERY_TIMEOUT_MS,
   });
+  // Maintenance may take longer than a claim.
+  const taskPool = createPool({
+    connectionString,
+    applicationName: "brainops tasks",
+    max: 3,
+    queryTimeoutMs: TASK_QUERY_TIMEOUT_MS,
+  });
   const runtime: Runtime = { config, log, pool, store: createStore(pool, id), deadlines: createDeadlines() };
 
   const tables = await readJobTables(pool);
@@ -63,8 +72,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     log.warn({ task }, reason);
     await pool.query("select brainops.note_waiting($1, $2)", [task, reason]);
   }
-  const taskList = makeTaskList(runtime, offered, tables, waiting);
-  await pool.query("select brainops.ensure_partitions('brainops.job_events', now()::date, 13)");
+  const taskList = makeTaskList(runtime, taskPool, offered, tables, waiting);
+  await pool
+    .query("select brainops.ensure_partitions('brainops.job_events', now()::date, 13)")
+    .catch((error: unknown) => {
+      log.warn(
+        { reason: messageOf(error) },
+        "coming months of job_events could not be made now; maintenance__retain will",
+      );
+    });
 
   let skewMs = 0;
   let supervised: Awaited<ReturnType<typeof superviseRunner>> | null = null;
@@ -91,11 +107,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       crontab: options.crontab ?? "",
       concurrency,
       liveness,
+      cron: Math.abs(skewMs) <= MOST_SKEW_MS,
       log,
     });
   } catch (error) {
     await liveness.stop();
-    await pool.end();
+    await Promise.all([pool.end(), taskPool.end()]);
     throw error;
   }
   const runner = supervised;
@@ -120,7 +137,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       runtime.deadlines.abortAll("the worker is stopping");
       await until(() => runtime.store.inFlight.size === 0, 5000);
       await liveness.stop();
-      await pool.end();
+      await Promise.all([pool.end(), taskPool.end()]);
     },
   };
 }
@@ -166,6 +183,7 @@ function splitByProvider(
 
 function makeTaskList(
   runtime: Runtime,
+  pool: pg.Pool,
   tasks: ReadonlyMap<string, LoadedTask>,
   tables: ReadonlyMap<string, JobTable>,
   waiting: ReadonlyMap<string, string>,
@@ -176,7 +194,7 @@ function makeTaskList(
       const table = tableOf(name, task, tables);
       list[name] = (payload) => runJob(runtime, task, table, payload);
     } else {
-      const { config, log, pool } = runtime;
+      const { config, log } = runtime;
       list[name] = async (payload, helpers) => {
         const signal = helpers.abortSignal ?? new AbortController().signal;
         await task.run(payload, { config, log, pool, helpers, signal, waiting });

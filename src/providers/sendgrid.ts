@@ -15,6 +15,8 @@ export interface Mail {
   readonly to: string;
   /** "name <address>" or an address. */
   readonly from: string;
+  /** Whether `from` is the tenant's own (settings.mail_from) and not MAIL_FROM. */
+  readonly fromTenant: boolean;
   readonly subject: string;
   readonly html: string;
   readonly text: string;
@@ -61,7 +63,7 @@ export async function sendMail(config: Config, mail: Mail): Promise<Outcome> {
     const messageId = z.object({ "x-message-id": z.string() }).safeParse(headers).data?.["x-message-id"] ?? null;
     return { kind: "completed", result: { sent_at: new Date(), provider_message_id: messageId } };
   } catch (error) {
-    return classify(error, new Date());
+    return classify(error, new Date(), mail.fromTenant);
   }
 }
 
@@ -110,7 +112,7 @@ const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREAC
  * taken is unknown unless the connection was never made, and SendGrid has no idempotency key, so
  * it must not be sent again. A 5xx counts as unknown too: SendGrid answers some after accepting.
  */
-export function classify(error: unknown, now: Date): Outcome {
+export function classify(error: unknown, now: Date, fromTenant = false): Outcome {
   const answer = answerShape.safeParse(error);
   if (!answer.success) {
     const code = codeOf(error) ?? "";
@@ -120,6 +122,13 @@ export function classify(error: unknown, now: Date): Outcome {
   const { code: status, response } = answer.data;
   const reason = `SendGrid answered ${status}: ${textOf(response.body)}`;
   if (status === 429) return { kind: "defer", reason, at: resetTime(response.headers, now), holdsSender: true };
+  if (status === 403 && fromTenant) {
+    return {
+      kind: "pause",
+      scope: "tenant",
+      reason: `${reason} (verify the tenant's settings.mail_from with SendGrid, then brainops.resume)`,
+    };
+  }
   if (status === 401 || status === 403) {
     return {
       kind: "pause",

@@ -23,6 +23,12 @@ describe("what an error of SendGrid means", () => {
     expect(classify(answer(status), now)).toMatchObject({ kind: "pause", scope: "everyone" });
   });
 
+  it("403 for the tenant's own sender: the tenant alone is paused, and told where to look", () => {
+    const outcome = classify(answer(403), now, true);
+    expect(outcome).toMatchObject({ kind: "pause", scope: "tenant" });
+    expect(outcome).toMatchObject({ reason: expect.stringContaining("settings.mail_from") });
+  });
+
   it.each([500, 502, 503, 504])("%i: unknown, for SendGrid answers some of them after accepting", (status) => {
     expect(classify(answer(status), now)).toMatchObject({ kind: "unconfirmed" });
   });

@@ -161,6 +161,7 @@ describe("the archive", () => {
       "select relname as name from pg_class where relname ~ '^job_(events|archive)_2025_0[1-4]$'",
     );
     expect(left).toEqual([]);
+    expect((await worker.query("select brainops.prune_webhook_events() as n")).rows).toEqual([{ n: 1 }]);
     expect(await db.query("select provider_event_id from webhook_events order by 1")).toEqual([
       { provider_event_id: "new" },
       { provider_event_id: "pending" },

@@ -199,16 +199,19 @@ describe("a row whose worker is gone", () => {
     expect(await mail(db, cancelled)).toMatchObject({ status: "cancelled", finished_at: expect.any(Date) });
   });
 
-  it("is given back by unclaim when its effect has not begun, by the worker that claimed it alone", async () => {
+  it("is given back by unclaim when its effect has not begun, by its own lease alone", async () => {
     const worker = randomUUID();
     const [id = ""] = await insertMails(1);
     await claimOne(one, db.tenantA, id, worker);
+    const [row] = await db.query<{ lease: string }>("select lease from ai_email_queue where id = $1", [id]);
+    const lease = row?.lease ?? "";
     const unclaim = (tenantId: string, by: string): Promise<unknown> =>
       asWorker(one, tenantId, () => one.query("select brainops.unclaim('ai_email_queue', $1, $2)", [[id], by]));
     await unclaim(db.tenantA, randomUUID());
-    await unclaim(db.tenantB, worker);
-    expect(await mail(db, id)).toMatchObject({ status: "processing", attempts: 1 });
     await unclaim(db.tenantA, worker);
+    await unclaim(db.tenantB, lease);
+    expect(await mail(db, id)).toMatchObject({ status: "processing", attempts: 1 });
+    await unclaim(db.tenantA, lease);
     expect(await mail(db, id)).toMatchObject({ status: "pending", attempts: 0, lease: null });
     expect(await jobsOf(db, id)).toHaveLength(1);
   });

@@ -27,13 +27,14 @@ export function composeEmail(row: EmailRow, config: Config): Mail {
   if (subject === "") throw new Error("subject: is empty once its variables are filled in");
   const { html, text } = rendered("body", () => partsOf(row.body, variables));
   if (text.trim() === "") throw new Error("body: is empty once its variables are filled in");
-  const from = stringOf(row.tenant.settings["mail_from"]) ?? config.MAIL_FROM ?? "";
+  const ownFrom = stringOf(row.tenant.settings["mail_from"]);
   const replyTo = stringOf(row.metadata["reply_to"]);
   const category = stringOf(row.metadata["category"]);
   return {
     rowId: row.id,
     to: row.address,
-    from,
+    from: ownFrom ?? config.MAIL_FROM ?? "",
+    fromTenant: ownFrom !== null,
     subject,
     html,
     text,

@@ -6,7 +6,7 @@ const limits = {
   strictFilters: true,
   cache: 500,
   parseLimit: 2_000_000, // characters
-  renderLimit: 2000, // milliseconds
+  renderLimit: 200, // milliseconds; nothing else runs meanwhile
   memoryLimit: 20_000_000,
   templates: {}, // {% include %} and {% render %} find nothing
 } as const;

@@ -1,0 +1,153 @@
+// Outcomes on the wire: what a batch of them writes, to the rows, the sender's breaker and the pauses.
+import { setTimeout as sleep } from "node:timers/promises";
+import type pg from "pg";
+import { isConnectionLost, isPassing } from "../db/pool.ts";
+import { runAsTenant, type Statement } from "../db/tenant.ts";
+import { messageOf } from "../errors.ts";
+import { healthOf, type Outcome } from "./outcome.ts";
+import type { JobTable } from "./store.ts";
+
+export interface Settlement {
+  readonly id: string;
+  readonly lease: string;
+  readonly outcome: Outcome;
+  /** Whether the effect began: a row that failed before it says nothing of the sender. */
+  readonly reachedSender: boolean;
+}
+
+const SETTLE_FOR_MS = 10 * 60_000;
+
+/**
+ * Settles a batch, insisting while Postgres is out of reach. A settlement that Postgres refuses
+ * must not cost the others theirs: they are then settled one by one, and the one at fault without
+ * its result, as what an unknown outcome of its table is.
+ */
+export async function settleAll(
+  pool: pg.Pool,
+  table: JobTable,
+  tenantId: string,
+  settlements: readonly Settlement[],
+): Promise<(string | null)[]> {
+  try {
+    return await insist(() => settleBatch(pool, table, tenantId, settlements), SETTLE_FOR_MS);
+  } catch (error) {
+    if (isConnectionLost(error)) throw error;
+    const [only, ...others] = settlements;
+    if (only === undefined) return [];
+    if (others.length > 0) {
+      const statuses: (string | null)[] = [];
+      for (const settlement of settlements) statuses.push(...(await settleAll(pool, table, tenantId, [settlement])));
+      return statuses;
+    }
+    const reason = `its outcome (${only.outcome.kind}) could not be written: ${messageOf(error)}`;
+    const outcome: Outcome = table.effect_is_idempotent ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
+    return insist(
+      () => settleBatch(pool, table, tenantId, [{ ...only, outcome, reachedSender: false }]),
+      SETTLE_FOR_MS,
+    );
+  }
+}
+
+async function settleBatch(
+  pool: pg.Pool,
+  table: JobTable,
+  tenantId: string,
+  settlements: readonly Settlement[],
+): Promise<(string | null)[]> {
+  const [settled] = await runAsTenant(pool, tenantId, [
+    {
+      name: "settle",
+      text: `select id, status from brainops.settle($1, array(
+               select row(id, lease, outcome, run_at, reason, result)::brainops.settlement
+               from jsonb_to_recordset($2) as s (id uuid, lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)
+             ))`,
+      values: [table.table_name, JSON.stringify(settlements.map(settlementRow))],
+    },
+    ...senderReports(table, settlements),
+    ...pauses(table, settlements),
+  ]);
+  const statuses = new Map(rowsOf<{ id: string; status: string }>(settled).map((row) => [row.id, row.status]));
+  return settlements.map(({ id }) => statuses.get(id) ?? null);
+}
+
+export function rowsOf<Row>(result: pg.QueryResult | undefined): Row[] {
+  return (result?.rows ?? []) as Row[];
+}
+
+function settlementRow({ id, lease, outcome }: Settlement): object {
+  const reason = "reason" in outcome ? wellFormed(outcome.reason) : null;
+  switch (outcome.kind) {
+    case "completed":
+      return { id, lease, outcome: "completed", result: outcome.result ?? {} };
+    case "retry":
+      return { id, lease, outcome: "retry", run_at: outcome.at ?? null, reason };
+    case "defer":
+      return { id, lease, outcome: "defer", run_at: outcome.at, reason };
+    case "pause":
+      // Back to pending at once: the pause written beside it is what holds the row.
+      return { id, lease, outcome: "defer", run_at: new Date(), reason };
+    case "fail":
+    case "skip":
+    case "unconfirmed":
+      return { id, lease, outcome: outcome.kind, reason };
+    default:
+      return outcome satisfies never;
+  }
+}
+
+/** A provider's error text may hold what Postgres refuses in text: NUL, halves of a surrogate pair. */
+function wellFormed(text: string): string {
+  return text.toWellFormed().replaceAll("\u0000", "\uFFFD").slice(0, 2000);
+}
+
+/** What the batch says of the sender's health: only what there is to say, most batches nothing but "up". */
+function senderReports(table: JobTable, settlements: readonly Settlement[]): Statement[] {
+  if (table.sender === null) return [];
+  const until = settlements.flatMap(({ outcome }) =>
+    outcome.kind === "defer" && outcome.holdsSender === true ? [outcome.at.getTime()] : [],
+  );
+  const hold =
+    until.length === 0
+      ? []
+      : [{ text: "select brainops.hold_sender($1, $2)", values: [table.sender, new Date(Math.max(...until))] }];
+  const health =
+    (wanted: "up" | "down") =>
+    (settlement: Settlement): boolean =>
+      settlement.reachedSender && healthOf(settlement.outcome) === wanted;
+  const down = settlements.filter(health("down"));
+  const up = settlements.filter(health("up")).length;
+  if (up + down.length === 0 && hold.length > 0) return hold;
+  const last = down.at(-1)?.outcome;
+  const error = last !== undefined && "reason" in last ? wellFormed(last.reason) : null;
+  return [
+    {
+      name: "tell_breaker",
+      text: "select brainops.tell_breaker($1, $2, $3, $4)",
+      values: [table.sender, up, down.length, error],
+    },
+    ...hold,
+  ];
+}
+
+function pauses(table: JobTable, settlements: readonly Settlement[]): Statement[] {
+  return settlements
+    .flatMap(({ outcome }) => (outcome.kind === "pause" ? [outcome] : []))
+    .slice(0, 1)
+    .map(({ reason, scope }) => ({
+      text: "select brainops.pause_sender($1, $2, $3)",
+      values: [table.table_name, scope === "everyone", wellFormed(reason)],
+    }));
+}
+
+/** Runs again while Postgres is out of reach or transactions collide, for at most that long. */
+export async function insist<T>(run: () => Promise<T>, forMs: number): Promise<T> {
+  const deadline = performance.now() + forMs;
+  for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 2000)) {
+    try {
+      return await run();
+    } catch (error) {
+      if (!isPassing(error) || performance.now() > deadline) throw error;
+      await sleep(delayMs);
+    }
+  }
+}

@@ -1,0 +1,114 @@
+import { randomUUID } from "node:crypto";
+import type pg from "pg";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { createPool } from "../../src/db/pool.ts";
+import { createStore, type Claimed, type JobTable, type Store } from "../../src/jobs/store.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+let db: TestDatabase;
+let pool: pg.Pool;
+let store: Store;
+const table: JobTable = {
+  table_name: "ai_email_queue",
+  relation: "public.ai_email_queue",
+  task_identifier: "email__send",
+  effect_is_idempotent: false,
+  sender: "sendgrid",
+  time_limit_ms: 30_000,
+  load: "select id, tenant_id, attempts, max_attempts from public.ai_email_queue where id = any ($1)",
+};
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  pool = createPool({ connectionString: db.urlOf("worker"), applicationName: "test", pipeline: true, max: 3 });
+  store = createStore(pool, randomUUID());
+});
+
+beforeEach(() => db.query("delete from brainops.circuit_breakers"));
+
+afterAll(async () => {
+  await pool.end();
+  await db.close();
+});
+
+async function claimed(n: number, load = table.load): Promise<(Claimed | null)[]> {
+  const rows = await db.as<{ id: string }>(
+    "tenantA",
+    "insert into ai_email_queue (recipient, subject, body) select 'p@example.com', 's', 'b' from generate_series(1, $1::int) returning id",
+    [n],
+  );
+  return Promise.all(rows.map(({ id }) => store.claim(table, load, db.tenantA, id)));
+}
+
+const settle = (
+  row: Claimed | null | undefined,
+  outcome: Parameters<Store["settle"]>[3]["outcome"],
+  reachedSender = true,
+) => {
+  if (row === null || row === undefined) throw new Error("not claimed");
+  return store.settle(table, db.tenantA, row, { outcome, reachedSender });
+};
+
+describe("settling many rows at once", () => {
+  it("does not lose the others' outcomes with one that Postgres refuses", async () => {
+    const [a, b, c] = await claimed(3);
+    const statuses = await Promise.all([
+      settle(a, { kind: "completed", result: { provider_message_id: "fine" } }),
+      settle(b, { kind: "completed", result: { provider_message_id: "a\u0000b" } }),
+      settle(c, { kind: "fail", reason: "no" }),
+    ]);
+    expect(statuses).toEqual(["completed", "unconfirmed", "failed"]);
+    const [row] = await db.query("select last_error from ai_email_queue where id = $1", [b?.row.id]);
+    expect(row?.["last_error"]).toMatch(/^its outcome \(completed\) could not be written: /);
+  });
+
+  it("ends a row at once that the task's own query leaves out", async () => {
+    const otherPool = createPool({ connectionString: db.urlOf("worker"), applicationName: "test", pipeline: true });
+    const other = createStore(otherPool, randomUUID());
+    const [row] = await db.as<{ id: string }>(
+      "tenantA",
+      "insert into ai_email_queue (recipient, subject, body) values ('p@example.com', 's', 'b') returning id",
+    );
+    expect(await other.claim(table, `${table.load} and false`, db.tenantA, row?.id ?? "")).toBeNull();
+    const [after] = await db.query("select status, last_error from ai_email_queue where id = $1", [row?.id]);
+    expect(after).toEqual({
+      status: "failed",
+      last_error: "the query of task email__send returns nothing for the row",
+    });
+    await otherPool.end();
+  });
+
+  it("claims a row once, however often it is asked for in one moment", async () => {
+    const [first] = await claimed(1);
+    const id = first?.row.id ?? "";
+    await settle(first, { kind: "retry", reason: "later", at: new Date(0) });
+    const again = await Promise.all([1, 2, 3].map(() => store.claim(table, table.load, db.tenantA, id)));
+    expect(again.filter((claim) => claim !== null)).toHaveLength(1);
+  });
+});
+
+describe("what outcomes say of the sender", () => {
+  const breaker = async (): Promise<unknown> => (await db.query("select state, failures from brainops.breakers"))[0];
+  const openBreaker = (until: string): Promise<unknown> =>
+    db.query(
+      `insert into brainops.circuit_breakers (sender, failures, opened_at, retry_at) values ('sendgrid', 5, now(), now() + interval '${until}')`,
+    );
+
+  it("a row that failed before its effect says nothing, and gives the probe to another", async () => {
+    await openBreaker("-1 second");
+    const [probe] = await claimed(1);
+    expect(await breaker()).toEqual({ state: "half_open", failures: 5 });
+    await settle(probe, { kind: "fail", reason: "bad Liquid" }, false);
+    expect(await breaker()).toEqual({ state: "open", failures: 5 });
+    const [second] = await claimed(1);
+    await settle(second, { kind: "completed" });
+    expect(await breaker()).toEqual({ state: "closed", failures: 0 });
+  });
+
+  it("a success of a row that was under way does not end the wait that the sender asked for", async () => {
+    const [early, late] = await claimed(2);
+    await settle(late, { kind: "defer", reason: "429", at: new Date(Date.now() + 600_000), holdsSender: true });
+    await settle(early, { kind: "completed" });
+    expect(await breaker()).toEqual({ state: "open", failures: 0 });
+  });
+});
