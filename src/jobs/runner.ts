@@ -47,7 +47,6 @@ export async function superviseRunner(options: RunnerOptions): Promise<Supervise
     for (;;) {
       const began = performance.now();
       const reason = await ended(current, state.wake.signal);
-      state.wake = new AbortController();
       await retire(options, current, state.stopping ? null : BROKEN_PATIENCE_MS);
       if (state.stopping) return;
       recordRunnerRestart();
@@ -56,6 +55,9 @@ export async function superviseRunner(options: RunnerOptions): Promise<Supervise
       delayMs = performance.now() - began > 30_000 ? 100 : Math.min(delayMs * 2, 5000);
       options.log.warn({ reason, delayMs }, "graphile-worker's run ended; starting it again");
       current = await startAgain(options, state, delayMs);
+      // What called for a restart meanwhile was about the run that is gone; a call to stop was not.
+      state.wake = new AbortController();
+      if (state.stopping) state.wake.abort("stopping");
     }
   };
   const supervision = supervise().catch((error: unknown) => {

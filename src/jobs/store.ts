@@ -66,13 +66,18 @@ export function createStore(pool: pg.Pool, workerId: string): Store {
     parallel: 3,
     run: async (key, ids) => {
       const { table, load } = tableOf(key);
-      const claim = { table, load, tenantId: tenantOf(key), ids, workerId, lease: randomUUID() };
-      try {
-        return await claimBatch(pool, claim);
-      } catch (error) {
-        // The commit may have gone through unheard: no effect has begun, so give the rows back.
-        if (isConnectionLost(error)) await unclaim(pool, claim);
-        throw error;
+      for (let attempt = 1; ; attempt += 1) {
+        const claim = { table, load, tenantId: tenantOf(key), ids, workerId, lease: randomUUID() };
+        try {
+          return await claimBatch(pool, claim);
+        } catch (error) {
+          if (!isConnectionLost(error)) throw error;
+          // The commit may have gone through unheard. No effect has begun, so give the rows back,
+          // as soon as Postgres is there again, and claim them anew: a failure would make
+          // graphile-worker wait, longer each time.
+          await unclaim(pool, claim);
+          if (attempt === 3) throw error;
+        }
       }
     },
   });
