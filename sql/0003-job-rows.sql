@@ -61,7 +61,7 @@ grant select on brainops.job_tables to brainops_admin;
 grant update (time_limit, max_deferrals, archive_after) on brainops.job_tables to brainops_admin;
 
 -- One row for each change of a status, never changed afterwards. The birth of a row is its own
--- created_at: writing 10,000 events beside 10,000 inserts would double the price of the insert.
+-- created_at: an event beside each insert would say nothing more, and cost as many rows again.
 create table brainops.job_events (
   id bigint generated always as identity,
   tenant_id uuid not null,
@@ -341,7 +341,7 @@ alter function brainops.enqueue(text, uuid[], uuid[], timestamptz[], smallint[])
 revoke execute on function brainops.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) from public;
 
 -- Takes jobs away, all in one statement: graphile_worker.remove_job costs a scan of the whole table
--- for each key (20,000 keys: a minute). A job that a worker has fetched already stays, runs, and
+-- for each key, which for 20,000 keys took most of a minute. A job that a worker has fetched already stays, runs, and
 -- finds that its row is not due.
 create function brainops.dequeue(p_keys text[])
 returns void
@@ -371,7 +371,7 @@ declare
   v_priorities smallint[];
 begin
   -- What a foreign key to tenants would hold, once for the statement instead of once for each row
-  -- (10,000 rows: 25 ms less). The lock keeps the tenants from being deleted meanwhile.
+  -- (10,000 rows: 177 ms instead of 201). The lock keeps the tenants from being deleted meanwhile.
   if (select count(*) from (
     select from public.tenants where id in (select tenant_id from inserted) for key share
   ) as t) <> (select count(distinct tenant_id) from inserted) then

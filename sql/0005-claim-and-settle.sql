@@ -348,7 +348,7 @@ begin
   insert into brainops.job_tables (table_name, relation, task_identifier, channel, effect_is_idempotent, gate, sender, result_columns, time_limit)
   values (brainops.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_sender, p_result_columns, p_time_limit);
 
-  -- Rows that are as the defaults make them need no function (10,000 rows: 40 ms less).
+  -- Rows that are as the defaults make them need no function.
   execute format(
     'create trigger b0_before_job_insert before insert on %s for each row
        when (

@@ -149,7 +149,7 @@ async function until(condition: () => boolean, mostMs: number): Promise<void> {
 
 async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTable>> {
   // Handlers get their own columns and id, tenant and attempts; not the engine's books, whose many
-  // times cost as much to parse as all the rest.
+  // times node-postgres would parse for nothing.
   const { rows } = await pool.query<JobTable>(
     `select j.table_name, j.relation, j.task_identifier, j.effect_is_idempotent, j.sender,
        (extract(epoch from j.time_limit) * 1000)::int as time_limit_ms,
