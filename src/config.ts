@@ -21,6 +21,28 @@ const environment = z.object({
     .string()
     .regex(/^(?:[^<>@]+<[^<>\s@]+@[^<>\s@]+>|[^<>\s@]+@[^<>\s@]+)$/, 'expected "name <address>" or an address')
     .optional(),
+  TWILIO_ACCOUNT_SID: z
+    .string()
+    .regex(/^AC[0-9a-fA-F]{32}$/, "expected AC and 32 hexadecimal digits")
+    .optional(),
+  TWILIO_AUTH_TOKEN: secret.optional(),
+  TWILIO_BASE_URL: url.default("https://api.twilio.com"),
+  TWILIO_FROM: z
+    .string()
+    .regex(
+      /^(?:\+[1-9]\d{6,14}|MG[0-9a-fA-F]{32}|\d{5,6})$/,
+      "expected +15005550006, a short code, or a messaging service MG…",
+    )
+    .optional(),
+  STRIPE_SECRET_KEY: secret.optional(),
+  STRIPE_BASE_URL: url.default("https://api.stripe.com"),
+  STRIPE_WEBHOOK_SECRET: secret.optional(),
+  SLACK_WEBHOOK_URL: url.optional(),
+  BRAINOPS_SECRET_KEY: z
+    .string()
+    .transform((text): Buffer => Buffer.from(text, "base64"))
+    .refine((key) => key.length === 32, "expected 32 random bytes in base64: openssl rand -base64 32")
+    .optional(),
   METRICS_TOKEN: secret.optional(),
 });
 
@@ -29,6 +51,8 @@ export type Config = Readonly<z.infer<typeof environment>>;
 /** The variables a provider needs; `missing` lists those that are not set. */
 const providerVariables = {
   sendgrid: ["SENDGRID_API_KEY", "MAIL_FROM"],
+  twilio: ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM"],
+  stripe: ["STRIPE_SECRET_KEY"],
 } as const satisfies Record<string, readonly (keyof Config)[]>;
 
 export type Provider = keyof typeof providerVariables;

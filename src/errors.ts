@@ -35,6 +35,12 @@ export const errorCodes = {
   },
   OP009: { name: "row_not_found", remedy: "Check the table and the id; archived rows are in brainops.job_archive." },
   OP010: { name: "row_not_in_state", remedy: "Look at the row's status; the message says which one the call needs." },
+  OP035: { name: "secret_key_missing", remedy: "Set BRAINOPS_SECRET_KEY: openssl rand -base64 32 makes one." },
+  OP036: {
+    name: "credential_sealed",
+    remedy: "Set the BRAINOPS_SECRET_KEY it was sealed with, or write the credential again.",
+  },
+  OP037: { name: "credential_malformed", remedy: "Give the fields that the message names, as JSON." },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

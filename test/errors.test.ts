@@ -1,5 +1,7 @@
-// The codes that SQL raises, those in src/errors.ts and those on the DBAs' page are the same.
+// The codes that SQL and TypeScript raise, those in src/errors.ts and those on the DBAs' page are the same.
+import { globSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
 import pg from "pg";
 import { describe, expect, it } from "vitest";
 import { BrainOpsError, codeOf, errorCodes, fromDatabase, messageOf } from "../src/errors.ts";
@@ -11,12 +13,19 @@ const page = await readFile(new URL("_README.md", folder), "utf8");
 
 /** Each `raise exception` as it stands, up to its semicolon. */
 const raises = [...sql.matchAll(/raise exception(?:'(?:[^']|'')*'|[^;'])*;/g)].map(([text]) => text);
+/** Codes that TypeScript alone throws. */
+const sources = await Promise.all(
+  globSync("../src/**/*.ts", { cwd: import.meta.dirname }).map((path) =>
+    readFile(join(import.meta.dirname, path), "utf8"),
+  ),
+);
+const thrown = [...sources.join("\n").matchAll(/new BrainOpsError\(\s*"(OP\d{3})"/g)].map(([, code = ""]) => code);
 const registered = Object.keys(errorCodes).toSorted();
 
 describe("error codes", () => {
-  it("are the same in SQL, in src/errors.ts and in sql/_README.md", () => {
+  it("are the same where they are raised, in src/errors.ts and in sql/_README.md", () => {
     const raised = new Set(raises.flatMap((text) => /errcode = '(OP\d{3})'/.exec(text)?.[1] ?? []));
-    expect([...raised].toSorted()).toEqual(registered);
+    expect([...new Set([...raised, ...thrown])].toSorted()).toEqual(registered);
     const listed = [...page.matchAll(/^\| `(OP\d{3})` \| (\w+) \|/gm)].map(([, code, name]) => [code, name]);
     expect(Object.fromEntries(listed)).toEqual(
       Object.fromEntries(Object.entries(errorCodes).map(([code, entry]) => [code, entry.name])),

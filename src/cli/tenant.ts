@@ -5,6 +5,7 @@ import { Command } from "commander";
 import { loadConfig } from "../config.ts";
 import { makeVerifier } from "../db/embedded/scram.ts";
 import { BrainOpsError, codeOf } from "../errors.ts";
+import { credentialCommand } from "./credential.ts";
 import { requireDatabaseUrl, withClient } from "./database.ts";
 import { table } from "./terminal.ts";
 
@@ -27,6 +28,7 @@ export function tenantCommand(): Command {
     .command("default <slug>")
     .description("the tenant of rows that a service inserts without saying whose they are")
     .action(markDefault);
+  tenant.addCommand(credentialCommand());
   return tenant;
 }
 

@@ -19,6 +19,8 @@ const factories: Readonly<Record<string, ((tenantId: string) => Row) | null>> = 
     payload: "{}",
     signature_ok: true,
   }),
+  tenant_keys: () => ({ wrapped_key: "\\x00", secret_key_id: "0123456789abcdef" }),
+  provider_credentials: () => ({ provider: "stripe", sealed: "\\x00" }),
   "brainops.tenant_logins": null,
   "brainops.job_events": (tenantId) => ({
     table_name: "ai_email_queue",

@@ -1,0 +1,195 @@
+// Tenants' own credentials: sealed at rest, opened for their own tenant alone, seen by nobody else.
+import { randomBytes } from "node:crypto";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { newTenantKey, rewrapTenantKey, seal, unseal } from "../../src/revenue/credentials/envelope.ts";
+import {
+  findEndpoint,
+  openCredential,
+  rekey,
+  saveCredential,
+  sealedCredential,
+  type SealedCredential,
+} from "../../src/revenue/credentials/store.ts";
+import { createPool } from "../../src/db/pool.ts";
+import { brainops } from "../cli/run.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { onServer } from "../support/sql.ts";
+
+const config = { BRAINOPS_SECRET_KEY: randomBytes(32) };
+const stripe = { secret_key: "sk_test_invented_for_tests_1234", webhook_secret: "whsec_invented" };
+
+let db: TestDatabase;
+beforeAll(async () => {
+  db = await createTestDatabase();
+});
+afterAll(() => db.close());
+
+const save = (tenantId: string, credential: unknown = stripe): Promise<string> =>
+  onServer(db.url, (client) => saveCredential(client, config, { tenantId, provider: "stripe" }, credential));
+
+async function sealedOf(tenantId: string): Promise<SealedCredential | null> {
+  const [row] = await db.query<{ sealed: SealedCredential | null }>(
+    `select ${sealedCredential("stripe", "t.id")} as sealed from tenants as t where t.id = $1`,
+    [tenantId],
+  );
+  return row?.sealed ?? null;
+}
+
+describe("the envelope", () => {
+  const key = randomBytes(32);
+  const of = { tenantId: "a", provider: "stripe", name: "default" };
+
+  it("opens what it sealed, whatever it holds", () => {
+    const wrapped = newTenantKey(key, "a");
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), fc.string({ unit: "binary" })), (credential) => {
+        const plain = JSON.parse(JSON.stringify(credential)) as unknown;
+        expect(unseal(key, wrapped, of, seal(key, wrapped, of, credential))).toEqual(plain);
+      }),
+    );
+  });
+
+  it("opens nothing with one bit changed, anywhere", () => {
+    const wrapped = newTenantKey(key, "a");
+    const sealed = seal(key, wrapped, of, stripe);
+    fc.assert(
+      fc.property(fc.nat(sealed.length * 8 - 1), (bit) => {
+        const changed = Buffer.from(sealed);
+        changed.writeUInt8(changed.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
+        expect(() => unseal(key, wrapped, of, changed)).toThrow(expect.objectContaining({ code: "OP036" }));
+      }),
+    );
+  });
+
+  it.for([
+    ["another tenant's row", { ...of, tenantId: "b" }],
+    ["another provider's row", { ...of, provider: "twilio" }],
+    ["a row of another name", { ...of, name: "other" }],
+  ] as const)("does not open when moved to %s", ([, place]) => {
+    const wrapped = newTenantKey(key, "a");
+    expect(() => unseal(key, wrapped, place, seal(key, wrapped, of, stripe))).toThrow(/moved/);
+  });
+
+  it("never encrypts alike twice, and goes over to another key", () => {
+    const wrapped = newTenantKey(key, "a");
+    const sealed = seal(key, wrapped, of, stripe);
+    expect(seal(key, wrapped, of, stripe)).not.toEqual(sealed);
+    const other = randomBytes(32);
+    const again = rewrapTenantKey(key, other, "a", wrapped);
+    expect(unseal(other, again, of, sealed)).toEqual(stripe);
+    expect(() => unseal(key, again, of, sealed)).toThrow();
+  });
+});
+
+describe("a saved credential", () => {
+  it("opens for its tenant, and nothing of it is readable in the database", async () => {
+    await save(db.tenantA);
+    const sealed = await sealedOf(db.tenantA);
+    expect(sealed === null ? null : openCredential("stripe", sealed, config)).toEqual(stripe);
+    expect(await sealedOf(db.tenantB)).toBeNull();
+    const [row] = await db.query<{ row: string }>("select to_jsonb(c)::text as row from provider_credentials as c");
+    expect(row?.row).not.toContain("invented");
+    expect(row?.row).toContain("…1234");
+  });
+
+  it("is replaced by the next, under the same endpoint", async () => {
+    const token = await save(db.tenantA);
+    expect(await save(db.tenantA, { secret_key: "sk_test_another_invented_9876" })).toBe(token);
+    expect(await db.query("select hint from provider_credentials")).toEqual([{ hint: "…9876" }]);
+  });
+
+  it("is refused where a field is missing or unknown, without a word of its contents", async () => {
+    const wrong = save(db.tenantA, { secretkey: "sk_test_very_secret_indeed" });
+    await expect(wrong).rejects.toMatchObject({ code: "OP037" });
+    await expect(wrong).rejects.toThrow(/secret_key/);
+    await expect(wrong).rejects.not.toThrow(/very_secret/);
+  });
+
+  it("says which key it needs when BRAINOPS_SECRET_KEY is another or missing", async () => {
+    await save(db.tenantA);
+    const sealed = await sealedOf(db.tenantA);
+    if (sealed === null) throw new Error("no credential");
+    const open = (key?: Buffer) => () => openCredential("stripe", sealed, { BRAINOPS_SECRET_KEY: key });
+    expect(open(randomBytes(32))).toThrow(expect.objectContaining({ code: "OP036" }));
+    expect(open()).toThrow(expect.objectContaining({ code: "OP035" }));
+  });
+
+  it("is found by its endpoint's token, by nothing shorter and for no other provider", async () => {
+    const token = await save(db.tenantA);
+    const pool = createPool({
+      connectionString: db.urlOf("worker"),
+      applicationName: "test",
+      max: 1,
+      queryTimeoutMs: 5000,
+    });
+    try {
+      expect(await findEndpoint(pool, "stripe", token)).toMatchObject({ tenant_id: db.tenantA, active: true });
+      expect(await findEndpoint(pool, "twilio", token)).toBeNull();
+      expect(await findEndpoint(pool, "stripe", token.slice(1))).toBeNull();
+      expect(await findEndpoint(pool, "stripe", "' or true --")).toBeNull();
+    } finally {
+      await pool.end();
+    }
+  });
+
+  it("shows tenants that it is there, never what is secret, and only their own", async () => {
+    await save(db.tenantA);
+    expect(await db.as("tenantA", "select provider, hint from provider_credentials")).toHaveLength(1);
+    expect(await db.as("tenantB", "select provider, hint from provider_credentials")).toEqual([]);
+    for (const secret of ["select sealed from provider_credentials", "select wrapped_key from tenant_keys"]) {
+      await expect(db.as("tenantA", secret)).rejects.toMatchObject({ code: "42501" });
+      await expect(db.as("service", secret)).rejects.toMatchObject({ code: "42501" });
+    }
+    const forged = "insert into provider_credentials (provider, sealed) values ('stripe', '\\x00')";
+    await expect(db.as("tenantA", forged)).rejects.toMatchObject({ code: "42501" });
+    await db.as("tenantA", "update provider_credentials set active = false");
+    expect(await sealedOf(db.tenantA)).toBeNull();
+  });
+
+  it("survives a change of BRAINOPS_SECRET_KEY", async () => {
+    await save(db.tenantA);
+    const next = randomBytes(32);
+    expect(await onServer(db.url, (client) => rekey(client, config.BRAINOPS_SECRET_KEY, next))).toBe(1);
+    const sealed = await sealedOf(db.tenantA);
+    if (sealed === null) throw new Error("no credential");
+    expect(openCredential("stripe", sealed, { BRAINOPS_SECRET_KEY: next })).toEqual(stripe);
+    await onServer(db.url, (client) => rekey(client, next, config.BRAINOPS_SECRET_KEY));
+  });
+});
+
+describe("brainops tenant credential", () => {
+  const env = (): Record<string, string> => ({
+    DATABASE_URL: db.url,
+    PUBLIC_URL: "https://ops.example",
+    BRAINOPS_SECRET_KEY: config.BRAINOPS_SECRET_KEY.toString("base64"),
+  });
+  const run = (args: readonly string[], stdin = "") => brainops(["tenant", "credential", ...args], env(), stdin);
+
+  it("takes the secret from stdin, says where webhooks go, lists and removes", async () => {
+    const set = await run(["set", "tenant-b", "stripe"], JSON.stringify(stripe));
+    expect(set.code).toBe(0);
+    expect(set.stdout).toMatch(/^webhook +https:\/\/ops\.example\/webhooks\/stripe\/[0-9a-f]{64}$/m);
+    const sealed = await sealedOf(db.tenantB);
+    expect(sealed === null ? null : openCredential("stripe", sealed, config)).toEqual(stripe);
+    const listed = await run(["list", "tenant-b"]);
+    expect(listed.stdout).toMatch(/^stripe +default +…1234 +active/m);
+    expect((await run(["remove", "tenant-b", "stripe"])).code).toBe(0);
+    expect(await sealedOf(db.tenantB)).toBeNull();
+    expect((await run(["remove", "tenant-b", "stripe"])).code).toBe(1);
+  });
+
+  it("refuses in words what it can't use, and never shows what came in", async () => {
+    for (const [args, stdin, words] of [
+      [["set", "tenant-b", "paypal"], "{}", "sendgrid, twilio, stripe, slack"],
+      [["set", "nobody", "stripe"], JSON.stringify(stripe), "nobody"],
+      [["set", "tenant-b", "stripe"], "sk_test_invented", "expected a JSON object"],
+      [["set", "tenant-b", "twilio"], '{"account_sid": "AC1", "auth_token": "invented"}', "32 hexadecimal digits"],
+    ] as const) {
+      const { code, stderr } = await run(args, stdin);
+      expect(code).toBe(1);
+      expect(stderr).toContain(words);
+      expect(stderr).not.toContain("invented");
+    }
+  });
+});
