@@ -198,7 +198,13 @@ begin
     begin
       -- One statement each: a provider's function is looked for only when one of its events comes.
       case v_row.provider
-        when 'sendgrid' then v_skip_reason := brainops.apply_sendgrid_event(v_row.payload);
+        when 'sendgrid' then
+          -- A tenant's own account may sign what it likes about its own mails, and no others.
+          if v_row.tenant_id <> (brainops.find_email(v_row.payload)).tenant_id then
+            v_skip_reason := 'it is about a message of another tenant';
+          else
+            v_skip_reason := brainops.apply_sendgrid_event(v_row.payload);
+          end if;
         when 'twilio' then v_skip_reason := brainops.apply_twilio_event(v_row.payload, v_row.tenant_id);
         when 'stripe' then v_skip_reason := brainops.apply_stripe_event(v_row.payload, v_row.tenant_id);
         else v_skip_reason := 'nobody knows the provider ' || v_row.provider;

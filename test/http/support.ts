@@ -32,6 +32,8 @@ export interface PostChanges {
   readonly headers?: Readonly<Record<string, string | undefined>>;
   /** What is sent instead of what was signed. */
   readonly sentBody?: Buffer;
+  /** @default /webhooks/sendgrid */
+  readonly path?: string;
 }
 
 /** POST /webhooks/sendgrid, signed. An array is sent as JSON with the CRLF that SendGrid appends. */
@@ -54,7 +56,7 @@ export function postEvents(
     ...changes.headers,
   };
   const given = Object.entries(headers).filter((entry): entry is [string, string] => entry[1] !== undefined);
-  return fetch(`${server.url}/webhooks/sendgrid`, {
+  return fetch(`${server.url}${changes.path ?? "/webhooks/sendgrid"}`, {
     method: "POST",
     body: new Uint8Array(changes.sentBody ?? body),
     headers: given,

@@ -1,9 +1,11 @@
-// POST /webhooks/sendgrid: verify, write into the ledger, answer. What the events mean is decided
-// by a job (brainops.process_webhook_events), so that a slow or bad event costs no delivery:
-// SendGrid tries everything but 2xx again for 24 hours.
+// POST /webhooks/sendgrid, and /webhooks/sendgrid/<token> for tenants' own accounts: verify, write
+// into the ledger, answer. What the events mean is decided by a job
+// (brainops.process_webhook_events), so that a slow or bad event costs no delivery: SendGrid tries
+// everything but 2xx again for 24 hours.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type pg from "pg";
 import type { Config } from "../../config.ts";
+import { findEndpoint, openCredential } from "../../revenue/credentials/store.ts";
 import { recordWebhook } from "../../telemetry/metrics.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { parseEvents } from "./json.ts";
@@ -18,10 +20,18 @@ export interface SendgridWebhookOptions {
   readonly pool: pg.Pool;
 }
 
+/** Who is expected to have signed, and whose account it is; tenantId null for the installation's. */
+interface Signer {
+  readonly signature: SendgridSignature;
+  readonly tenantId: string | null;
+}
+
 /** Throws a ConfigError where the public key can't be used. */
-export function serveSendgridWebhook(app: FastifyInstance, { config, log, pool }: SendgridWebhookOptions): void {
+export function serveSendgridWebhook(app: FastifyInstance, options: SendgridWebhookOptions): void {
+  const { config, log, pool } = options;
   const publicKey = config.SENDGRID_WEBHOOK_PUBLIC_KEY;
-  const signature = publicKey === undefined ? null : new SendgridSignature(publicKey);
+  const installation: Signer | null =
+    publicKey === undefined ? null : { signature: new SendgridSignature(publicKey), tenantId: null };
 
   const refuse = (reply: FastifyReply, reason: string): FastifyReply => {
     recordWebhook("sendgrid", "refused", 1);
@@ -29,14 +39,14 @@ export function serveSendgridWebhook(app: FastifyInstance, { config, log, pool }
     return reply.code(401).send({ error: "This request is not signed by SendGrid." });
   };
 
-  // A scope of its own: the raw body is for this route alone.
+  // A scope of its own: the raw body is for these routes alone.
   app.register(async (scope) => {
     scope.removeAllContentTypeParsers();
     scope.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
 
     // Before the body is read: what can't be genuine is not worth 2 MB of memory.
     scope.addHook("onRequest", async (request, reply) => {
-      if (signature === null) {
+      if (installation === null && endpointOf(request) === undefined) {
         return reply.code(503).send({
           error: "SENDGRID_WEBHOOK_PUBLIC_KEY is not set, so events can't be verified. Set it on the server.",
         });
@@ -46,28 +56,41 @@ export function serveSendgridWebhook(app: FastifyInstance, { config, log, pool }
       if (!isTimely(given.timestamp, Date.now())) return refuse(reply, "the signed time is not near");
     });
 
-    scope.post(
-      "/webhooks/sendgrid",
-      { bodyLimit: BODY_LIMIT, config: { access: "signature" } },
-      async (request, reply) => {
-        const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
-        const given = headersOf(request);
-        if (given === null || signature?.isGenuine(given.timestamp, body, given.signature) !== true) {
-          return refuse(reply, "the signature does not hold");
-        }
-        const events = parseEvents(body);
-        if (events === null) return reply.code(400).send({ error: "The body is no JSON array of events." });
-        const { rows } = await pool.query<{ recorded: number }>(
-          "select brainops.record_webhook_events('sendgrid', $1::jsonb) as recorded",
-          [JSON.stringify(events)],
-        );
-        const recorded = rows[0]?.recorded ?? 0;
-        recordWebhook("sendgrid", "new", recorded);
-        recordWebhook("sendgrid", "known", events.length - recorded);
-        return { recorded };
-      },
-    );
+    const receive = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
+      const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+      const given = headersOf(request);
+      const endpoint = endpointOf(request);
+      const signer = endpoint === undefined ? installation : await tenantSigner(pool, config, endpoint);
+      if (given === null || signer?.signature.isGenuine(given.timestamp, body, given.signature) !== true) {
+        return refuse(reply, signer === null ? "nobody's endpoint" : "the signature does not hold");
+      }
+      const events = parseEvents(body);
+      if (events === null) return reply.code(400).send({ error: "The body is no JSON array of events." });
+      const { rows } = await pool.query<{ recorded: number }>(
+        "select brainops.record_webhook_events('sendgrid', $1::jsonb, $2) as recorded",
+        [JSON.stringify(events), signer.tenantId],
+      );
+      const recorded = rows[0]?.recorded ?? 0;
+      recordWebhook("sendgrid", "new", recorded);
+      recordWebhook("sendgrid", "known", events.length - recorded);
+      return { recorded };
+    };
+    const route = { bodyLimit: BODY_LIMIT, config: { access: "signature" as const } };
+    scope.post("/webhooks/sendgrid", route, receive);
+    scope.post("/webhooks/sendgrid/:endpoint(^[0-9a-f]{64}$)", route, receive);
   });
+}
+
+/** The signer behind a tenant's endpoint; null for an unknown token, and for an account without a webhook key. */
+async function tenantSigner(pool: pg.Pool, config: Config, token: string): Promise<Signer | null> {
+  const endpoint = await findEndpoint(pool, "sendgrid", token);
+  if (endpoint === null) return null;
+  const key = openCredential("sendgrid", endpoint, config).webhook_public_key;
+  return key === undefined ? null : { signature: new SendgridSignature(key), tenantId: endpoint.tenant_id };
+}
+
+function endpointOf(request: FastifyRequest): string | undefined {
+  return (request.params as { readonly endpoint?: string }).endpoint;
 }
 
 function headersOf(request: FastifyRequest): { timestamp: string; signature: string } | null {

@@ -1,0 +1,80 @@
+// A tenant's own SendGrid account posts to an endpoint of its own, signed with a key of its own; and
+// may say what it likes, but about this tenant's mails alone.
+import { randomBytes } from "node:crypto";
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { saveCredential } from "../../src/revenue/credentials/store.ts";
+import type { HttpServer } from "../../src/http/server.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { onServer } from "../support/sql.ts";
+import { createEvent, createSentEmails, createSigner, postEvents, processEvents, startTestServer } from "./support.ts";
+
+const secretKey = randomBytes(32).toString("base64");
+const platform = createSigner();
+const own = createSigner();
+
+let db: TestDatabase;
+let server: HttpServer;
+let path: string;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  server = await startTestServer(db, {
+    SENDGRID_WEBHOOK_PUBLIC_KEY: platform.publicKey,
+    BRAINOPS_SECRET_KEY: secretKey,
+  });
+});
+afterAll(async () => {
+  await server?.close();
+  await db?.close();
+});
+beforeEach(async () => {
+  await db.query("delete from contact_suppressions");
+  path = `/webhooks/sendgrid/${await saveOwn({ api_key: "SG.invented", webhook_public_key: own.publicKey })}`;
+});
+
+const saveOwn = (credential: object): Promise<string> =>
+  onServer(db.url, (client) =>
+    saveCredential(
+      client,
+      { BRAINOPS_SECRET_KEY: Buffer.from(secretKey, "base64") },
+      { tenantId: db.tenantA, provider: "sendgrid" },
+      credential,
+    ),
+  );
+
+const complaint = (mail: string | undefined, email: string) =>
+  createEvent({ event: "spamreport", bo_msg: mail, email });
+const suppressed = () => db.query("select tenant_id, address from contact_suppressions");
+
+it("takes what the tenant's own account signed, for that tenant", async () => {
+  const [mail] = await createSentEmails(db, db.tenantA, ["ann@x.example"]);
+  expect((await postEvents(server, own, [complaint(mail, "ann@x.example")], { path })).status).toBe(200);
+  await processEvents(db);
+  expect(await suppressed()).toEqual([{ tenant_id: db.tenantA, address: "ann@x.example" }]);
+});
+
+it("leaves another tenant's mails alone, whatever the account signs", async () => {
+  const [theirs] = await createSentEmails(db, db.tenantB, ["bob@x.example"]);
+  expect((await postEvents(server, own, [complaint(theirs, "bob@x.example")], { path })).status).toBe(200);
+  await processEvents(db);
+  expect(await suppressed()).toEqual([]);
+  expect(await db.query("select skip_reason from webhook_events where payload ->> 'bo_msg' = $1", [theirs])).toEqual([
+    { skip_reason: "it is about a message of another tenant" },
+  ]);
+});
+
+it("refuses the installation's key there, the tenant's key elsewhere, and a changed byte", async () => {
+  const [mail] = await createSentEmails(db, db.tenantA, ["cat@x.example"]);
+  const events = [complaint(mail, "cat@x.example")];
+  expect((await postEvents(server, platform, events, { path })).status).toBe(401);
+  expect((await postEvents(server, own, events)).status).toBe(401);
+  const changed = Buffer.from(`${JSON.stringify(events)} \n`);
+  expect((await postEvents(server, own, events, { path, sentBody: changed })).status).toBe(401);
+  const nobody = `/webhooks/sendgrid/${"0".repeat(64)}`;
+  expect((await postEvents(server, own, events, { path: nobody })).status).toBe(401);
+});
+
+it("refuses everything where the account has no webhook key", async () => {
+  await saveOwn({ api_key: "SG.invented" });
+  expect((await postEvents(server, own, [complaint(undefined, "x@x.example")], { path })).status).toBe(401);
+});
