@@ -11,7 +11,8 @@ cd "$folder"
 npm init --yes >/dev/null
 npm install --silent --no-audit --no-fund --omit=dev "./$tarball"
 node24=$root/node_modules/.bin/node
-"$node24" node_modules/brainops/dist/src/cli/brainops.js --help | grep -q 'insert a row'
+"$node24" node_modules/brainops/dist/src/cli/brainops.js --help >help.txt
+grep -q 'insert a row' help.txt
 old=$(PATH=${PATH//$root\/node_modules\/.bin:/} command -v node)
 if [ "$("$old" -p 'process.versions.node.split(".")[0]')" -lt 22 ]; then
   if "$old" node_modules/brainops/dist/src/cli/brainops.js --help 2>message; then
