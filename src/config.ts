@@ -48,8 +48,8 @@ const environment = z.object({
 
 export type Config = Readonly<z.infer<typeof environment>>;
 
-/** The variables a provider needs; `missing` lists those that are not set. */
-const providerVariables = {
+/** The variables a provider needs, its key first. */
+export const providerVariables = {
   sendgrid: ["SENDGRID_API_KEY", "MAIL_FROM"],
   twilio: ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM"],
   stripe: ["STRIPE_SECRET_KEY"],

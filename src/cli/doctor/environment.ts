@@ -1,6 +1,6 @@
 // What the environment says, and whether what it names can be reached. Of secrets only whether they are set.
 import { createPublicKey } from "node:crypto";
-import type { Config, ConfigFault } from "../../config.ts";
+import { missingVariables, providerVariables, type Config, type ConfigFault, type Provider } from "../../config.ts";
 import { codeOf, messageOf } from "../../errors.ts";
 import { bad, off, ok, type Finding } from "./finding.ts";
 
@@ -11,27 +11,43 @@ export async function examineEnvironment(config: Config, faults: readonly Config
     ok("Node", process.versions.node),
     ...faults.map(({ variable, problem }) => bad(variable, problem)),
     mailFrom(config),
-    await sendgrid(config),
+    await reach(config, "SendGrid", "sendgrid", config.SENDGRID_BASE_URL, "mails"),
     webhookKey(config),
+    await reach(config, "Twilio", "twilio", config.TWILIO_BASE_URL, "texts"),
+    await reach(config, "Stripe", "stripe", config.STRIPE_BASE_URL, "payment requests"),
+    setOrNot(config, "STRIPE_WEBHOOK_SECRET", "payments are not heard of"),
+    setOrNot(config, "BRAINOPS_SECRET_KEY", "tenants cannot have provider accounts of their own"),
     publicUrl(config),
-    metricsToken(config),
+    setOrNot(config, "METRICS_TOKEN", "nobody may read /metrics"),
   ];
 }
 
-async function sendgrid(config: Config): Promise<Finding> {
-  const name = "SendGrid";
-  if (config.SENDGRID_API_KEY === undefined) {
-    return off(name, "SENDGRID_API_KEY is not set: mails wait as pending until it is");
+/** Whether a provider has its variables and answers at all. */
+async function reach(
+  config: Config,
+  name: string,
+  provider: Provider,
+  baseUrl: string,
+  rows: string,
+): Promise<Finding> {
+  const missing = missingVariables(config, provider);
+  const [key] = providerVariables[provider];
+  if (config[key] === undefined) {
+    const [variables, verb] = [missing.join(", "), missing.length === 1 ? "is" : "are"];
+    return off(
+      name,
+      `${variables} ${verb} not set: ${rows} wait as pending, but for tenants with an account of their own`,
+    );
   }
-  const place = new URL(config.SENDGRID_BASE_URL).host;
+  const place = new URL(baseUrl).host;
   try {
     // No key goes along: any answer at all shows that it is there.
-    const answer = await fetch(config.SENDGRID_BASE_URL, {
+    const answer = await fetch(baseUrl, {
       method: "HEAD",
       redirect: "manual",
       signal: AbortSignal.timeout(REACH_MS),
     });
-    return ok(name, `SENDGRID_API_KEY is set; ${place} is reachable (answered ${answer.status})`);
+    return ok(name, `its variables are set; ${place} is reachable (answered ${answer.status})`);
   } catch (error) {
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
     return bad(name, `${place} is out of reach: ${codeOf(cause) ?? messageOf(cause)}`);
@@ -70,7 +86,6 @@ function publicUrl(config: Config): Finding {
   return bad(name, `${origin}: unsubscribe links must be https (RFC 8058)`);
 }
 
-function metricsToken(config: Config): Finding {
-  if (config.METRICS_TOKEN === undefined) return off("METRICS_TOKEN", "not set");
-  return ok("METRICS_TOKEN", "is set");
+function setOrNot(config: Config, name: keyof Config, consequence: string): Finding {
+  return config[name] === undefined ? off(name, `not set: ${consequence}`) : ok(name, "is set");
 }
