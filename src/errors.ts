@@ -35,12 +35,75 @@ export const errorCodes = {
   },
   OP009: { name: "row_not_found", remedy: "Check the table and the id; archived rows are in brainops.job_archive." },
   OP010: { name: "row_not_in_state", remedy: "Look at the row's status; the message says which one the call needs." },
+  OP011: { name: "lead_stage_refused", remedy: "Write a stage that the message or its hint names." },
+  OP012: {
+    name: "lead_is_another",
+    remedy: "Make the two leads one with brainops.merge_leads, or keep their addresses apart.",
+  },
+  OP013: { name: "lead_without_address", remedy: "Give an e-mail address, or a phone number with its country code." },
+  OP014: {
+    name: "cap_window_too_long",
+    remedy: "Count over a shorter window, or keep done rows longer (job_tables.archive_after).",
+  },
+  OP015: { name: "zones_missing", remedy: "Give at least one IANA time zone and a finite instant." },
+  OP017: {
+    name: "phone_number_malformed",
+    remedy: "Give one phone number with its country code, or a lead's id.",
+  },
+  OP018: {
+    name: "phone_number_taken",
+    remedy: "Delete the other tenant's row first; two tenants that share a number use TWILIO_FROM.",
+  },
+  OP020: {
+    name: "campaign_unknown",
+    remedy: "Name a campaign of the tenant that has a published version and is not archived.",
+  },
+  OP021: {
+    name: "version_in_use",
+    remedy: "Make a new version: brainops.revise_campaign, or insert the template again.",
+  },
+  OP022: { name: "campaign_not_publishable", remedy: "Mend the steps that the message names, then publish again." },
+  OP023: {
+    name: "enrolment_over",
+    remedy: "Enrol the lead anew; the campaign's reentry says whether it may come back.",
+  },
+  OP024: { name: "touch_type_unknown", remedy: "Write email or sms; other kinds are steps of a campaign." },
+  OP025: {
+    name: "plan_unknown",
+    remedy: "Name a plan that is active by plan_id, plan_code or product_service, or insert one.",
+  },
+  OP026: {
+    name: "price_not_plans",
+    remedy: "Leave amount and currency out; for another price insert a plan, and another request.",
+  },
+  OP027: { name: "amount_not_payable", remedy: "Give an amount above zero in whole smallest units of the currency." },
+  OP028: { name: "currency_unknown", remedy: "Give a code of brainops.currencies." },
+  OP029: {
+    name: "payment_status_not_writable",
+    remedy: "Write cancelled, open or paid where the message allows it; Stripe's events write the rest.",
+  },
+  OP030: {
+    name: "onboarding_state_refused",
+    remedy: "Do first what the hint says: reopen the step, or the workflow that it is part of.",
+  },
+  OP031: {
+    name: "marketing_not_ready",
+    remedy: "Mend what the message names; brainops.launch_problems lists it.",
+  },
+  OP032: {
+    name: "person_not_named",
+    remedy: "Give an e-mail address, or a phone number with its country code.",
+  },
   OP035: { name: "secret_key_missing", remedy: "Set BRAINOPS_SECRET_KEY: openssl rand -base64 32 makes one." },
   OP036: {
     name: "credential_sealed",
     remedy: "Set the BRAINOPS_SECRET_KEY it was sealed with, or write the credential again.",
   },
   OP037: { name: "credential_malformed", remedy: "Give the fields that the message names, as JSON." },
+  OP038: {
+    name: "broadcast_not_in_state",
+    remedy: "Look at the broadcast's status; insert a new one for another content or after a cancellation.",
+  },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

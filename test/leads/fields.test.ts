@@ -1,0 +1,181 @@
+// Reading what people write: CSV line by line, fields by column.
+import { Readable } from "node:stream";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { readCsv, UnclosedQuoteError } from "../../src/revenue/leads/csv.ts";
+import { columnOf, readLead } from "../../src/revenue/leads/fields.ts";
+
+/** Records with their lines, and the line from which nothing could be read. */
+async function read(
+  text: string,
+  chunk = 7,
+  delimiter = ",",
+): Promise<{ rows: [number, ...string[]][]; broken?: number }> {
+  // By characters: a decoder gives no halves.
+  const characters = Array.from(text);
+  const chunks = Array.from({ length: Math.ceil(characters.length / chunk) }, (_, index) =>
+    characters.slice(index * chunk, (index + 1) * chunk).join(""),
+  );
+  const rows: [number, ...string[]][] = [];
+  try {
+    for await (const { line, fields } of readCsv(Readable.from(chunks), delimiter)) rows.push([line, ...fields]);
+  } catch (error) {
+    if (!(error instanceof UnclosedQuoteError)) throw error;
+    return { rows, broken: error.line };
+  }
+  return { rows };
+}
+
+describe("CSV", () => {
+  it("gives each record the line that it begins in", async () => {
+    const text =
+      '\uFEFFemail,name\r\n\r\n"a@x.example","Ann\r\nMaria"\r\n,\r\nb@x.example,"says ""hi"""\r\nc@x.example,5" pipe\r\n';
+    expect(await read(text)).toEqual({
+      rows: [
+        [1, "email", "name"],
+        [3, "a@x.example", "Ann\r\nMaria"],
+        [6, "b@x.example", 'says "hi"'],
+        [7, "c@x.example", '5" pipe'],
+      ],
+    });
+  });
+
+  it("keeps all before a quote that is never closed, and says where it is", async () => {
+    for (const chunk of [3, 1000]) {
+      expect(await read('a,b\n1,2\n3,"4\n5,6\n', chunk)).toEqual({
+        rows: [
+          [1, "a", "b"],
+          [2, "1", "2"],
+        ],
+        broken: 3,
+      });
+    }
+    const long = await read(`a,b\n1,2\n3,"${"x".repeat(300 * 1024)}\n5,6\n`, 64 * 1024);
+    expect(long).toEqual({
+      rows: [
+        [1, "a", "b"],
+        [2, "1", "2"],
+      ],
+      broken: 3,
+    });
+  });
+
+  it("gives back whatever was written, wherever the chunks end", async () => {
+    const field = fc.string({ unit: fc.constantFrom("a", "é", "😀", ",", '"', "\n", ";", " ") });
+    const table = fc.array(fc.tuple(field, field), { minLength: 1, maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(table, fc.integer({ min: 1, max: 20 }), async (rows, chunk) => {
+        const quoted = (text: string) => `"${text.replaceAll('"', '""')}"`;
+        const text = rows.map((row) => `${row.map(quoted).join(",")}\n`).join("");
+        const found = (await read(text, chunk)).rows.map(([, ...fields]) => fields);
+        expect(found).toEqual(rows.filter((row) => row.some((value) => value.trim() !== "")));
+      }),
+    );
+  });
+});
+
+describe("columns", () => {
+  it.for([
+    ["E-Mail", "email"],
+    ["Email Address", "email"],
+    ["Company", "company_name"],
+    [" Full name ", "contact_name"],
+    ["Phone Number", "phone"],
+    ["Time zone", "time_zone"],
+    ["SMS consent", "sms_consent"],
+    ["Roof type", "roof_type"],
+  ] as const)("%s is %s", ([heading, column]) => {
+    expect(columnOf(heading)).toBe(column);
+  });
+});
+
+const reading = (fields: Record<string, unknown>, country = "US") => readLead(Object.entries(fields), country);
+
+describe("fields", () => {
+  it("that are good make a lead; what is no column of one goes into metadata", () => {
+    const { lead } = reading({
+      email: " Ann@X.example ",
+      phone: "(303) 555-0101",
+      value_estimate: "$12,500.50",
+      score: "0.85",
+      email_consent: "Yes",
+      sms_consent: "no",
+      company_name: "",
+      time_zone: "America/Denver",
+      next_action_date: "2026-03-31",
+      budget: "high",
+      floors: 2,
+      __proto__x: "kept",
+    });
+    expect(lead).toEqual({
+      email: "Ann@X.example",
+      phone: "(303) 555-0101",
+      phone_e164: "+13035550101",
+      value_estimate: "12500.50",
+      score: "0.85",
+      email_consent: true,
+      sms_consent: false,
+      time_zone: "America/Denver",
+      next_action_date: "2026-03-31T00:00:00.000Z",
+      metadata: { budget: "high", floors: 2, __proto__x: "kept" },
+    });
+  });
+
+  it("are of the tenant's country, where they are national", () => {
+    expect(reading({ phone: "030 1234567" }, "DE").lead).toMatchObject({ phone_e164: "+49301234567" });
+    expect(reading({ phone: "+44 20 7946 0958" }, "DE").lead).toMatchObject({ phone_e164: "+442079460958" });
+  });
+
+  it("that are wrong are all told, each with its value and what was expected", () => {
+    const { lead, faults } = reading({
+      email: "ann at x",
+      phone: "call me",
+      score: "101",
+      value_estimate: "a lot",
+      time_zone: "Mars/Olympus",
+      email_consent: "maybe",
+      next_action_date: "soon",
+      contact_name: ["Ann"],
+    });
+    expect(lead).toBeNull();
+    expect(faults?.map(({ column, value }) => [column, value])).toEqual([
+      ["email", "ann at x"],
+      ["phone", "call me"],
+      ["score", "101"],
+      ["value_estimate", "a lot"],
+      ["time_zone", "Mars/Olympus"],
+      ["email_consent", "maybe"],
+      ["next_action_date", "soon"],
+      ["contact_name", '["Ann"]'],
+    ]);
+    for (const { expected } of faults ?? []) expect(expected.length).toBeGreaterThan(8);
+  });
+
+  it("without any address are nobody", () => {
+    expect(reading({ contact_name: "Ann", email: "  " }).faults).toEqual([
+      { column: "email", value: null, expected: "an e-mail address or a phone number" },
+    ]);
+  });
+
+  it("never hold what Postgres does not take, whatever was written", () => {
+    const value = fc.oneof(fc.string({ unit: "binary" }), fc.double(), fc.boolean(), fc.constant(null));
+    fc.assert(
+      fc.property(
+        fc.dictionary(fc.string({ unit: "binary" }), value),
+        fc.constantFrom("US", "DE", "nowhere"),
+        (given, country) => {
+          const fields = Object.entries(given).map(([heading, text]) => [columnOf(heading), text] as const);
+          const { lead, faults } = readLead(
+            [...fields, ["contact_name", "a\0b\uD800"], ["email", "ann@x.example"]],
+            country,
+          );
+          const text = JSON.stringify(lead ?? faults);
+          return !text.includes("\\u0000") && !text.includes("\\ud8") && text.isWellFormed();
+        },
+      ),
+    );
+    expect(reading({ email: "ann@x.example", contact_name: "a\0b\uD800" }).lead).toMatchObject({
+      contact_name: "a\uFFFDb\uFFFD",
+    });
+  });
+});

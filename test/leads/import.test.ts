@@ -1,0 +1,238 @@
+// `brainops leads import` as a person runs it: a file with good and bad lines, twice.
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { importLeads, type ImportCounts, type ImportOptions } from "../../src/revenue/leads/importFile.ts";
+import { brainops, type Ran } from "../cli/run.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+const onServer = inject("postgres").kind === "server";
+
+let db: TestDatabase;
+let folder: string;
+beforeAll(async () => {
+  db = await createTestDatabase();
+  folder = await mkdtemp(join(tmpdir(), "brainops-import-"));
+});
+afterAll(async () => {
+  await db?.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function runImport(
+  content: string | Buffer,
+  args: readonly string[] = [],
+  env: Record<string, string> = {},
+): Promise<Ran> {
+  const file = join(folder, "leads.csv");
+  await writeFile(file, content);
+  return brainops(["leads", "import", file, "--tenant", "tenant-a", ...args], { DATABASE_URL: db.url, ...env });
+}
+
+/** The same without a process, as the seat. */
+async function importText(
+  chunks: Iterable<string> | AsyncIterable<string>,
+  options: Partial<ImportOptions> = {},
+): Promise<ImportCounts> {
+  return importLeads(Readable.from(chunks), {
+    client: await db.connect("service"),
+    tenantId: db.tenantA,
+    country: "US",
+    source: "import",
+    file: "leads.csv",
+    delimiter: ",",
+    onRejected: (line) => expect(line).toBeNull(),
+    ...options,
+  });
+}
+
+const people = (pattern: string) =>
+  db.query<{ email: string; phone_e164: string | null }>(
+    "select email, phone_e164 from revenue_leads where tenant_id = $1 and email like $2 order by email",
+    [db.tenantA, pattern],
+  );
+
+const mixed = [
+  "Name,E-Mail,Phone,Stage,Budget,Email consent,SMS consent",
+  "Ann,ann@file.example,(303) 555-0101,WON,high,yes,yes",
+  "Bob,bob at file.example,,,,,",
+  '"Cat, the ""Second""",cat@file.example,+44 20 7946 0958,replied,5000,no,',
+  "Dan,dan@file.example,,thinking about it,,,",
+  "Eve,eve@file.example",
+  "Ann again,ANN@FILE.EXAMPLE,,,,,",
+  "",
+  "Fay,,,,,,",
+  "Gus,gus@file.example,12,,,maybe,",
+].join("\n");
+
+describe("a file with good and bad lines", () => {
+  it("imports the good ones, and tells of each bad one its line, value and what was expected", async () => {
+    const rejects = join(folder, "rejects.csv");
+    const { code, stdout, stderr } = await runImport(mixed, ["--rejects", rejects]);
+    expect(stdout).toMatch(/leads\.csv +2 +1 +5/);
+    expect(code).toBe(1);
+    for (const line of [
+      /^line 3: email: "bob at file\.example"; expected one e-mail address/m,
+      /^line 5: stage: "thinking about it"; expected .*nurturing/m,
+      /^line 6: line: expected 7 fields as in the header, not 2$/m,
+      /^line 9: email: expected an e-mail address or a phone number$/m,
+      /^line 10: phone: "12"; expected a phone number .*; email_consent: "maybe"; expected yes or no$/m,
+    ]) {
+      expect(stderr).toMatch(line);
+    }
+    expect(await people("%@file.example")).toEqual([
+      { email: "ann@file.example", phone_e164: "+13035550101" },
+      { email: "cat@file.example", phone_e164: "+442079460958" },
+    ]);
+    const written = await readFile(rejects, "utf8");
+    expect(written.split("\n")[0]).toBe(
+      "rejected_line,rejected_because,Name,E-Mail,Phone,Stage,Budget,Email consent,SMS consent",
+    );
+    expect(written.trim().split("\n")).toHaveLength(6);
+
+    // Mended, the file of rejected lines is itself one to import.
+    const mended = written.replaceAll("bob at file", "bob@file").replaceAll("thinking about it", "contacted");
+    await runImport(mended);
+    expect((await people("%@file.example")).map(({ email }) => email)).toEqual([
+      "ann@file.example",
+      "bob@file.example",
+      "cat@file.example",
+      "dan@file.example",
+    ]);
+  });
+
+  it("changes nothing when it comes again", async () => {
+    const state = () =>
+      Promise.all(
+        ["revenue_leads", "lead_events", "revenue_lead_aliases", "contact_consents"].map((table) =>
+          db.query(`select * from ${table} where tenant_id = $1 order by id`, [db.tenantA]),
+        ),
+      );
+    await runImport(mixed);
+    const before = await state();
+    const { stdout } = await runImport(mixed);
+    expect(stdout).toMatch(/leads\.csv +0 +3 +5/);
+    expect(await state()).toEqual(before);
+  });
+
+  it("keeps the consents that it tells of, and never lifts what was said since", async () => {
+    const consent = (channel: string, address: string) =>
+      db.query("select brainops.consent_state($1, $2, $3) as state", [db.tenantA, channel, address]);
+    expect(await consent("email", "ann@file.example")).toEqual([{ state: "granted" }]);
+    expect(await consent("sms", "+13035550101")).toEqual([{ state: "granted" }]);
+    expect(await consent("email", "cat@file.example")).toEqual([{ state: "denied" }]);
+    expect(
+      await db.query(
+        "select source, evidence from contact_consents where address = 'ann@file.example' and channel = 'email'",
+      ),
+    ).toEqual([{ source: "import", evidence: { file: "leads.csv", line: 2 } }]);
+    await db.as(
+      "tenantA",
+      "insert into contact_consents (channel, address, state, source) values ('email', 'ann@file.example', 'denied', 'client')",
+    );
+    await runImport(mixed);
+    expect(await consent("email", "ann@file.example")).toEqual([{ state: "denied" }]);
+  });
+
+  it("scores what is new", async () => {
+    const waiting = await db.query<{ n: number }>(
+      "select count(*)::int as n from graphile_worker.jobs where task_identifier = 'lead__score'",
+    );
+    expect(waiting[0]?.n).toBeGreaterThan(0);
+    await db.as(
+      "worker",
+      "select brainops.score_leads(array(select id from revenue_leads where email like '%file.example'))",
+    );
+    expect(await db.query("select score::float8 as score from revenue_leads where email = 'ann@file.example'")).toEqual(
+      [{ score: 95 }],
+    );
+  });
+});
+
+describe("a file that is none", () => {
+  it.for([
+    ["without a column that tells who it is", "name,city\nAnn,Denver\n", "no column email or phone among: name, city"],
+    ["with two columns of one meaning", "email,E-Mail\na@x.example,b@x.example\n", "two columns mean email"],
+    ["that is empty", "", "the file is empty"],
+  ] as const)("%s is refused in words", async ([, content, words]) => {
+    await expect(importText([content])).rejects.toMatchObject({
+      code: "OP013",
+      message: expect.stringContaining(words),
+    });
+  });
+
+  it.for([
+    ["with another separator", "email;name\na@x.example;Ann\n", '--delimiter ";"'],
+    ["in Latin-1", Buffer.from("email,name\na@x.example,Jos\u00e9\n", "latin1"), "is not in UTF-8"],
+  ] as const)("%s is refused with what to do", async ([, content, words]) => {
+    const { code, stdout, stderr } = await runImport(content);
+    expect(code).toBe(1);
+    expect(stdout).toBe("");
+    expect(stderr).toContain(words);
+  });
+
+  it("says which tenant is none, and which file", async () => {
+    const file = join(folder, "nothing.csv");
+    const gone = await brainops(["leads", "import", file, "--tenant", "tenant-a"], { DATABASE_URL: db.url });
+    expect(gone.code).toBe(1);
+    expect(gone.stderr).toContain("ENOENT");
+    const nobody = await brainops(["leads", "import", file, "--tenant", "nobody"], { DATABASE_URL: db.url });
+    expect(nobody.code).toBe(1);
+    expect(nobody.stderr).toContain('"nobody"');
+  });
+});
+
+it("reads on up to a quote that is never closed, and says where it is", async () => {
+  const { code, stdout, stderr } = await runImport(
+    'email,name\na@quote.example,Ann\nb@quote.example,"Bob\nc@quote.example,Cat\n',
+  );
+  expect(code).toBe(1);
+  expect(stdout).toMatch(/leads\.csv +1 +0 +1/);
+  expect(stderr).toContain("line 3: line: expected a closing quote");
+  expect(await people("%@quote.example")).toHaveLength(1);
+});
+
+it("takes stdin, tabs and a source, and a tenant's own login for its own leads alone", async () => {
+  const args = ["leads", "import", "-", "--delimiter", "\\t", "--source", "fair", "--tenant"];
+  const text = "email\tsource\na@tab.example\t\nb@tab.example\tfriend\n";
+  const own = await brainops([...args, "tenant-a"], { DATABASE_URL: db.urlOf("tenantA") }, text);
+  expect([own.code, own.stderr.includes("rejected")]).toEqual([0, true]);
+  expect(await db.query("select email, source from revenue_leads where email like '%tab.example' order by 1")).toEqual([
+    { email: "a@tab.example", source: "fair" },
+    { email: "b@tab.example", source: "friend" },
+  ]);
+  const other = await brainops([...args, "tenant-b"], { DATABASE_URL: db.urlOf("tenantA") }, text);
+  expect(other.code).toBe(1);
+  const forged = db.as(
+    "tenantA",
+    'select * from brainops.import_leads($1, \'[{"line": 2, "lead": {"email": "x@x.example"}}]\')',
+    [db.tenantB],
+  );
+  await expect(forged).rejects.toMatchObject({ code: "42501" });
+});
+
+it("takes a long file in parts, with one scoring job for many leads", async () => {
+  const lines = 1100;
+  async function* text(): AsyncGenerator<string> {
+    yield "email,phone,company\n";
+    for (let i = 0; i < lines; i++) yield `p${i}@long.example,+1303${5_550_000 + i},Corp ${i}\n`;
+  }
+  const jobs = async (): Promise<number> =>
+    (await db.query("select from graphile_worker.jobs where task_identifier = 'lead__score'")).length;
+  const before = await jobs();
+  const progress: number[] = [];
+  const counts = await importText(text(), { onProgress: (so) => progress.push(so.new) });
+  expect(counts).toEqual({ new: lines, known: 0, rejected: 0 });
+  expect(progress).toEqual([500, 1000, 1100]);
+  expect((await jobs()) - before).toBe(3);
+});
+
+it.skipIf(!onServer)("two of one file at once end in each person once (needs server processes)", async () => {
+  const lines = Array.from({ length: 120 }, (_, i) => `p${i}@twice.example,+1720${5_550_000 + i}\n`);
+  const run = (order: readonly string[]) => importText(["email,phone\n", ...order]);
+  const counts = await Promise.all([run(lines), run(lines.toReversed()), run(lines)]);
+  expect(counts.reduce((sum, one) => sum + one.new, 0)).toBe(120);
+  expect(await people("%@twice.example")).toHaveLength(120);
+});
