@@ -1,0 +1,51 @@
+// POST Messages.json: what Twilio refuses, in its order and words, and what a text becomes.
+import type { CreateRequest, Refusal } from "./types.ts";
+import { isPhoneNumber, magicRefusal } from "./numbers.ts";
+
+/** "The message body exceeds the 1600 character limit", error 21617. */
+const LONGEST = 1600;
+
+export function readCreate(form: URLSearchParams): CreateRequest {
+  const text = (name: string): string | null => {
+    const value = form.get(name);
+    return value === null || value === "" ? null : value;
+  };
+  return {
+    to: form.get("To") ?? "",
+    from: text("From"),
+    messagingServiceSid: text("MessagingServiceSid"),
+    body: form.get("Body") ?? "",
+    statusCallback: text("StatusCallback"),
+  };
+}
+
+/** Why the request is refused whatever the state of the account; null where it is not. */
+export function refusalOfCreate({
+  to,
+  from,
+  messagingServiceSid,
+  body,
+  statusCallback,
+}: CreateRequest): Refusal | null {
+  const no = (code: number, message: string): Refusal => ({ status: 400, code, message });
+  if (to === "") return no(21604, "A 'To' phone number is required.");
+  if (from === null && messagingServiceSid === null) return no(21603, "A 'From' phone number is required.");
+  if (body === "") return no(21602, "Message body is required.");
+  if ([...body].length > LONGEST) return no(21617, "The concatenated message body exceeds the 1600 character limit");
+  if (statusCallback !== null && !/^https?:\/\//.test(statusCallback)) {
+    return no(21609, `The 'StatusCallback' URL ${statusCallback} is not a valid URL.`);
+  }
+  if (from !== null && !isPhoneNumber(from) && !/^\d{5,6}$/.test(from)) {
+    return no(21212, `Invalid From Number (caller ID): ${from}`);
+  }
+  if (!isPhoneNumber(to)) return no(21211, `Invalid 'To' Phone Number: ${to}`);
+  return magicRefusal(to, from);
+}
+
+export function optedOut(from: string): Refusal {
+  return {
+    status: 400,
+    code: 21610,
+    message: `Attempt to send to unsubscribed recipient (the pair with ${from} is blocked)`,
+  };
+}

@@ -1,0 +1,217 @@
+// The simulator itself: one HTTP server, its accounts, the record of their messages, its faults and its webhooks.
+import { randomBytes } from "node:crypto";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { seededRandom } from "../sendgrid/random.ts";
+import { control } from "./control.ts";
+import { Exchange, type Inbound } from "./exchange.ts";
+import { Faults } from "./faults.ts";
+import type { SimulatorStats, TwilioSimulatorOptions } from "./options.ts";
+import { Rate } from "./rate.ts";
+import { MessageRecord } from "./record.ts";
+import { serveApi, type Outcome } from "./server.ts";
+import type { Account, Fate, Message } from "./types.ts";
+import { Webhooks, type FlushReport, type WebhookModes } from "./webhooks.ts";
+
+export interface OwnAccount extends Account {
+  setWebhook(url: string | null): void;
+}
+
+export class TwilioSimulator implements AsyncDisposable {
+  readonly faults: Faults;
+  readonly webhooks: Webhooks;
+  readonly record = new MessageRecord();
+  readonly #accounts = new Map<string, Account>();
+  readonly #first: Account;
+  readonly #exchange: Exchange;
+  readonly #server: Server;
+  readonly #counts = { accepted: 0, refused: 0, faulted: 0, lists: 0 };
+  readonly #waiting = new Set<() => void>();
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(options: TwilioSimulatorOptions) {
+    const { now = Date.now, seed = 1, flushMs = null } = options;
+    this.faults = new Faults(seededRandom(seed));
+    // Its own generator: a shuffle must not change which requests a fault strikes.
+    const { retryDelaysMs = [100], timeoutMs = 15_000 } = options;
+    this.webhooks = new Webhooks({ retryDelaysMs, timeoutMs }, seededRandom(seed + 1));
+    this.#exchange = new Exchange(this.record, this.webhooks, now, options.advancedOptOut ?? false);
+    this.#first = {
+      accountSid: options.accountSid ?? `AC${"0".repeat(31)}1`,
+      authToken: options.authToken ?? "token-of-the-simulator",
+      from: options.from ?? "+15005550006",
+      inboundUrl: options.webhookUrl ?? null,
+    };
+    this.#accounts.set(this.#first.accountSid, this.#first);
+    const rate = new Rate(options.requestsPerSecond ?? 1000, now);
+    const context = {
+      accounts: this.#accounts,
+      faults: this.faults,
+      takeRate: ({ accountSid }: Account) => rate.take(accountSid),
+      refusalOf: this.#exchange.refusalOf.bind(this.#exchange),
+      accept: this.#exchange.accept.bind(this.#exchange),
+      messages: this.record.all,
+      find: ({ accountSid }: Account, sid: string) => this.record.find(accountSid, sid),
+      count: (what: Outcome | "lists") => {
+        this.#counts[what]++;
+        for (const look of this.#waiting) look();
+      },
+    };
+    this.#server = createServer((request, response) => {
+      if (request.url?.startsWith("/_control/") === true) void control(request, response, this);
+      else void serveApi(request, response, context);
+    });
+    // An idle connection stays open: closing it just as the client reuses it would be a reset nobody asked for.
+    this.#server.keepAliveTimeout = 0;
+    if (flushMs !== null) this.#timer = setInterval(() => void this.flushEvents(), flushMs).unref();
+  }
+
+  /** Resolves once it listens, on the loopback interface only. */
+  listen(port: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(port, "127.0.0.1", () => {
+        this.#server.off("error", reject);
+        resolve();
+      });
+    });
+  }
+
+  /** The base URL, without a slash at the end: TWILIO_BASE_URL. */
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** TWILIO_ACCOUNT_SID. */
+  get accountSid(): string {
+    return this.#first.accountSid;
+  }
+
+  /** TWILIO_AUTH_TOKEN: the key of the webhooks' signatures too. */
+  get authToken(): string {
+    return this.#first.authToken;
+  }
+
+  /** TWILIO_FROM. */
+  get from(): string {
+    return this.#first.from;
+  }
+
+  /** A tenant's own account. */
+  addAccount(from: string): OwnAccount {
+    const account = {
+      accountSid: `AC${randomBytes(16).toString("hex")}`,
+      authToken: randomBytes(16).toString("hex"),
+      from,
+      inboundUrl: null as string | null,
+      setWebhook: (url: string | null): void => void (account.inboundUrl = url),
+    };
+    this.#accounts.set(account.accountSid, account);
+    return account;
+  }
+
+  /** Texts that were sent through the API, of all accounts. */
+  get messages(): readonly Message[] {
+    return this.record.sent;
+  }
+
+  /** What becomes of texts to a number. */
+  get fates(): Map<string, Fate> {
+    return this.#exchange.fates;
+  }
+
+  get stats(): SimulatorStats {
+    const { accepted, refused, faulted, lists } = this.#counts;
+    return {
+      requests: accepted + refused + faulted,
+      accepted,
+      refused,
+      faulted,
+      lists,
+      messages: this.record.sentCount,
+      rows: this.record.rows,
+      inbound: this.record.inboundCount,
+      queuedEvents: this.webhooks.queued,
+    };
+  }
+
+  /** How many times a text with this row in its callback was accepted. */
+  acceptedCount(rowId: string): number {
+    return this.record.acceptedCount(rowId);
+  }
+
+  /** Rows accepted more than once. */
+  duplicates(): { rowId: string; count: number }[] {
+    return this.record.duplicates();
+  }
+
+  /** A person writes to us. @param text.to @default the account's number; text.account: whose @default the first's */
+  receive(text: { from: string; to?: string; body: string; account?: string }): Inbound {
+    const account = this.#accounts.get(text.account ?? this.accountSid);
+    if (account === undefined) throw new Error(`No account ${text.account}; addAccount makes one.`);
+    return this.#exchange.receive(account, text.from, text.to ?? account.from, text.body);
+  }
+
+  /** Sets where inbound texts go and, where given, how the webhooks misbehave; modes not named stay as they are. */
+  setWebhook(url: string | null, modes: Partial<WebhookModes> = {}): void {
+    this.#first.inboundUrl = url;
+    this.setModes(modes);
+  }
+
+  get webhookUrl(): string | null {
+    return this.#first.inboundUrl;
+  }
+
+  setModes(modes: Partial<WebhookModes>): void {
+    this.webhooks.modes = { ...this.webhooks.modes, ...modes };
+  }
+
+  /** Posts what is queued by now; resolves when the receivers have it, or it was given up. */
+  flushEvents(): Promise<FlushReport> {
+    return this.webhooks.flush();
+  }
+
+  /** Resolves as soon as the numbers satisfy the condition; looked at after every request. Rejects after `timeoutMs`. */
+  waitFor(condition: (stats: SimulatorStats) => boolean, timeoutMs = 10_000): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (condition(this.stats)) finish(resolve);
+      };
+      const finish = (settle: () => void): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(look);
+        settle();
+      };
+      const timer = setTimeout(() => {
+        finish(() =>
+          reject(new Error(`Not so within ${timeoutMs} ms; the simulator counts ${JSON.stringify(this.stats)}`)),
+        );
+      }, timeoutMs);
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  /** As freshly started: no messages, opt-outs, fates, counts, faults, queued posts or modes. Accounts and URLs stay. */
+  reset(): void {
+    this.record.clear();
+    this.faults.clear();
+    this.fates.clear();
+    this.webhooks.clear();
+    Object.assign(this.#counts, { accepted: 0, refused: 0, faulted: 0, lists: 0 });
+  }
+
+  /** Drops connections, queued posts and requests under way. */
+  async close(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    await this.webhooks.close();
+    await new Promise((resolve) => {
+      this.#server.close(resolve);
+      this.#server.closeAllConnections();
+    });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

@@ -1,0 +1,13 @@
+// Sends one row of ai_sms_queue. The gate (opt-out, consent, quiet hours, caps, pause, rate, breaker)
+// was asked in the claiming transaction; the engine writes the outcome.
+import { defineJob } from "../src/jobs/define.ts";
+import { loadSms, type SmsRow } from "../src/revenue/sms/load.ts";
+import { prepareSms, sendSms, type PreparedSms } from "../src/revenue/sms/send.ts";
+
+export default defineJob<SmsRow, PreparedSms>({
+  table: "ai_sms_queue",
+  requires: "twilio",
+  load: loadSms,
+  prepare: (row) => prepareSms(row),
+  effect: (prepared, context) => sendSms(prepared, context),
+});

@@ -1,0 +1,77 @@
+import { describe, expect, it } from "vitest";
+import { composeSms } from "../../src/revenue/sms/compose.ts";
+import type { SmsRow } from "../../src/revenue/sms/load.ts";
+
+function row(changes: Partial<SmsRow>): SmsRow {
+  return {
+    id: "00000000-0000-4000-8000-000000000001",
+    tenant_id: "00000000-0000-4000-8000-000000000002",
+    attempts: 1,
+    max_attempts: 5,
+    lease: "00000000-0000-4000-8000-000000000003",
+    body: "Hello",
+    metadata: {},
+    address: "+13035550100",
+    lead: null,
+    tenant: { name: "Acme", slug: "acme", settings: { secret: "s3cret" }, country: "US" },
+    own_account: null,
+    endpoint_token: null,
+    sender: null,
+    must_tell: false,
+    ...changes,
+  };
+}
+
+const textOf = (changes: Partial<SmsRow>): string => composeSms(row(changes)).text;
+
+describe("a text", () => {
+  it("is its Liquid with metadata, lead and tenant filled in", () => {
+    const body = "Hi {{ name }}{{ lead.contact_name }}, {{ metadata.name }} of {{ tenant.name }}";
+    expect(textOf({ body, metadata: { name: "Ann" }, lead: { contact_name: "!" } })).toBe("Hi Ann!, Ann of Acme");
+  });
+
+  it("does not see the tenant's settings", () => {
+    expect(textOf({ body: "x{{ tenant.settings.secret }}" })).toBe("x");
+  });
+
+  it("is not escaped as HTML, and has no NUL, lone surrogate or carriage return", () => {
+    expect(textOf({ body: " {{ v }} ", metadata: { v: "Q&A <now>\0 \uD83D!\r\nok" } })).toBe("Q&A <now> \uFFFD!\nok");
+  });
+
+  it.each([
+    ["one character too many", "{{ v }}", { v: "x".repeat(1601) }, /^body: has 1601 characters/],
+    ["nothing", "{{ v }}", {}, /^body: is empty once/],
+    ["Liquid that does not parse", "{% if %}", {}, /^body: its Liquid cannot be rendered/],
+  ])("cannot be %s", (_name, body, metadata, message) => {
+    expect(() => composeSms(row({ body, metadata }))).toThrow(message);
+  });
+
+  it("counts segments of what is sent, not of what was written", () => {
+    expect(composeSms(row({ body: "{{ v }}", metadata: { v: "a".repeat(161) } })).segments).toBe(2);
+    expect(composeSms(row({ body: "{{ v }}", metadata: { v: "ы" } })).segments).toBe(1);
+  });
+});
+
+describe("the way out", () => {
+  it.each([
+    ["Hello", "Hello. Reply STOP to opt out"],
+    ["Hello!", "Hello! Reply STOP to opt out"],
+  ])("is added to the first text to a person: %s", (body, expected) => {
+    expect(textOf({ body, must_tell: true })).toBe(expected);
+  });
+
+  it.each(["Hello. Text STOP to end.", "Msg rates apply, reply 'stop' any time", "STOP to unsubscribe"])(
+    "is not added where the writer names it: %s",
+    (body) => {
+      expect(textOf({ body, must_tell: true })).toBe(body);
+    },
+  );
+
+  it("is added where the word stop means something else", () => {
+    expect(textOf({ body: "Our bus stop moved", must_tell: true })).toBe("Our bus stop moved. Reply STOP to opt out");
+  });
+
+  it("makes a text of 1600 characters too long, rather than going without", () => {
+    expect(() => composeSms(row({ body: "x".repeat(1600), must_tell: true }))).toThrow(/has 162\d characters/);
+  });
+});
