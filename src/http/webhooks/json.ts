@@ -7,13 +7,23 @@ const DEEPEST = 32;
 
 /** The array that the bytes spell, cleaned; null where they spell none, or one that is too deep. */
 export function parseEvents(body: Buffer): unknown[] | null {
-  let value: unknown;
-  try {
-    value = JSON.parse(body.toString("utf8"));
-  } catch {
-    return null;
-  }
+  const value = parse(body);
   return Array.isArray(value) && clean(value) ? value : null;
+}
+
+/** The object that the bytes spell, cleaned; null where they spell none, or one that is too deep. */
+export function parseEvent(body: Buffer): object | null {
+  const value = parse(body);
+  return typeof value === "object" && value !== null && !Array.isArray(value) && clean(value) ? value : null;
+}
+
+/** Undefined where the bytes spell no JSON. */
+function parse(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch {
+    return undefined;
+  }
 }
 
 /** Cleans keys and strings in place. False where it is too deep. */
@@ -41,6 +51,7 @@ function cleanOne(node: object): object[] {
   return below;
 }
 
-function cleanText(text: string): string {
+/** The text as Postgres takes it. */
+export function cleanText(text: string): string {
   return text.includes("\0") || !text.isWellFormed() ? text.toWellFormed().replaceAll("\0", "\uFFFD") : text;
 }

@@ -1,0 +1,114 @@
+// The effect of a row of payment_requests: one payment link, whatever happens on the way.
+//
+// The key is fixed in the row before Stripe is asked, so a second try (after a crash, a lost answer)
+// gives the same link. Two things end a key: Stripe forgets it after 24 hours, and it keeps a 5xx
+// under it for good. In both cases the list of links is read first, and only then the next key used.
+import type { JobContext, JobRow } from "../../jobs/define.ts";
+import type { Outcome } from "../../jobs/outcome.ts";
+import {
+  createPaymentLink,
+  findPaymentLink,
+  SPOILED_KEY,
+  type PaymentLink,
+  type PaymentLinkOrder,
+  type StripeAccount,
+} from "../../providers/stripe.ts";
+import { accountOf, ownAccountColumns, type OwnAccount } from "./account.ts";
+
+export interface PaymentRequestRow extends JobRow, OwnAccount {
+  readonly plan_name: string;
+  /** bigint, so text on the wire. */
+  readonly amount_minor: string;
+  readonly currency: string;
+  readonly interval: PaymentLinkOrder["interval"];
+  readonly success_url: string | null;
+}
+
+export const loadPaymentRequests = `
+  select
+    r.id,
+    r.tenant_id,
+    r.attempts,
+    r.max_attempts,
+    r.plan_name,
+    r.amount_minor::text as amount_minor,
+    r.currency,
+    r.interval,
+    r.success_url,
+    ${ownAccountColumns("r.tenant_id")}
+  from public.payment_requests as r
+  where r.id = any ($1)
+`;
+
+interface Begun {
+  readonly idempotency_key: string;
+  readonly key_generation: number;
+  readonly look_first: boolean;
+  readonly same_account: boolean;
+  readonly stripe_payment_link_id: string | null;
+}
+
+const OTHER_ACCOUNT =
+  "its link was begun through another Stripe account; set payment_status to cancelled, then to open, for a new one";
+
+export async function createLink(row: PaymentRequestRow, context: JobContext): Promise<Outcome> {
+  const account = accountOf(row, context);
+  if ("kind" in account) return account;
+  const begun = await begin(row, context, false);
+  if (begun.stripe_payment_link_id !== null) return { kind: "completed" };
+  if (!begun.same_account) return { kind: "fail", reason: OTHER_ACCOUNT };
+  if (begun.look_first) return findOrRenew(row, begun, account, context);
+
+  const created = await createPaymentLink(account, orderOf(row, begun), begun.idempotency_key);
+  return created === SPOILED_KEY ? findOrRenew(row, begun, account, context) : outcomeOf(created);
+}
+
+/** The link that is there though its key is spent, else one under the next key. */
+async function findOrRenew(
+  row: PaymentRequestRow,
+  spent: Begun,
+  account: StripeAccount,
+  context: JobContext,
+): Promise<Outcome> {
+  const found = await findPaymentLink(account, orderOf(row, spent), context.signal);
+  if (found !== null) return outcomeOf(found);
+  // Out of time, the row may be in other hands by now: no new key for it from here.
+  if (context.signal.aborted) return { kind: "retry", reason: "there was no time left to make the link" };
+  const begun = await begin(row, context, true);
+  const created = await createPaymentLink(account, orderOf(row, begun), begun.idempotency_key);
+  return created === SPOILED_KEY
+    ? { kind: "retry", reason: "Stripe answers with a stored error, under a new key too" }
+    : outcomeOf(created);
+}
+
+async function begin(row: PaymentRequestRow, context: JobContext, newKey: boolean): Promise<Begun> {
+  const { rows } = await context.query("select * from brainops.begin_payment_link($1, $2, $3)", [
+    row.id,
+    row.own_account_id,
+    newKey,
+  ]);
+  const [begun] = rows as Begun[];
+  if (begun === undefined) throw new Error("begin_payment_link returned nothing");
+  return begun;
+}
+
+function outcomeOf(result: PaymentLink | Outcome): Outcome {
+  if ("kind" in result) return result;
+  return {
+    kind: "completed",
+    result: { payment_url: result.url, stripe_payment_link_id: result.id, livemode: result.livemode },
+  };
+}
+
+function orderOf(row: PaymentRequestRow, begun: Begun): PaymentLinkOrder {
+  return {
+    tenantId: row.tenant_id,
+    requestId: row.id,
+    generation: begun.key_generation,
+    name: row.plan_name,
+    amountMinor: Number(row.amount_minor),
+    currency: row.currency,
+    interval: row.interval,
+    successUrl: row.success_url,
+  };
+}

@@ -1,0 +1,10 @@
+// Switches off the link of one row of payment_link_closures: its request was cancelled, or its time is over.
+import { defineJob } from "../src/jobs/define.ts";
+import { deactivateLink, loadPaymentClosures, type PaymentClosureRow } from "../src/revenue/payments/deactivate.ts";
+
+export default defineJob<PaymentClosureRow>({
+  table: "payment_link_closures",
+  requires: "stripe",
+  load: loadPaymentClosures,
+  effect: deactivateLink,
+});

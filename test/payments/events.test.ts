@@ -1,0 +1,233 @@
+// Whose an event is: told by the ids that we stored, never by what the event says of itself, and
+// never across accounts. And events that come before what they are about.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import {
+  askFor,
+  charge,
+  checkout,
+  event,
+  giveLink,
+  insertRow,
+  processAll,
+  refund,
+  requestOf,
+  tell,
+  type StripeEvent,
+} from "./support.ts";
+
+let db: TestDatabase;
+let ownAccount: string;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  await insertRow(db, "admin", "plans", { code: "starter", name: "Starter", amount: "999", currency: "usd" });
+  const [credential] = await db.query<{ id: string }>(
+    "insert into provider_credentials (tenant_id, provider, sealed) values ($1, 'stripe', '') returning id",
+    [db.tenantB],
+  );
+  ownAccount = credential?.id ?? "";
+});
+afterAll(() => db?.close());
+
+const paid = (n: string, link: string, changes = {}): StripeEvent =>
+  event("checkout.session.completed", 1, checkout(n, link, 99_900, changes));
+const statusOf = async (id: string): Promise<unknown> => (await requestOf(db, id))["payment_status"];
+const outcomeOf = async (told: StripeEvent): Promise<unknown> =>
+  (await db.query("select status, skip_reason from webhook_events where provider_event_id = $1", [told.id]))[0];
+
+describe("an event", () => {
+  it("that names another's request in its metadata moves nothing", async () => {
+    const { id } = await askFor(db, "tenantA", "starter");
+    const forged = paid("metadata", "plink_unknown", {
+      metadata: { tenant: db.tenantA, request: id, link: "0" },
+      client_reference_id: id,
+    });
+    await tell(db, [forged]);
+    expect(await statusOf(id)).toBe("open");
+    expect(await outcomeOf(forged)).toMatchObject({ status: "skipped" });
+  });
+
+  it("of a tenant's own account moves nothing of the installation's, nor of other tenants", async () => {
+    const [ours, theirs] = [await askFor(db, "tenantA", "starter"), await askFor(db, "tenantB", "starter")];
+    await tell(db, [paid("x-ours", ours.link), paid("x-theirs", theirs.link)], db.tenantB);
+    expect([await statusOf(ours.id), await statusOf(theirs.id)]).toEqual(["open", "open"]);
+  });
+
+  it("of a tenant's own account counts for what was made through it, and the installation's does not", async () => {
+    const { id, link } = await askFor(db, "tenantB", "starter", ownAccount);
+    await tell(db, [paid("own-1", link)]);
+    await tell(db, [paid("own-2", link)], db.tenantA);
+    expect(await statusOf(id)).toBe("open");
+    await tell(db, [paid("own-3", link)], db.tenantB);
+    expect(await statusOf(id)).toBe("paid");
+  });
+
+  it("of a connected account, of another's checkout, or of an unknown kind is skipped with a reason", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    const connected = { ...paid("connected", link), account: "acct_1" };
+    const elsewhere = paid("elsewhere", "", { payment_link: null });
+    const unknown = event("product.created", 1, { id: "prod_1" });
+    const none = { ...unknown, id: "evt_thin", data: null };
+    await tell(db, [connected, elsewhere, unknown, none]);
+    for (const [told, reason] of [
+      [connected, "it is of a connected account, and none is used"],
+      [elsewhere, "it is about no payment request of ours"],
+      [unknown, "nothing follows from 'product.created'"],
+      [none, 'it is no event: it has no "type", "created" and "data.object"'],
+    ] as const) {
+      expect(await outcomeOf(told)).toEqual({ status: "skipped", skip_reason: reason });
+    }
+    expect(await statusOf(id)).toBe("open");
+  });
+
+  it("that the payer's own currency stands in is booked in ours", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    const conversion = { amount_total: 99_900, source_currency: "usd" };
+    await tell(db, [
+      paid("converted", link, { amount_total: 92_500, currency: "eur", currency_conversion: conversion }),
+    ]);
+    expect(await requestOf(db, id)).toMatchObject({ payment_status: "paid", paid_minor: "99900", attention: null });
+  });
+});
+
+describe("an event that comes too early", () => {
+  it("waits for its link, and is applied when the link is written down", async () => {
+    const id = await insertRow(db, "tenantA", "payment_requests", { plan_code: "starter" });
+    // giveLink makes plink_<n>; the payer is faster than the answer of Stripe to us.
+    const { link: last } = await askFor(db, "tenantA", "starter");
+    const early = paid("early", `plink_${Number(last.slice("plink_".length)) + 1}`);
+    await tell(db, [early]);
+    expect(await outcomeOf(early)).toMatchObject({ status: "skipped" });
+    await giveLink(db, id);
+    expect(await outcomeOf(early)).toMatchObject({ status: "pending" });
+    await processAll(db);
+    expect([await statusOf(id), await outcomeOf(early)]).toEqual(["paid", { status: "completed", skip_reason: null }]);
+  });
+
+  it("waits for its payment: refund before charge before checkout", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    const back = event("refund.created", 9, refund("re_early", "chain", 99_900));
+    const ofCharge = event("charge.refunded", 9, charge("chain", 99_900, 99_900));
+    await tell(db, [back]);
+    await tell(db, [ofCharge]);
+    expect(await outcomeOf(back)).toMatchObject({
+      status: "skipped",
+      skip_reason: "it waits until one of ch_chain, pi_chain, re_early is known",
+    });
+    expect(await statusOf(id)).toBe("open");
+    await tell(db, [paid("chain", link)]);
+    expect(await statusOf(id)).toBe("refunded");
+    for (const told of [back, ofCharge])
+      expect(await outcomeOf(told)).toEqual({ status: "completed", skip_reason: null });
+    expect(
+      await db.query("select from brainops.waiting_stripe_events where event_id = any ($1)", [[back.id, ofCharge.id]]),
+    ).toEqual([]);
+  });
+
+  it("and the note of its link, at the same moment, don't miss each other", async (test) => {
+    if (!db.isServer) test.skip("needs server processes");
+    const one = await db.connect("superuser");
+    const other = await db.connect("worker");
+    const locked =
+      "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'advisory')";
+    for (const [link, linkFirst] of [
+      ["plink_race_1", true],
+      ["plink_race_2", false],
+    ] as const) {
+      const id = await insertRow(db, "tenantA", "payment_requests", { plan_code: "starter" });
+      await db.query("update payment_requests set key_started_at = now() where id = $1", [id]);
+      const told = paid(link, link);
+      await db.as("worker", "select brainops.record_webhook_events('stripe', $1::jsonb)", [JSON.stringify([told])]);
+      const steps = [
+        () =>
+          one.query(
+            "update payment_requests set status = 'completed', stripe_payment_link_id = $2, payment_url = $2 where id = $1",
+            [id, link],
+          ),
+        () =>
+          other.query(
+            "select brainops.process_webhook_events(array(select id from webhook_events where provider_event_id = $1))",
+            [told.id],
+          ),
+      ];
+      const [first, second] = linkFirst ? steps : steps.toReversed();
+      const [holder, waiter] = linkFirst ? [one, other] : [other, one];
+      await holder.query("begin");
+      await first?.();
+      await waiter.query("begin");
+      const waiting = second?.();
+      await db.until(locked);
+      await holder.query("commit");
+      await waiting;
+      await waiter.query("commit");
+      await processAll(db);
+      expect([link, await statusOf(id)]).toEqual([link, "paid"]);
+    }
+  });
+
+  it("is forgotten after 30 days", async () => {
+    const stranger = paid("stranger", "plink_of_nobody");
+    await tell(db, [stranger]);
+    await db.query("update brainops.waiting_stripe_events set since = now() - interval '31 days' where event_id = $1", [
+      stranger.id,
+    ]);
+    await tell(db, [paid("stranger2", "plink_of_nobody_2")]);
+    expect(await db.query("select from brainops.waiting_stripe_events where event_id = $1", [stranger.id])).toEqual([]);
+  });
+});
+
+describe("a payment", () => {
+  it("wins a lead that was lost, once, and starts one onboarding, also for two requests", async () => {
+    const first = await askFor(db, "tenantA", "starter");
+    await db.as("tenantA", "update revenue_leads set stage = 'lost' where id = $1", [first.leadId]);
+    const second = await insertRow(db, "tenantA", "payment_requests", { lead_id: first.leadId, plan_code: "starter" });
+    const link = await giveLink(db, second);
+    await tell(db, [paid("lost-1", first.link), paid("lost-2", link)]);
+    expect([await statusOf(first.id), await statusOf(second)]).toEqual(["paid", "paid"]);
+    const [lead] = await db.query(
+      `select stage, (select count(*)::int from ai_onboarding_workflows as w where w.lead_id = l.id) as onboardings,
+         (select count(*)::int from lead_events as e where e.lead_id = l.id and e.event = 'paid') as paid
+       from revenue_leads as l where l.id = $1`,
+      [first.leadId],
+    );
+    expect(lead).toEqual({ stage: "won", onboardings: 1, paid: 2 });
+  });
+
+  it("of a person who was merged into another wins the one that is left", async () => {
+    const { id, leadId, link } = await askFor(db, "tenantA", "starter");
+    const into = await insertRow(db, "tenantA", "revenue_leads", { email: "into@x.example" });
+    await db.as("tenantA", "select brainops.merge_leads($1, $2)", [into, leadId]);
+    const later = await insertRow(db, "tenantA", "payment_requests", { lead_id: leadId, plan_code: "starter" });
+    await tell(db, [paid("merged", link)]);
+    expect(await db.query("select lead_id from payment_requests where id in ($1, $2)", [id, later])).toEqual([
+      { lead_id: into },
+      { lead_id: into },
+    ]);
+    expect(await db.query("select stage from revenue_leads where id = $1", [into])).toEqual([{ stage: "won" }]);
+  });
+
+  it("of a person who was forgotten meanwhile is still booked", async () => {
+    const { id, leadId, link } = await askFor(db, "tenantA", "starter");
+    await db.as("tenantA", "delete from revenue_leads where id = $1", [leadId]);
+    await tell(db, [paid("forgotten", link)]);
+    expect(await requestOf(db, id)).toMatchObject({ payment_status: "paid", lead_id: null });
+  });
+
+  it("adds up in the views, by lead and by month, in the currency's units", async () => {
+    const { leadId, link } = await askFor(db, "tenantA", "starter");
+    await tell(db, [paid("views", link), event("refund.created", 2, refund("re_views", "views", 9990))]);
+    const [row] = await db.as(
+      "tenantA",
+      "select paid::float8, refunded::float8, net::float8, currency from payments_by_lead where lead_id = $1",
+      [leadId],
+    );
+    expect(row).toEqual({ paid: 999, refunded: 99.9, net: 899.1, currency: "usd" });
+    const [sum] = await db.as(
+      "tenantA",
+      `select sum(net) = (select brainops.major_units(sum(amount_minor)::bigint, 'usd') from payment_ledger) as same
+       from revenue_summary where currency = 'usd'`,
+    );
+    expect(sum).toEqual({ same: true });
+  });
+});
