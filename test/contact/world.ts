@@ -1,0 +1,138 @@
+// What has happened, kept beside the database and reckoned in another way: the oracle of the property
+// tests. It hears of every word and every send, and says of each send whether it was allowed.
+import assert from "node:assert/strict";
+import { addressOf, type Channel, type Person } from "./people.ts";
+import { allOf, everyDay, isOpen, type Week } from "./wallClock.ts";
+
+export interface Policy {
+  readonly from: number;
+  readonly to: number;
+  readonly weekdays: readonly number[] | null;
+  readonly cap: number;
+  readonly capHours: number;
+  readonly hourlyLimit: number | null;
+}
+
+export interface Message {
+  readonly id: string;
+  readonly channel: Channel;
+  readonly person: Person;
+  readonly marketing: boolean;
+  /** When it went; null while it has not, or did not after all. */
+  wentAt: number | null;
+  status: "pending" | "processing" | "done";
+}
+
+interface Word {
+  readonly at: number;
+  readonly granted: boolean;
+}
+
+const HOUR = 3_600_000;
+
+export class World {
+  now: number;
+  readonly policy: Policy;
+  readonly messages = new Map<string, Message>();
+  readonly suppressed = new Set<string>();
+  readonly paused = new Set<Channel>();
+  readonly held = new Set<Channel>();
+  readonly #words = new Map<string, Word[]>();
+  readonly #goesByHour = new Map<string, number>();
+
+  constructor(now: number, policy: Policy) {
+    this.now = now;
+    this.policy = policy;
+  }
+
+  say(channel: Channel, address: string, granted: boolean): void {
+    const key = `${channel} ${address}`;
+    this.#words.set(key, [...(this.#words.get(key) ?? []), { at: this.now, granted }]);
+  }
+
+  /** Whether the last word allows marketing: none is enough for mail, a yes is needed for texts. */
+  consents(channel: Channel, address: string): boolean {
+    const words = this.#words.get(`${channel} ${address}`) ?? [];
+    const latest = Math.max(...words.map((word) => word.at));
+    const last = words.filter((word) => word.at === latest);
+    return last.length === 0 ? channel === "email" : last.every((word) => word.granted);
+  }
+
+  week(person: Person, channel: Channel): Week {
+    const own = everyDay(this.policy.from, this.policy.to, this.policy.weekdays);
+    return channel === "sms" && person.law !== null ? allOf([own, person.law]) : own;
+  }
+
+  /** Throws unless every message of a claim (or of claims that ran at once) was allowed to go now. */
+  went(ids: readonly string[]): void {
+    const gone = ids.map((id) => this.#message(id));
+    assert.equal(new Set(ids).size, ids.length, "a message was claimed twice");
+    for (const message of gone) {
+      assert.equal(message.status, "pending", `${message.id} went`);
+      message.status = "processing";
+      message.wentAt = this.now;
+    }
+    for (const message of gone) this.#check(message);
+  }
+
+  #check({ person, channel, marketing }: Message): void {
+    const address = addressOf(person, channel) ?? "";
+    const when = `${marketing ? "marketing" : "transactional"} ${channel} to ${person.name} at ${new Date(this.now).toISOString()}`;
+    assert.equal(this.paused.has(channel), false, `${when}: paused`);
+    assert.equal(this.suppressed.has(`${channel} ${address}`), false, `${when}: suppressed`);
+    if (!marketing) return;
+    assert.ok(this.consents(channel, address), `${when}: no consent`);
+    assert.equal(this.held.has(channel), false, `${when}: on hold`);
+    assert.ok(isOpen(this.now, person.zones, this.week(person, channel)), `${when}: in quiet hours`);
+    const { cap, capHours, hourlyLimit } = this.policy;
+    atMost(cap, this.#sent(person.group, capHours), `${when}: within ${capHours} h`);
+    if (channel === "sms" && person.group === "mia") {
+      atMost(3, this.#sent("mia", 24, "sms"), `${when}: texts within 24 h in Florida`);
+    }
+    const hour = `${channel} ${Math.floor(this.now / HOUR)}`;
+    this.#goesByHour.set(hour, (this.#goesByHour.get(hour) ?? 0) + 1);
+    atMost(hourlyLimit ?? Infinity, this.#goesByHour.get(hour) ?? 0, `${when}: in this hour`);
+  }
+
+  #sent(group: string, hours: number, channel?: Channel): number {
+    const counted = [...this.messages.values()].filter(
+      (one) =>
+        one.marketing &&
+        one.person.group === group &&
+        (channel === undefined || one.channel === channel) &&
+        one.wentAt !== null &&
+        one.wentAt > this.now - hours * HOUR,
+    );
+    return counted.length;
+  }
+
+  /** How a send ended: only what may have arrived counts. */
+  settled(id: string, arrived: boolean, again: boolean): void {
+    const message = this.#message(id);
+    if (!arrived) message.wentAt = null;
+    message.status = again ? "pending" : "done";
+  }
+
+  /** It will never go; throws unless the person wants it so. */
+  ended(id: string, reason: string): void {
+    const message = this.#message(id);
+    const address = addressOf(message.person, message.channel) ?? "";
+    message.status = "done";
+    if (reason.startsWith("suppressed")) {
+      assert.ok(this.suppressed.has(`${message.channel} ${address}`), `${message.id}: ${reason}`);
+    } else {
+      assert.match(reason, /^consent denied$|^no consent for sms$/);
+      assert.ok(!this.consents(message.channel, address), `${message.id}: ${reason}`);
+    }
+  }
+
+  #message(id: string): Message {
+    const message = this.messages.get(id);
+    if (message === undefined) throw new Error(`no message ${id}`);
+    return message;
+  }
+}
+
+function atMost(most: number, count: number, what: string): void {
+  assert.ok(count <= most, `${what}: ${count}, and ${most} is the most`);
+}
