@@ -21,8 +21,25 @@ const policy = [
 export interface Page {
   readonly title: string;
   readonly paragraphs: readonly string[];
-  /** A form that posts one field to the page's own URL. */
-  readonly form?: { readonly name: string; readonly value: string; readonly button: string };
+  /** A form that posts to the page's own URL: one hidden field, and boxes to tick. */
+  readonly form?: Form;
+  /** Where else to go; relative to the page. */
+  readonly link?: { readonly href: string; readonly text: string };
+}
+
+interface Form {
+  readonly name: string;
+  readonly value: string;
+  readonly button: string;
+  readonly boxes?: readonly Box[];
+}
+
+/** Posted as its name where it is ticked; in any case as one of `shown`, so that a box that was not there says nothing. */
+export interface Box {
+  readonly name: string;
+  readonly label: string;
+  readonly note?: string;
+  readonly ticked: boolean;
 }
 
 export function sendPage(reply: FastifyReply, status: number, page: Page): FastifyReply {
@@ -37,14 +54,9 @@ export function sendPage(reply: FastifyReply, status: number, page: Page): Fasti
     .send(render(page));
 }
 
-function render({ title, paragraphs, form }: Page): string {
+function render({ title, paragraphs, form, link }: Page): string {
   const text = paragraphs.map((paragraph) => `<p>${escape(paragraph)}</p>`).join("\n");
-  // Without an action the form posts to the address in the address bar, whatever proxy is in front.
-  const controls =
-    form === undefined
-      ? ""
-      : `\n<form method="post"><input type="hidden" name="${escape(form.name)}" value="${escape(form.value)}">` +
-        `<button type="submit">${escape(form.button)}</button></form>`;
+  const elsewhere = link === undefined ? "" : `\n<p><a href="${escape(link.href)}">${escape(link.text)}</a></p>`;
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -56,11 +68,27 @@ function render({ title, paragraphs, form }: Page): string {
 <body>
 <main>
 <h1>${escape(title)}</h1>
-${text}${controls}
+${text}${form === undefined ? "" : renderForm(form)}${elsewhere}
 </main>
 </body>
 </html>
 `;
+}
+
+function renderForm({ name, value, button, boxes = [] }: Form): string {
+  // Without an action the form posts to the address in the address bar, whatever proxy is in front.
+  return (
+    `\n<form method="post"><input type="hidden" name="${escape(name)}" value="${escape(value)}">` +
+    `${boxes.map(renderBox).join("")}<button type="submit">${escape(button)}</button></form>`
+  );
+}
+
+function renderBox({ name, label, note, ticked }: Box): string {
+  const small = note === undefined || note === "" ? "" : `<br><small>${escape(note)}</small>`;
+  return (
+    `<p><label><input type="checkbox" name="${escape(name)}"${ticked ? " checked" : ""}> ${escape(label)}${small}</label>` +
+    `<input type="hidden" name="shown" value="${escape(name)}"></p>\n`
+  );
 }
 
 const entities: Readonly<Record<string, string>> = {

@@ -6,11 +6,17 @@ import type { Config } from "../config.ts";
 import { createPool } from "../db/pool.ts";
 import type { Log } from "../telemetry/log.ts";
 import { guardRoutes, type ServedRoute } from "./access.ts";
+import { announcePublicUrl } from "./announce.ts";
 import { answerBadRequest, answerErrors, answerUnserved } from "./answers.ts";
 import { createCloser } from "./close.ts";
+import { serveConfirm } from "./confirm.ts";
+import { serveForms } from "./forms.ts";
 import { serveHealth } from "./health.ts";
+import { servePreferences } from "./preferences.ts";
 import { serveUnsubscribe } from "./unsubscribe.ts";
 import { serveSendgridWebhook } from "./webhooks/sendgrid.ts";
+import { serveStripeWebhook } from "./webhooks/stripe.ts";
+import { serveTwilioWebhooks } from "./webhooks/twilio.ts";
 
 export interface HttpServerOptions {
   readonly config: Config;
@@ -19,6 +25,8 @@ export interface HttpServerOptions {
   readonly connectionString: string;
   /** Of the worker in the same process; asked by GET /readyz. */
   readonly workerHealth?: () => { ok: boolean; reason?: string };
+  /** What signed times are compared with, in unix milliseconds; a simulated month has its own. @default Date.now */
+  readonly now?: () => number;
 }
 
 export interface HttpServer {
@@ -32,7 +40,7 @@ export interface HttpServer {
 
 /** Listens on config.HOST:config.PORT; port 0 takes a free one. Throws a ConfigError where a key can't be used. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const { config, log, connectionString } = options;
+  const { config, log, connectionString, now = Date.now } = options;
   const pool = createPool({ connectionString, applicationName: "brainops http", max: 5, queryTimeoutMs: 10_000 });
   try {
     const app = createApp(log);
@@ -43,9 +51,19 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     answerUnserved(app, routes);
     serveHealth(app, { pool, ...(options.workerHealth && { workerHealth: options.workerHealth }) });
     serveUnsubscribe(app, { log, pool });
-    serveSendgridWebhook(app, { config, log, pool });
-    app.addHook("onClose", () => pool.end());
+    servePreferences(app, { log, pool });
+    serveConfirm(app, { log, pool });
+    serveSendgridWebhook(app, { config, log, pool, now });
+    serveTwilioWebhooks(app, { config, log, pool });
+    serveStripeWebhook(app, { config, log, pool, now });
+    serveForms(app, { config, log, pool, now });
+    const announce = announcePublicUrl(pool, config.PUBLIC_URL, log);
+    app.addHook("onClose", async () => {
+      announce.stop();
+      await pool.end();
+    });
     await app.listen({ host: config.HOST, port: config.PORT });
+    announce.begin();
     return { url: urlOf(app, config.HOST), routes, close };
   } catch (error) {
     if (!pool.ended) await pool.end();

@@ -10,6 +10,9 @@ import { sendPage, type Page } from "./page.ts";
 // The body says List-Unsubscribe=One-Click, or nothing; more is no request of this kind.
 const BODY_LIMIT = 16 * 1024;
 
+const elsewhere = (token: string): Required<Pick<Page, "link">> => ({
+  link: { href: `../preferences/${token}`, text: "Choose what you want to get instead" },
+});
 const ask: Page = {
   title: "Unsubscribe",
   paragraphs: ["Press the button, and this sender will write no more e-mail to the address that got this link."],
@@ -19,8 +22,8 @@ const done: Page = {
   title: "You are unsubscribed",
   paragraphs: ["This sender will write no more e-mail to the address that got this link. You can close this page."],
 };
-// The same for a token that never was, one that is gone and one that was cut off.
-const unknown: Page = {
+/** The same for a token that never was, one that is gone and one that was cut off. */
+export const unknown: Page = {
   title: "This link does not work",
   paragraphs: [
     "It may have been cut off on its way. Open it again from the mail itself, or copy all of it.",
@@ -58,18 +61,22 @@ export function serveUnsubscribe(app: FastifyInstance, { log, pool }: { log: Log
 
     // Asks no database: it works while that is out of reach, and tells nobody which tokens exist.
     scope.get<{ Params: Params }>("/unsubscribe/:token", options, async (request, reply) =>
-      isToken(request.params.token) ? sendPage(reply, 200, ask) : sendPage(reply, 404, unknown),
+      isToken(request.params.token)
+        ? sendPage(reply, 200, { ...ask, ...elsewhere(request.params.token) })
+        : sendPage(reply, 404, unknown),
     );
 
     scope.post<{ Params: Params }>("/unsubscribe/:token", options, async (request, reply) => {
       const { token } = request.params;
       if (!isToken(token)) return sendPage(reply, 404, unknown);
       const { rows } = await pool.query<{ known: boolean }>("select brainops.unsubscribe($1) as known", [token]);
-      return rows[0]?.known === true ? sendPage(reply, 200, done) : sendPage(reply, 404, unknown);
+      return rows[0]?.known === true
+        ? sendPage(reply, 200, { ...done, ...elsewhere(token) })
+        : sendPage(reply, 404, unknown);
     });
   });
 }
 
-function isToken(text: string): boolean {
+export function isToken(text: string): boolean {
   return /^[0-9a-f]{64}$/.test(text);
 }

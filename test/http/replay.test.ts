@@ -93,11 +93,14 @@ async function createHistory(): Promise<Record<string, unknown>[]> {
 }
 
 async function startOver(): Promise<void> {
+  const [columns] = await db.query<{ list: string }>(`
+    select string_agg(quote_ident(attname), ', ') as list from pg_attribute
+    where attrelid = 'ai_email_queue'::regclass and attnum > 0 and not attisdropped and attgenerated = ''`);
   const client = await db.connect("superuser");
   await client.query(`
     set session_replication_role = replica;
     truncate webhook_events, email_deliveries, email_bounces, contact_suppressions, ai_email_queue, graphile_worker._private_jobs;
-    insert into ai_email_queue select * from public.mails_before;
+    insert into ai_email_queue (${columns?.list}) select ${columns?.list} from public.mails_before;
   `);
   await client.end();
 }

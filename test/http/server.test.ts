@@ -17,7 +17,12 @@ let server: HttpServer;
 
 beforeAll(async () => {
   db = await createTestDatabase();
-  server = await startTestServer(db, { METRICS_TOKEN: "token", SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey });
+  server = await startTestServer(db, {
+    METRICS_TOKEN: "token",
+    SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey,
+    TWILIO_AUTH_TOKEN: "token",
+    STRIPE_WEBHOOK_SECRET: "whsec_invented",
+  });
 });
 
 afterAll(async () => {
@@ -36,12 +41,26 @@ const inventory: Record<string, number> = {
   "GET /unsubscribe/:token": 404,
   "HEAD /unsubscribe/:token": 404,
   "POST /unsubscribe/:token": 404,
+  "GET /preferences/:token": 404,
+  "HEAD /preferences/:token": 404,
+  "POST /preferences/:token": 404,
+  "GET /confirm/:token": 404,
+  "HEAD /confirm/:token": 404,
+  "POST /confirm/:token": 404,
+  "POST /forms/:token(^[0-9a-f]{64}$)": 401,
   "POST /webhooks/sendgrid": 401,
   "POST /webhooks/sendgrid/:endpoint(^[0-9a-f]{64}$)": 401,
+  "POST /webhooks/stripe": 401,
+  "POST /webhooks/stripe/:endpoint(^[0-9a-f]{64}$)": 401,
+  "POST /webhooks/twilio/status": 401,
+  "POST /webhooks/twilio/status/:endpoint(^[0-9a-f]{64}$)": 401,
+  "POST /webhooks/twilio/inbound": 401,
+  "POST /webhooks/twilio/inbound/:endpoint(^[0-9a-f]{64}$)": 401,
 };
 
 /** The route with something in the place of its parameters. */
-const placed = (url: string): string => url.replace(/:endpoint.*$/, "0".repeat(64)).replace(/:\w+/, "abc");
+const placed = (url: string): string =>
+  url.replace(/:(?:endpoint|token\(\^).*$/, "0".repeat(64)).replace(/:\w+/, "abc");
 
 describe("routes", () => {
   it("are all known, and answer a caller without credentials as the table says", async () => {
@@ -55,7 +74,13 @@ describe("routes", () => {
 
   it("are public only where they must be", () => {
     const open = server.routes.filter(({ access }) => access === "public").map(({ url }) => url);
-    expect([...new Set(open)].toSorted()).toEqual(["/healthz", "/readyz", "/unsubscribe/:token"]);
+    expect([...new Set(open)].toSorted()).toEqual([
+      "/confirm/:token",
+      "/healthz",
+      "/preferences/:token",
+      "/readyz",
+      "/unsubscribe/:token",
+    ]);
   });
 
   it("can't be registered without saying who may call them", () => {
@@ -122,7 +147,12 @@ describe("an error on our side", () => {
   it("is 503 with Retry-After where Postgres is out of reach", async () => {
     const cut = await startTestServer(
       db,
-      { METRICS_TOKEN: "token", SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey },
+      {
+        METRICS_TOKEN: "token",
+        SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey,
+        TWILIO_AUTH_TOKEN: "token",
+        STRIPE_WEBHOOK_SECRET: "whsec_invented",
+      },
       { connectionString: "postgres://someone:hush@127.0.0.1:1/nowhere" },
     );
     const answers = [
@@ -142,7 +172,12 @@ describe("an error on our side", () => {
     const watched = pino({ level: "trace" }, { write: (line: string) => void lines.push(line) });
     const refused = await startTestServer(
       db,
-      { METRICS_TOKEN: "token", SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey },
+      {
+        METRICS_TOKEN: "token",
+        SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey,
+        TWILIO_AUTH_TOKEN: "token",
+        STRIPE_WEBHOOK_SECRET: "whsec_invented",
+      },
       { connectionString: db.urlOf("tenantA"), log: watched },
     );
     const answers = [

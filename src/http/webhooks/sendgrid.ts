@@ -18,6 +18,8 @@ export interface SendgridWebhookOptions {
   readonly config: Config;
   readonly log: Log;
   readonly pool: pg.Pool;
+  /** Unix milliseconds. */
+  readonly now: () => number;
 }
 
 /** Who is expected to have signed, and whose account it is; tenantId null for the installation's. */
@@ -28,7 +30,7 @@ interface Signer {
 
 /** Throws a ConfigError where the public key can't be used. */
 export function serveSendgridWebhook(app: FastifyInstance, options: SendgridWebhookOptions): void {
-  const { config, log, pool } = options;
+  const { config, log, pool, now } = options;
   const publicKey = config.SENDGRID_WEBHOOK_PUBLIC_KEY;
   const installation: Signer | null =
     publicKey === undefined ? null : { signature: new SendgridSignature(publicKey), tenantId: null };
@@ -53,7 +55,7 @@ export function serveSendgridWebhook(app: FastifyInstance, options: SendgridWebh
       }
       const given = headersOf(request);
       if (given === null) return refuse(reply, "a signature header is missing");
-      if (!isTimely(given.timestamp, Date.now())) return refuse(reply, "the signed time is not near");
+      if (!isTimely(given.timestamp, now())) return refuse(reply, "the signed time is not near");
     });
 
     const receive = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {

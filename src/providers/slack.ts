@@ -1,0 +1,52 @@
+// Slack's incoming webhooks: one POST, answered with the word "ok". What its other answers mean.
+import { codeOf, messageOf } from "../errors.ts";
+import type { Outcome } from "../jobs/outcome.ts";
+
+// Shorter than the table's time limit, so that the outcome is written by the handler itself.
+const TIMEOUT_MS = 10_000;
+const RETRY_AFTER_SECONDS = 60;
+
+export interface SlackMessage {
+  /** One line, set bold. */
+  readonly title: string;
+  readonly text: string;
+}
+
+/** Posts to the webhook. Never throws: whatever happens is an outcome; `fail` where the webhook takes nothing any more. */
+export async function postToSlack(
+  webhookUrl: string,
+  message: SlackMessage,
+  { now, signal }: { readonly now: () => Date; readonly signal: AbortSignal },
+): Promise<Outcome> {
+  try {
+    const response = await fetch(webhookUrl, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ text: `*${escape(message.title)}*\n${escape(message.text)}`, unfurl_links: false }),
+      redirect: "error",
+      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+    });
+    const words = (await response.text()).replaceAll(/\s+/g, " ").slice(0, 200);
+    return outcomeOf(response, words, now());
+  } catch (error) {
+    // Never the URL: whoever has it may write to the channel.
+    const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+    return { kind: "retry", reason: `Slack gave no answer: ${codeOf(cause) ?? messageOf(cause)}` };
+  }
+}
+
+function outcomeOf(response: Response, words: string, now: Date): Outcome {
+  if (response.ok) return { kind: "completed", result: { sent_via: "slack", sent_at: now } };
+  const reason = `Slack answered ${response.status}: ${words}`;
+  if (response.status === 429) {
+    const seconds = Number(response.headers.get("retry-after") ?? RETRY_AFTER_SECONDS);
+    const wait = Number.isFinite(seconds) && seconds > 0 ? Math.min(seconds, 3600) : RETRY_AFTER_SECONDS;
+    return { kind: "defer", reason, at: new Date(now.getTime() + wait * 1000) };
+  }
+  return response.status >= 500 ? { kind: "retry", reason } : { kind: "fail", reason };
+}
+
+/** The three characters that Slack's markup begins with. */
+function escape(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+}

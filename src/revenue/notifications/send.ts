@@ -1,0 +1,60 @@
+// The effect of a row of tenant_notifications: the tenant's own Slack where it has one, else a mail.
+import type { JobContext, JobRow } from "../../jobs/define.ts";
+import type { Outcome } from "../../jobs/outcome.ts";
+import { BrainOpsError, codeOf, messageOf } from "../../errors.ts";
+import { postToSlack } from "../../providers/slack.ts";
+import { openCredential, sealedCredential, type SealedCredential } from "../credentials/store.ts";
+
+const ASK_AGAIN_MS = 10 * 60_000;
+
+export interface NotificationRow extends JobRow {
+  readonly subject: string;
+  readonly body: string;
+  /** settings.notify_email; null for none. */
+  readonly notify_email: string | null;
+  readonly credential: SealedCredential | null;
+}
+
+export const loadNotifications = `
+  select
+    n.id,
+    n.tenant_id,
+    n.attempts,
+    n.max_attempts,
+    n.subject,
+    n.body,
+    nullif(btrim(t.settings ->> 'notify_email'), '') as notify_email,
+    ${sealedCredential("slack", "n.tenant_id")} as credential
+  from public.tenant_notifications as n
+  inner join public.tenants as t on t.id = n.tenant_id
+  where n.id = any ($1)
+`;
+
+/** Where Slack takes it no more, or its credential does not open, a mail goes instead. */
+export async function sendNotification(row: NotificationRow, context: JobContext): Promise<Outcome> {
+  if (row.credential === null) return mail(row, context, null);
+  let url: string;
+  try {
+    url = openCredential("slack", row.credential, context.config).webhook_url;
+  } catch (error) {
+    if (error instanceof BrainOpsError) return mail(row, context, error.message);
+    throw error;
+  }
+  const outcome = await postToSlack(url, { title: row.subject, text: row.body }, context);
+  return outcome.kind === "fail" ? mail(row, context, outcome.reason) : outcome;
+}
+
+async function mail(row: NotificationRow, context: JobContext, why: string | null): Promise<Outcome> {
+  if (row.notify_email === null) {
+    const reason = `waiting: ${why ?? "the tenant has no Slack credential"}; set it again (brainops tenant credential), or settings.notify_email`;
+    return { kind: "defer", reason, at: new Date(context.now().getTime() + ASK_AGAIN_MS) };
+  }
+  try {
+    await context.query("select brainops.mail_notification($1)", [row.id]);
+  } catch (error) {
+    // A code of ours: the mail itself is refused, today and tomorrow.
+    if (codeOf(error)?.startsWith("OP") !== true) throw error;
+    return { kind: "fail", reason: `settings.notify_email: ${messageOf(error)}` };
+  }
+  return { kind: "completed", result: { sent_via: "email", sent_at: context.now() } };
+}

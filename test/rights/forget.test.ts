@@ -1,0 +1,181 @@
+// export and forget over everything that a life leaves behind: what is shown is what goes, nothing of the
+// person is left anywhere, and nothing of anybody else is gone.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { refusal } from "../support/refusal.ts";
+import { live, tracesOf, type Person } from "./support.ts";
+
+const ann: Person = { email: "Ann.Lee@Example.com", phone: "+13035550147", name: "Annabel Leeworthy" };
+const bob: Person = { email: "bob@example.com", phone: "+13035550148", name: "Bobby Tablesworth" };
+
+let db: TestDatabase;
+let lead: string;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  await db.query(`update tenants set settings = '{"notify_email": "office@tenant.example"}'`);
+  lead = await live(db, db.tenantA, ann);
+  await live(db, db.tenantA, bob);
+  await live(db, db.tenantB, ann);
+  await db.query("select brainops.archive_done()");
+});
+
+afterAll(() => db.close());
+
+async function allTraces(tenantId: string, person: Person): Promise<Record<string, string[]>> {
+  const { email, phone, name } = person;
+  return {
+    email: await tracesOf(db, email, tenantId),
+    phone: await tracesOf(db, phone, tenantId),
+    name: await tracesOf(db, name, tenantId),
+  };
+}
+
+async function exported(tenant: string, address: string): Promise<Record<string, number>> {
+  const rows = await db.as<{ table_name: string; rows: string }>(
+    "admin",
+    "select table_name, count(*) as rows from brainops.export_person($1, $2) group by table_name order by 1",
+    [tenant, address],
+  );
+  return Object.fromEntries(rows.map((row) => [row.table_name, Number(row.rows)]));
+}
+
+describe("export", () => {
+  it("shows a row of every source, by e-mail address or by number alike", async () => {
+    const held = await exported("tenant-a", ann.email);
+    expect(await exported("tenant-a", ` ${ann.email.toUpperCase()} `)).toEqual(held);
+    expect(await exported("tenant-a", "(303) 555-0147")).toEqual(held);
+    const sources = await db.query<{ source: string }>("select source from brainops.person_sources()");
+    const without = sources.map((row) => row.source).filter((source) => held[source] === undefined);
+    // What a life of these tests does not come to; the catalog test asks that each is a source.
+    expect(without).toEqual(
+      expect.arrayContaining(["public.payment_disputes", "public.subscriptions", "public.campaign_touch_events"]),
+    );
+    expect(without.length).toBeLessThan(10);
+    expect(held["public.revenue_leads"]).toBe(1);
+    expect(held["brainops.job_archive"]).toBe(1);
+  });
+
+  it("is all of it: every trace of the person is in a table that is exported", async () => {
+    const tables = new Set(
+      Object.keys(await exported("tenant-a", ann.email)).map((name) => name.replace(/^public\./, "")),
+    );
+    const traces = Object.values(await allTraces(db.tenantA, ann))
+      .flat()
+      .map((trace) => trace.replace(/\.[^.]+$/, ""));
+    expect(new Set(traces).difference(tables)).toEqual(new Set());
+    expect(new Set(traces).size).toBeGreaterThan(20);
+  });
+
+  it("holds nothing of others, and no keys to act with", async () => {
+    const rows = await db.as<{ held: Record<string, unknown> }>(
+      "tenantA",
+      "select held from brainops.export_person('tenant-a', $1)",
+      [ann.email],
+    );
+    const text = JSON.stringify(rows);
+    expect(text).not.toContain(bob.email);
+    expect(text).not.toContain(bob.name);
+    expect(rows.filter(({ held }) => "token" in held || "lease" in held)).toEqual([]);
+    expect(rows.every(({ held }) => (held["tenant_id"] ?? db.tenantA) === db.tenantA)).toBe(true);
+  });
+
+  it("is a tenant's for itself alone, and needs somebody named", async () => {
+    const call = "select * from brainops.export_person($1, $2)";
+    for (const tenant of ["tenant-b", db.tenantB, "no-such-tenant"]) {
+      expect(await refusal(db.as("tenantA", call, [tenant, ann.email]))).toMatchObject({
+        code: "42501",
+        message: `tenant: '${tenant}' is not yours`,
+      });
+    }
+    expect((await refusal(db.as("anonymous", call, ["tenant-a", ann.email]))).code).toBe("42501");
+    expect((await refusal(db.as("tenantA", call, ["tenant-a", "  "]))).code).toBe("OP032");
+    expect((await refusal(db.as("admin", call, ["nowhere", ann.email]))).code).toBe("OP007");
+    expect(await db.as("tenantA", call, ["tenant-a", "nobody@example.com"])).toEqual([]);
+  });
+});
+
+describe("forget", () => {
+  it("erases what export has shown, counts it, and leaves no trace of the person", async () => {
+    const before = await exported("tenant-a", ann.email);
+    const others = {
+      bob: await allTraces(db.tenantA, bob),
+      ofB: await exported("tenant-b", ann.email),
+      bobs: await exported("tenant-a", bob.email),
+    };
+    const rows = await db.as<{ table_name: string; erased: string }>(
+      "tenantA",
+      "select * from brainops.forget('tenant-a', $1)",
+      [ann.email],
+    );
+    const erased = Object.fromEntries(
+      rows.filter((row) => row.erased !== "0").map((row) => [row.table_name, Number(row.erased)]),
+    );
+    const kept = new Set([
+      "public.payment_ledger",
+      "public.payment_disputes",
+      "public.subscriptions",
+      "public.stripe_objects",
+    ]);
+    expect(erased).toEqual(Object.fromEntries(Object.entries(before).filter(([name]) => !kept.has(name))));
+
+    expect(await allTraces(db.tenantA, ann)).toEqual({ email: [], phone: [], name: [] });
+    // An alarm clock may still hold the id; it says nothing of anybody any more.
+    const ofLead = await tracesOf(db, lead, db.tenantA);
+    expect(ofLead.filter((trace) => !trace.startsWith("graphile_worker."))).toEqual([]);
+    expect(await exported("tenant-a", ann.email)).toEqual({});
+    expect(await allTraces(db.tenantA, bob)).toEqual(others.bob);
+    expect(await exported("tenant-a", bob.email)).toEqual(others.bobs);
+    expect(await exported("tenant-b", ann.email)).toEqual(others.ofB);
+  });
+
+  it("keeps the books, without the name: an open request is cancelled, what was paid adds up", async () => {
+    const [request] = await db.query<Record<string, unknown>>(
+      "select * from payment_requests where tenant_id = $1 and lead_id is null",
+      [db.tenantA],
+    );
+    expect(request).toMatchObject({ metadata: {}, idempotency_key: null });
+    expect(request?.["payment_status"]).not.toBe("open");
+    expect(await db.query("select from payment_ledger where payment_request_id = $1", [request?.["id"]])).toHaveLength(
+      1,
+    );
+  });
+
+  it("leaves a digest of each address: no stop is ever lost", async () => {
+    const digests = await db.query(
+      "select channel, address, reason from contact_suppressions where tenant_id = $1 and reason = 'forgotten' order by channel",
+      [db.tenantA],
+    );
+    expect(digests).toEqual([
+      { channel: "email", address: expect.stringMatching(/^sha256:[0-9a-f]{64}$/), reason: "forgotten" },
+      { channel: "sms", address: expect.stringMatching(/^sha256:[0-9a-f]{64}$/), reason: "forgotten" },
+    ]);
+  });
+
+  it("twice is as once, and by the number it is the same person", async () => {
+    await db.as("tenantA", "select * from brainops.forget('tenant-a', $1)", [ann.email]);
+    await db.as("admin", "select * from brainops.forget('tenant-b', $1)", ["+1 303 555 0147"]);
+    expect(await allTraces(db.tenantB, ann)).toEqual({ email: [], phone: [], name: [] });
+  });
+
+  it("leaves a number that others have too alone", async () => {
+    const office = "+13035550199";
+    await db.query(
+      "insert into revenue_leads (tenant_id, email, phone, phone_e164) values ($1, 'one@office.example', $2, $2), ($1, 'two@office.example', $2, $2)",
+      [db.tenantB, office],
+    );
+    await db.query(
+      "insert into ai_sms_queue (tenant_id, recipient, body, scheduled_for) values ($1, $2, 'Hi', '2100-01-01Z')",
+      [db.tenantB, office],
+    );
+    await db.as("tenantB", "select * from brainops.forget('tenant-b', 'one@office.example')");
+    expect(await tracesOf(db, "one@office.example", db.tenantB)).toEqual([]);
+    expect(await db.query("select from ai_sms_queue where recipient = $1", [office])).toHaveLength(1);
+    expect(
+      await db.query(
+        "select from contact_suppressions where channel = 'sms' and address = brainops.address_digest($1)",
+        [office],
+      ),
+    ).toEqual([]);
+  });
+});

@@ -1,0 +1,88 @@
+// A topic that a person does not want: what runs ends, what begins later ends at once, and only of that
+// topic and person.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+
+let db: TestDatabase;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  await db.query(
+    "insert into contact_topics (tenant_id, code, name, campaign_codes) values ($1, 'tips', 'Tips', '{tips_series}')",
+    [db.tenantA],
+  );
+  await db.query("select brainops.announce_public_url('https://ops.example')");
+  await db.query(`update tenants set settings = settings || '{"postal_address": "1 Main St"}'`);
+  for (const code of ["tips_series", "other_series"]) await launch(code);
+});
+
+afterAll(() => db.close());
+
+/** A running campaign of one long wait, so that nothing else ends an enrolment. */
+async function launch(code: string): Promise<void> {
+  const [campaign] = await db.query<{ id: string }>(
+    "insert into campaigns (tenant_id, code, name) values ($1, $2, $2) returning id",
+    [db.tenantA, code],
+  );
+  await db.query(
+    "insert into campaign_steps (tenant_id, campaign_id, step_number, kind, delay) values ($1, $2, 1, 'wait', '30 days')",
+    [db.tenantA, campaign?.id],
+  );
+  await db.query("select brainops.publish_campaign($1, false, 'tenant-a')", [code]);
+  await db.query("update campaigns set status = 'active' where id = $1", [campaign?.id]);
+}
+
+async function enrol(email: string, campaign: string): Promise<string> {
+  const [lead] = await db.query<{ id: string }>(
+    "insert into revenue_leads (tenant_id, email) values ($1, $2) on conflict do nothing returning id",
+    [db.tenantA, email],
+  );
+  const [row] = await db.as<{ id: string }>(
+    "tenantA",
+    "select brainops.enrol(coalesce(brainops.find_lead($1, null), (select id from revenue_leads where email = $2)), $3) as id",
+    [lead?.id, email, campaign],
+  );
+  return row?.id ?? "";
+}
+
+async function stateOf(id: string): Promise<string> {
+  const [row] = await db.query<{ state: string }>(
+    "select concat_ws(' ', status, exit_reason) as state from ai_nurture_campaigns where id = $1",
+    [id],
+  );
+  return row?.state ?? "";
+}
+
+async function optOut(email: string): Promise<void> {
+  const [link] = await db.query<{ token: string }>("select brainops.unsubscribe_token($1, $2) as token", [
+    db.tenantA,
+    email,
+  ]);
+  await db.as("worker", "select brainops.save_preferences($1, $2)", [
+    link?.token,
+    JSON.stringify({ topics: { tips: false } }),
+  ]);
+}
+
+describe("a topic that is not wanted", () => {
+  it("ends what runs of it, and nothing else", async () => {
+    const [tips, other, bobs] = [
+      await enrol("ann@example.com", "tips_series"),
+      await enrol("ann@example.com", "other_series"),
+      await enrol("bob@example.com", "tips_series"),
+    ];
+    expect([await stateOf(tips), await stateOf(other), await stateOf(bobs)]).toEqual(["active", "active", "active"]);
+    await optOut("Ann@example.com");
+    expect([await stateOf(tips), await stateOf(other), await stateOf(bobs)]).toEqual([
+      "exited topic_not_wanted",
+      "active",
+      "active",
+    ]);
+  });
+
+  it("ends at once what begins later", async () => {
+    await optOut("cat@example.com");
+    expect(await stateOf(await enrol("cat@example.com", "tips_series"))).toBe("exited topic_not_wanted");
+    expect(await stateOf(await enrol("cat@example.com", "other_series"))).toBe("active");
+  });
+});
