@@ -1,7 +1,9 @@
-// Sends one row of ai_email_queue. The gate (suppression, pause, rate, breaker) was asked in the
+// Sends one row of ai_email_queue, or many of one broadcast. The gate (suppression, pause, rate, breaker) was asked in the
 // claiming transaction; the engine writes the outcome.
-import { defineJob } from "../src/jobs/define.ts";
+import { defineBatch, defineJob } from "../src/jobs/define.ts";
+import { sendBroadcast } from "../src/revenue/email/broadcast.ts";
 import { loadEmails, type EmailRow } from "../src/revenue/email/load.ts";
+import { loadRecipients, type RecipientRow } from "../src/revenue/email/loadBroadcast.ts";
 import { prepareEmail, sendEmail, type PreparedEmail } from "../src/revenue/email/send.ts";
 
 export default defineJob<EmailRow, PreparedEmail>({
@@ -9,5 +11,6 @@ export default defineJob<EmailRow, PreparedEmail>({
   requires: "sendgrid",
   load: loadEmails,
   prepare: (row, { config }) => prepareEmail(row, config),
-  effect: (prepared, { config }) => sendEmail(prepared, config),
+  effect: sendEmail,
+  batch: defineBatch<RecipientRow>({ load: loadRecipients, effect: sendBroadcast }),
 });

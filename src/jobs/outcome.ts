@@ -1,5 +1,6 @@
 // How an effect ended, as a value: the engine decides retry, stop or later by its kind, never by
 // the text of an error.
+import { BrainOpsError, messageOf } from "../errors.ts";
 
 /**
  * - completed: it happened. `result` fills the table's result_columns.
@@ -20,6 +21,29 @@ export type Outcome =
   | { readonly kind: "skip"; readonly reason: string }
   | { readonly kind: "unconfirmed"; readonly reason: string }
   | { readonly kind: "pause"; readonly reason: string; readonly scope: "tenant" | "everyone" };
+
+/** How a row's turn ended. */
+export interface Ended {
+  readonly outcome: Outcome;
+  /** Whether it says something of the sender: a row whose effect never began does not, and of rows that shared a call one does. */
+  readonly reachedSender: boolean;
+}
+
+// A tenant's own credential that this worker cannot open: not the row's fault, and not the row's to mend.
+const SEALED = new Set<string>(["OP035", "OP036"]);
+
+/** What it means that a row could not be prepared: it never reached the sender. */
+export function afterRefusal(error: unknown): Ended {
+  return { outcome: refusal(error), reachedSender: false };
+}
+
+function refusal(error: unknown): Outcome {
+  const reason = messageOf(error);
+  if (!(error instanceof BrainOpsError)) return { kind: "fail", reason };
+  if (SEALED.has(error.code))
+    return { kind: "pause", scope: "tenant", reason: `${error.code}: ${reason} ${error.hint}` };
+  return { kind: "fail", reason: `${error.code}: ${reason}` };
+}
 
 /** What an outcome says about the sender's health: whether its circuit breaker counts it. */
 export function healthOf(outcome: Outcome): "up" | "down" | "unknown" {

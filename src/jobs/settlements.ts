@@ -11,6 +11,8 @@ export interface Settlement {
   readonly id: string;
   readonly lease: string;
   readonly outcome: Outcome;
+  /** Whose breaker it counts for; null for none. */
+  readonly sender: string | null;
   /** Whether the effect began: a row that failed before it says nothing of the sender. */
   readonly reachedSender: boolean;
 }
@@ -63,7 +65,7 @@ async function settleBatch(
              ))`,
       values: [table.table_name, JSON.stringify(settlements.map(settlementRow))],
     },
-    ...senderReports(table, settlements),
+    ...senderReports(settlements),
     ...pauses(table, settlements),
   ]);
   const statuses = new Map(rowsOf<{ id: string; status: string }>(settled).map((row) => [row.id, row.status]));
@@ -84,8 +86,8 @@ function settlementRow({ id, lease, outcome }: Settlement): object {
     case "defer":
       return { id, lease, outcome: "defer", run_at: outcome.at, reason };
     case "pause":
-      // Back to pending at once: the pause written beside it is what holds the row.
-      return { id, lease, outcome: "defer", run_at: new Date(), reason };
+      // Back to pending, due as it was: the pause written beside it is what holds the row.
+      return { id, lease, outcome: "hold", reason };
     case "fail":
     case "skip":
     case "unconfirmed":
@@ -101,15 +103,25 @@ function wellFormed(text: string): string {
 }
 
 /** What the batch says of the sender's health: only what there is to say, most batches nothing but "up". */
-function senderReports(table: JobTable, settlements: readonly Settlement[]): Statement[] {
-  if (table.sender === null) return [];
+function senderReports(all: readonly Settlement[]): Statement[] {
+  // Nearly always one: a tenant's rows go through its own account or through the installation's.
+  const senders = new Set(all.flatMap(({ sender }) => (sender === null ? [] : [sender])));
+  return [...senders].flatMap((sender) =>
+    senderReport(
+      sender,
+      all.filter((settlement) => settlement.sender === sender),
+    ),
+  );
+}
+
+function senderReport(sender: string, settlements: readonly Settlement[]): Statement[] {
   const until = settlements.flatMap(({ outcome }) =>
     outcome.kind === "defer" && outcome.holdsSender === true ? [outcome.at.getTime()] : [],
   );
   const hold =
     until.length === 0
       ? []
-      : [{ text: "select brainops.hold_sender($1, $2)", values: [table.sender, new Date(Math.max(...until))] }];
+      : [{ text: "select brainops.hold_sender($1, $2)", values: [sender, new Date(Math.max(...until))] }];
   const health =
     (wanted: "up" | "down") =>
     (settlement: Settlement): boolean =>
@@ -123,7 +135,7 @@ function senderReports(table: JobTable, settlements: readonly Settlement[]): Sta
     {
       name: "tell_breaker",
       text: "select brainops.tell_breaker($1, $2, $3, $4)",
-      values: [table.sender, up, down.length, error],
+      values: [sender, up, down.length, error],
     },
     ...hold,
   ];

@@ -12,7 +12,7 @@ import { startLiveness } from "./liveness.ts";
 import { loadTasks, type LoadedTask } from "./loadTasks.ts";
 import { runJob, type Runtime } from "./run.ts";
 import { superviseRunner } from "./runner.ts";
-import { createStore, type JobTable } from "./store.ts";
+import { createStore, type JobTable, type Lacks } from "./store.ts";
 
 export interface WorkerOptions {
   readonly connectionString: string;
@@ -116,6 +116,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     throw error;
   }
   const runner = supervised;
+  await wakeWaiting(pool, offered, config);
+  if (config.PUBLIC_URL !== undefined) await pool.query("select brainops.announce_public_url($1)", [config.PUBLIC_URL]);
   log.info({ worker: id, concurrency, tasks: Object.keys(taskList) }, "worker is looking for work");
 
   return {
@@ -147,10 +149,12 @@ async function until(condition: () => boolean, mostMs: number): Promise<void> {
   while (!condition() && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
-async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTable>> {
+type JobTableRow = Omit<JobTable, "lacks" | "loadBatch">;
+
+async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTableRow>> {
   // Handlers get their own columns and id, tenant and attempts; not the engine's books, whose many
   // times node-postgres would parse for nothing.
-  const { rows } = await pool.query<JobTable>(
+  const { rows } = await pool.query<JobTableRow>(
     `select j.table_name, j.relation, j.task_identifier, j.effect_is_idempotent, j.sender,
        (extract(epoch from j.time_limit) * 1000)::int as time_limit_ms,
        format('select %s from %s where id = any ($1)', string_agg(quote_ident(a.attname), ', '), j.relation) as load
@@ -165,7 +169,18 @@ async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTable>> {
   return new Map(rows.map((row) => [row.table_name, row]));
 }
 
-/** Tasks whose provider has its variables, and for the others the sentence their rows will show. */
+/** What keeps a worker with this configuration from the accounts of a provider. */
+function lacksOf(task: LoadedTask, config: Config): Lacks {
+  const provider = task.kind === "job" ? task.definition.requires : undefined;
+  if (provider === undefined) return { platform: null, own: null };
+  const missing = missingVariables(config, provider);
+  return {
+    platform: missing.length === 0 ? null : `waiting: no worker has ${missing.join(" and ")} set`,
+    own: config.BRAINOPS_SECRET_KEY === undefined ? "waiting: no worker has BRAINOPS_SECRET_KEY set" : null,
+  };
+}
+
+/** Tasks whose rows can go through some account, and for the others the sentence their rows will show. */
 function splitByProvider(
   tasks: ReadonlyMap<string, LoadedTask>,
   config: Config,
@@ -173,25 +188,35 @@ function splitByProvider(
   const offered = new Map<string, LoadedTask>();
   const waiting = new Map<string, string>();
   for (const [name, task] of tasks) {
-    const provider = task.kind === "job" ? task.definition.requires : undefined;
-    const missing = provider === undefined ? [] : missingVariables(config, provider);
-    if (missing.length === 0) offered.set(name, task);
-    else waiting.set(name, `waiting: no worker has ${missing.join(" and ")} set`);
+    const { platform, own } = lacksOf(task, config);
+    if (platform === null || own === null) offered.set(name, task);
+    else waiting.set(name, platform);
   }
   return { offered, waiting };
+}
+
+/** Rows that waited for a variable that this worker has lost their jobs when another one held them. */
+async function wakeWaiting(pool: pg.Pool, tasks: ReadonlyMap<string, LoadedTask>, config: Config): Promise<void> {
+  for (const task of tasks.values()) {
+    if (task.kind !== "job" || task.definition.requires === undefined) continue;
+    const { platform } = lacksOf(task, config);
+    if (platform === null) await pool.query("select brainops.wake_rows($1)", [task.definition.table]);
+  }
 }
 
 function makeTaskList(
   runtime: Runtime,
   pool: pg.Pool,
   tasks: ReadonlyMap<string, LoadedTask>,
-  tables: ReadonlyMap<string, JobTable>,
+  tables: ReadonlyMap<string, JobTableRow>,
   waiting: ReadonlyMap<string, string>,
 ): TaskList {
   const list: TaskList = {};
   for (const [name, task] of tasks) {
     if (task.kind === "job") {
-      const table = tableOf(name, task, tables);
+      const known = tableOf(name, task, tables);
+      const { load = known.load, batch } = task.definition;
+      const table = { ...known, load, loadBatch: batch?.load ?? null, lacks: lacksOf(task, runtime.config) };
       list[name] = (payload) => runJob(runtime, task, table, payload);
     } else {
       const { config, log } = runtime;
@@ -204,7 +229,7 @@ function makeTaskList(
   return list;
 }
 
-function tableOf(name: string, job: Job, tables: ReadonlyMap<string, JobTable>): JobTable {
+function tableOf(name: string, job: Job, tables: ReadonlyMap<string, JobTableRow>): JobTableRow {
   const table = tables.get(job.definition.table);
   if (table === undefined || table.task_identifier !== name) {
     throw new Error(

@@ -5,9 +5,16 @@ import { Agent as HttpsAgent } from "node:https";
 import sendgridClient from "@sendgrid/client";
 import sendgridMail from "@sendgrid/mail";
 import { z } from "zod";
-import type { Config } from "../config.ts";
 import { codeOf, messageOf } from "../errors.ts";
 import type { Outcome } from "../jobs/outcome.ts";
+
+/** Through whose account a mail goes. */
+export interface SendgridAccount {
+  readonly apiKey: string;
+  readonly baseUrl: string;
+  /** Whether it is the tenant's own, and not the installation's. */
+  readonly own: boolean;
+}
 
 export interface Mail {
   /** Row of ai_email_queue; travels as custom arg bo_msg, and comes back in every event. */
@@ -34,49 +41,64 @@ const { Client } = sendgridClient as typeof sendgridClient & { Client: new () =>
 type MailService = typeof sendgridMail;
 const { MailService: Service } = sendgridMail as MailService & { MailService: new () => MailService };
 
-const services = new WeakMap<Config, MailService>();
+interface Line {
+  /** For single mails. */
+  readonly service: MailService;
+  /** For batches: the service above would copy each of 1,000 recipients several times. */
+  readonly client: InstanceType<typeof Client>;
+}
 
-function serviceFor(config: Config): MailService {
-  const known = services.get(config);
+const MOST_LINES = 500;
+const lines = new Map<string, Line>();
+
+function lineTo({ apiKey, baseUrl }: SendgridAccount): Line {
+  const key = `${baseUrl} ${apiKey}`;
+  const known = lines.get(key);
   if (known !== undefined) return known;
   const client = new Client();
-  client.setApiKey(config.SENDGRID_API_KEY ?? "");
+  client.setApiKey(apiKey);
   // After setApiKey, which resets it.
-  client.setDefaultRequest("baseUrl", `${config.SENDGRID_BASE_URL.replace(/\/$/, "")}/`);
+  client.setDefaultRequest("baseUrl", `${baseUrl.replace(/\/$/, "")}/`);
   // The SDK hands these on to axios; its types do not know them.
   const setDefault = client.setDefaultRequest.bind(client) as (name: string, value: unknown) => void;
   setDefault("httpAgent", new HttpAgent({ keepAlive: true, maxSockets: 200 }));
   setDefault("httpsAgent", new HttpsAgent({ keepAlive: true, maxSockets: 200 }));
   setDefault("maxRedirects", 0);
+  setDefault("timeout", TIMEOUT_MS);
   const service = new Service();
   service.setClient(client);
   service.setTimeout(TIMEOUT_MS);
-  services.set(config, service);
-  return service;
+  // The oldest goes: what it has under way ends all the same.
+  const [oldest] = lines.keys();
+  if (lines.size >= MOST_LINES && oldest !== undefined) lines.delete(oldest);
+  const line = { service, client };
+  lines.set(key, line);
+  return line;
 }
 
 /** Sends one mail. Never throws: whatever happens is an outcome. */
-export async function sendMail(config: Config, mail: Mail): Promise<Outcome> {
+export async function sendMail(account: SendgridAccount, mail: Mail, now: () => Date): Promise<Outcome> {
   try {
-    const [response] = await serviceFor(config).send(requestOf(mail));
-    const headers: unknown = response.headers;
-    const messageId = z.object({ "x-message-id": z.string() }).safeParse(headers).data?.["x-message-id"] ?? null;
-    return { kind: "completed", result: { sent_at: new Date(), provider_message_id: messageId } };
+    const [response] = await lineTo(account).service.send(requestOf(mail));
+    return { kind: "completed", result: { sent_at: now(), provider_message_id: messageIdOf(response) } };
   } catch (error) {
-    return classify(error, new Date(), mail.fromTenant);
+    return classify(error, now(), { ownAccount: account.own, fromTenant: mail.fromTenant });
   }
 }
 
+export function messageIdOf({ headers }: { readonly headers: unknown }): string | null {
+  return z.object({ "x-message-id": z.string() }).safeParse(headers).data?.["x-message-id"] ?? null;
+}
+
+/** One request to the API through the account's own client, on the SDK's terms. */
+export function request(account: SendgridAccount, url: string, body: string): Promise<{ headers: unknown }> {
+  return lineTo(account)
+    .client.request({ method: "POST", url, body, headers: { "content-type": "application/json" } })
+    .then(([response]) => response);
+}
+
 function requestOf(mail: Mail): Exclude<Parameters<MailService["send"]>[0], readonly unknown[]> {
-  const headers =
-    mail.unsubscribeUrl === undefined
-      ? {}
-      : {
-          headers: {
-            "List-Unsubscribe": `<${mail.unsubscribeUrl}>`,
-            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
-          },
-        };
+  const headers = mail.unsubscribeUrl === undefined ? {} : { headers: unsubscribeHeaders(mail.unsubscribeUrl) };
   return {
     to: mail.to,
     from: mail.from,
@@ -91,6 +113,11 @@ function requestOf(mail: Mail): Exclude<Parameters<MailService["send"]>[0], read
     ...(mail.replyTo === undefined ? {} : { replyTo: mail.replyTo }),
     ...(mail.category === undefined ? {} : { categories: [mail.category] }),
   };
+}
+
+/** RFC 8058. */
+export function unsubscribeHeaders(url: string): Record<string, string> {
+  return { "List-Unsubscribe": `<${url}>`, "List-Unsubscribe-Post": "List-Unsubscribe=One-Click" };
 }
 
 const answerShape = z.object({
@@ -112,7 +139,11 @@ const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREAC
  * taken is unknown unless the connection was never made, and SendGrid has no idempotency key, so
  * it must not be sent again. A 5xx counts as unknown too: SendGrid answers some after accepting.
  */
-export function classify(error: unknown, now: Date, fromTenant = false): Outcome {
+export function classify(
+  error: unknown,
+  now: Date,
+  { ownAccount = false, fromTenant = false }: { ownAccount?: boolean; fromTenant?: boolean } = {},
+): Outcome {
   const answer = answerShape.safeParse(error);
   if (!answer.success) {
     const code = codeOf(error) ?? "";
@@ -122,6 +153,13 @@ export function classify(error: unknown, now: Date, fromTenant = false): Outcome
   const { code: status, response } = answer.data;
   const reason = `SendGrid answered ${status}: ${textOf(response.body)}`;
   if (status === 429) return { kind: "defer", reason, at: resetTime(response.headers, now), holdsSender: true };
+  if ((status === 401 || status === 403) && ownAccount) {
+    return {
+      kind: "pause",
+      scope: "tenant",
+      reason: `${reason} (check the tenant's own SendGrid key and settings.mail_from, then brainops.resume)`,
+    };
+  }
   if (status === 403 && fromTenant) {
     return {
       kind: "pause",
@@ -137,6 +175,15 @@ export function classify(error: unknown, now: Date, fromTenant = false): Outcome
     };
   }
   return status >= 500 ? { kind: "unconfirmed", reason } : { kind: "fail", reason };
+}
+
+/** Which personalizations a 400 is about, by their places; empty where it names none, or more than them. */
+export function refusedPlaces(error: unknown): Set<number> {
+  const answer = answerShape.safeParse(error).data;
+  const body: unknown = answer?.response.body;
+  const parsed = answer?.code === 400 ? errorsShape.safeParse(typeof body === "string" ? safeJson(body) : body) : null;
+  const places = (parsed?.data?.errors ?? []).map(({ field }) => /^personalizations\.(\d+)\b/.exec(field ?? "")?.[1]);
+  return places.includes(undefined) ? new Set() : new Set(places.map(Number));
 }
 
 function textOf(body: unknown): string {

@@ -1,5 +1,6 @@
-// npm run bench: our figures beside graphile-worker's own, in the same run on the same server.
-// Each pair is measured in turns, and the median of the rounds is printed with the target.
+// npm run bench: our figures beside graphile-worker's own, in the same run on the same server, each
+// pair measured in turns, the median of the rounds printed with the target. Then the revenue pipeline
+// from end to end. BENCH_ONLY=engine or pipeline leaves the other out.
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { loadConfig } from "../../src/config.ts";
@@ -10,6 +11,7 @@ import { findServer } from "../support/server.ts";
 import { onServer } from "../support/sql.ts";
 import { setStartListener } from "./tasks/bench__noop.ts";
 import { addPeerJobs, countdown, startPeer } from "./peer.ts";
+import { measurePipeline } from "./pipeline.ts";
 import { median, quantile, timed } from "./stats.ts";
 
 const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 5);
@@ -39,14 +41,21 @@ const url = new URL(server.url);
 url.pathname = `/${database}`;
 try {
   await migrate({ connectionString: url.href });
-  const tenant = await prepare(url.href);
-  const lines = [
-    await bulkInsert(url.href, tenant),
-    await wholeWay(url.href, tenant, { concurrency: 24, batched: false, rows: 5000 }),
-    await wholeWay(url.href, tenant, { concurrency: 500, batched: true, rows: 20_000 }),
-    ...(await latency(url.href, tenant)),
-  ];
-  print(lines);
+  const only = process.env["BENCH_ONLY"];
+  if (only !== "pipeline") {
+    const tenant = await prepare(url.href);
+    print([
+      await bulkInsert(url.href, tenant),
+      await wholeWay(url.href, tenant, { concurrency: 24, batched: false, rows: 5000 }),
+      await wholeWay(url.href, tenant, { concurrency: 500, batched: true, rows: 20_000 }),
+      ...(await latency(url.href, tenant)),
+    ]);
+  }
+  if (only !== "engine") {
+    for (const { what, figure, target } of await measurePipeline(url.href)) {
+      process.stdout.write(`${what.padEnd(60)} ${figure.padStart(28)}  ${target}\n`);
+    }
+  }
 } finally {
   await onServer(server.url, async (client) => {
     await client.query(`drop database ${database} with (force)`);

@@ -24,9 +24,13 @@ describe("what an error of SendGrid means", () => {
   });
 
   it("403 for the tenant's own sender: the tenant alone is paused, and told where to look", () => {
-    const outcome = classify(answer(403), now, true);
+    const outcome = classify(answer(403), now, { fromTenant: true });
     expect(outcome).toMatchObject({ kind: "pause", scope: "tenant" });
     expect(outcome).toMatchObject({ reason: expect.stringContaining("settings.mail_from") });
+  });
+
+  it.each([401, 403])("%i on the tenant's own account: the tenant alone is paused", (status) => {
+    expect(classify(answer(status), now, { ownAccount: true })).toMatchObject({ kind: "pause", scope: "tenant" });
   });
 
   it.each([500, 502, 503, 504])("%i: unknown, for SendGrid answers some of them after accepting", (status) => {

@@ -18,6 +18,7 @@ function row(more: Partial<EmailRow>): EmailRow {
     lead: null,
     tenant: { name: "Acme", slug: "acme", settings: {} },
     unsubscribe_token: null,
+    credential: null,
     ...more,
   };
 }

@@ -1,5 +1,6 @@
 // What a mail needs beside its own row, read in the claiming transaction.
 import type { JobRow } from "../../jobs/define.ts";
+import { sealedCredential, type SealedCredential } from "../credentials/store.ts";
 
 export interface EmailRow extends JobRow {
   readonly subject: string;
@@ -14,7 +15,9 @@ export interface EmailRow extends JobRow {
     readonly slug: string;
     readonly settings: Readonly<Record<string, unknown>>;
   };
-  /** Null unless metadata says that the mail is marketing. */
+  /** The tenant's own account with SendGrid; null where its mail goes through the installation's. */
+  readonly credential: SealedCredential | null;
+  /** Null unless the mail is marketing. */
   readonly unsubscribe_token: string | null;
 }
 
@@ -31,13 +34,11 @@ export const loadEmails = `
     a.address,
     to_jsonb(l) - 'tenant_id' as lead,
     jsonb_build_object('name', t.name, 'slug', t.slug, 'settings', t.settings) as tenant,
-    case
-      when e.metadata ->> 'marketing' = 'true' or e.metadata ->> 'type' = 'marketing'
-        then brainops.unsubscribe_token(e.tenant_id, a.address)
-    end as unsubscribe_token
+    ${sealedCredential("sendgrid", "e.tenant_id")} as credential,
+    case when e.is_marketing then brainops.unsubscribe_token(e.tenant_id, a.address) end as unsubscribe_token
   from public.ai_email_queue as e
   inner join public.tenants as t on t.id = e.tenant_id
   left join public.revenue_leads as l on l.tenant_id = e.tenant_id and l.id = e.lead_id
   cross join lateral brainops.email_address(e) as a (address)
-  where e.id = any ($1) and e.status = 'processing'
+  where e.id = any ($1) and e.status = 'processing' and e.broadcast_id is null
 `;

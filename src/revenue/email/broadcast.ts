@@ -1,0 +1,126 @@
+// The effect of rows of ai_email_queue that belong to a broadcast: one call for up to 1,000 of them.
+import { setImmediate } from "node:timers/promises";
+import type { Config } from "../../config.ts";
+import { messageOf } from "../../errors.ts";
+import type { JobContext } from "../../jobs/define.ts";
+import { afterRefusal, type Ended } from "../../jobs/outcome.ts";
+import { sendMail, type SendgridAccount } from "../../providers/sendgrid.ts";
+import {
+  MOST_RECIPIENTS,
+  MOST_SUBSTITUTION_BYTES,
+  sendBatch,
+  type BatchRecipient,
+} from "../../providers/sendgridBatch.ts";
+import { composeEmail, sendingOf, unsubscribeUrlOf, variablesOf } from "./compose.ts";
+import { readBroadcast, type Broadcast, type RecipientRow } from "./loadBroadcast.ts";
+import { accountOf, whyNot } from "./send.ts";
+import { makeSheet, type Sheet } from "./sheet.ts";
+
+// As SendGrid reads an address; one that it refuses would take the whole call with it.
+const ADDRESS = /^[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}$/i;
+const IN_ONE_TURN = 50;
+const ALONE_AT_ONCE = 10;
+
+interface Prepared {
+  readonly broadcast: Broadcast;
+  readonly sheet: Sheet;
+  readonly account: SendgridAccount;
+}
+
+export async function sendBroadcast(rows: readonly RecipientRow[], context: JobContext): Promise<readonly Ended[]> {
+  const prepared = await prepare(rows[0]?.broadcast_id ?? "", context);
+  if ("outcome" in prepared) return rows.map(() => prepared);
+
+  const ends = new Map<string, Ended>();
+  const together: BatchRecipient[] = [];
+  const alone: RecipientRow[] = [];
+  for (const [index, row] of rows.entries()) {
+    // In turns with everything else: a thousand templates hold up nobody.
+    if (index % IN_ONE_TURN === 0) await setImmediate();
+    try {
+      const recipient = personalize(prepared, row, context.config);
+      if (recipient === null) alone.push(row);
+      else together.push(recipient);
+    } catch (error) {
+      ends.set(row.id, afterRefusal(error));
+    }
+  }
+
+  const mail = { ...prepared.sheet, ...sendingOf(prepared.broadcast, context.config) };
+  for (let from = 0; from < together.length; from += MOST_RECIPIENTS) {
+    const recipients = together.slice(from, from + MOST_RECIPIENTS);
+    const ended = await sendBatch(prepared.account, mail, recipients, context.now);
+    for (const [index, { rowId }] of recipients.entries()) ends.set(rowId, ended[index] ?? notReached);
+  }
+  for (let from = 0; from < alone.length; from += ALONE_AT_ONCE) {
+    const turn = alone.slice(from, from + ALONE_AT_ONCE);
+    const ended = await Promise.all(turn.map((row) => sendAlone(prepared, row, context)));
+    for (const [index, { id }] of turn.entries()) ends.set(id, ended[index] ?? notReached);
+  }
+  return rows.map(({ id }) => ends.get(id) ?? notReached);
+}
+
+const notReached: Ended = { outcome: { kind: "retry", reason: "its turn did not come" }, reachedSender: false };
+
+/** What all recipients need; where it is not to be had, what that means for each of them. */
+async function prepare(id: string, context: JobContext): Promise<Prepared | Ended> {
+  const { config, now } = context;
+  let broadcast: Broadcast;
+  try {
+    broadcast = await readBroadcast(context, id);
+  } catch (error) {
+    // Nothing has left this machine.
+    return { outcome: { kind: "retry", reason: messageOf(error) }, reachedSender: false };
+  }
+  try {
+    const account = accountOf(broadcast, config);
+    const wait = whyNot(sendingOf(broadcast, config).from, config.PUBLIC_URL === undefined, now);
+    return wait === null
+      ? { broadcast, account, sheet: sheetOf(id, broadcast) }
+      : { outcome: wait, reachedSender: false };
+  } catch (error) {
+    return afterRefusal(error);
+  }
+}
+
+const sheets = new Map<string, { readonly subject: string; readonly body: string; readonly sheet: Sheet }>();
+const MOST_SHEETS = 100;
+
+/** Made once for each broadcast; a draft may change between two trial mails. */
+function sheetOf(id: string, { subject, body }: Broadcast): Sheet {
+  const known = sheets.get(id);
+  if (known !== undefined && known.subject === subject && known.body === body) return known.sheet;
+  const sheet = makeSheet({ subject, body });
+  const [oldest] = sheets.keys();
+  if (sheets.size >= MOST_SHEETS && oldest !== undefined) sheets.delete(oldest);
+  sheets.set(id, { subject, body, sheet });
+  return sheet;
+}
+
+/** Null for one whose values don't fit beside the others': it gets a call of its own. Throws what is the row's own fault. */
+function personalize({ broadcast, sheet }: Prepared, row: RecipientRow, config: Config): BatchRecipient | null {
+  if (!ADDRESS.test(row.address) || row.address.length > 254) {
+    throw new Error(
+      `recipient: ${JSON.stringify(row.address)} is not an e-mail address; mend it and set status to pending`,
+    );
+  }
+  const unsubscribeUrl = unsubscribeUrlOf(row, config) ?? "";
+  const substitutions = sheet.substitutions(variablesOf(rowOf(broadcast, row), unsubscribeUrl));
+  if (substitutions === null || Buffer.byteLength(JSON.stringify(substitutions)) > MOST_SUBSTITUTION_BYTES) return null;
+  return { rowId: row.id, to: row.address, substitutions, unsubscribeUrl };
+}
+
+/** The row as if it were a mail of its own. */
+function rowOf(broadcast: Broadcast, row: RecipientRow): Broadcast & RecipientRow {
+  return { ...row, ...broadcast, metadata: { ...broadcast.metadata, ...row.metadata } };
+}
+
+async function sendAlone({ broadcast, account }: Prepared, row: RecipientRow, context: JobContext): Promise<Ended> {
+  if (context.signal.aborted) return notReached;
+  try {
+    const mail = composeEmail(rowOf(broadcast, row), context.config);
+    return { outcome: await sendMail(account, mail, context.now), reachedSender: true };
+  } catch (error) {
+    return afterRefusal(error);
+  }
+}

@@ -1,0 +1,262 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { letMarketingGo } from "../support/marketing.ts";
+import { startTestWorker } from "../support/worker.ts";
+
+let db: TestDatabase;
+let simulator: SendgridSimulator;
+
+beforeAll(async () => {
+  [db, simulator] = await Promise.all([createTestDatabase(), startSendgridSimulator()]);
+  await letMarketingGo(db);
+  await db.query("select brainops.announce_public_url('https://ops.example')");
+});
+
+afterEach(async () => {
+  simulator.reset();
+  await db.query("delete from brainops.circuit_breakers");
+});
+
+afterAll(async () => {
+  await simulator.close();
+  await db.close();
+});
+
+async function newBroadcast(columns: Record<string, unknown> = {}): Promise<string> {
+  const row = { subject: "Hello {{ name }}", body: "<p>Dear {{ name }}</p>", status: "active", ...columns };
+  const names = Object.keys(row);
+  const [made] = await db.as<{ id: string }>(
+    "tenantA",
+    `insert into ai_broadcasts (${names.join(", ")}) values (${names.map((_, i) => `$${i + 1}`).join(", ")}) returning id`,
+    Object.values(row),
+  );
+  return made?.id ?? "";
+}
+
+const addPeople = (broadcast: string, count: number, domain = "example.com"): Promise<unknown> =>
+  db.as(
+    "tenantA",
+    `insert into ai_email_queue (broadcast_id, recipient, metadata)
+     select $1, 'p' || i || '@' || $3, jsonb_build_object('name', 'Person ' || i) from generate_series(1, $2::int) as i`,
+    [broadcast, count, domain],
+  );
+
+/** Runs a worker until the broadcast has nothing left to send. */
+async function send(broadcast: string): Promise<void> {
+  const worker = await startTestWorker(db, simulator);
+  try {
+    await db.until(
+      "select count(*) filter (where status in ('pending', 'processing')) = 0 from ai_email_queue where broadcast_id = $1",
+      [broadcast],
+      60_000,
+    );
+  } finally {
+    await worker.stop();
+  }
+}
+
+const resultsOf = async (broadcast: string): Promise<unknown> =>
+  (
+    await db.as(
+      "tenantA",
+      `select recipients::int, waiting::int, sent::int, skipped::int, failed::int, unconfirmed::int, cancelled::int
+       from brainops.broadcast_results where id = $1`,
+      [broadcast],
+    )
+  )[0];
+
+describe("a broadcast", () => {
+  it("goes to 2,500 people in a few calls, each with a mail, an id and a way out of their own", async () => {
+    const broadcast = await newBroadcast({
+      body: '<p>Dear {{ name }}, <a href="{{ unsubscribe_url }}">no more</a></p>',
+    });
+    await addPeople(broadcast, 2500);
+    await send(broadcast);
+    expect(await resultsOf(broadcast)).toMatchObject({ recipients: 2500, sent: 2500 });
+    expect(simulator.stats).toMatchObject({ messages: 2500, rows: 2500 });
+    expect(simulator.stats.requests).toBeLessThan(25);
+    expect(simulator.duplicates()).toEqual([]);
+
+    const rows = await db.query<{ id: string; recipient: string; token: string; provider_message_id: string }>(
+      `select q.id, q.recipient, l.token, q.provider_message_id from ai_email_queue as q
+       inner join email_unsubscribe_links as l on l.tenant_id = q.tenant_id and l.address_key = q.recipient
+       where q.broadcast_id = $1`,
+      [broadcast],
+    );
+    const byId = new Map(rows.map((row) => [row.id, row]));
+    for (const message of simulator.messages) {
+      const row = byId.get(message.customArgs["bo_msg"] ?? "");
+      const name = `Person ${row?.recipient.match(/\d+/)?.[0]}`;
+      const url = `https://ops.example/unsubscribe/${row?.token}`;
+      expect(message).toMatchObject({
+        to: [{ email: row?.recipient }],
+        subject: `Hello ${name}`,
+        messageId: row?.provider_message_id,
+        headers: { "List-Unsubscribe": `<${url}>`, "List-Unsubscribe-Post": "List-Unsubscribe=One-Click" },
+      });
+      expect(message.content[1]?.value).toBe(`<p>Dear ${name}, <a href="${url}">no more</a></p>`);
+      expect(message.content[0]?.value).toContain(`Dear ${name},`);
+    }
+    const [left] = await db.query(
+      "select count(*)::int as jobs from graphile_worker.jobs where key like '%:ai_email_queue:%'",
+    );
+    expect(left).toEqual({ jobs: 0 });
+  }, 120_000);
+
+  it("asks the rules for each: the suppressed are skipped, the others go", async () => {
+    const broadcast = await newBroadcast();
+    await db.as("tenantA", "insert into contact_suppressions (channel, address) values ('email', 'p3@rules.example')");
+    await addPeople(broadcast, 20, "rules.example");
+    await send(broadcast);
+    expect(await resultsOf(broadcast)).toMatchObject({ sent: 19, skipped: 1 });
+  });
+
+  it("loses nobody by one: a template that fails for one, a value too large, a recipient that SendGrid refuses", async () => {
+    const broadcast = await newBroadcast({
+      subject: "Hi",
+      body: "<p>{% for i in (1..times) %}{{ i }}{% endfor %} {{ essay }}</p>",
+    });
+    await addPeople(broadcast, 20, "one.example");
+    await db.query("update ai_email_queue set metadata = $2 where recipient = 'p1@one.example' and broadcast_id = $1", [
+      broadcast,
+      { times: 1e9 },
+    ]);
+    await db.query(
+      "update ai_email_queue set metadata = $2 where broadcast_id = $1 and recipient <> 'p1@one.example'",
+      [broadcast, { times: 2 }],
+    );
+    await db.query("update ai_email_queue set metadata = $2 where broadcast_id = $1 and recipient = 'p2@one.example'", [
+      broadcast,
+      { times: 2, essay: "long ".repeat(4000) },
+    ]);
+    simulator.faults.add({
+      kind: "bad_request",
+      message: "Does not contain a valid address.",
+      field: "personalizations.4.to.0.email",
+    });
+    await send(broadcast);
+    expect(await resultsOf(broadcast)).toMatchObject({ recipients: 20, sent: 18, failed: 2 });
+    const failed = await db.query<{ last_error: string }>(
+      "select last_error from ai_email_queue where broadcast_id = $1 and status = 'failed' order by last_error",
+      [broadcast],
+    );
+    expect(failed.map((row) => row.last_error)).toEqual([
+      expect.stringContaining("SendGrid answered 400: personalizations.4.to.0.email"),
+      expect.stringMatching(/^body: its Liquid cannot be rendered: memory alloc limit/),
+    ]);
+    expect(simulator.duplicates()).toEqual([]);
+  });
+
+  it("whose answer is lost leaves all its rows unconfirmed, until their events say that they went", async () => {
+    const broadcast = await newBroadcast();
+    await addPeople(broadcast, 100, "lost.example");
+    simulator.faults.add({ kind: "reset", moment: "after" });
+    await send(broadcast);
+    expect(await resultsOf(broadcast)).toMatchObject({ unconfirmed: 100, sent: 0 });
+    const [breaker] = await db.query("select failures from brainops.breakers");
+    expect(breaker).toEqual({ failures: 1 });
+
+    const events = simulator.messages.map((message, index) => ({
+      email: message.to[0]?.email,
+      bo_msg: message.customArgs["bo_msg"],
+      event: "processed",
+      timestamp: Math.floor(Date.now() / 1000),
+      sg_event_id: `lost-${index}`,
+    }));
+    await db.as("worker", "select brainops.record_webhook_events('sendgrid', $1)", [JSON.stringify(events)]);
+    await db.as(
+      "worker",
+      "select brainops.process_webhook_events(array(select id from webhook_events where status = 'pending'))",
+    );
+    expect(await resultsOf(broadcast)).toMatchObject({ unconfirmed: 0, sent: 100 });
+  });
+
+  it("that is refused for now costs no attempt, and goes later", async () => {
+    const broadcast = await newBroadcast();
+    await addPeople(broadcast, 30, "later.example");
+    simulator.faults.add({ kind: "rate_limited", resetSeconds: 1 });
+    await send(broadcast);
+    const rows = await db.query(
+      "select distinct status, attempts, deferrals from ai_email_queue where broadcast_id = $1",
+      [broadcast],
+    );
+    expect(rows).toEqual([{ status: "completed", attempts: 1, deferrals: 1 }]);
+  });
+});
+
+describe("the life of a broadcast", () => {
+  const statuses = async (broadcast: string): Promise<unknown> =>
+    (await db.query("select distinct status from ai_email_queue where broadcast_id = $1 order by 1", [broadcast])).map(
+      (row) => row["status"],
+    );
+  const set = (broadcast: string, status: string): Promise<unknown> =>
+    db.as("tenantA", "update ai_broadcasts set status = $2 where id = $1", [broadcast, status]);
+
+  it("recipients wait in a draft and a pause, go when it is active, and end with a cancellation", async () => {
+    const broadcast = await newBroadcast({ status: "draft" });
+    await addPeople(broadcast, 5, "life.example");
+    expect(await statuses(broadcast)).toEqual(["awaiting_approval"]);
+    await set(broadcast, "active");
+    expect(await statuses(broadcast)).toEqual(["pending"]);
+    await set(broadcast, "paused");
+    await addPeople(broadcast, 2, "late.example");
+    expect(await statuses(broadcast)).toEqual(["awaiting_approval"]);
+    await set(broadcast, "cancelled");
+    expect(await statuses(broadcast)).toEqual(["cancelled"]);
+    await expect(addPeople(broadcast, 1, "never.example")).rejects.toMatchObject({ code: "OP038" });
+    await expect(set(broadcast, "active")).rejects.toMatchObject({ code: "OP038" });
+  });
+
+  it("its content is fixed by the launch, and a launch says what is missing", async () => {
+    const broadcast = await newBroadcast();
+    await expect(
+      db.as("tenantA", "update ai_broadcasts set body = 'other' where id = $1", [broadcast]),
+    ).rejects.toMatchObject({ code: "OP038" });
+    await db.query("update tenants set settings = settings - 'postal_address' where id = $1", [db.tenantA]);
+    await expect(newBroadcast()).rejects.toMatchObject({ code: "OP031" });
+    await db.query(`update tenants set settings = settings || '{"postal_address": "x"}' where id = $1`, [db.tenantA]);
+  });
+
+  it("a row has its own text or its broadcast's, and no other tenant's broadcast", async () => {
+    const broadcast = await newBroadcast({ status: "draft" });
+    const insert = (columns: string, values: string): Promise<unknown> =>
+      db.as("tenantA", `insert into ai_email_queue (recipient, ${columns}) values ('a@example.com', ${values})`);
+    await expect(insert("broadcast_id, subject, body", `'${broadcast}', 's', 'b'`)).rejects.toMatchObject({
+      code: "OP005",
+    });
+    await expect(insert("metadata", "'{}'")).rejects.toMatchObject({ code: "OP005" });
+    await expect(
+      db.as("tenantB", "insert into ai_email_queue (recipient, broadcast_id) values ('a@example.com', $1)", [
+        broadcast,
+      ]),
+    ).rejects.toMatchObject({ code: "23503" });
+    expect(await db.as("tenantB", "select from ai_broadcasts where id = $1", [broadcast])).toEqual([]);
+  });
+
+  it("adds a segment of leads page by page, each once however often it is asked", async () => {
+    await db.as(
+      "tenantA",
+      "insert into revenue_leads (contact_name, email, source) select 'L' || i, 'l' || i || '@segment.example', 'segment' from generate_series(1, 25) as i",
+    );
+    const broadcast = await newBroadcast({ status: "draft" });
+    const fill = async (): Promise<number> => {
+      let added = 0;
+      for (let after: string | null = null, more = true; more;) {
+        const [page]: { added: number; last_id: string | null }[] = await db.as(
+          "tenantA",
+          "select * from brainops.broadcast_to_leads($1, $$l.source = 'segment'$$, $2, 10)",
+          [broadcast, after],
+        );
+        added += page?.added ?? 0;
+        after = page?.last_id ?? null;
+        more = after !== null;
+      }
+      return added;
+    };
+    expect([await fill(), await fill()]).toEqual([25, 0]);
+    await expect(db.as("tenantB", "select * from brainops.broadcast_to_leads($1)", [broadcast])).rejects.toMatchObject({
+      code: "OP009",
+    });
+  });
+});

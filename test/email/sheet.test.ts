@@ -1,0 +1,94 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { composeEmail, variablesOf } from "../../src/revenue/email/compose.ts";
+import type { EmailRow } from "../../src/revenue/email/load.ts";
+import { makeSheet, type Sheet } from "../../src/revenue/email/sheet.ts";
+import { testConfig } from "../support/worker.ts";
+
+const config = testConfig(null);
+
+function rowOf(subject: string, body: string, metadata: Record<string, unknown>): EmailRow {
+  return {
+    id: "row",
+    tenant_id: "tenant",
+    attempts: 1,
+    max_attempts: 5,
+    subject,
+    body,
+    metadata,
+    address: "ann@example.com",
+    lead: { contact_name: "Ann" },
+    tenant: { name: "Harbor & Sons", slug: "harbor", settings: {} },
+    credential: null,
+    unsubscribe_token: "token",
+  };
+}
+
+/** What SendGrid makes of it for one recipient. */
+function filledIn(sheet: Sheet, row: EmailRow): { subject: string; html: string; text: string } | null {
+  const values = sheet.substitutions(variablesOf(row, "https://ops.example/unsubscribe/token"));
+  if (values === null) return null;
+  const fill = (text: string): string =>
+    Object.entries(values).reduce((filled, [tag, value]) => filled.replaceAll(tag, () => value), text);
+  return { subject: fill(sheet.subject), html: fill(sheet.html), text: fill(sheet.text) };
+}
+
+const loose = (text: string): string => text.replaceAll(/\s+/g, " ").trim();
+
+const node = fc.constantFrom(
+  "{{ name }}",
+  "{{ lead.contact_name }}",
+  "{% if city %}in {{ city }}{% else %}at home{% endif %}",
+  "{% for item in items %}{{ item }}, {% endfor %}",
+  "{% assign greeting = name | upcase %}",
+  "{{ greeting }}",
+  "{{ unsubscribe_url }}",
+  "{{ tenant.name }}",
+  "plain words",
+  "50 % off",
+);
+const word = fc.constantFrom("Ann", "O'Brien & Co", "<b>bold</b>", "", "Åse", "$& $1", "-123.1.1-", "{{ name }}");
+const variables = fc.record({ name: word, city: word, items: fc.array(word, { maxLength: 3 }) });
+
+describe("a broadcast's sheet, filled in for one recipient", () => {
+  it("is the mail that would have been made for that recipient alone", () => {
+    fc.assert(
+      fc.property(
+        fc.array(node, { maxLength: 5 }),
+        fc.array(node, { maxLength: 8 }),
+        fc.boolean(),
+        variables,
+        (subject, body, asHtml, values) => {
+          const inner = body.join(asHtml ? "</p><p>" : "\n");
+          const row = rowOf(
+            `News ${subject.join(" ")}`,
+            asHtml ? `<h1>Hi</h1><p>${inner}</p>` : `Hi\n${inner}`,
+            values,
+          );
+          const alone = composeEmail(row, config);
+          const filled = filledIn(makeSheet(row), row);
+          expect(filled?.html).toBe(alone.html);
+          expect(loose(filled?.subject ?? "")).toBe(loose(alone.subject));
+          // HTML in a value is laid out by itself: its words are the same.
+          const plain = (text: string): string => loose(text).toLowerCase();
+          expect(plain(filled?.text ?? "")).toBe(plain(alone.text));
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  it("says the same of what is empty, and of Liquid that does not parse", () => {
+    const empty = rowOf("{{ nothing }}", "<p>Hi</p>", {});
+    expect(() => filledIn(makeSheet(empty), empty)).toThrow("subject: is empty once its variables are filled in");
+    const bodyless = rowOf("Hi", "<p>{{ nothing }}</p>", {});
+    expect(() => filledIn(makeSheet(bodyless), bodyless)).toThrow("body: is empty once its variables are filled in");
+    expect(() => makeSheet({ subject: "Hi", body: "<p>{% if %}</p>" })).toThrow(/^body: its Liquid cannot be rendered/);
+  });
+
+  it("is none where tags cannot say it: a {% break %} that ends the template for some", () => {
+    const row = rowOf("Hi", "<p>one</p>{% if name == 'Ann' %}{% break %}{% endif %}<p>two</p>", { name: "Ann" });
+    expect(filledIn(makeSheet(row), row)).toBeNull();
+    expect(composeEmail(row, config).html).toBe("<p>one</p>");
+  });
+});
