@@ -6,7 +6,9 @@ import { loadConfig } from "../config.ts";
 import { createCleanup } from "./demo/cleanup.ts";
 import { isRight, renderFigures } from "./demo/figures.ts";
 import { createScreen } from "./demo/screen.ts";
-import { setStage } from "./demo/stage.ts";
+import { setStage, type Stage } from "./demo/stage.ts";
+import { playMonth } from "./demo/month/story.ts";
+import type { Figure } from "./demo/figures.ts";
 import { playStory } from "./demo/story.ts";
 
 export function demoCommand(): Command {
@@ -23,7 +25,7 @@ export function demoCommand(): Command {
       const screen = createScreen();
       const play = async (): Promise<number> => {
         const stage = await setStage(config, flags.database, screen, cleanup);
-        const figures = await playStory(stage).catch((error: unknown) => {
+        const figures = await playAll(stage).catch((error: unknown) => {
           const words = stage.workers.flatMap(({ pid, lastWords }) =>
             lastWords.map((line) => `worker ${pid}: ${line}\n`),
           );
@@ -40,4 +42,8 @@ export function demoCommand(): Command {
         await cleanup.run();
       }
     });
+}
+
+async function playAll(stage: Stage): Promise<Figure[]> {
+  return [...(await playStory(stage)), ...(await playMonth(stage))];
 }

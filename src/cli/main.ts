@@ -5,7 +5,9 @@ import { ConfigError } from "../config.ts";
 import { BrainOpsError, messageOf } from "../errors.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
+import { leadsCommand } from "./leads.ts";
 import { migrateCommand } from "./migrate.ts";
+import { personCommand } from "./person.ts";
 import { serveCommand } from "./serve.ts";
 import { statusCommand } from "./status.ts";
 import { tenantCommand } from "./tenant.ts";
@@ -29,6 +31,8 @@ export async function main(argv: readonly string[]): Promise<void> {
     doctorCommand(),
     statusCommand(),
     tenantCommand(),
+    personCommand(),
+    leadsCommand(),
   ]) {
     program.addCommand(command.exitOverride());
   }

@@ -2,11 +2,15 @@ import { Command } from "commander";
 import { loadConfig, type Config } from "../config.ts";
 import { migrate } from "../db/migrate.ts";
 import { startHttpServer } from "../http/server.ts";
-import { startSendgridSimulator, type SendgridSimulator } from "../simulator/sendgrid/index.ts";
 import { createLog } from "../telemetry/log.ts";
 import { openDatabase } from "./database.ts";
+import { createCleanup, type Cleanup } from "./demo/cleanup.ts";
+import { freePort, startStandIns, type StandIns } from "./demo/standIns.ts";
 import { catchStrays, untilStopped } from "./lifetime.ts";
 import { startWorkerFrom, withWorkFlags, type WorkFlags } from "./work.ts";
+
+const FLUSH_MS = 500;
+const DEFAULT_PORT = "8080";
 
 interface UpFlags extends WorkFlags {
   readonly pgPort: string;
@@ -17,49 +21,74 @@ export function upCommand(): Command {
   return withWorkFlags(new Command("up"))
     .description("everything in one process: database (built-in without DATABASE_URL), migrations, worker, server")
     .option("--pg-port <port>", "port of the built-in Postgres", "54329")
-    .option("--simulator", "send mails to a stand-in for SendGrid in this process: nothing leaves the machine", false)
+    .option(
+      "--simulator",
+      "stand-ins for SendGrid, Twilio and Stripe in this process: nothing leaves the machine",
+      false,
+    )
     .action(up);
 }
 
 async function up(flags: UpFlags): Promise<void> {
-  const simulator = flags.simulator ? await startSendgridSimulator({ flushMs: 500 }) : null;
-  const config = simulator === null ? loadConfig() : simulated(simulator);
+  const cleanup = createCleanup();
+  try {
+    await run(flags, cleanup);
+  } finally {
+    await cleanup.run();
+  }
+}
+
+async function run(flags: UpFlags, cleanup: Cleanup): Promise<void> {
+  const world = flags.simulator ? await startStandIns(cleanup, Date.now) : null;
+  const config = world === null ? loadConfig() : await simulated(world);
   const log = createLog({ level: config.LOG_LEVEL, human: process.stderr.isTTY });
+  await cleanup.add(async () => log.info("stopped"));
   const database = await openDatabase(config, Number(flags.pgPort));
+  await cleanup.add(() => database.close());
   if (database.builtIn) {
     process.stdout.write(
       `The built-in Postgres listens; its data is in .brainops/. Connect with:\n\n  psql "${database.url}"\n\n`,
     );
   }
-  if (simulator !== null) {
-    process.stdout.write("Mails go to a stand-in for SendGrid: they look sent, and nothing leaves this machine.\n\n");
+  if (world !== null) {
+    process.stdout.write(
+      "Mails, texts and payment links go to stand-ins for SendGrid, Twilio and Stripe: they look sent, a link can be " +
+        "paid in the browser, and nothing leaves this machine.\n\n",
+    );
   }
   await migrate({ connectionString: database.url, log: (line) => log.info(line) });
   const worker = await startWorkerFrom(flags, config, database.url, log);
+  await cleanup.add(() => worker.stop());
   const server = await startHttpServer({
     config,
     log,
     connectionString: database.url,
     workerHealth: () => worker.health(),
   });
-  simulator?.setWebhook(`${server.url}/webhooks/sendgrid`);
+  await cleanup.add(() => server.close());
+  if (world !== null) await report(world, server.url, cleanup);
   catchStrays(log, (reason) => worker.restart(reason));
   log.info({ url: server.url }, "up");
   await untilStopped(log);
-  await server.close();
-  await worker.stop();
-  await simulator?.close();
-  await database.close();
-  log.info("stopped");
 }
 
-/** The environment, but with everything of SendGrid's leading to the stand-in. */
-function simulated(simulator: SendgridSimulator): Config {
+/** From now on the stand-ins post what happens there, until this process ends. */
+async function report(world: StandIns, serverUrl: string, cleanup: Cleanup): Promise<void> {
+  world.report(serverUrl);
+  const flushing = setInterval(() => void world.flush(), FLUSH_MS).unref();
+  await cleanup.add(async () => clearInterval(flushing));
+}
+
+/** The environment, but with every provider's variables leading to the stand-ins, which report to this process. */
+async function simulated({ env }: StandIns): Promise<Config> {
+  const { PORT, MAIL_FROM, ...others } = process.env;
+  const port = PORT === "0" ? String(await freePort()) : (PORT ?? DEFAULT_PORT);
   return loadConfig({
-    MAIL_FROM: "BrainOps <ops@example.com>",
-    ...process.env,
-    SENDGRID_API_KEY: "SG.simulator",
-    SENDGRID_BASE_URL: simulator.url,
-    SENDGRID_WEBHOOK_PUBLIC_KEY: simulator.publicKey,
+    ...others,
+    ...env,
+    ...(MAIL_FROM === undefined ? {} : { MAIL_FROM }),
+    PORT: port,
+    // Signatures cover the address that is posted to.
+    PUBLIC_URL: `http://127.0.0.1:${port}`,
   });
 }

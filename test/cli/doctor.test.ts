@@ -1,21 +1,38 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
+import { startStripeSimulator, type StripeSimulator } from "../../src/simulator/stripe/index.ts";
+import { startTwilioSimulator, type TwilioSimulator } from "../../src/simulator/twilio/index.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
-import { startTestWorker } from "../support/worker.ts";
+import { startTestWorker, testConfig } from "../support/worker.ts";
 import { brainops, type Ran } from "./run.ts";
 
 let db: TestDatabase;
 let simulator: SendgridSimulator;
+let twilio: TwilioSimulator;
+let stripe: StripeSimulator;
 beforeAll(async () => {
   db = await createTestDatabase();
   simulator = await startSendgridSimulator();
+  twilio = await startTwilioSimulator();
+  stripe = await startStripeSimulator();
 });
 afterAll(async () => {
   await simulator.close();
+  await twilio.close();
+  await stripe.close();
   await db.close();
 });
 
 const canary = "SG.canary-that-must-never-be-printed";
+
+const providers = (): Record<string, string> => ({
+  TWILIO_ACCOUNT_SID: twilio.accountSid,
+  TWILIO_AUTH_TOKEN: canary,
+  TWILIO_FROM: twilio.from,
+  TWILIO_BASE_URL: twilio.url,
+  STRIPE_SECRET_KEY: `sk_test_${canary}`,
+  STRIPE_BASE_URL: stripe.url,
+});
 
 const healthy = (): Record<string, string> => ({
   DATABASE_URL: db.urlOf("worker"),
@@ -23,6 +40,7 @@ const healthy = (): Record<string, string> => ({
   SENDGRID_BASE_URL: simulator.url,
   SENDGRID_WEBHOOK_PUBLIC_KEY: simulator.publicKey,
   MAIL_FROM: "Test <test@sender.example>",
+  ...providers(),
   PUBLIC_URL: "https://ops.example",
   METRICS_TOKEN: canary,
 });
@@ -40,14 +58,20 @@ function expectNoSecret({ stdout, stderr }: Ran): void {
 }
 
 test("a healthy environment: nothing is bad, exit code 0", async () => {
-  const worker = await startTestWorker(db, simulator);
+  const worker = await startTestWorker(db, simulator, { config: testConfig(simulator, providers()) });
   try {
     const ran = await brainops(["doctor"], { ...healthy(), DATABASE_URL: db.url });
     expect(ran.stdout).not.toMatch(/^bad /m);
     expect(ran.code).toBe(0);
     expect(ran.stderr).toBe("");
     expect(statesOf(ran)).toMatchObject({ DATABASE_URL: "ok", schema: "ok", guard: "ok", workers: "ok", tasks: "ok" });
-    expect(statesOf(ran)).toMatchObject({ SendGrid: "ok", SENDGRID_WEBHOOK_PUBLIC_KEY: "ok", PUBLIC_URL: "ok" });
+    expect(statesOf(ran)).toMatchObject({
+      SendGrid: "ok",
+      Twilio: "ok",
+      Stripe: "ok",
+      SENDGRID_WEBHOOK_PUBLIC_KEY: "ok",
+      PUBLIC_URL: "ok",
+    });
     expectNoSecret(ran);
   } finally {
     await worker.stop();

@@ -41,6 +41,7 @@ export const guardRules: readonly GuardRule[] = [
             where ${notSystem} and not (t.attnotnull and t.atttypid = 'uuid'::regtype)`,
     breakIt: "create table public.bad (tenant_id uuid)",
     exceptions: {
+      plans: "null: a price for everyone",
       webhook_events: "an event may be about nobody's message",
       "brainops.pauses": "null: every tenant",
       "brainops.rate_limits": "null: all tenants together",

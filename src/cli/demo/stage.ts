@@ -1,16 +1,17 @@
-// Everything the demo starts, and how it is taken away again: Postgres, SendGrid's stand-in, the
-// server for its webhooks, two tenants with logins of their own, workers as processes.
+// Everything the demo starts, and how it is taken away again: Postgres, the outside world's
+// stand-ins, the server for their webhooks, tenants with logins of their own, workers as processes.
 import { randomBytes } from "node:crypto";
 import pg from "pg";
 import { loadConfig, type Config } from "../../config.ts";
 import { makeVerifier } from "../../db/embedded/scram.ts";
 import { migrate } from "../../db/migrate.ts";
 import { startHttpServer } from "../../http/server.ts";
-import { startSendgridSimulator, type SendgridSimulator } from "../../simulator/sendgrid/index.ts";
 import { createLog } from "../../telemetry/log.ts";
 import type { Cleanup } from "./cleanup.ts";
+import { createDemoClock, type DemoClock } from "./month/clock.ts";
 import { openPlace } from "./place.ts";
 import type { Screen } from "./screen.ts";
+import { freePort, startStandIns, type StandIns } from "./standIns.ts";
 import { startWatch, type Watch } from "./watch.ts";
 import { startWorkerProcess, type WorkerProcess } from "./workerProcess.ts";
 
@@ -20,16 +21,22 @@ export interface Seat {
   readonly id: string;
   /** Shows the statement, runs it, and shows what came of it. */
   sql<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
+  /** Runs it without a word: for what is told in another way. */
+  quietly<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
   /** Shows and runs a statement that must be refused; returns the SQLSTATE, or null where it went through. */
   refused(text: string): Promise<string | null>;
 }
 
 export interface Stage {
   readonly screen: Screen;
-  readonly simulator: SendgridSimulator;
+  readonly world: StandIns;
+  readonly clock: DemoClock;
   readonly watch: Watch;
   readonly summit: Seat;
   readonly harbor: Seat;
+  readonly ridge: Seat;
+  /** A login that is a member of the engine's roles, as the CLI's is. */
+  readonly operatorUrl: string;
   /** One statement as the superuser, not shown: for the figures at the end. */
   query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
   startWorker(concurrency: number): Promise<WorkerProcess>;
@@ -97,37 +104,37 @@ export async function setStage(
 
   const watch = await startWatch(place.url, screen);
   await cleanup.add(() => watch.close());
-  const simulator = await startSendgridSimulator();
-  await cleanup.add(() => simulator.close());
-  const sendgrid = {
-    SENDGRID_API_KEY: "SG.simulator",
-    SENDGRID_BASE_URL: simulator.url,
-    SENDGRID_WEBHOOK_PUBLIC_KEY: simulator.publicKey,
-    MAIL_FROM: "BrainOps demo <demo@brainops.example>",
-  };
+  const clock = createDemoClock((text) => admin.query(text));
+  const world = await startStandIns(cleanup, clock.now);
+  const port = await freePort();
+  const env = { ...world.env, PORT: String(port), PUBLIC_URL: `http://127.0.0.1:${port}` };
   const server = await startHttpServer({
-    config: loadConfig({ PORT: "0", ...sendgrid }),
+    config: loadConfig(env),
     log: createLog({ level: "silent", human: false }),
     connectionString: workerUrl,
+    now: clock.now,
   });
   await cleanup.add(() => server.close());
-  simulator.setWebhook(new URL("/webhooks/sendgrid", server.url).href);
-  screen.say(`a stand-in for SendGrid at ${simulator.url}; its events go to ${server.url}`);
+  world.report(server.url);
+  screen.say(`stand-ins for SendGrid, Twilio and Stripe; their webhooks go to ${server.url}`);
 
   const workers: WorkerProcess[] = [];
-  const [summit, harbor] = seats;
-  if (summit === undefined || harbor === undefined) throw new Error("two tenants were expected");
+  const [summit, harbor, ridge] = seats;
+  if (summit === undefined || harbor === undefined || ridge === undefined)
+    throw new Error("three tenants were expected");
   return {
     screen,
-    simulator,
+    world,
+    clock,
     watch,
     summit,
     harbor,
+    ridge,
+    operatorUrl: place.url,
     query: async (text, values = []) => (await admin.query(text, [...values])).rows,
     workers,
     startWorker: async (concurrency) => {
-      const env = { DATABASE_URL: workerUrl, PUBLIC_URL: server.url, ...sendgrid };
-      const worker = startWorkerProcess(env, concurrency);
+      const worker = startWorkerProcess({ ...env, DATABASE_URL: workerUrl }, concurrency);
       workers.push(worker);
       await cleanup.add(async () => {
         worker.kill();
@@ -141,6 +148,7 @@ export async function setStage(
 const TENANTS = [
   ["summit", "Summit Roofing", "America/Denver"],
   ["harbor", "Harbor Dental", "Europe/London"],
+  ["ridge", "Ridge Roofing", "America/Denver"],
 ] as const;
 
 function seatOf(slug: string, id: string, client: pg.Client, screen: Screen): Seat {
@@ -152,6 +160,7 @@ function seatOf(slug: string, id: string, client: pg.Client, screen: Screen): Se
         const result = await client.query(text, [...values]);
         return { value: result.rows, answer: answerOf(result) };
       }),
+    quietly: async (text, values = []) => (await client.query(text, [...values])).rows,
     refused: (text) =>
       screen.statement(slug, `${text};`, async () => {
         try {

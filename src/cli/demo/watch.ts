@@ -9,6 +9,8 @@ export interface Watch {
    * waited for and the row as it was.
    */
   until(what: string, text: string, values: readonly unknown[], withinMs?: number): Promise<void>;
+  /** From here on changes are not said one by one. */
+  hush(): void;
   close(): Promise<void>;
 }
 
@@ -47,10 +49,11 @@ export async function startWatch(connectionString: string, screen: Screen): Prom
   const client = new pg.Client({ connectionString, application_name: "brainops demo" });
   const waiters = new Set<Waiter>();
   let told = 0;
-  const state = { dirty: false, closed: false };
+  const state = { dirty: false, closed: false, hushed: false };
   let looking: Promise<void> | null = null;
 
   const tell = async (): Promise<void> => {
+    if (state.hushed) return;
     const { rows } = await client.query<Change>(CHANGES, [told]);
     for (const { slug, status, count, detail, last } of rows) {
       told = Math.max(told, last);
@@ -106,6 +109,9 @@ export async function startWatch(connectionString: string, screen: Screen): Prom
       waiters.add({ what, text, values, deadline: performance.now() + withinMs, done });
       wake();
       return done.promise;
+    },
+    hush: () => {
+      state.hushed = true;
     },
     close: async () => {
       state.closed = true;

@@ -19,8 +19,8 @@ export interface WorkerProcess {
   stop(withinMs: number): Promise<number | null>;
 }
 
-// .ts from the sources, .js from dist/.
-const bin = fileURLToPath(
+/** The command line: .ts from the sources, .js from dist/. */
+export const bin = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "../brainops.ts" : "../brainops.js", import.meta.url),
 );
 

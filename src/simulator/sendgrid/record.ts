@@ -25,7 +25,7 @@ export class MessageRecord {
       if (row !== undefined) this.#counts.set(row, this.acceptedCount(row) + 1);
     }
     this.total += accepted.length;
-    if (this.#keep) this.messages.push(...accepted);
+    if (this.#keep) this.messages.push(...accepted.map((message, index) => filledIn(message, mail, index)));
     return accepted;
   }
 
@@ -68,5 +68,18 @@ function toMessage(mail: MailSend, index: number, messageId: string, at: number)
     categories: mail.categories ?? [],
     sendAt: own.send_at ?? mail.send_at ?? null,
     asmGroupId: mail.asm?.group_id ?? null,
+  };
+}
+
+/** "Substitutions will apply to the text and html content of the body of your email, in addition to the subject and reply-to parameters." */
+function filledIn(message: AcceptedMessage, mail: MailSend, index: number): AcceptedMessage {
+  const pairs = Object.entries(mail.personalizations[index]?.substitutions ?? {});
+  if (pairs.length === 0) return message;
+  const fill = (text: string): string =>
+    pairs.reduce((filled, [tag, value]) => filled.replaceAll(tag, () => value), text);
+  return {
+    ...message,
+    subject: message.subject === null ? null : fill(message.subject),
+    content: message.content.map(({ type, value }) => ({ type, value: fill(value) })),
   };
 }
