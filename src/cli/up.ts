@@ -45,17 +45,6 @@ async function run(flags: UpFlags, cleanup: Cleanup): Promise<void> {
   await cleanup.add(async () => log.info("stopped"));
   const database = await openDatabase(config, Number(flags.pgPort));
   await cleanup.add(() => database.close());
-  if (database.builtIn) {
-    process.stdout.write(
-      `The built-in Postgres listens; its data is in .brainops/. Connect with:\n\n  psql "${database.url}"\n\n`,
-    );
-  }
-  if (world !== null) {
-    process.stdout.write(
-      "Mails, texts and payment links go to stand-ins for SendGrid, Twilio and Stripe: they look sent, a link can be " +
-        "paid in the browser, and nothing leaves this machine.\n\n",
-    );
-  }
   await migrate({ connectionString: database.url, log: (line) => log.info(line) });
   const worker = await startWorkerFrom(flags, config, database.url, log);
   await cleanup.add(() => worker.stop());
@@ -68,6 +57,17 @@ async function run(flags: UpFlags, cleanup: Cleanup): Promise<void> {
   await cleanup.add(() => server.close());
   if (world !== null) await report(world, server.url, cleanup);
   catchStrays(log, (reason) => worker.restart(reason));
+  if (database.builtIn) {
+    process.stdout.write(
+      `The built-in Postgres is ready; its data is in .brainops/. Connect with:\n\n  psql "${database.url}"\n\n`,
+    );
+  }
+  if (world !== null) {
+    process.stdout.write(
+      "Mails, texts and payment links go to stand-ins for SendGrid, Twilio and Stripe: they look sent, a link can be " +
+        "paid in the browser, and nothing leaves this machine.\n\n",
+    );
+  }
   log.info({ url: server.url }, "up");
   await untilStopped(log);
 }

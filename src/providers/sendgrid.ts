@@ -86,8 +86,10 @@ export async function sendMail(account: SendgridAccount, mail: Mail, now: () => 
   }
 }
 
+const sentShape = z.object({ "x-message-id": z.string() });
+
 export function messageIdOf({ headers }: { readonly headers: unknown }): string | null {
-  return z.object({ "x-message-id": z.string() }).safeParse(headers).data?.["x-message-id"] ?? null;
+  return sentShape.safeParse(headers).data?.["x-message-id"] ?? null;
 }
 
 /** One request to the API through the account's own client, on the SDK's terms. */

@@ -4,7 +4,6 @@ import { Context, Liquid, TokenKind, type Template } from "liquidjs";
 const limits = {
   ownPropertyOnly: true,
   strictFilters: true,
-  cache: 500,
   parseLimit: 2_000_000, // characters
   renderLimit: 200, // milliseconds; nothing else runs meanwhile
   memoryLimit: 20_000_000,
@@ -16,12 +15,28 @@ const text = new Liquid(limits);
 
 /** Renders HTML; values are escaped unless the template says `| raw`. Throws on Liquid that does not parse. */
 export function renderHtml(template: string, variables: object): string {
-  return html.parseAndRenderSync(template, variables) as string;
+  return html.renderSync(parsed(html, template), variables) as string;
 }
 
 /** Renders plain text, e.g. a subject; nothing is escaped. */
 export function renderText(template: string, variables: object): string {
-  return text.parseAndRenderSync(template, variables) as string;
+  return text.renderSync(parsed(text, template), variables) as string;
+}
+
+const MOST_PARSED = 500;
+const known = new Map<Liquid, Map<string, Template[]>>();
+
+/** Campaigns say the same words to many: what was parsed lately is kept. */
+function parsed(engine: Liquid, template: string): Template[] {
+  const templates = known.get(engine) ?? new Map<string, Template[]>();
+  known.set(engine, templates);
+  const found = templates.get(template);
+  if (found !== undefined) return found;
+  const made = engine.parse(template);
+  const [oldest] = templates.keys();
+  if (templates.size >= MOST_PARSED && oldest !== undefined) templates.delete(oldest);
+  templates.set(template, made);
+  return made;
 }
 
 /** A template cut at its outermost nodes: what is the same for everybody, and what is not. */
