@@ -23,6 +23,37 @@ function row(more: Partial<EmailRow>): EmailRow {
   };
 }
 
+describe("what marketing mail must say", () => {
+  const settings = { postal_address: "1 Main Street, Denver" };
+  const marketing = (body: string): string =>
+    composeEmail(
+      row({ body, unsubscribe_token: "token", tenant: { name: "Acme", slug: "acme", settings } }),
+      testConfig(null),
+    ).text;
+
+  it("is added where its author left it out", () => {
+    expect(marketing("<p>News</p>")).toMatch(
+      /^News\s+Acme, 1 Main Street, Denver\s+Unsubscribe \[https:\/\/ops\.example\/unsubscribe\/token\]$/,
+    );
+    expect(marketing("News")).toBe(
+      "News\n\n-- \nAcme, 1 Main Street, Denver\nUnsubscribe: https://ops.example/unsubscribe/token",
+    );
+  });
+
+  it("is not said twice", () => {
+    expect(marketing("{{ unsubscribe_url }} of 1 Main Street, Denver")).toBe(
+      "https://ops.example/unsubscribe/token of 1 Main Street, Denver",
+    );
+    expect(marketing("{{ postal_address }}, {{ unsubscribe_url }}")).toBe(
+      "1 Main Street, Denver, https://ops.example/unsubscribe/token",
+    );
+  });
+
+  it("is no part of any other mail", () => {
+    expect(composeEmail(row({ body: "<p>Hi</p>" }), testConfig(null)).text).toBe("Hi");
+  });
+});
+
 describe("composing a mail", () => {
   it("fills metadata, lead and tenant into subject and body", () => {
     const mail = composeEmail(

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { composeEmail, variablesOf } from "../../src/revenue/email/compose.ts";
+import { withFooter } from "../../src/revenue/email/footer.ts";
 import type { EmailRow } from "../../src/revenue/email/load.ts";
 import { makeSheet, type Sheet } from "../../src/revenue/email/sheet.ts";
 import { testConfig } from "../support/worker.ts";
@@ -66,7 +67,7 @@ describe("a broadcast's sheet, filled in for one recipient", () => {
             values,
           );
           const alone = composeEmail(row, config);
-          const filled = filledIn(makeSheet(row), row);
+          const filled = filledIn(makeSheet({ ...row, body: withFooter(row.body, null) }), row);
           expect(filled?.html).toBe(alone.html);
           expect(loose(filled?.subject ?? "")).toBe(loose(alone.subject));
           // HTML in a value is laid out by itself: its words are the same.

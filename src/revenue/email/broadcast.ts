@@ -11,7 +11,8 @@ import {
   sendBatch,
   type BatchRecipient,
 } from "../../providers/sendgridBatch.ts";
-import { composeEmail, sendingOf, unsubscribeUrlOf, variablesOf } from "./compose.ts";
+import { composeEmail, postalAddressOf, sendingOf, unsubscribeUrlOf, variablesOf } from "./compose.ts";
+import { withFooter } from "./footer.ts";
 import { readBroadcast, type Broadcast, type RecipientRow } from "./loadBroadcast.ts";
 import { accountOf, whyNot } from "./send.ts";
 import { makeSheet, type Sheet } from "./sheet.ts";
@@ -87,10 +88,12 @@ const sheets = new Map<string, { readonly subject: string; readonly body: string
 const MOST_SHEETS = 100;
 
 /** Made once for each broadcast; a draft may change between two trial mails. */
-function sheetOf(id: string, { subject, body }: Broadcast): Sheet {
+function sheetOf(id: string, broadcast: Broadcast): Sheet {
+  const { subject, body } = broadcast;
+  const postalAddress = postalAddressOf(broadcast);
   const known = sheets.get(id);
   if (known !== undefined && known.subject === subject && known.body === body) return known.sheet;
-  const sheet = makeSheet({ subject, body });
+  const sheet = makeSheet({ subject, body: withFooter(body, postalAddress) });
   const [oldest] = sheets.keys();
   if (sheets.size >= MOST_SHEETS && oldest !== undefined) sheets.delete(oldest);
   sheets.set(id, { subject, body, sheet });

@@ -3,19 +3,32 @@ import { compile } from "html-to-text";
 import type { Config } from "../../config.ts";
 import { messageOf } from "../../errors.ts";
 import type { Mail } from "../../providers/sendgrid.ts";
+import { withFooter } from "./footer.ts";
 import type { EmailRow } from "./load.ts";
-import { renderHtml, renderText } from "./template.ts";
+import { isHtml, renderHtml, renderText } from "./template.ts";
 
 // Compiled once: `convert` would parse its selectors anew for each mail, which took a fifth of the time.
 export const toText = compile({ wordwrap: 78 });
 
-/** Variables of the templates: metadata's keys at the top, and metadata, lead and tenant by name. */
+/** Variables of the templates: postal_address and metadata's keys at the top, and metadata, lead and tenant by name. */
 export function variablesOf(
   row: Pick<EmailRow, "tenant" | "metadata" | "lead">,
   unsubscribeUrl: string | null,
 ): object {
   const tenant = { name: row.tenant.name, slug: row.tenant.slug };
-  return { ...row.metadata, metadata: row.metadata, lead: row.lead, tenant, unsubscribe_url: unsubscribeUrl };
+  const postal_address = postalAddressOf(row);
+  return {
+    postal_address,
+    ...row.metadata,
+    metadata: row.metadata,
+    lead: row.lead,
+    tenant,
+    unsubscribe_url: unsubscribeUrl,
+  };
+}
+
+export function postalAddressOf({ tenant }: Pick<EmailRow, "tenant">): string | null {
+  return stringOf(tenant.settings["postal_address"]);
 }
 
 /** RFC 8058 asks for an https link that works without a login; PUBLIC_URL is where it leads. */
@@ -34,7 +47,8 @@ export function composeEmail(row: EmailRow, config: Config): Mail {
   const variables = variablesOf(row, unsubscribeUrl);
   const subject = oneLine(rendered("subject", () => renderText(row.subject, variables)));
   if (subject === "") throw new Error(EMPTY.subject);
-  const { html, text } = rendered("body", () => partsOf(row.body, variables));
+  const body = unsubscribeUrl === null ? row.body : withFooter(row.body, postalAddressOf(row));
+  const { html, text } = rendered("body", () => partsOf(body, variables));
   if (text.trim() === "") throw new Error(EMPTY.body);
   return {
     rowId: row.id,
@@ -70,10 +84,6 @@ function partsOf(body: string, variables: object): { html: string; text: string 
     return { html, text: toText(html) };
   }
   return { html: paragraph(renderHtml(escaped(body), variables)), text: renderText(body, variables) };
-}
-
-export function isHtml(body: string): boolean {
-  return /<[a-z!/]/i.test(body);
 }
 
 export function escaped(body: string): string {

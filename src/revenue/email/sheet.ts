@@ -2,8 +2,8 @@
 // values in the place of tags; put together, a recipient's mail is what composeEmail would make of
 // it, but for white space where value and fixed text meet, and where lines of the text part break.
 import { randomInt } from "node:crypto";
-import { EMPTY, escaped, isHtml, oneLine, paragraph, rendered, toText, withBreaks } from "./compose.ts";
-import { cutHtml, cutText, type Cut } from "./template.ts";
+import { EMPTY, escaped, oneLine, paragraph, rendered, toText, withBreaks } from "./compose.ts";
+import { cutHtml, cutText, isHtml, type Cut } from "./template.ts";
 
 export interface Sheet {
   readonly subject: string;

@@ -73,3 +73,7 @@ function cut(engine: Liquid, template: string): Cut {
     },
   };
 }
+
+export function isHtml(template: string): boolean {
+  return /<[a-z!/]/i.test(template);
+}
