@@ -1832,7 +1832,15 @@ set search_path = ''
 as $$
   select brainops.enqueue_rescores(array_agg(l.id))
   from public.revenue_leads as l
-  where l.tenant_id = p_tenant_id and l.id = any (p_lead_ids) and l.rescore_requested_at is not null;
+  where
+    l.tenant_id = p_tenant_id
+    and l.id = any (p_lead_ids)
+    and l.rescore_requested_at is not null
+    and (
+      p_tenant_id = brainops.current_tenant_id()
+      or brainops.may_name_tenant()
+      or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
+    );
 $$;
 
 comment on function brainops.release_rescores(uuid, uuid[]) is

@@ -154,8 +154,8 @@ $$;
 comment on function brainops.topic_opted_out(uuid, text, text) is
   'Whether the person does not want this topic, or the topic that this campaign belongs to.';
 
--- Running enrolments of the topic's campaigns end; those that begin later end at once, with the
--- reason to be seen.
+-- Running enrolments of the topic's campaigns end; those that begin later do so as ended, with the
+-- reason to be seen (brainops.enter_campaign).
 create function brainops.topic_optout_exits()
 returns trigger
 language plpgsql
@@ -163,6 +163,11 @@ security definer
 set search_path = ''
 as $$
 begin
+  -- Whoever is being enrolled right now is in and leaves, or comes after this and does not enter.
+  perform from public.revenue_leads as l
+  where l.tenant_id = new.tenant_id and lower(l.email) = new.address_key
+  order by l.id
+  for no key update;
   perform brainops.exit_enrolment(e.id, 'topic_not_wanted')
   from public.ai_nurture_campaigns as e
   inner join public.revenue_leads as l on l.tenant_id = e.tenant_id and l.id = e.lead_id
@@ -179,32 +184,6 @@ after insert on public.contact_topic_optouts
 for each row
 execute function brainops.topic_optout_exits();
 
-create function brainops.topic_not_wanted_exits()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  if exists (
-    select from public.revenue_leads as l
-    where l.tenant_id = new.tenant_id and l.id = new.lead_id
-      and brainops.topic_opted_out(l.tenant_id, l.email, new.campaign_type)
-  ) then
-    perform brainops.exit_enrolment(new.id, 'topic_not_wanted');
-  end if;
-  return null;
-end;
-$$;
-
--- After the triggers that make its first touch.
-create trigger x0_topic_not_wanted_exits
-after insert on public.ai_nurture_campaigns
-for each row
-when (new.lead_id is not null and new.status = 'active')
-execute function brainops.topic_not_wanted_exits();
-
--- Leads of a tenant with this e-mail address.
 create function brainops.leads_at(p_tenant_id uuid, p_address text)
 returns setof public.revenue_leads
 language sql
@@ -830,19 +809,40 @@ as $$
   with
     named(position, source, condition, on_forget) as (
       values
-        -- An event that names no message of ours belongs to nobody, unless it can still be placed.
+        -- An event that names no message of ours belongs to nobody, unless it can still be placed. A text
+        -- to the installation's account is whose sms_inbound has it: before it is there, it is nobody's to
+        -- read or to erase, and so is a STOP that other tenants have yet to hear.
         (
           1,
           'public.webhook_events',
           $c$
-            coalesce(t.tenant_id, (brainops.find_email(t.payload)).tenant_id, p.tenant_id) = p.tenant_id
+            case
+              when t.provider = 'twilio' and t.tenant_id is null and t.payload ->> 'kind' = 'inbound' then
+                exists (
+                  select
+                  from public.sms_inbound as i
+                  where
+                    i.tenant_id = p.tenant_id
+                    and i.message_sid = coalesce(t.payload ->> 'MessageSid', t.payload ->> 'SmsSid')
+                )
+              else coalesce(t.tenant_id, (brainops.find_email(t.payload)).tenant_id, p.tenant_id) = p.tenant_id
+            end
             and (
               lower(btrim(t.payload ->> 'email')) = any (p.addresses)
               or t.payload ->> 'From' = any (p.addresses)
               or t.payload ->> 'To' = any (p.addresses)
               or brainops.webhook_event_row(t.provider, t.payload) = any (p.row_ids)
               or t.provider = 'stripe' and (
-                brainops.stripe_ids(t.payload #> '{data,object}') && p.stripe_ids
+                -- By objects of the account that signed: in events of its own, a tenant may name any.
+                exists (
+                  select
+                  from public.stripe_objects as o
+                  where
+                    o.tenant_id = p.tenant_id
+                    and o.object_id = any (brainops.stripe_ids(t.payload #> '{data,object}'))
+                    and o.object_id = any (p.stripe_ids)
+                    and o.own_account = (t.tenant_id is not null)
+                )
                 or t.tenant_id is not null and lower(t.payload #>> '{data,object,customer_details,email}') = any (p.addresses)
               )
             )
@@ -1029,7 +1029,6 @@ begin
     'brainops.preferences(text)',
     'brainops.save_preferences(text, jsonb)',
     'brainops.topic_optout_exits()',
-    'brainops.topic_not_wanted_exits()',
     'brainops.ask_for_opt_in()',
     'brainops.ask_for_opt_in_by_text()',
     'brainops.confirm_opt_in(text, jsonb)',
@@ -1044,7 +1043,6 @@ begin
     'brainops.refuse_launch(uuid, text)',
     'brainops.topic_opted_out(uuid, text, text)',
     'brainops.topic_optout_exits()',
-    'brainops.topic_not_wanted_exits()',
     'brainops.leads_at(uuid, text)',
     'brainops.record_choice(uuid, text, text, boolean, text, jsonb)',
     'brainops.stop_mail(uuid, text, text)',

@@ -21,5 +21,5 @@ if [ "$("$old" -p 'process.versions.node.split(".")[0]')" -lt 22 ]; then
   fi
   grep -q 'needs Node 22.18 or newer' message
 fi
-timeout 120 "$node24" node_modules/brainops/dist/src/cli/brainops.js demo >demo.txt 2>&1 || { tail -n 40 demo.txt; exit 1; }
+timeout 200 "$node24" node_modules/brainops/dist/src/cli/brainops.js demo >demo.txt 2>&1 || { tail -n 40 demo.txt; exit 1; }
 echo 'the packed package installs and runs its demo'

@@ -1,4 +1,4 @@
-// `brainops demo`: the whole of it on this machine, in half a minute, with nothing to set up. Ends
+// `brainops demo`: the whole of it on this machine in a minute, with nothing to set up. Ends
 // with a table of what was expected and what was found; exit code 0 only when every figure is right.
 import { once } from "node:events";
 import { Command } from "commander";
@@ -14,7 +14,7 @@ import { playStory } from "./demo/story.ts";
 export function demoCommand(): Command {
   return new Command("demo")
     .description(
-      "show it all on the built-in Postgres and a stand-in for SendGrid; takes half a minute, leaves nothing",
+      "show it all on the built-in Postgres and stand-ins for SendGrid, Twilio and Stripe; takes a minute, leaves nothing",
     )
     .option("--database <name>", "run on DATABASE_URL's server instead, in a new database that is dropped at the end")
     .action(async (flags: { readonly database?: string }) => {

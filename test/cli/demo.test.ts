@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { brainops } from "./run.ts";
 
-test("npm run demo: every figure is right, and nothing is left behind", { timeout: 60_000 }, async () => {
+test("npm run demo: every figure is right, and nothing is left behind", { timeout: 150_000 }, async () => {
   const folder = await mkdtemp(join(tmpdir(), "brainops-test-"));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   const { code, stdout, stderr } = await brainops(["demo"], {

@@ -213,6 +213,23 @@ it("takes stdin, tabs and a source, and a tenant's own login for its own leads a
   await expect(forged).rejects.toMatchObject({ code: "42501" });
 });
 
+it("has the leads of the own tenant scored, and nobody else's", async () => {
+  const [lead] = await db.query<{ id: string }>(
+    "insert into revenue_leads (tenant_id, email) values ($1, 'waits@score.example') returning id",
+    [db.tenantB],
+  );
+  await db.query("update revenue_leads set rescore_requested_at = now() where id = $1", [lead?.id]);
+  await db.query("select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))");
+  const release = (seat: "tenantA" | "tenantB"): Promise<unknown> =>
+    db.as(seat, "select brainops.release_rescores($1, array[$2::uuid])", [db.tenantB, lead?.id]);
+  const jobs = (): Promise<unknown[]> =>
+    db.query("select from graphile_worker.jobs where task_identifier = 'lead__score'");
+  await release("tenantA");
+  expect(await jobs()).toEqual([]);
+  await release("tenantB");
+  expect(await jobs()).toHaveLength(1);
+});
+
 it("takes a long file in parts, with one scoring job for many leads", async () => {
   const lines = 1100;
   async function* text(): AsyncGenerator<string> {

@@ -177,10 +177,11 @@ export async function live(db: TestDatabase, tenantId: string, person: Person): 
     `pi_${request}`,
   );
   await run(
-    "insert into stripe_objects (tenant_id, object_id, own_account, payment_request_id, key_generation) values ($1, $3, false, $2, 0)",
+    "insert into stripe_objects (tenant_id, object_id, own_account, payment_request_id, key_generation) values ($1, $3, $4, $2, 0)",
     tenantId,
     request,
     `pi_${request}`,
+    tenantId === db.tenantB,
   );
   // Tenant B has an account of its own; an event of the installation's names nobody.
   await run(

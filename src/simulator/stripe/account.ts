@@ -21,10 +21,10 @@ export class Account {
   /** Of the endpoint that `setWebhook` makes; there before any endpoint is, so that a receiver can be configured first. */
   readonly webhookSecret = newId("webhook_secret");
   readonly world: World;
-  readonly store = new Store();
+  readonly store: Store = new Store();
   readonly keys = new IdempotencyKeys();
   /** Lines of links and sessions, by the id of either. */
-  readonly items = new Map<string, Item[]>();
+  readonly items: Map<string, Item[]> = new Map();
   /** Secrets of endpoints, by their id: the API shows one only when it is made. */
   readonly secrets = new Map<string, string>();
   /** Delayed payments that are on their way, by intent: the bank's answer. */
