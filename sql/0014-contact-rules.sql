@@ -987,8 +987,10 @@ as $$
 declare
   -- brainops.lift_marketing_hold brings the rows forward.
   c_ask_held_again constant interval := '6 hours';
+  c_ask_paused_again constant interval := '1 hour';
   v_now constant timestamptz := brainops.now();
   v_exits jsonb := '{}';
+  v_pauses jsonb := '{}';
   v_settings jsonb := (select settings from public.tenants where id = p_policy.tenant_id);
   v_hold text := (
     select reason from public.marketing_holds
@@ -996,7 +998,8 @@ declare
   );
 begin
   if exists (select from unnest(p_rows) as r where r.enrolment_id is not null) then
-    select jsonb_object_agg(e.id, brainops.enrolment_exit_reason(e.id)) into v_exits
+    select jsonb_object_agg(e.id, brainops.enrolment_exit_reason(e.id)), jsonb_object_agg(e.id, brainops.enrolment_pause_reason(e.id))
+      into v_exits, v_pauses
       from (select distinct enrolment_id from unnest(p_rows) where enrolment_id is not null) as e (id);
   end if;
   return query
@@ -1007,8 +1010,12 @@ begin
         when d.fail is not null then 'fail'
         else 'defer'
       end,
-      case when d.skip is null and d.fail is null then v_now + c_ask_held_again * (1 + random()) end,
-      coalesce(d.skip, d.fail, 'marketing on hold: ' || v_hold)
+      case
+        when d.skip is not null or d.fail is not null then null
+        when v_hold is null then v_now + c_ask_paused_again
+        else v_now + c_ask_held_again * (1 + random())
+      end,
+      coalesce(d.skip, d.fail, 'marketing on hold: ' || v_hold, d.paused)
     from (
       select
         r.id,
@@ -1024,7 +1031,8 @@ begin
         case
           when p_policy.channel = 'email' and coalesce(btrim(v_settings ->> 'postal_address'), '') = ''
             then 'the law wants a postal address in marketing mail: give tenants.settings a postal_address, and set status to pending'
-        end as fail
+        end as fail,
+        v_pauses ->> r.enrolment_id::text as paused
       from (select u.*, lower(btrim(u.address)) as key from unnest(p_rows) as u offset 0) as r
       left join lateral (
         select w.state,
@@ -1039,7 +1047,7 @@ begin
         limit 1
       ) as c on true
     ) as d
-    where d.skip is not null or d.fail is not null or v_hold is not null;
+    where d.skip is not null or d.fail is not null or v_hold is not null or d.paused is not null;
 end;
 $$;
 

@@ -724,6 +724,15 @@ declare
   v_row public.campaign_steps := case when tg_op = 'DELETE' then old else new end;
   v_campaign public.campaigns;
 begin
+  if brainops.current_tenant_id() <> v_row.tenant_id then
+    -- As in enter_campaign: nothing of the other tenant is told before row level security refuses it.
+    return v_row;
+  end if;
+  -- Else a published version would lose its steps to a draft.
+  if tg_op = 'UPDATE' and (old.tenant_id, old.campaign_id) <> (new.tenant_id, new.campaign_id) then
+    raise exception 'campaign_steps: step % belongs to its campaign for good', quote_literal(old.step_key)
+      using errcode = 'OP021', column = 'campaign_id', hint = 'Insert it into the other campaign, and delete it here.';
+  end if;
   select * into v_campaign from public.campaigns where tenant_id = v_row.tenant_id and id = v_row.campaign_id;
   if not found then
     -- The campaign goes, and its steps with it; or the foreign key says that there is none.
@@ -1095,6 +1104,23 @@ $$;
 comment on function brainops.normal_enrolment_status(text) is
   'The enrolment status that a word means (pending, new, enrolled, running: active); null for an unknown word.';
 
+-- Why a lead cannot be in a campaign as things stand; null where it can.
+create function brainops.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if p_lead.stage in ('won', 'lost') and (p_lead.stage = any (p_campaign.exit_on) or p_lead.stage = p_campaign.goal_event) then
+    return p_lead.stage || ' already';
+  elsif brainops.topic_opted_out(p_campaign.tenant_id, p_lead.email, p_campaign.code) then
+    return 'topic_not_wanted';
+  end if;
+  return null;
+end;
+$$;
+
 -- Pins a new enrolment to its campaign and version. Definer: a service that names no tenant sees no
 -- campaign, and yet its row has one.
 create function brainops.enter_campaign()
@@ -1107,7 +1133,7 @@ declare
   v_status text := brainops.normal_enrolment_status(coalesce(new.status, 'active'));
   v_campaign public.campaigns;
   v_before public.ai_nurture_campaigns;
-  v_stage text;
+  v_lead public.revenue_leads;
   v_now constant timestamptz := brainops.now();
 begin
   if brainops.current_tenant_id() <> new.tenant_id then
@@ -1154,14 +1180,13 @@ begin
   end if;
 
   -- Shared too: a lead that is being won right now is won before it enters, or after.
-  select stage into v_stage from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for share;
-  if v_status = 'active' and v_stage in ('won', 'lost') and v_stage = any (v_campaign.exit_on) then
-    new.status := 'exited';
-    new.exit_reason := v_stage || ' already';
+  select * into v_lead from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for share;
+  if v_status in ('active', 'paused') then
+    new.exit_reason := brainops.entry_refusal(v_campaign, v_lead);
+    new.status := case when new.exit_reason is null then v_status else 'exited' end;
   end if;
 
   if new.status in ('active', 'paused') then
-    new.exit_reason := null;
     new.ended_at := null;
     new.held_since := case when new.status = 'paused' or v_campaign.status <> 'active' then v_now end;
   else
@@ -1404,11 +1429,11 @@ declare
 begin
   perform from public.ai_nurture_campaigns where tenant_id = p_tenant_id and id = any (p_ids) order by id for no key update;
   update public.ai_nurture_campaigns set held_since = brainops.now()
-  where tenant_id = p_tenant_id and id = any (p_ids) and held_since is null;
+  where tenant_id = p_tenant_id and id = any (p_ids) and held_since is null and status in ('active', 'paused');
   select coalesce(jsonb_object_agg(e.id, brainops.enrolment_hold_reason(e, c)), '{}') into v_reasons
     from public.ai_nurture_campaigns as e
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
-    where e.tenant_id = p_tenant_id and e.id = any (p_ids) and e.status in ('active', 'paused');
+    where e.tenant_id = p_tenant_id and e.id = any (p_ids);
 
   update public.ai_campaign_touches as t
   set status = 'awaiting_approval', last_error = v_reasons ->> t.campaign_id::text
@@ -1469,8 +1494,8 @@ begin
   select coalesce(array_agg(e.id), '{}') into v_ids
     from public.ai_nurture_campaigns as e
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
-    where e.tenant_id = p_tenant_id and e.id = any (p_ids) and e.held_since is not null
-      and e.status = 'active' and c.status = 'active';
+    where e.tenant_id = p_tenant_id and e.id = any (p_ids) and c.status = 'active'
+      and ((e.status = 'active' and e.held_since is not null) or e.status = 'completed');
 
   update public.ai_campaign_touches as t
   set
@@ -1490,7 +1515,7 @@ begin
         )
       end as goes_at
     from (
-      select d.id, d.due_at + brainops.time_between(e.held_since, v_now) as due_at
+      select d.id, d.due_at + brainops.time_between(coalesce(e.held_since, v_now), v_now) as due_at
       from public.ai_campaign_touches as d
       inner join public.ai_nurture_campaigns as e on e.tenant_id = d.tenant_id and e.id = d.campaign_id
       where d.tenant_id = p_tenant_id and d.campaign_id = any (v_ids) and d.performed_at is null
@@ -1504,7 +1529,7 @@ begin
     schedule_start = schedule_start + brainops.time_between(held_since, v_now),
     next_touch_date = next_touch_date + brainops.time_between(held_since, v_now),
     held_since = null
-  where tenant_id = p_tenant_id and id = any (v_ids);
+  where tenant_id = p_tenant_id and id = any (v_ids) and held_since is not null;
 
   update public.ai_email_queue as q
   set status = 'pending', last_error = null, scheduled_for = greatest(q.scheduled_for, v_now + brainops.spread(o.n, o.of))
@@ -1636,6 +1661,29 @@ for each row
 when (old.status is distinct from new.status and new.lead_id is not null)
 execute function brainops.after_enrolment_update();
 
+-- Two leads were made one: what the other one would not have entered ends.
+create function brainops.after_enrolment_moves()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform brainops.exit_enrolment(new.id, r.reason)
+  from public.campaigns as c
+  inner join public.revenue_leads as l on l.tenant_id = c.tenant_id
+  cross join lateral (select brainops.entry_refusal(c, l) as reason) as r
+  where c.tenant_id = new.tenant_id and c.id = new.campaign_id and l.id = new.lead_id and r.reason is not null;
+  return null;
+end;
+$$;
+
+create trigger c2_after_enrolment_moves
+after update of lead_id on public.ai_nurture_campaigns
+for each row
+when (old.lead_id is distinct from new.lead_id and new.lead_id is not null and new.status in ('active', 'paused'))
+execute function brainops.after_enrolment_moves();
+
 create function brainops.exit_enrolment(p_id uuid, p_reason text)
 returns boolean
 language plpgsql
@@ -1710,6 +1758,23 @@ $$;
 
 comment on function brainops.enrolment_exit_reason(uuid) is
   'Why a message of this enrolment must not go any more; null when it may. Asked at each claim.';
+
+create function brainops.enrolment_pause_reason(p_enrolment_id uuid)
+returns text
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select brainops.enrolment_hold_reason(e, c)
+  from
+    public.ai_nurture_campaigns as e
+    inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
+  where e.id = p_enrolment_id;
+$$;
+
+comment on function brainops.enrolment_pause_reason(uuid) is
+  'Why a message of this enrolment must wait; null when it need not. Asked at each claim: what a worker had in its hands when the pause began and put off is not held by it.';
 
 -- From step to step ------------------------------------------------------------------------------
 
@@ -2134,6 +2199,107 @@ $$;
 
 comment on function brainops.lead_words(public.revenue_leads) is 'Who a lead is, for a person to read.';
 
+-- Does what a step does. to_number: the step that it leads to, where that is not the usual next one;
+-- failed: why it cannot be done as things stand.
+create function brainops.perform_step(
+  p_enrolment public.ai_nurture_campaigns,
+  p_touch public.ai_campaign_touches,
+  p_step public.campaign_steps,
+  p_lead public.revenue_leads,
+  out said text,
+  out failed text,
+  out to_number int,
+  out message_id uuid,
+  out template_version int,
+  out split_key text,
+  out variant text
+)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_message record;
+  v_item jsonb;
+begin
+  split_key := p_enrolment.split_key;
+  variant := p_enrolment.variant;
+  case p_touch.touch_type
+    when 'email', 'sms' then
+      v_message := brainops.queue_touch(p_enrolment, p_touch, p_step, p_lead);
+      said := v_message.said;
+      failed := v_message.failed;
+      message_id := v_message.message_id;
+      template_version := v_message.template_version;
+    when 'wait' then
+      said := 'waited';
+    when 'wait_for' then
+      said := case when p_touch.woken_at is null then 'timed out: no ' else 'came: ' end || (p_step.config ->> 'event');
+      to_number := (p_step.config ->> case when p_touch.woken_at is null then 'else' else 'then' end)::int;
+    when 'branch' then
+      select w into v_item
+        from jsonb_array_elements(p_step.config -> 'when') with ordinality as b (w, n)
+        where brainops.condition_holds(w -> 'if', p_lead, p_enrolment.enrolled_at)
+        order by n
+        limit 1;
+      to_number := coalesce((v_item ->> 'to')::int, (p_step.config ->> 'else')::int);
+      said := coalesce('true: ' || (v_item ->> 'if'), 'none is true');
+    when 'split' then
+      v_item := brainops.choose_variant(p_enrolment, p_step);
+      to_number := (v_item ->> 'to')::int;
+      split_key := brainops.split_key(p_step);
+      variant := v_item ->> 'name';
+      said := 'variant ' || variant;
+    when 'task' then
+      insert into public.lead_tasks (tenant_id, lead_id, title, description, priority, due_at, assigned_to, touch_id)
+      values (
+        p_touch.tenant_id, p_lead.id, p_step.config ->> 'title', p_step.config ->> 'description',
+        coalesce(p_step.config ->> 'priority', 'normal'),
+        brainops.add_delay(brainops.now(), (p_step.config ->> 'due_in')::interval, brainops.lead_time_zone(p_touch.tenant_id, p_lead.id)),
+        coalesce(p_step.config ->> 'assigned_to', p_lead.owner_email), p_touch.id
+      )
+      on conflict (tenant_id, touch_id) where touch_id is not null do nothing;
+      said := 'task made';
+    when 'notify' then
+      perform brainops.notify(
+        p_touch.tenant_id,
+        (p_step.config ->> 'subject') || ': ' || coalesce(p_lead.contact_name, p_lead.company_name, p_lead.email, p_lead.phone, 'a lead'),
+        concat_ws(E'\n\n', p_step.config ->> 'body', brainops.lead_words(p_lead)),
+        'touch:' || p_touch.id,
+        p_lead.id
+      );
+      said := 'told';
+    when 'exit' then
+      said := coalesce(p_step.config ->> 'reason', 'ended here');
+  end case;
+end;
+$$;
+
+-- Behind a touch that is performed: its next one, or the end of the sequence. A touch beside the
+-- sequence leads nowhere.
+create function brainops.go_on_from(
+  p_enrolment public.ai_nurture_campaigns,
+  p_touch public.ai_campaign_touches,
+  p_step public.campaign_steps,
+  p_to_number int
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_next public.campaign_steps;
+begin
+  if p_touch.step_key is null then
+    return;
+  end if;
+  if p_touch.touch_type <> 'exit' then
+    v_next := brainops.step_from(p_enrolment, coalesce(p_to_number, p_step.next_step, p_step.step_number + 1));
+    update public.ai_campaign_touches set next_key = v_next.step_key where id = p_touch.id;
+  end if;
+  perform brainops.advance_enrolment(p_enrolment, v_next, p_touch.due_at);
+end;
+$$;
+
 -- What a worker calls for a touch that it has claimed. All of it in the caller's transaction: the
 -- touch is marked, what the step makes is inserted, and the next touch. Nothing where the lease does
 -- not hold any more; completed where it was performed before.
@@ -2151,13 +2317,7 @@ declare
   v_campaign public.campaigns;
   v_lead public.revenue_leads;
   v_step public.campaign_steps;
-  v_next public.campaign_steps;
-  v_message record;
-  v_message_id uuid;
-  v_template_version int;
-  v_to int;
-  v_said text;
-  v_item jsonb;
+  v_done record;
 begin
   select e.* into v_enrolment
     from public.ai_campaign_touches as t
@@ -2189,83 +2349,30 @@ begin
     from public.campaign_steps
     where tenant_id = c_tenant_id and campaign_id = v_enrolment.campaign_id and version = v_enrolment.version and step_key = v_touch.step_key;
 
-  if v_touch.touch_type in ('email', 'sms') then
-    v_message := brainops.queue_touch(v_enrolment, v_touch, v_step, v_lead);
-    if v_message.failed is not null then
-      return query select 'fail', v_message.failed, null::timestamptz;
-      return;
-    end if;
-    v_said := v_message.said;
-    v_message_id := v_message.message_id;
-    v_template_version := v_message.template_version;
-  else
-    case v_touch.touch_type
-      when 'wait' then
-        v_said := 'waited';
-      when 'wait_for' then
-        v_said := case when v_touch.woken_at is null then 'timed out: no ' else 'came: ' end || (v_step.config ->> 'event');
-        v_to := (v_step.config ->> case when v_touch.woken_at is null then 'else' else 'then' end)::int;
-      when 'branch' then
-        select w into v_item
-          from jsonb_array_elements(v_step.config -> 'when') with ordinality as b (w, n)
-          where brainops.condition_holds(w -> 'if', v_lead, v_enrolment.enrolled_at)
-          order by n
-          limit 1;
-        v_to := coalesce((v_item ->> 'to')::int, (v_step.config ->> 'else')::int);
-        v_said := coalesce('true: ' || (v_item ->> 'if'), 'none is true');
-      when 'split' then
-        v_item := brainops.choose_variant(v_enrolment, v_step);
-        v_to := (v_item ->> 'to')::int;
-        v_said := 'variant ' || (v_item ->> 'name');
-        v_enrolment.split_key := brainops.split_key(v_step);
-        v_enrolment.variant := v_item ->> 'name';
-      when 'task' then
-        insert into public.lead_tasks (tenant_id, lead_id, title, description, priority, due_at, assigned_to, touch_id)
-        values (
-          c_tenant_id, v_lead.id, v_step.config ->> 'title', v_step.config ->> 'description',
-          coalesce(v_step.config ->> 'priority', 'normal'),
-          brainops.add_delay(v_now, (v_step.config ->> 'due_in')::interval, brainops.lead_time_zone(c_tenant_id, v_lead.id)),
-          coalesce(v_step.config ->> 'assigned_to', v_lead.owner_email), v_touch.id
-        )
-        on conflict (tenant_id, touch_id) where touch_id is not null do nothing;
-        v_said := 'task made';
-      when 'notify' then
-        perform brainops.notify(
-          c_tenant_id,
-          (v_step.config ->> 'subject') || ': ' || coalesce(v_lead.contact_name, v_lead.company_name, v_lead.email, v_lead.phone, 'a lead'),
-          concat_ws(E'\n\n', v_step.config ->> 'body', brainops.lead_words(v_lead)),
-          'touch:' || v_touch.id
-        );
-        v_said := 'told';
-      when 'exit' then
-        v_said := coalesce(v_step.config ->> 'reason', 'ended here');
-    end case;
+  v_done := brainops.perform_step(v_enrolment, v_touch, v_step, v_lead);
+  if v_done.failed is not null then
+    return query select 'fail', v_done.failed, null::timestamptz;
+    return;
   end if;
-
-  update public.ai_campaign_touches
+  update public.ai_campaign_touches as t
   set
     performed_at = v_now,
-    outcome = v_said,
-    message_id = v_message_id,
-    template_version = v_template_version,
-    split_key = v_enrolment.split_key,
-    variant = v_enrolment.variant
-  where id = v_touch.id;
-  update public.ai_nurture_campaigns
+    outcome = v_done.said,
+    message_id = v_done.message_id,
+    template_version = v_done.template_version,
+    split_key = v_done.split_key,
+    variant = v_done.variant
+  where t.id = v_touch.id;
+  update public.ai_nurture_campaigns as e
   set
-    touch_count = touch_count + (v_message_id is not null)::int,
-    split_key = v_enrolment.split_key,
-    variant = v_enrolment.variant,
-    exit_reason = case when v_touch.touch_type = 'exit' then v_said else exit_reason end
-  where id = v_enrolment.id;
-  if v_touch.step_key is not null then
-    if v_touch.touch_type <> 'exit' then
-      v_next := brainops.step_from(v_enrolment, coalesce(v_to, v_step.next_step, v_step.step_number + 1));
-      update public.ai_campaign_touches set next_key = v_next.step_key where id = v_touch.id;
-    end if;
-    perform brainops.advance_enrolment(v_enrolment, v_next, v_touch.due_at);
-  end if;
-  return query select 'completed', v_said, null::timestamptz;
+    touch_count = e.touch_count + (v_done.message_id is not null)::int,
+    split_key = v_done.split_key,
+    variant = v_done.variant,
+    exit_reason = case when v_touch.touch_type = 'exit' then v_done.said else e.exit_reason end
+  where e.id = v_enrolment.id
+  returning * into v_enrolment;
+  perform brainops.go_on_from(v_enrolment, v_touch, v_step, v_done.to_number);
+  return query select 'completed', v_done.said, null::timestamptz;
 end;
 $$;
 
@@ -2358,6 +2465,7 @@ begin
       on s.tenant_id = e.tenant_id and s.campaign_id = e.campaign_id and s.version = e.version
       and s.kind = 'wait_for' and s.config ->> 'event' = i.event
     where e.status in ('active', 'paused')
+      and i.occurred_at >= date_trunc('second', e.enrolled_at)
       and t.tenant_id = e.tenant_id and t.campaign_id = e.id and t.step_key = s.step_key
       and t.performed_at is null and t.woken_at is null
     returning t.campaign_id, t.due_at
@@ -2454,11 +2562,29 @@ set search_path = ''
 as $$
 declare
   v_ids uuid[] := array(
-    select id from public.ai_nurture_campaigns
-    where tenant_id = new.tenant_id and campaign_id = new.id and status in ('active', 'paused')
-    order by id
+    select e.id from public.ai_nurture_campaigns as e
+    where e.tenant_id = new.tenant_id and e.campaign_id = new.id and e.status in ('active', 'paused')
+    order by e.id
   );
 begin
+  if new.status <> 'archived' then
+    -- And those whose steps are all done, while a message of theirs waits.
+    v_ids := v_ids || array(
+      select e.id from public.ai_nurture_campaigns as e
+      where e.tenant_id = new.tenant_id and e.campaign_id = new.id and e.status = 'completed'
+        and (
+          exists (
+            select from public.ai_email_queue as q
+            where q.tenant_id = e.tenant_id and q.enrolment_id = e.id and q.status in ('pending', 'awaiting_approval')
+          )
+          or exists (
+            select from public.ai_sms_queue as q
+            where q.tenant_id = e.tenant_id and q.enrolment_id = e.id and q.status in ('pending', 'awaiting_approval')
+          )
+        )
+      order by e.id
+    );
+  end if;
   if new.status = 'active' then
     perform brainops.release_enrolments(new.tenant_id, v_ids);
   elsif new.status = 'archived' then
@@ -2627,6 +2753,8 @@ $$;
 comment on function brainops.rule_fits(public.campaign_rules, public.revenue_leads) is
   'Whether a rule of campaign_rules is true of a lead as it is.';
 
+create index revenue_leads_merged_into on public.revenue_leads (tenant_id, merged_into) where merged_into is not null;
+
 create function brainops.route_lead(p_old public.revenue_leads, p_new public.revenue_leads)
 returns void
 language plpgsql
@@ -2643,6 +2771,12 @@ begin
     where r.tenant_id = p_new.tenant_id and r.active and c.status = 'active'
       and brainops.rule_fits(r, p_new)
       and (p_old.id is null or not brainops.rule_fits(r, p_old))
+      -- A lead that is being made one with this brings its enrolment along, and goes on where it was.
+      and not exists (
+        select from public.revenue_leads as m
+        inner join public.ai_nurture_campaigns as e on e.tenant_id = m.tenant_id and e.lead_id = m.id
+        where m.tenant_id = p_new.tenant_id and m.merged_into = p_new.id and e.campaign_id = c.id
+      )
     order by r.name
   loop
     perform brainops.exit_enrolment(e.id, 'routed to ' || v_rule.code)
@@ -2680,12 +2814,22 @@ when
   (
     new.merged_into is null
     and (
-      old.tier is distinct from new.tier
-      or old.stage is distinct from new.stage
-      or old.source is distinct from new.source
-      or old.metadata is distinct from new.metadata
-      or old.scored_at is null
-      and new.scored_at is not null
+      (old.score, old.stage, old.source, old.value_estimate, old.metadata) is distinct from (
+        new.score,
+        new.stage,
+        new.source,
+        new.value_estimate,
+        new.metadata
+      )
+      or (old.company_name, old.contact_name, old.email, old.phone, old.website, old.time_zone) is distinct from (
+        new.company_name,
+        new.contact_name,
+        new.email,
+        new.phone,
+        new.website,
+        new.time_zone
+      )
+      or (old.scored_at is null and new.scored_at is not null)
     )
   )
 execute function brainops.tier_enrols();
@@ -2765,7 +2909,7 @@ begin
     from pg_catalog.pg_proc as p
     where p.pronamespace = 'brainops'::regnamespace
       and p.proname = any (
-        '{time_between,add_delay,condition_problems,is_interval,condition_holds,enrolment_hold_reason,gate_campaign_touch,before_campaign_step,before_campaign_template,campaign_of,revise_campaign,step_paths,campaign_problems,split_problems,normal_enrolment_status,enter_campaign,lead_time_zone,touch_type_of,after_enrolment_insert,enrol,adopt_touch,hold_enrolments,spread,release_enrolments,close_enrolment,before_enrolment_update,after_enrolment_update,exit_enrolment,exit_reason_of,enrolment_exit_reason,step_from,step_due_at,advance_enrolment,leave_out_step,move_touch,note_next_touch,with_footer,queue_touch,leading_variant,split_key,choose_variant,lead_words,perform_touch,campaigns_hear_events,note_touch_message,before_campaign,after_campaign_status,pause_campaign,resume_campaign,replace_open_step,publish_campaign,rule_fits,route_lead,tier_enrols,before_lead_task}'::text[]
+        '{time_between,add_delay,condition_problems,is_interval,condition_holds,enrolment_hold_reason,gate_campaign_touch,before_campaign_step,before_campaign_template,campaign_of,revise_campaign,step_paths,campaign_problems,split_problems,normal_enrolment_status,entry_refusal,enter_campaign,lead_time_zone,touch_type_of,after_enrolment_insert,enrol,adopt_touch,hold_enrolments,spread,release_enrolments,close_enrolment,before_enrolment_update,after_enrolment_update,after_enrolment_moves,exit_enrolment,exit_reason_of,enrolment_exit_reason,enrolment_pause_reason,step_from,step_due_at,advance_enrolment,leave_out_step,move_touch,note_next_touch,with_footer,queue_touch,leading_variant,split_key,choose_variant,lead_words,perform_step,go_on_from,perform_touch,campaigns_hear_events,note_touch_message,before_campaign,after_campaign_status,pause_campaign,resume_campaign,replace_open_step,publish_campaign,rule_fits,route_lead,tier_enrols,before_lead_task}'::text[]
       )
   loop
     execute format('revoke execute on function %s from public', v_function.name);
@@ -2801,5 +2945,6 @@ grant execute
 on function brainops.gate_campaign_touch(uuid[]),
 brainops.enrolment_hold_reason(public.ai_nurture_campaigns, public.campaigns),
 brainops.enrolment_exit_reason(uuid),
+brainops.enrolment_pause_reason(uuid),
 brainops.perform_touch(uuid, uuid)
 to brainops_worker;

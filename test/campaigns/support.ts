@@ -34,6 +34,12 @@ export interface StepColumns {
   readonly config?: Readonly<Record<string, unknown>>;
 }
 
+/** The config of a wait_for. */
+export function waitingFor(event: string, came: number, silent: number): Readonly<Record<string, unknown>> {
+  // oxlint-disable-next-line unicorn/no-thenable -- what the step calls it
+  return { event, then: came, else: silent };
+}
+
 /** Writes the next version of a campaign as the tenant, and publishes it. */
 export async function publish(
   client: pg.Client,

@@ -1,0 +1,170 @@
+// Goals, coming back, and who does not get in at all.
+import type pg from "pg";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { setNow } from "../support/clock.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { refusal } from "../support/refusal.ts";
+import { enrol, enrolmentOf, launch, makeLaunchable, messagesOf, newLead, touchesOf, workOff } from "./support.ts";
+
+const START = new Date("2026-03-02T16:00:00Z");
+const DAY = 86_400_000;
+
+let db: TestDatabase;
+let tenant: pg.Client;
+let worker: pg.Client;
+
+const two = [
+  { step_number: 1, kind: "send_email", template: "mail" },
+  { step_number: 2, kind: "send_email", template: "mail", delay: "1 day" },
+] as const;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  await makeLaunchable(db);
+  tenant = await db.connect("tenantA");
+  worker = await db.connect("worker");
+  await setNow(db, START);
+  await launch(tenant, "once", two);
+  await launch(tenant, "again", two, { reentry: "after_exit" });
+  await launch(tenant, "meeting", two, { goal_event: "meeting_booked" });
+  await launch(tenant, "sale", two, { goal_event: "won", exit_on: "{lost,meeting_booked:phone}" });
+});
+beforeEach(() => setNow(db, START));
+afterAll(() => db.close());
+
+const happens = (lead: string, event: string, channel: string | null = null): Promise<unknown> =>
+  tenant.query("insert into lead_events (lead_id, event, channel) values ($1, $2, $3)", [lead, event, channel]);
+const win = (lead: string): Promise<unknown> =>
+  tenant.query("update revenue_leads set stage = 'won' where id = $1", [lead]);
+
+describe("a goal", () => {
+  it("that is a word of the tenant's own ends the enrolment, and what waits in the queue", async () => {
+    const lead = await newLead(tenant);
+    const id = await enrol(tenant, lead, "meeting");
+    await workOff(worker, db.tenantA, id);
+    await happens(lead, "visited");
+    expect((await enrolmentOf(db, id)).status).toBe("active");
+    await happens(lead, "meeting_booked");
+    expect(await enrolmentOf(db, id)).toMatchObject({ status: "exited", exit_reason: "goal: meeting_booked" });
+    expect(await messagesOf(db, id)).toMatchObject([
+      { status: "skipped", reason: "left the campaign: exited: goal: meeting_booked" },
+    ]);
+    expect((await touchesOf(db, id)).map((touch) => touch.status)).toEqual(["completed", "skipped"]);
+  });
+
+  it("won is reached by the stage, and whoever is won already does not enter", async () => {
+    const lead = await newLead(tenant);
+    const id = await enrol(tenant, lead, "sale");
+    await win(lead);
+    expect(await enrolmentOf(db, id)).toMatchObject({ status: "exited", exit_reason: "goal: won" });
+    const late = await enrol(tenant, await newLead(tenant, { stage: "won" }), "sale");
+    expect(await enrolmentOf(db, late)).toMatchObject({ status: "exited", exit_reason: "won already" });
+    expect(await touchesOf(db, late)).toEqual([]);
+  });
+
+  it("of one enrolment leaves the lead's others alone", async () => {
+    const lead = await newLead(tenant);
+    const [meeting, other] = [await enrol(tenant, lead, "meeting"), await enrol(tenant, lead, "once")];
+    await happens(lead, "meeting_booked");
+    expect([(await enrolmentOf(db, meeting)).status, (await enrolmentOf(db, other)).status]).toEqual([
+      "exited",
+      "active",
+    ]);
+  });
+});
+
+describe("a word with a channel", () => {
+  it("ends it on that channel only", async () => {
+    const lead = await newLead(tenant);
+    const id = await enrol(tenant, lead, "sale");
+    await happens(lead, "meeting_booked", "email");
+    expect((await enrolmentOf(db, id)).status).toBe("active");
+    await happens(lead, "meeting_booked", "phone");
+    expect(await enrolmentOf(db, id)).toMatchObject({ status: "exited", exit_reason: "meeting_booked" });
+  });
+});
+
+describe("a complaint about a mail", () => {
+  it("ends the enrolment, and stands beside the touch that it was about", async () => {
+    const lead = await newLead(tenant);
+    const id = await enrol(tenant, lead, "once");
+    await workOff(worker, db.tenantA, id);
+    await happens(lead, "email_complained", "email");
+    expect(await enrolmentOf(db, id)).toMatchObject({ status: "exited", exit_reason: "email_complained" });
+    const { rows } = await tenant.query(
+      "select t.step_key, e.event from campaign_touch_events as e inner join ai_campaign_touches as t on t.id = e.touch_id where t.campaign_id = $1 order by e.event",
+      [id],
+    );
+    expect(rows).toEqual([
+      { step_key: "1", event: "complained" },
+      { step_key: "1", event: "skipped" },
+    ]);
+  });
+});
+
+describe("a lead that was in a campaign", () => {
+  it("does not come back where the campaign takes nobody twice", async () => {
+    const lead = await newLead(tenant);
+    const id = await enrol(tenant, lead, "once");
+    await tenant.query("select brainops.exit_enrolment($1, 'said no')", [id]);
+    expect(await enrol(tenant, lead, "once")).toBe(id);
+    expect((await enrolmentOf(db, id)).status).toBe("exited");
+    expect(
+      (await refusal(tenant.query("update ai_nurture_campaigns set status = 'active' where id = $1", [id]))).code,
+    ).toBe("OP023");
+  });
+
+  it.each(["completed", "exited", "cancelled"])(
+    "comes back after it %s, from the first step, where it may",
+    async (end) => {
+      const lead = await newLead(tenant);
+      const first = await enrol(tenant, lead, "again");
+      await workOff(worker, db.tenantA, first);
+      expect(await enrol(tenant, lead, "again")).toBe(first);
+      if (end === "completed") {
+        await setNow(db, new Date(START.getTime() + DAY));
+        await workOff(worker, db.tenantA, first);
+      } else {
+        await tenant.query("update ai_nurture_campaigns set status = $2 where id = $1", [first, end]);
+      }
+      expect((await enrolmentOf(db, first)).status).toBe(end);
+      const second = await enrol(tenant, lead, "again");
+      expect(second).not.toBe(first);
+      await workOff(worker, db.tenantA, second);
+      expect((await touchesOf(db, second)).map(({ step_key, status }) => [step_key, status])).toEqual([
+        ["1", "completed"],
+        ["2", "pending"],
+      ]);
+      const { rows } = await tenant.query(
+        "select entrance, status from ai_nurture_campaigns where lead_id = $1 order by entrance",
+        [lead],
+      );
+      expect(rows).toEqual([
+        { entrance: 1, status: end },
+        { entrance: 2, status: "active" },
+      ]);
+    },
+  );
+
+  it("comes back once when two enrol it at the same moment", async ({ skip }) => {
+    if (!db.isServer) skip();
+    const lead = await newLead(tenant);
+    await tenant.query("select brainops.exit_enrolment($1, 'said no')", [await enrol(tenant, lead, "again")]);
+    const other = await db.connect("tenantA");
+    const ids = await Promise.all([enrol(tenant, lead, "again"), enrol(other, lead, "again")]);
+    expect(new Set(ids).size).toBe(1);
+    expect(await touchesOf(db, ids[0])).toHaveLength(1);
+  });
+
+  it("that came back is not sent out by what it did the first time", async () => {
+    const lead = await newLead(tenant);
+    await happens(lead, "email_replied", "email");
+    await setNow(db, new Date(START.getTime() + DAY));
+    const id = await enrol(tenant, lead, "again");
+    await tenant.query(
+      "insert into lead_events (lead_id, event, channel, occurred_at) values ($1, 'email_replied', 'email', $2)",
+      [lead, START],
+    );
+    expect((await enrolmentOf(db, id)).status).toBe("active");
+  });
+});

@@ -1,0 +1,164 @@
+// campaign_rules: who enters by himself, and what he leaves for it.
+import type pg from "pg";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { setNow } from "../support/clock.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { enrol, launch, makeLaunchable, newLead, touchesOf, workOff } from "./support.ts";
+
+let db: TestDatabase;
+let tenant: pg.Client;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  await makeLaunchable(db);
+  await setNow(db, new Date("2026-03-02T16:00:00Z"));
+  tenant = await db.connect("tenantA");
+  for (const code of ["slow", "fast", "third"]) {
+    await launch(tenant, code, [
+      { step_number: 1, kind: "send_email", template: "mail" },
+      { step_number: 2, kind: "wait", delay: "30 days" },
+    ]);
+  }
+});
+afterEach(async () => {
+  await tenant.query("delete from campaign_rules");
+  await tenant.query("update campaigns set status = 'active' where code = any ('{slow,fast,third}')");
+});
+afterAll(() => db.close());
+
+const addRule = (code: string, columns: Readonly<Record<string, unknown>>): Promise<unknown> =>
+  tenant.query(
+    `insert into campaign_rules (campaign_id, name, ${Object.keys(columns).join(", ")})
+     select id, code || ' rule', ${Object.keys(columns)
+       .map((_, index) => `$${index + 2}`)
+       .join(", ")} from campaigns where code = $1`,
+    [code, ...Object.values(columns)],
+  );
+
+const enrolmentsOf = async (lead: string): Promise<string[]> =>
+  (
+    await tenant.query<{ state: string }>(
+      "select concat_ws(' ', campaign_type, status, exit_reason) as state from ai_nurture_campaigns where lead_id = $1 order by 1",
+      [lead],
+    )
+  ).rows.map((row) => row.state);
+
+const reckon = (lead: string): Promise<unknown> => db.query("select brainops.score_leads(array[$1::uuid])", [lead]);
+const change = (lead: string, set: string): Promise<unknown> =>
+  tenant.query(`update revenue_leads set ${set} where id = $1`, [lead]);
+
+describe("a rule on tiers", () => {
+  it("takes a lead once its score is reckoned, not before", async () => {
+    await addRule("slow", { tiers: "{warm,cool,cold}" });
+    const lead = await newLead(tenant);
+    expect(await enrolmentsOf(lead)).toEqual([]);
+    await reckon(lead);
+    expect(await enrolmentsOf(lead)).toEqual(["slow active"]);
+  });
+
+  it("takes a lead whose tier changes, out of the campaigns that it names and no others", async () => {
+    await addRule("fast", { tiers: "{hot}", leaves: "{slow}" });
+    const lead = await newLead(tenant);
+    await reckon(lead);
+    const slow = await enrol(tenant, lead, "slow");
+    await enrol(tenant, lead, "third");
+    await change(lead, "score = 70");
+    expect(await enrolmentsOf(lead)).toEqual(["slow active", "third active"]);
+    await change(lead, "score = 85");
+    expect(await enrolmentsOf(lead)).toEqual(["fast active", "slow exited routed to fast", "third active"]);
+    expect((await touchesOf(db, slow)).map((touch) => touch.status)).toEqual(["skipped"]);
+    // Hot already: nothing comes to fit any more.
+    await change(lead, "score = 95");
+    await change(lead, "score = 10");
+    await change(lead, "score = 90");
+    expect(await enrolmentsOf(lead)).toEqual(["fast active", "slow exited routed to fast", "third active"]);
+  });
+
+  it("takes nobody who is won or lost, unless it asks for that", async () => {
+    await addRule("fast", { sources: "{fair}" });
+    await addRule("slow", { stages: "{won}" });
+    await tenant.query("update campaigns set exit_on = '{lost}' where code = 'slow'");
+    const lead = await newLead(tenant, { stage: "won", source: "fair" });
+    expect(await enrolmentsOf(lead)).toEqual(["slow active"]);
+  });
+});
+
+describe("a rule on sources, stages or a condition", () => {
+  it("takes a lead that is inserted so, or becomes so", async () => {
+    await addRule("fast", { sources: "{fair}", stages: "{contacted}" });
+    const lead = await newLead(tenant, { source: "fair" });
+    expect(await enrolmentsOf(lead)).toEqual([]);
+    await change(lead, "stage = 'contacted'");
+    expect(await enrolmentsOf(lead)).toEqual(["fast active"]);
+    expect(await enrolmentsOf(await newLead(tenant, { source: "fair", stage: "contacted" }))).toEqual(["fast active"]);
+  });
+
+  it.each([
+    ["value_estimate", ">=", 5000, "value_estimate = 7000"],
+    ["score", ">", 90, "score = 95"],
+    ["company_name", "exists", true, "company_name = 'Acme'"],
+    ["metadata.roof", "=", "flat", `metadata = metadata || '{"roof": "flat"}'`],
+  ])("%s %s %s applies as soon as it becomes true", async (field, op, value, set) => {
+    await addRule("fast", { condition: JSON.stringify({ field, op, value }) });
+    const lead = await newLead(tenant);
+    await reckon(lead);
+    expect(await enrolmentsOf(lead)).toEqual([]);
+    await change(lead, set);
+    expect(await enrolmentsOf(lead)).toEqual(["fast active"]);
+  });
+});
+
+describe("nobody enters", () => {
+  it.each(["paused", "archived"])("a campaign that is %s", async (status) => {
+    await addRule("third", { sources: "{fair}", leaves: "{slow}" });
+    await tenant.query("update campaigns set status = $1 where code = 'third'", [status]);
+    const lead = await newLead(tenant);
+    await enrol(tenant, lead, "slow");
+    await change(lead, "source = 'fair'");
+    expect(await enrolmentsOf(lead)).toEqual(["slow active"]);
+  });
+
+  it("by a rule that is switched off, or by another tenant's", async () => {
+    await addRule("fast", { sources: "{fair}", active: false });
+    const others = await db.connect("tenantB");
+    await launch(others, "theirs", [{ step_number: 1, kind: "wait", delay: "1 day" }]);
+    await others.query(
+      "insert into campaign_rules (campaign_id, name, sources) select id, 'theirs', '{fair}' from campaigns where code = 'theirs'",
+    );
+    expect(await enrolmentsOf(await newLead(tenant, { source: "fair" }))).toEqual([]);
+  });
+});
+
+describe("leads that are made one", () => {
+  it("go on where the one was, and do not begin again", async () => {
+    await addRule("fast", { condition: JSON.stringify({ field: "company_name", op: "=", value: "Acme" }) });
+    const worker = await db.connect("worker");
+    const [into, from] = [await newLead(tenant), await newLead(tenant, { company_name: "Acme" })];
+    const { rows } = await tenant.query<{ id: string }>("select id from ai_nurture_campaigns where lead_id = $1", [
+      from,
+    ]);
+    const id = rows[0]?.id ?? "";
+    await workOff(worker, db.tenantA, id);
+    // It takes the other's company, which the rule asks for.
+    await tenant.query("select brainops.merge_leads($1, $2)", [into, from]);
+    expect(await enrolmentsOf(into)).toEqual(["fast active"]);
+    expect((await touchesOf(db, id)).map((touch) => [touch.step_key, touch.status])).toEqual([
+      ["1", "completed"],
+      ["2", "pending"],
+    ]);
+  });
+
+  it("end what the one was in, where the other is won", async () => {
+    const [into, from] = [await newLead(tenant, { stage: "won" }), await newLead(tenant)];
+    await enrol(tenant, from, "fast");
+    await tenant.query("select brainops.merge_leads($1, $2)", [into, from]);
+    expect(await enrolmentsOf(into)).toEqual(["fast exited won already"]);
+  });
+
+  it("are enrolled by their old id as well", async () => {
+    const [into, from] = [await newLead(tenant), await newLead(tenant)];
+    await tenant.query("select brainops.merge_leads($1, $2)", [into, from]);
+    await enrol(tenant, from, "third");
+    expect(await enrolmentsOf(into)).toEqual(["third active"]);
+  });
+});
