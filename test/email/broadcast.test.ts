@@ -95,7 +95,9 @@ describe("a broadcast", () => {
         messageId: row?.provider_message_id,
         headers: { "List-Unsubscribe": `<${url}>`, "List-Unsubscribe-Post": "List-Unsubscribe=One-Click" },
       });
-      expect(message.content[1]?.value).toBe(`<p>Dear ${name}, <a href="${url}">no more</a></p>`);
+      expect(message.content[1]?.value).toBe(
+        `<p>Dear ${name}, <a href="${url}">no more</a></p>\n<p style="color:#666;font-size:12px">Tenant A, 1 Main St, Denver, CO 80202</p>`,
+      );
       expect(message.content[0]?.value).toContain(`Dear ${name},`);
     }
     const [left] = await db.query(
@@ -232,6 +234,9 @@ describe("the life of a broadcast", () => {
       ]),
     ).rejects.toMatchObject({ code: "23503" });
     expect(await db.as("tenantB", "select from ai_broadcasts where id = $1", [broadcast])).toEqual([]);
+    const lock = "select brainops.lock_broadcast($1, $2) as status";
+    expect(await db.as("tenantA", lock, [db.tenantA, broadcast])).toEqual([{ status: "draft" }]);
+    expect(await db.as("tenantB", lock, [db.tenantA, broadcast])).toEqual([{ status: null }]);
   });
 
   it("adds a segment of leads page by page, each once however often it is asked", async () => {

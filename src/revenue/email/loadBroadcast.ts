@@ -11,39 +11,67 @@ export interface RecipientRow extends JobRow {
   readonly unsubscribe_token: string;
 }
 
-// Links in two statements for all, and one by one only for those that another claim makes in this
-// very moment: unsubscribe_token() writes each time it is asked.
+// For a thousand rows at once, so each thing is asked once for all or by an index. (Under row level
+// security an index is used for plain columns alone: what is looked for is reckoned a step before.)
+// Addresses as
+// brainops.email_address has them. Links are made in one go, and one by one only where another claim
+// makes them in this very moment (unsubscribe_token() writes each time it is asked); jsonb is the
+// map from address to new link, whatever the planner thinks of their number.
 export const loadRecipients = `
   with
-    recipients as materialized (
-      select e.id, e.tenant_id, e.attempts, e.max_attempts, e.broadcast_id, e.metadata, e.lead_id, a.address,
-        lower(btrim(a.address)) as address_key
+    named as materialized (
+      select e.id, e.tenant_id, e.attempts, e.max_attempts, e.broadcast_id, e.metadata, e.lead_id, e.recipient,
+        brainops.uuid_or_null(e.recipient) as named
       from public.ai_email_queue as e
-      cross join lateral brainops.email_address(e) as a (address)
-      where e.id = any ($1) and e.status = 'processing' and e.broadcast_id is not null
+      where e.id = any ($1) and e.lease is not null and e.broadcast_id is not null
+    ),
+    pointed as materialized (
+      select n.*, coalesce(
+          (select a.lead_id from public.revenue_lead_aliases as a where a.tenant_id = n.tenant_id and a.id = n.named),
+          n.named
+        ) as lead_now
+      from named as n
+    ),
+    recipients as materialized (
+      select a.*, lower(btrim(a.address)) as address_key
+      from (
+        select p.*, case when p.named is null then p.recipient else nullif(btrim(l.email), '') end as address
+        from pointed as p
+        left join lateral (
+          select i.email from public.revenue_leads as i where i.tenant_id = p.tenant_id and i.id = p.lead_now limit 1
+        ) as l on p.named is not null
+      ) as a
     ),
     known as materialized (
-      select l.address_key, l.token
-      from public.email_unsubscribe_links as l
-      where (l.tenant_id, l.address_key) in (select r.tenant_id, r.address_key from recipients as r)
+      select r.*, k.token
+      from recipients as r
+      left join lateral (
+        select l.token from public.email_unsubscribe_links as l
+        where l.tenant_id = r.tenant_id and l.address_key = r.address_key
+        limit 1
+      ) as k on true
     ),
     made as (
       insert into public.email_unsubscribe_links (tenant_id, address_key)
       select distinct r.tenant_id, r.address_key
-      from recipients as r
-      where r.address_key is not null and not exists (select from known as k where k.address_key = r.address_key)
+      from known as r
+      where r.token is null and r.address_key is not null
       -- One order for everyone, so that two claims never wait for each other crosswise.
       order by r.address_key
       on conflict do nothing
       returning address_key, token
+    ),
+    fresh as materialized (
+      select coalesce(jsonb_object_agg(m.address_key, m.token), '{}') as tokens from made as m
     )
   select r.id, r.tenant_id, r.attempts, r.max_attempts, r.broadcast_id, r.metadata, r.address,
     to_jsonb(d) - 'tenant_id' as lead,
-    coalesce(k.token, m.token, brainops.unsubscribe_token(r.tenant_id, r.address)) as unsubscribe_token
-  from recipients as r
-  left join known as k on k.address_key = r.address_key
-  left join made as m on m.address_key = r.address_key
-  left join public.revenue_leads as d on d.tenant_id = r.tenant_id and d.id = r.lead_id
+    coalesce(r.token, f.tokens ->> r.address_key, brainops.unsubscribe_token(r.tenant_id, r.address)) as unsubscribe_token
+  from known as r
+  cross join fresh as f
+  left join lateral (
+    select l.* from public.revenue_leads as l where l.tenant_id = r.tenant_id and l.id = r.lead_id limit 1
+  ) as d on r.lead_id is not null
 `;
 
 /** What all recipients share. */

@@ -38,10 +38,15 @@ export function makeSheet(content: { readonly subject: string; readonly body: st
   return {
     ...whole,
     substitutions: (variables) => {
-      const subjectValues = rendered("subject", () => valuesOf(subject, variables));
-      const htmlValues = rendered("body", () => valuesOf(body.htmlPart, variables));
-      const textValues = rendered("body", () => valuesOf(body.textPart, variables));
-      if (subjectValues === null || htmlValues === null || textValues === null) return null;
+      const { htmlPart, textPart } = body;
+      const subjectRaw = rendered("subject", () => subject.cut.values(variables));
+      const htmlRaw = rendered("body", () => htmlPart.cut.values(variables));
+      // Mostly the same template: rendered once for both.
+      const textRaw = textPart.cut === htmlPart.cut ? htmlRaw : rendered("body", () => textPart.cut.values(variables));
+      if (subjectRaw === null || htmlRaw === null || textRaw === null) return null;
+      const subjectValues = tagged(subject, subjectRaw);
+      const htmlValues = tagged(htmlPart, htmlRaw);
+      const textValues = tagged(textPart, textRaw);
       if (subjectIsBare && areBlank(subjectValues)) throw new Error(EMPTY.subject);
       if (textIsBare && areBlank(textValues)) throw new Error(EMPTY.body);
       return Object.fromEntries([...subjectValues, ...htmlValues, ...textValues]);
@@ -69,8 +74,8 @@ function withTags({ cut, tag }: Part): string {
   return cut.fixed.map((piece, place) => (place === 0 ? piece : tag(place) + piece)).join("");
 }
 
-function valuesOf({ cut, tag, show }: Part, variables: object): [tag: string, value: string][] | null {
-  return cut.values(variables)?.map((value, index) => [tag(index + 1), show(value)]) ?? null;
+function tagged({ tag, show }: Part, values: readonly string[]): [tag: string, value: string][] {
+  return values.map((value, index) => [tag(index + 1), show(value)]);
 }
 
 /** Whether nothing is left of it where every value is empty. */
