@@ -5,6 +5,7 @@ import { loadConfig, type Config } from "../../src/config.ts";
 import { startHttpServer } from "../../src/http/server.ts";
 import { startWorker } from "../../src/jobs/worker.ts";
 import { createLog } from "../../src/telemetry/log.ts";
+import type pg from "pg";
 import { onServer } from "../support/sql.ts";
 import { startBenchSendgrid } from "./sendgrid.ts";
 
@@ -17,6 +18,7 @@ export interface Figure {
 const RECIPIENTS = Number(process.env["BENCH_RECIPIENTS"] ?? 1_000_000);
 const SINGLES = Number(process.env["BENCH_SINGLES"] ?? 10_000);
 const EVENTS = Number(process.env["BENCH_EVENTS"] ?? 20_000);
+const CONCURRENCY = 100;
 const CHUNK = 10_000;
 const EVENTS_IN_A_POST = 100;
 const log = createLog({ level: process.env["BENCH_LOG"] ?? "silent", human: true });
@@ -69,68 +71,82 @@ const recipientsOf = (from: number): string => `'p' || (i + ${from}) || '@exampl
 const variablesOf = `jsonb_build_object('name', 'Ann ' || i, 'city', case when i % 2 = 0 then 'Denver' end)`;
 
 async function measureSingles(connectionString: string, config: Config, tenantId: string): Promise<Figure[]> {
-  const perSecond = await onServer(connectionString, async (client) => {
-    await client.query(
-      `insert into ai_email_queue (tenant_id, recipient, subject, body, metadata)
-       select $1, ${recipientsOf(0)}, $2, $3, ${variablesOf} || '{"marketing": true}' from generate_series(1, $4::int) as i`,
+  await onServer(connectionString, (client) =>
+    client.query(
+      `insert into ai_email_queue (tenant_id, recipient, subject, body, metadata, status)
+       select $1, ${recipientsOf(0)}, $2, $3, ${variablesOf} || '{"marketing": true}', 'awaiting_approval'
+       from generate_series(1, $4::int) as i`,
       [tenantId, SUBJECT, BODY, SINGLES],
-    );
-    return SINGLES / (await secondsToSend(connectionString, config));
-  });
-  return [{ what: "single mails a second, all rules asked", figure: whole(perSecond), target: "at least 500" }];
+    ),
+  );
+  const seconds = await secondsToSend(connectionString, config, (client) =>
+    client.query("update ai_email_queue set status = 'pending' where status = 'awaiting_approval'"),
+  );
+  return [{ what: "single mails a second, all rules asked", figure: whole(SINGLES / seconds), target: "at least 500" }];
 }
 
-/** From a worker's start until nothing is left to send. */
+/** From when all rows are let go, in one statement, until nothing is left to send. */
 async function secondsToSend(
   connectionString: string,
   config: Config,
-  meanwhile: () => Promise<void> = async () => {},
+  letGo: (client: pg.Client) => Promise<unknown>,
 ): Promise<number> {
-  const began = performance.now();
-  const worker = await startWorker({ connectionString, config, log, concurrency: 50 });
-  try {
-    await meanwhile();
-    await drained(connectionString);
-    return (performance.now() - began) / 1000;
-  } finally {
-    await worker.stop();
-  }
-}
-
-async function drained(connectionString: string): Promise<void> {
-  await onServer(connectionString, async (client) => {
-    for (;;) {
-      const { rows } = await client.query<{ left: boolean }>(
-        "select exists (select from ai_email_queue where status in ('pending', 'processing')) as left",
-      );
-      if (rows[0]?.left !== true) return;
-      await new Promise((resolve) => setTimeout(resolve, 100));
+  return onServer(connectionString, async (client) => {
+    // As autovacuum does within a minute of their insert.
+    await client.query("vacuum analyze");
+    const worker = await startWorker({ connectionString, config, log, concurrency: CONCURRENCY });
+    try {
+      await letGo(client);
+      const began = performance.now();
+      await drained(client);
+      return (performance.now() - began) / 1000;
+    } finally {
+      await worker.stop();
     }
   });
 }
 
+async function drained(client: pg.Client): Promise<void> {
+  for (;;) {
+    const { rows } = await client.query<{ left: boolean }>(
+      `select exists (select from ai_email_queue where status = 'pending')
+         or exists (select from ai_email_queue where status = 'processing') as left`,
+    );
+    if (rows[0]?.left !== true) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 async function measureBroadcast(connectionString: string, config: Config, tenantId: string): Promise<Figure[]> {
   const few = Math.min(RECIPIENTS, 50_000);
-  const broadcast = await newBroadcast(connectionString, tenantId);
+  const broadcast = await newBroadcast(connectionString, tenantId, "draft");
   for (let from = 0; from < few; from += CHUNK)
     await addRecipients(connectionString, tenantId, broadcast, from + SINGLES);
-  const perSecond = few / (await secondsToSend(connectionString, config));
+  const secondsForFew = await secondsToSend(connectionString, config, (client) =>
+    client.query("update ai_broadcasts set status = 'active' where id = $1", [broadcast]),
+  );
 
   const rss: number[] = [];
-  const many = await newBroadcast(connectionString, tenantId);
-  const seconds = await secondsToSend(connectionString, config, async () => {
+  const many = await newBroadcast(connectionString, tenantId, "active");
+  const began = performance.now();
+  await secondsToSend(connectionString, config, async () => {
     for (let from = 0; from < RECIPIENTS; from += CHUNK) {
       await addRecipients(connectionString, tenantId, many, from + few + SINGLES);
       rss.push(process.memoryUsage.rss() / 2 ** 20);
     }
   });
+  const secondsForMany = (performance.now() - began) / 1000;
   rss.push(process.memoryUsage.rss() / 2 ** 20);
   const at = (share: number): string => `${whole(rss[Math.floor((rss.length - 1) * share)] ?? 0)} MB`;
   return [
-    { what: "recipients a second in batches, all rules asked", figure: whole(perSecond), target: "at least 5,000" },
+    {
+      what: "recipients a second in batches, all rules asked",
+      figure: whole(few / secondsForFew),
+      target: "at least 5,000",
+    },
     {
       what: `${whole(RECIPIENTS)} recipients, filled while they are sent, a second`,
-      figure: whole(RECIPIENTS / seconds),
+      figure: whole(RECIPIENTS / secondsForMany),
       target: "",
     },
     {
@@ -141,11 +157,11 @@ async function measureBroadcast(connectionString: string, config: Config, tenant
   ];
 }
 
-function newBroadcast(connectionString: string, tenantId: string): Promise<string> {
+function newBroadcast(connectionString: string, tenantId: string, status: string): Promise<string> {
   return onServer(connectionString, async (client) => {
     const { rows } = await client.query<{ id: string }>(
-      "insert into ai_broadcasts (tenant_id, subject, body, status) values ($1, $2, $3, 'active') returning id",
-      [tenantId, SUBJECT, BODY],
+      "insert into ai_broadcasts (tenant_id, subject, body, status) values ($1, $2, $3, $4) returning id",
+      [tenantId, SUBJECT, BODY, status],
     );
     return rows[0]?.id ?? "";
   });

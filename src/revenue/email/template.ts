@@ -1,5 +1,6 @@
 // Liquid as tenants may write it: no file access, no prototype of ours, bounded in time and size.
 import { Context, Liquid, TokenKind, type Template } from "liquidjs";
+import { messageOf } from "../../errors.ts";
 
 const limits = {
   ownPropertyOnly: true,
@@ -15,12 +16,28 @@ const text = new Liquid(limits);
 
 /** Renders HTML; values are escaped unless the template says `| raw`. Throws on Liquid that does not parse. */
 export function renderHtml(template: string, variables: object): string {
-  return html.renderSync(parsed(html, template), variables) as string;
+  return inTime(() => html.renderSync(parsed(html, template), variables) as string);
 }
 
 /** Renders plain text, e.g. a subject; nothing is escaped. */
 export function renderText(template: string, variables: object): string {
-  return text.renderSync(parsed(text, template), variables) as string;
+  return inTime(() => text.renderSync(parsed(text, template), variables) as string);
+}
+
+const TRIES = 3;
+
+/**
+ * The limit goes by the clock on the wall, and a busy machine may stop this process for as long:
+ * only a template that is over it each time is too slow.
+ */
+function inTime<T>(render: () => T): T {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return render();
+    } catch (error) {
+      if (attempt === TRIES || !messageOf(error).includes("template render limit exceeded")) throw error;
+    }
+  }
 }
 
 const MOST_PARSED = 500;
@@ -64,13 +81,14 @@ function cut(engine: Liquid, template: string): Cut {
   }
   return {
     fixed,
-    values: (variables) => {
-      // One context for all of them: {% assign %} reaches what comes after it.
-      const context = new Context(variables, engine.options, { sync: true });
-      const values = nodes.map((node) => String(engine.renderSync([node], context)));
-      // A {% break %} at the outermost level ends the template, fixed pieces and all.
-      return context.breakCalled || context.continueCalled ? null : values;
-    },
+    values: (variables) =>
+      inTime(() => {
+        // One context for all of them: {% assign %} reaches what comes after it.
+        const context = new Context(variables, engine.options, { sync: true });
+        const values = nodes.map((node) => String(engine.renderSync([node], context)));
+        // A {% break %} at the outermost level ends the template, fixed pieces and all.
+        return context.breakCalled || context.continueCalled ? null : values;
+      }),
   };
 }
 

@@ -1,0 +1,158 @@
+// Rows that share a batch, claimed on two connections at once: each goes once, whoever asks for it.
+import { randomUUID } from "node:crypto";
+import fc from "fast-check";
+import type pg from "pg";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { asWorker, beginAsWorker, type Claim } from "../support/jobs.ts";
+import { letMarketingGo } from "../support/marketing.ts";
+
+const CLAIM_BATCH = "select id, outcome, lease from brainops.claim('ai_email_queue', $1, $2, $3, null, null, $4)";
+
+let db: TestDatabase;
+let one: pg.Client;
+let two: pg.Client;
+let broadcast: string;
+
+beforeAll(async () => {
+  db = await createTestDatabase();
+  await letMarketingGo(db);
+  await db.query("select brainops.announce_public_url('https://ops.example')");
+  [one, two] = await Promise.all([db.connect("worker"), db.connect("worker")]);
+});
+
+beforeEach(async () => {
+  await db.query("delete from ai_email_queue");
+  // Those of claimed rows are their workers' to end.
+  await db.query("delete from graphile_worker._private_jobs");
+  const [made] = await db.as<{ id: string }>(
+    "tenantA",
+    "insert into ai_broadcasts (subject, body, status) values ('Hi', 'Hello', 'active') returning id",
+  );
+  broadcast = made?.id ?? "";
+});
+
+afterAll(() => db.close());
+
+async function addPeople(count: number): Promise<string[]> {
+  const rows = await db.as<{ id: string }>(
+    "tenantA",
+    "insert into ai_email_queue (broadcast_id, recipient) select $1, 'p' || i || '@example.com' from generate_series(1, $2::int) as i returning id",
+    [broadcast, count],
+  );
+  return rows.map(({ id }) => id);
+}
+
+const claimBatch = (client: pg.Client, ids: readonly string[], lease: string = randomUUID(), batches = true) =>
+  asWorker(
+    client,
+    db.tenantA,
+    async () => (await client.query<Claim>(CLAIM_BATCH, [ids, randomUUID(), lease, batches])).rows,
+  );
+
+const idsOf = (claims: readonly Claim[]): string[] =>
+  claims.filter(({ outcome }) => outcome === "go").map(({ id }) => id);
+
+describe("a claim of a row with a batch", () => {
+  it("brings along what else is due of it, up to the most, and takes their jobs", async () => {
+    const ids = await addPeople(1200);
+    await db.query("update ai_email_queue set scheduled_for = now() + interval '1 hour' where id = any ($1)", [
+      ids.slice(0, 100),
+    ]);
+    const first = await claimBatch(one, [ids[500] ?? ""]);
+    expect(idsOf(first)).toHaveLength(1000);
+    const [jobs] = await db.query(
+      "select count(*)::int as n from graphile_worker.jobs where key like '%:ai_email_queue:%'",
+    );
+    // The row's own job is the one that is running; 100 are due later, 100 wait for the next claim.
+    expect(jobs).toEqual({ n: 201 });
+    const left = ids.slice(100).filter((id) => !idsOf(first).includes(id));
+    expect(idsOf(await claimBatch(one, left.slice(0, 1))).toSorted()).toEqual(left.toSorted());
+  });
+
+  it("is of that row alone where the worker does not ask for more, and where the row has no batch", async () => {
+    const ids = await addPeople(5);
+    expect(idsOf(await claimBatch(one, ids.slice(0, 1), randomUUID(), false))).toEqual(ids.slice(0, 1));
+    const [single] = await db.as<{ id: string }>(
+      "tenantA",
+      "insert into ai_email_queue (recipient, subject, body) values ('s@example.com', 's', 'b') returning id",
+    );
+    expect(idsOf(await claimBatch(one, [single?.id ?? ""]))).toEqual([single?.id]);
+  });
+
+  it("brings along nothing of another broadcast or tenant, nor while a pause holds", async () => {
+    const [id = ""] = await addPeople(3);
+    await db.query(
+      `with other as (insert into ai_broadcasts (tenant_id, subject, body, status) select id, 'Hi', 'Hello', 'active' from tenants returning id, tenant_id)
+       insert into ai_email_queue (tenant_id, broadcast_id, recipient) select tenant_id, id, 'o@example.com' from other`,
+    );
+    await db.as("admin", "select brainops.pause('ai_email_queue', 'tenant-a', p_reason => 'a test')");
+    expect((await claimBatch(one, [id])).map(({ outcome }) => outcome)).toEqual(["hold"]);
+    await db.as("admin", "select brainops.resume('ai_email_queue', 'tenant-a')");
+    await db.query("update ai_email_queue set scheduled_for = now() - interval '1 second' where broadcast_id = $1", [
+      broadcast,
+    ]);
+    expect(idsOf(await claimBatch(one, [id]))).toHaveLength(3);
+  });
+
+  it("is taken back by its lease when its answer was lost, rows that nobody named and all; their jobs come back", async () => {
+    const ids = await addPeople(50);
+    const lease = randomUUID();
+    await claimBatch(one, ids.slice(0, 1), lease);
+    await asWorker(one, db.tenantA, () =>
+      one.query("select brainops.unclaim('ai_email_queue', $1, $2)", [ids.slice(0, 1), lease]),
+    );
+    const [state] = await db.query(
+      `select count(*) filter (where status = 'pending' and attempts = 0)::int as pending,
+         (select count(*)::int from graphile_worker.jobs where key like '%:ai_email_queue:%') as jobs
+       from ai_email_queue`,
+    );
+    expect(state).toEqual({ pending: 50, jobs: 50 });
+  });
+});
+
+describe("a batch and single claims of the same rows, on two connections", () => {
+  it("each row goes once, in whatever order they come", async (context) => {
+    if (!db.isServer) return context.skip();
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 40 }),
+        fc.array(fc.tuple(fc.nat(), fc.boolean(), fc.boolean()), { minLength: 1, maxLength: 6 }),
+        async (count, claims) => {
+          await db.query("delete from ai_email_queue");
+          const ids = await addPeople(count);
+          const gone = await Promise.all(
+            [one, two].map(async (client, seat) => {
+              const mine: string[] = [];
+              for (const [nth, onFirst, batches] of claims) {
+                const id = ids[(nth + (onFirst === (seat === 0) ? 0 : 1)) % count] ?? "";
+                mine.push(...idsOf(await claimBatch(client, [id], randomUUID(), batches)));
+              }
+              return mine;
+            }),
+          );
+          const all = gone.flat();
+          expect(new Set(all).size).toBe(all.length);
+          const [row] = await db.query(
+            `select count(*) filter (where status = 'processing')::int as processing,
+               coalesce(max(attempts), 0)::int <= 1 as once from ai_email_queue`,
+          );
+          expect(row).toEqual({ processing: all.length, once: true });
+        },
+      ),
+      { numRuns: 25 },
+    );
+  });
+
+  it("a batch passes over a row that another claim holds, without waiting for it", async (context) => {
+    if (!db.isServer) return context.skip();
+    const ids = await addPeople(10);
+    await beginAsWorker(one, db.tenantA);
+    await one.query(CLAIM_BATCH, [ids.slice(0, 1), randomUUID(), randomUUID(), false]);
+    // What a claim's own lock is. (Its gate then waits for the other claim: both concern persons.)
+    const locked = await two.query("select id from ai_email_queue where id = any ($1) for update skip locked", [ids]);
+    expect(locked.rows).toHaveLength(9);
+    await one.query("commit");
+    expect(idsOf(await claimBatch(two, ids.slice(1, 2)))).toHaveLength(9);
+  });
+});
