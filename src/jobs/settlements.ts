@@ -60,10 +60,12 @@ async function settleBatch(
     {
       name: "settle",
       text: `select id, status from brainops.settle($1, array(
-               select row(id, lease, outcome, run_at, reason, result)::brainops.settlement
-               from jsonb_to_recordset($2) as s (id uuid, lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)
+               select row(i, lease, outcome, run_at, reason, result)::brainops.settlement
+               from jsonb_to_recordset($2)
+                 as s (ids uuid[], lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)
+               cross join lateral unnest(s.ids) as i
              ))`,
-      values: [table.table_name, JSON.stringify(settlements.map(settlementRow))],
+      values: [table.table_name, JSON.stringify(settlementGroups(settlements))],
     },
     ...senderReports(settlements),
     ...pauses(table, settlements),
@@ -76,22 +78,35 @@ export function rowsOf<Row>(result: pg.QueryResult | undefined): Row[] {
   return (result?.rows ?? []) as Row[];
 }
 
-function settlementRow({ id, lease, outcome }: Settlement): object {
+/** What ended as one, under one lease, is said once for all its rows. */
+function settlementGroups(settlements: readonly Settlement[]): object[] {
+  const groups = new Map<Outcome, { ids: string[]; lease: string }[]>();
+  for (const { id, lease, outcome } of settlements) {
+    const alike = groups.get(outcome) ?? [];
+    groups.set(outcome, alike);
+    const group = alike.find((one) => one.lease === lease);
+    if (group === undefined) alike.push({ ids: [id], lease });
+    else group.ids.push(id);
+  }
+  return [...groups].flatMap(([outcome, alike]) => alike.map((group) => ({ ...group, ...settlementOf(outcome) })));
+}
+
+function settlementOf(outcome: Outcome): object {
   const reason = "reason" in outcome ? wellFormed(outcome.reason) : null;
   switch (outcome.kind) {
     case "completed":
-      return { id, lease, outcome: "completed", result: outcome.result ?? {} };
+      return { outcome: "completed", result: outcome.result ?? {} };
     case "retry":
-      return { id, lease, outcome: "retry", run_at: outcome.at ?? null, reason };
+      return { outcome: "retry", run_at: outcome.at ?? null, reason };
     case "defer":
-      return { id, lease, outcome: "defer", run_at: outcome.at, reason };
+      return { outcome: "defer", run_at: outcome.at, reason };
     case "pause":
       // Back to pending, due as it was: the pause written beside it is what holds the row.
-      return { id, lease, outcome: "hold", reason };
+      return { outcome: "hold", reason };
     case "fail":
     case "skip":
     case "unconfirmed":
-      return { id, lease, outcome: outcome.kind, reason };
+      return { outcome: outcome.kind, reason };
     default:
       return outcome satisfies never;
   }

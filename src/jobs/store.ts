@@ -63,8 +63,9 @@ interface ClaimAnswer {
   readonly batch: string | null;
 }
 
-// One settle carries this many rows at most: bounds the transaction and the locks it holds.
-const BATCH_SIZE = 250;
+// Rows that a claim names, and that a settle writes, at most: bounds the transactions and the locks they hold.
+const CLAIM_SIZE = 250;
+const SETTLE_SIZE = 1000;
 // Rows in hand beyond which no more batches are claimed: bounds memory, whatever the broadcast's size.
 const MOST_IN_HAND = 4000;
 const UNCLAIM_FOR_MS = 10 * 60_000;
@@ -82,8 +83,8 @@ export function createStore(pool: pg.Pool, workerId: string): Store {
   };
 
   const claims = createBatcher<string, readonly Claimed[]>({
-    size: BATCH_SIZE,
-    parallel: 1,
+    size: CLAIM_SIZE,
+    parallel: 2,
     run: async (key, ids) => {
       const table = tableOf(key);
       while (table.loadBatch !== null && inFlight.size >= MOST_IN_HAND) {
@@ -105,7 +106,7 @@ export function createStore(pool: pg.Pool, workerId: string): Store {
   });
 
   const settles = createBatcher<Settlement, string | null>({
-    size: BATCH_SIZE,
+    size: SETTLE_SIZE,
     parallel: 1,
     run: (key, settlements) => settleAll(pool, tableOf(key), tenantOf(key), settlements),
   });

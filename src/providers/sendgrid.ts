@@ -64,6 +64,8 @@ function lineTo({ apiKey, baseUrl }: SendgridAccount): Line {
   setDefault("httpAgent", new HttpAgent({ keepAlive: true, maxSockets: 200 }));
   setDefault("httpsAgent", new HttpsAgent({ keepAlive: true, maxSockets: 200 }));
   setDefault("maxRedirects", 0);
+  // axios's own would parse a batch's JSON once more, to see whether it is any.
+  setDefault("transformRequest", (body: unknown) => (typeof body === "string" ? body : JSON.stringify(body)));
   setDefault("timeout", TIMEOUT_MS);
   const service = new Service();
   service.setClient(client);

@@ -109,8 +109,17 @@ function personalize({ broadcast, sheet }: Prepared, row: RecipientRow, config: 
   }
   const unsubscribeUrl = unsubscribeUrlOf(row, config) ?? "";
   const substitutions = sheet.substitutions(variablesOf(rowOf(broadcast, row), unsubscribeUrl));
-  if (substitutions === null || Buffer.byteLength(JSON.stringify(substitutions)) > MOST_SUBSTITUTION_BYTES) return null;
+  if (substitutions === null || !fits(substitutions)) return null;
   return { rowId: row.id, to: row.address, substitutions, unsubscribeUrl };
+}
+
+function fits(substitutions: Readonly<Record<string, string>>): boolean {
+  let units = 2;
+  for (const [tag, value] of Object.entries(substitutions)) units += tag.length + value.length + 6;
+  // A unit of UTF-16 takes six bytes at most, as \\u0000.
+  return (
+    units * 6 <= MOST_SUBSTITUTION_BYTES || Buffer.byteLength(JSON.stringify(substitutions)) <= MOST_SUBSTITUTION_BYTES
+  );
 }
 
 /** The row as if it were a mail of its own. */

@@ -79,17 +79,47 @@ function cut(engine: Liquid, template: string): Cut {
     if (node.token.kind === TokenKind.HTML) fixed[nodes.length] += String(engine.renderSync([node], {}));
     else fixed[nodes.push(node)] = "";
   }
+  const names = nodes.map((node) => BARE_NAME.exec(node.token.getText())?.[1]);
   return {
     fixed,
     values: (variables) =>
       inTime(() => {
         // One context for all of them: {% assign %} reaches what comes after it.
         const context = new Context(variables, engine.options, { sync: true });
-        const values = nodes.map((node) => String(engine.renderSync([node], context)));
+        const values = nodes.map((node, place) => {
+          const value = ownText(context, names[place]);
+          if (value === null) return String(engine.renderSync([node], context));
+          return engine === html ? escapeHtml(value) : value;
+        });
         // A {% break %} at the outermost level ends the template, fixed pieces and all.
         return context.breakCalled || context.continueCalled ? null : values;
       }),
   };
+}
+
+// {{ name }}, which is most of what tags are: a look-up needs no interpreter, and is ten times as fast.
+const BARE_NAME = /^\{\{-?\s*(?!(?:true|false|nil|null|empty|blank)\b)([a-z_]\w*)\s*-?\}\}$/i;
+
+/** The text that a bare name stands for; null for all else, which is the interpreter's. */
+function ownText(context: Context, name: string | undefined): string | null {
+  if (name === undefined) return null;
+  // What {% assign %} made comes first; at the outermost level there is nothing between.
+  const scope = [context.bottom(), context.environments].find((candidate) => Object.hasOwn(candidate, name));
+  const value: unknown = scope === undefined ? undefined : Object.getOwnPropertyDescriptor(scope, name)?.value;
+  return typeof value === "string" ? value : null;
+}
+
+const ESCAPES: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&#34;",
+  "'": "&#39;",
+};
+
+/** As Liquid's filter `escape`. */
+function escapeHtml(value: string): string {
+  return value.replaceAll(/[&<>"']/g, (character) => ESCAPES[character] ?? character);
 }
 
 export function isHtml(template: string): boolean {
