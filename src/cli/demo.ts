@@ -3,7 +3,7 @@
 import { once } from "node:events";
 import { Command } from "commander";
 import { loadConfig } from "../config.ts";
-import { createCleanup } from "./demo/cleanup.ts";
+import { createCleanup } from "./cleanup.ts";
 import { isRight, renderFigures } from "./demo/figures.ts";
 import { createScreen } from "./demo/screen.ts";
 import { setStage, type Stage } from "./demo/stage.ts";

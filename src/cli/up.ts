@@ -4,8 +4,8 @@ import { migrate } from "../db/migrate.ts";
 import { startHttpServer } from "../http/server.ts";
 import { createLog } from "../telemetry/log.ts";
 import { openDatabase } from "./database.ts";
-import { createCleanup, type Cleanup } from "./demo/cleanup.ts";
-import { freePort, startStandIns, type StandIns } from "./demo/standIns.ts";
+import { createCleanup, type Cleanup } from "./cleanup.ts";
+import { freePort, startStandIns, type StandIns } from "./standIns.ts";
 import { catchStrays, untilStopped } from "./lifetime.ts";
 import { startWorkerFrom, withWorkFlags, type WorkFlags } from "./work.ts";
 

@@ -53,6 +53,8 @@ export interface PoolOptions {
   readonly queryTimeoutMs?: number;
   /** Role to become on each new connection. */
   readonly role?: string;
+  /** Settings of each new connection. */
+  readonly settings?: Readonly<Record<string, string>>;
   /** Send statements of a transaction without waiting for each answer. @default false */
   readonly pipeline?: boolean;
 }
@@ -71,11 +73,12 @@ export function createPool(options: PoolOptions): pg.Pool {
     Client: SelfDestroyingClient,
     pipeline: options.pipeline ?? false,
     types: { getTypeParser: (oid, format) => (oid === int8 ? Number : pg.types.getTypeParser(oid, format)) },
-    ...(options.role === undefined
-      ? {}
-      : {
-          onConnect: async (client) => void (await client.query(`set role ${pg.escapeIdentifier(options.role ?? "")}`)),
-        }),
+    onConnect: async (client) => {
+      if (options.role !== undefined) await client.query(`set role ${pg.escapeIdentifier(options.role)}`);
+      for (const [name, value] of Object.entries(options.settings ?? {})) {
+        await client.query("select set_config($1, $2, false)", [name, value]);
+      }
+    },
   } as pg.PoolConfig);
   pool.on("error", () => {
     // An idle connection was lost; the next query opens another.

@@ -13,8 +13,8 @@ export interface BatcherOptions<Item, Result> {
   readonly run: (key: string, items: readonly Item[]) => Promise<readonly Result[]>;
   /** Most items in a batch. */
   readonly size: number;
-  /** Most batches of one key under way at once. */
-  readonly parallel: number;
+  /** Most batches of a key under way at once. */
+  readonly parallel: (key: string) => number;
 }
 
 /** Returns a function that joins the next batch of its key. Different keys never share a batch. */
@@ -27,7 +27,7 @@ export function createBatcher<Item, Result>(
     const lane = lanes.get(key);
     if (lane === undefined) return;
     lane.scheduled = false;
-    while (lane.queue.length > 0 && lane.running < options.parallel) {
+    while (lane.queue.length > 0 && lane.running < options.parallel(key)) {
       const batch = lane.queue.splice(0, options.size);
       lane.running += 1;
       options
@@ -55,7 +55,7 @@ export function createBatcher<Item, Result>(
         lanes.set(key, lane);
       }
       lane.queue.push({ item, resolve, reject });
-      if (!lane.scheduled && lane.running < options.parallel) {
+      if (!lane.scheduled && lane.running < options.parallel(key)) {
         lane.scheduled = true;
         // After the callers that are awake in this same turn of the event loop.
         setImmediate(flush, key);

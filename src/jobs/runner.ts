@@ -115,8 +115,6 @@ async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
           // Says nothing about the pool above, which is smaller: claims and settles go through ours.
           maxPoolSize: options.concurrency,
           pollInterval: 1000,
-          // A plan that was made while the table was empty would read all of it for each fetch when it is full.
-          preparedStatements: false,
           // As large as what is in hand, no larger: jobs that wait in it are deaf to priority.
           localQueue: { size: options.concurrency * 2 },
           completeJobBatchDelay: 0,

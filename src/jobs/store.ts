@@ -84,7 +84,9 @@ export function createStore(pool: pg.Pool, workerId: string): Store {
 
   const claims = createBatcher<string, readonly Claimed[]>({
     size: CLAIM_SIZE,
-    parallel: 2,
+    // A thousand recipients are loaded while the next thousand are claimed. Else one: what comes while it is
+    // under way makes the next one larger.
+    parallel: (key) => (tableOf(key).loadBatch === null ? 1 : 2),
     run: async (key, ids) => {
       const table = tableOf(key);
       while (table.loadBatch !== null && inFlight.size >= MOST_IN_HAND) {
@@ -107,7 +109,7 @@ export function createStore(pool: pg.Pool, workerId: string): Store {
 
   const settles = createBatcher<Settlement, string | null>({
     size: SETTLE_SIZE,
-    parallel: 1,
+    parallel: () => 1,
     run: (key, settlements) => settleAll(pool, tableOf(key), tenantOf(key), settlements),
   });
 

@@ -12,7 +12,7 @@ import { onServer } from "../support/sql.ts";
 import { setStartListener } from "./tasks/bench__noop.ts";
 import { addPeerJobs, countdown, startPeer } from "./peer.ts";
 import { measurePipeline } from "./pipeline.ts";
-import { median, quantile, timed } from "./stats.ts";
+import { median, quantile, timed, watchSteal } from "./stats.ts";
 
 const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 5);
 const tasks = fileURLToPath(new URL("tasks", import.meta.url));
@@ -35,6 +35,7 @@ if (server.kind === "embedded") {
   process.exit(78);
 }
 process.stdout.write(`bench on ${server.description}, median of ${ROUNDS} rounds\n`);
+const steal = watchSteal();
 const database = `brainops_bench_${process.pid}`;
 await onServer(server.url, (client) => client.query(`create database ${database}`));
 const url = new URL(server.url);
@@ -56,6 +57,9 @@ try {
       process.stdout.write(`${what.padEnd(60)} ${figure.padStart(28)}  ${target}\n`);
     }
   }
+  const stolen = steal();
+  if (stolen !== null)
+    process.stdout.write(`of the machine's time its host gave others ${(stolen * 100).toFixed(1)} %\n`);
 } finally {
   await onServer(server.url, async (client) => {
     await client.query(`drop database ${database} with (force)`);

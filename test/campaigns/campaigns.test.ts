@@ -1,7 +1,7 @@
 // How enrolments begin and end, from the seats; and the shipped sequences, run whole.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
 import {
   claimTouches,
@@ -105,8 +105,7 @@ describe("a lead", () => {
     expect(await touchesOf(db, id)).toHaveLength(1);
   });
 
-  it("is enrolled once by two at the same moment", async ({ skip }) => {
-    if (!db.isServer) skip();
+  it.skipIf(!isServer)("is enrolled once by two at the same moment", async () => {
     const other = await db.connect("tenantA");
     const lead = await newLead(tenant);
     const ids = await Promise.all([enrol(tenant, lead, "two_mails"), enrol(other, lead, "two_mails")]);

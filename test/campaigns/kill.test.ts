@@ -1,12 +1,11 @@
 // Workers killed with SIGKILL while touches are in their hands: none is lost, none happens twice.
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { letMarketingGo } from "../support/marketing.ts";
 import { sendgridEnv, startWorkerProcess, type WorkerProcess } from "../support/process.ts";
 import { launch, makeLaunchable } from "./support.ts";
 
-const onServer = inject("postgres").kind === "server";
 const PEOPLE = 120;
 const HELD = 8;
 
@@ -37,7 +36,7 @@ async function kill(worker: WorkerProcess): Promise<void> {
   await worker.exited;
 }
 
-describe.skipIf(!onServer)("workers that are killed amid touches (needs server processes)", () => {
+describe.skipIf(!isServer)("workers that are killed amid touches (needs server processes)", () => {
   it("lose no touch and repeat none", async () => {
     const tenant = await db.connect("tenantA");
     await launch(tenant, "steps", [

@@ -4,7 +4,7 @@
 import fc from "fast-check";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { asWorker } from "../support/jobs.ts";
 import { Model, type ModelStep } from "./model.ts";
 import {
@@ -444,7 +444,7 @@ describe("an enrolment", () => {
         }
         await run.end();
       }),
-      { numRuns: Number(process.env["TEST_RUNS"] ?? (db.isServer ? 60 : 8)), interruptAfterTimeLimit: 100_000 },
+      { numRuns: Number(process.env["TEST_RUNS"] ?? (isServer ? 60 : 8)), interruptAfterTimeLimit: 100_000 },
     );
     await expect(checked).resolves.toBeUndefined();
   }, 120_000);

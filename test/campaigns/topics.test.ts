@@ -1,7 +1,7 @@
 // Who does not want a campaign's topic is not in it, however he comes to it.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { enrol, enrolmentOf, launch, makeLaunchable, newLead, touchesOf } from "./support.ts";
 
 let db: TestDatabase;
@@ -40,8 +40,7 @@ describe("a lead that does not want the topic of a campaign", () => {
     expect((await enrolmentOf(db, await enrol(tenant, lead, "meeting"))).status).toBe("active");
   });
 
-  it("leaves it where the two come at the same moment", async ({ skip }) => {
-    if (!db.isServer) skip();
+  it.skipIf(!isServer)("leaves it where the two come at the same moment", async () => {
     const lead = await newLead(tenant, { email: "race@example.com" });
     const other = await db.connect("tenantA");
     await other.query("begin");

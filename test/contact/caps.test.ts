@@ -1,8 +1,8 @@
 // The frequency cap: one person, however many leads, addresses, channels, campaigns and workers.
 import type pg from "pg";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { asWorker, beginAsWorker } from "../support/jobs.ts";
 import { refusal } from "../support/refusal.ts";
 import { createPeople, type Channel } from "./people.ts";
@@ -134,7 +134,7 @@ describe("the cap", () => {
 const waiting =
   "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and wait_event = 'advisory')";
 
-describe.skipIf(inject("postgres").kind !== "server")("two workers at once (needs a server)", () => {
+describe.skipIf(!isServer)("two workers at once (needs a server)", () => {
   it.each([
     ["commits: the second sees what went", "commit", "defer"],
     ["is rolled back: the second may", "rollback", "go"],

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import type pg from "pg";
 import { afterEach, beforeEach, describe, expect, inject, it } from "vitest";
 import { migrate, migrationsDirectory } from "../../src/db/migrate.ts";
+import { isServer } from "../support/database.ts";
 import { onServer } from "../support/sql.ts";
 
 const provided = inject("postgres");
-const isServer = provided.kind === "server";
 
 let directory: string;
 let url: string;

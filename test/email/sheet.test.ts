@@ -43,13 +43,18 @@ const node = fc.constantFrom(
   "{% for item in items %}{{ item }}, {% endfor %}",
   "{% assign greeting = name | upcase %}",
   "{{ greeting }}",
+  "{% assign city = 'Rome & more' %}",
+  "{{- city -}}",
+  "{{ items }}",
+  "{{ count }}",
+  "{{ nobody }}",
   "{{ unsubscribe_url }}",
   "{{ tenant.name }}",
   "plain words",
   "50 % off",
 );
 const word = fc.constantFrom("Ann", "O'Brien & Co", "<b>bold</b>", "", "Åse", "$& $1", "-123.1.1-", "{{ name }}");
-const variables = fc.record({ name: word, city: word, items: fc.array(word, { maxLength: 3 }) });
+const variables = fc.record({ name: word, city: word, items: fc.array(word, { maxLength: 3 }), count: fc.integer() });
 
 describe("a broadcast's sheet, filled in for one recipient", () => {
   it("is the mail that would have been made for that recipient alone", () => {

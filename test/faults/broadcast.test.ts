@@ -1,12 +1,11 @@
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startHttpServer } from "../../src/http/server.ts";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { letMarketingGo } from "../support/marketing.ts";
 import { sendgridEnv, startWorkerProcess, type WorkerProcess } from "../support/process.ts";
 import { log, testConfig } from "../support/worker.ts";
 
-const onServer = inject("postgres").kind === "server";
 const PEOPLE = 6000;
 
 let db: TestDatabase;
@@ -39,7 +38,7 @@ async function startOne(): Promise<WorkerProcess> {
   return worker;
 }
 
-describe.skipIf(!onServer)(
+describe.skipIf(!isServer)(
   "a broadcast to 6,000, workers killed with kill -9 amid its batches (needs server processes)",
   () => {
     it("reaches nobody twice and loses nobody; what was in their hands is settled by its events", async () => {

@@ -1,10 +1,8 @@
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { startProxy, type Proxy } from "../support/proxy.ts";
 import { startTestWorker } from "../support/worker.ts";
-
-const onServer = inject("postgres").kind === "server";
 
 let db: TestDatabase;
 let simulator: SendgridSimulator;
@@ -21,7 +19,7 @@ afterAll(async () => {
   await db.close();
 });
 
-describe.skipIf(!onServer)("a network that goes dead without a word (needs a server reached over TCP)", () => {
+describe.skipIf(!isServer)("a network that goes dead without a word (needs a server reached over TCP)", () => {
   it("is noticed: the worker leaves the dead connections and goes on over new ones", async () => {
     const url = new URL(db.urlOf("worker"));
     url.host = `127.0.0.1:${proxy.port}`;

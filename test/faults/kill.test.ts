@@ -1,11 +1,9 @@
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startHttpServer } from "../../src/http/server.ts";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { sendgridEnv, startWorkerProcess, type WorkerProcess } from "../support/process.ts";
 import { log, testConfig } from "../support/worker.ts";
-
-const onServer = inject("postgres").kind === "server";
 
 let db: TestDatabase;
 let simulator: SendgridSimulator;
@@ -33,7 +31,7 @@ async function startOne(): Promise<WorkerProcess> {
   return worker;
 }
 
-describe.skipIf(!onServer)(
+describe.skipIf(!isServer)(
   "1,000 mails, workers killed with kill -9, answers of 500 after accepting (needs server processes)",
   () => {
     it("sends no mail twice and ends every row as completed or unconfirmed, settled by its events", async () => {

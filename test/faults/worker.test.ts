@@ -1,9 +1,7 @@
-import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { sendgridEnv, startWorkerProcess, type WorkerProcess } from "../support/process.ts";
-
-const onServer = inject("postgres").kind === "server";
 
 let db: TestDatabase;
 let simulator: SendgridSimulator;
@@ -42,7 +40,7 @@ async function insert(n: number): Promise<string[]> {
 
 const allDone = "select bool_and(status = 'completed') from ai_email_queue where id = any ($1)";
 
-describe.skipIf(!onServer)("a worker process (needs server processes)", () => {
+describe.skipIf(!isServer)("a worker process (needs server processes)", () => {
   it("drains on SIGTERM: what is in hand ends, nothing stays locked, exit code 0", async () => {
     simulator.faults.add({ kind: "slow", delayMs: 500, probability: 1 });
     const worker = await start();

@@ -1,10 +1,8 @@
 // healthz, readyz, metrics.
 import { createServer, type AddressInfo, type Server } from "node:net";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { createEvent, createSigner, postEvents, startTestServer } from "./support.ts";
-
-const onServer = inject("postgres").kind === "server";
 
 let db: TestDatabase;
 
@@ -64,7 +62,7 @@ describe("GET /readyz", () => {
     await server.close();
   });
 
-  it.skipIf(!onServer)("is 503 where the database is not migrated (needs a server with another database)", async () => {
+  it.skipIf(!isServer)("is 503 where the database is not migrated (needs a server with another database)", async () => {
     const url = new URL(db.url);
     url.pathname = "/template1";
     const server = await startTestServer(db, {}, { connectionString: url.href });

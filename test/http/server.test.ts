@@ -2,16 +2,14 @@
 import { connect, type Socket } from "node:net";
 import { fastify } from "fastify";
 import { pino } from "pino";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { guardRoutes } from "../../src/http/access.ts";
 import type { HttpServer } from "../../src/http/server.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { testConfig } from "../support/worker.ts";
 import { createEvent, createSigner, postEvents, startTestServer } from "./support.ts";
 
 const signer = createSigner();
-const onServer = inject("postgres").kind === "server";
-
 let db: TestDatabase;
 let server: HttpServer;
 
@@ -210,7 +208,7 @@ describe("a caller who hangs up", () => {
 });
 
 describe("the end", () => {
-  it.skipIf(!onServer)(
+  it.skipIf(!isServer)(
     "lets a request in flight finish, and idle connections don't hold it up (needs server processes)",
     async () => {
       const ending = await startTestServer(db, { SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey });

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { asWorker, beginAsWorker, type Claim } from "../support/jobs.ts";
 import { letMarketingGo } from "../support/marketing.ts";
 
@@ -221,8 +221,7 @@ describe("a claim of a row with a batch", () => {
 });
 
 describe("a batch and single claims of the same rows, on two connections", () => {
-  it("each row goes once, in whatever order they come", async (context) => {
-    if (!db.isServer) return context.skip();
+  it.skipIf(!isServer)("each row goes once, in whatever order they come", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 1, max: 40 }),
@@ -253,8 +252,7 @@ describe("a batch and single claims of the same rows, on two connections", () =>
     );
   });
 
-  it("a batch passes over a row that another claim holds, without waiting for it", async (context) => {
-    if (!db.isServer) return context.skip();
+  it.skipIf(!isServer)("a batch passes over a row that another claim holds, without waiting for it", async () => {
     const ids = await addPeople(10);
     await beginAsWorker(one, db.tenantA);
     await one.query(CLAIM_BATCH, [ids.slice(0, 1), randomUUID(), randomUUID(), false]);

@@ -3,12 +3,10 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { importLeads, type ImportCounts, type ImportOptions } from "../../src/revenue/leads/importFile.ts";
 import { brainops, type Ran } from "../cli/run.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
-
-const onServer = inject("postgres").kind === "server";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 
 let db: TestDatabase;
 let folder: string;
@@ -246,7 +244,7 @@ it("takes a long file in parts, with one scoring job for many leads", async () =
   expect((await jobs()) - before).toBe(3);
 });
 
-it.skipIf(!onServer)("two of one file at once end in each person once (needs server processes)", async () => {
+it.skipIf(!isServer)("two of one file at once end in each person once (needs server processes)", async () => {
   const lines = Array.from({ length: 120 }, (_, i) => `p${i}@twice.example,+1720${5_550_000 + i}\n`);
   const run = (order: readonly string[]) => importText(["email,phone\n", ...order]);
   const counts = await Promise.all([run(lines), run(lines.toReversed()), run(lines)]);

@@ -1,12 +1,10 @@
 // The same person twice in one tenant is one lead, and nothing that was said or done is lost.
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
 import { seedBothTenants } from "../support/seeds.ts";
 import { insertLead, leadOf, scored } from "./support.ts";
-
-const onServer = inject("postgres").kind === "server";
 
 let db: TestDatabase;
 let n = 0;
@@ -244,7 +242,7 @@ function referring(): Promise<{ table: string; column: string }[]> {
   );
 }
 
-describe.skipIf(!onServer)("at the same moment (needs server processes)", () => {
+describe.skipIf(!isServer)("at the same moment (needs server processes)", () => {
   const waiting =
     "select count(*) = 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
 

@@ -1,12 +1,10 @@
 // Scores: what counts how much, what fades, and that the reasons always add up to the number.
 import fc from "fast-check";
-import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
 import { startTestWorker } from "../support/worker.ts";
 import { insertLead, leadOf, reasons, scored } from "./support.ts";
-
-const onServer = inject("postgres").kind === "server";
 
 let db: TestDatabase;
 let n = 0;
@@ -226,7 +224,7 @@ describe("the job", () => {
     }
   });
 
-  it.skipIf(!onServer)(
+  it.skipIf(!isServer)(
     "counts an event that comes while the lead is being reckoned (needs server processes)",
     async () => {
       const id = await insertLead(db, { email: address("gmail.com") });

@@ -1,7 +1,7 @@
 // Whose an event is: told by the ids that we stored, never by what the event says of itself, and
 // never across accounts. And events that come before what they are about.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import {
   askFor,
   charge,
@@ -125,8 +125,7 @@ describe("an event that comes too early", () => {
     ).toEqual([]);
   });
 
-  it("and the note of its link, at the same moment, don't miss each other", async (test) => {
-    if (!db.isServer) test.skip("needs server processes");
+  it.skipIf(!isServer)("and the note of its link, at the same moment, don't miss each other", async () => {
     const one = await db.connect("superuser");
     const other = await db.connect("worker");
     const locked =

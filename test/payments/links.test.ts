@@ -6,6 +6,7 @@ import { startWorkerProcess } from "../support/process.ts";
 import { onServer } from "../support/sql.ts";
 import { createStage, type Stage } from "./stage.ts";
 import { requestOf } from "./support.ts";
+import { isServer } from "../support/database.ts";
 
 let stage: Stage;
 let worker: Worker;
@@ -354,22 +355,25 @@ describe("a tenant's own Stripe account", () => {
 });
 
 describe("workers", () => {
-  it("killed between Stripe's yes and our note of it leave one link", async (test) => {
-    if (!stage.db.isServer) test.skip("needs server processes");
-    await worker.stop();
-    const environment = { ...stage.environment, PUBLIC_URL: "https://ops.example" };
-    const victim = await startWorkerProcess(stage.db.urlOf("worker"), environment);
-    stage.stripe.faults.add({ kind: "slow", delayMs: 60_000, times: 1 });
-    const before = stage.stripe.stats.links;
-    const id = await stage.ask();
-    await stage.stripe.waitFor(({ links }) => links > before);
-    victim.child.kill("SIGKILL");
-    await victim.exited;
-    worker = await stage.startWorker();
-    const url = await stage.linkOf(id);
-    expect(linksOf(id).map((link) => link.url)).toEqual([url]);
-    expect(await requestOf(stage.db, id)).toMatchObject({ key_generation: 0, status: "completed" });
-  }, 60_000);
+  it.skipIf(!isServer)(
+    "killed between Stripe's yes and our note of it leave one link",
+    async () => {
+      await worker.stop();
+      const environment = { ...stage.environment, PUBLIC_URL: "https://ops.example" };
+      const victim = await startWorkerProcess(stage.db.urlOf("worker"), environment);
+      stage.stripe.faults.add({ kind: "slow", delayMs: 60_000, times: 1 });
+      const before = stage.stripe.stats.links;
+      const id = await stage.ask();
+      await stage.stripe.waitFor(({ links }) => links > before);
+      victim.child.kill("SIGKILL");
+      await victim.exited;
+      worker = await stage.startWorker();
+      const url = await stage.linkOf(id);
+      expect(linksOf(id).map((link) => link.url)).toEqual([url]);
+      expect(await requestOf(stage.db, id)).toMatchObject({ key_generation: 0, status: "completed" });
+    },
+    60_000,
+  );
 
   it("that cannot open a tenant's account pause that tenant, and say what to set", async () => {
     await worker.stop();

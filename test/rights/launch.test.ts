@@ -1,12 +1,10 @@
 // What marketing needs is asked for at its launch, in one go, and not when the first mail is due.
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
 import { startTestServer } from "../http/support.ts";
 import { startTestWorker, testConfig } from "../support/worker.ts";
-
-const onServer = inject("postgres").kind === "server";
 
 let db: TestDatabase;
 
@@ -54,7 +52,7 @@ describe("marketing", () => {
     ]);
   });
 
-  it.skipIf(!onServer)(
+  it.skipIf(!isServer)(
     "needs a sender: a worker that has one, or the tenant's own account (needs server processes)",
     async () => {
       const holder = await db.connect("worker");

@@ -1,10 +1,9 @@
 // Two at once: callbacks, words of people and reconciliations that meet on real connections.
 import type pg from "pg";
-import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { createSentTexts, newSid } from "./support.ts";
 
-const onServer = inject("postgres").kind === "server";
 const account = `AC${"0".repeat(31)}1`;
 
 let db: TestDatabase;
@@ -39,7 +38,7 @@ const word = (body: string, received_at: string) => ({
   received_at,
 });
 
-describe.skipIf(!onServer)("two at once (needs a server)", () => {
+describe.skipIf(!isServer)("two at once (needs a server)", () => {
   it.each([
     ["STOP, then START", word("STOP", "2026-03-01T12:00:00Z"), word("START", "2026-03-01T12:00:01Z"), 0],
     ["START, then the STOP before it", word("START", "2026-03-01T12:00:01Z"), word("STOP", "2026-03-01T12:00:00Z"), 0],

@@ -1,6 +1,6 @@
 // What may be inserted into ai_sms_queue, what is refused, and who may write what.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { insertText } from "./support.ts";
 
 let db: TestDatabase;
@@ -119,7 +119,7 @@ describe("what only the worker and the provider write", () => {
     expect(await db.as("tenantB", "select number from sms_numbers")).toEqual([]);
   });
 
-  it.skipIf(!process.env["TEST_DATABASE_URL"])("not even where two give it at once", async () => {
+  it.skipIf(!isServer)("not even where two give it at once", async () => {
     const [one, two] = [await db.connect("admin"), await db.connect("admin")];
     await one.query("begin");
     await one.query("insert into sms_numbers (tenant_id, number) values ($1, '+13035550198')", [db.tenantA]);

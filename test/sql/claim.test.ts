@@ -1,8 +1,8 @@
 // brainops.claim on real connections, step by step: which rows go, and who holds them.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
-import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from "vitest";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { beginAsWorker, CLAIM, claim, insertMail, jobsOf, mail, type Claim } from "../support/jobs.ts";
 
 let db: TestDatabase;
@@ -87,7 +87,7 @@ describe("claim", () => {
     await db.query("delete from contact_suppressions");
   });
 
-  it.skipIf(inject("postgres").kind !== "server")("by two at once gets disjoint rows (needs a server)", async () => {
+  it.skipIf(!isServer)("by two at once gets disjoint rows (needs a server)", async () => {
     const ids = await insertMails(6);
     await beginAsWorker(one, db.tenantA);
     await beginAsWorker(two, db.tenantA);
@@ -100,15 +100,12 @@ describe("claim", () => {
     expect(new Set(second.map((row) => row.id))).toEqual(new Set(ids.slice(4)));
   });
 
-  it.skipIf(inject("postgres").kind !== "server")(
-    "that is rolled back leaves the row to the next (needs a server)",
-    async () => {
-      const [id = ""] = await insertMails(1);
-      await beginAsWorker(one, db.tenantA);
-      await one.query(CLAIM, [[id], randomUUID()]);
-      expect(await claim(two, db.tenantA, [id])).toEqual([]);
-      await one.query("rollback");
-      expect(await claim(two, db.tenantA, [id])).toMatchObject([{ outcome: "go", attempt: 1 }]);
-    },
-  );
+  it.skipIf(!isServer)("that is rolled back leaves the row to the next (needs a server)", async () => {
+    const [id = ""] = await insertMails(1);
+    await beginAsWorker(one, db.tenantA);
+    await one.query(CLAIM, [[id], randomUUID()]);
+    expect(await claim(two, db.tenantA, [id])).toEqual([]);
+    await one.query("rollback");
+    expect(await claim(two, db.tenantA, [id])).toMatchObject([{ outcome: "go", attempt: 1 }]);
+  });
 });

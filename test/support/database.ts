@@ -6,11 +6,12 @@ import { inject } from "vitest";
 import { startEmbedded } from "../../src/db/embedded/index.ts";
 import { onServer } from "./sql.ts";
 
+/** Whether it is a server with processes of its own: kill, restart and races need one. */
+export const isServer = inject("postgres").kind === "server";
+
 export type Seat = "tenantA" | "tenantB" | "worker" | "service" | "admin" | "anonymous";
 
 export interface TestDatabase {
-  /** Whether it is a server with processes of its own: kill, restart and races need one. */
-  readonly isServer: boolean;
   /** As superuser: for what a DBA would do, and for looking behind the scenes. */
   readonly url: string;
   readonly tenantA: string;
@@ -44,7 +45,7 @@ export async function createTestDatabase(): Promise<TestDatabase> {
     await onServer(provided.url, (client) => client.query(`create database ${name} template ${provided.template}`));
     const url = new URL(provided.url);
     url.pathname = `/${name}`;
-    return prepare(url.href, suffix, true, () =>
+    return prepare(url.href, suffix, () =>
       onServer(provided.url, async (client) => {
         await client.query(`drop database if exists ${name} with (force)`);
         for (const role of Object.values(loginsOf(suffix))) await client.query(`drop role if exists ${role}`);
@@ -53,7 +54,7 @@ export async function createTestDatabase(): Promise<TestDatabase> {
   }
   const snapshot = new Blob([await readFile(provided.snapshot)]);
   const embedded = await startEmbedded({ dataDir: "memory", loadDataDir: snapshot, auth: "trust" });
-  return prepare(embedded.url, suffix, false, () => embedded.close());
+  return prepare(embedded.url, suffix, () => embedded.close());
 }
 
 function loginsOf(suffix: string): Record<Seat, string> {
@@ -67,12 +68,7 @@ function loginsOf(suffix: string): Record<Seat, string> {
   };
 }
 
-async function prepare(
-  url: string,
-  suffix: string,
-  isServer: boolean,
-  drop: () => Promise<void>,
-): Promise<TestDatabase> {
+async function prepare(url: string, suffix: string, drop: () => Promise<void>): Promise<TestDatabase> {
   const logins = loginsOf(suffix);
   const clients = new Set<pg.Client>();
   const superuser = new pg.Pool({ connectionString: url, max: 3 });
@@ -103,7 +99,6 @@ async function prepare(
     (await superuser.query<Row>(text, [...values])).rows;
 
   return {
-    isServer,
     url,
     tenantA: rows[0]?.a ?? "",
     tenantB: rows[0]?.b ?? "",

@@ -7,11 +7,11 @@ import { makeVerifier } from "../../db/embedded/scram.ts";
 import { migrate } from "../../db/migrate.ts";
 import { startHttpServer } from "../../http/server.ts";
 import { createLog } from "../../telemetry/log.ts";
-import type { Cleanup } from "./cleanup.ts";
+import type { Cleanup } from "../cleanup.ts";
 import { createDemoClock, type DemoClock } from "./month/clock.ts";
 import { openPlace } from "./place.ts";
 import type { Screen } from "./screen.ts";
-import { freePort, startStandIns, type StandIns } from "./standIns.ts";
+import { freePort, startStandIns, type StandIns } from "../standIns.ts";
 import { startWatch, type Watch } from "./watch.ts";
 import { startWorkerProcess, type WorkerProcess } from "./workerProcess.ts";
 

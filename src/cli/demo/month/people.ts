@@ -1,6 +1,6 @@
 // What the people of the cast do when something reaches them, through the doors that people have:
 // a reply, a click, a text, a till.
-import type { StandIns } from "../standIns.ts";
+import type { StandIns } from "../../standIns.ts";
 import type { Query } from "./clock.ts";
 import type { Nth, Person } from "./cast.ts";
 

@@ -1,8 +1,8 @@
 // The outside world of the demo: stand-ins for SendGrid, Twilio and Stripe on this machine.
 import { createServer } from "node:net";
-import { startSendgridSimulator, type SendgridSimulator } from "../../simulator/sendgrid/index.ts";
-import { startStripeSimulator, type StripeSimulator } from "../../simulator/stripe/index.ts";
-import { startTwilioSimulator, type TwilioSimulator } from "../../simulator/twilio/index.ts";
+import { startSendgridSimulator, type SendgridSimulator } from "../simulator/sendgrid/index.ts";
+import { startStripeSimulator, type StripeSimulator } from "../simulator/stripe/index.ts";
+import { startTwilioSimulator, type TwilioSimulator } from "../simulator/twilio/index.ts";
 import type { Cleanup } from "./cleanup.ts";
 
 export interface StandIns {

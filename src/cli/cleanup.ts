@@ -1,5 +1,5 @@
 // What takes things away again: last in, first out, each once, whatever the others do.
-import { messageOf } from "../../errors.ts";
+import { messageOf } from "../errors.ts";
 
 type Closer = () => Promise<unknown>;
 
