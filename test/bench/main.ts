@@ -54,7 +54,7 @@ try {
   }
   if (only !== "engine") {
     for (const { what, figure, target } of await measurePipeline(url.href)) {
-      process.stdout.write(`${what.padEnd(60)} ${figure.padStart(28)}  ${target}\n`);
+      process.stdout.write(`${what.padEnd(58)} ${figure.padStart(46)}  ${target}\n`);
     }
   }
   const stolen = steal();

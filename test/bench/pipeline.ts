@@ -7,6 +7,7 @@ import { startWorker } from "../../src/jobs/worker.ts";
 import { createLog } from "../../src/telemetry/log.ts";
 import type pg from "pg";
 import { onServer } from "../support/sql.ts";
+import { watchCpu, type CpuSeconds } from "./cpu.ts";
 import { startBenchSendgrid } from "./sendgrid.ts";
 
 export interface Figure {
@@ -40,8 +41,8 @@ export async function measurePipeline(connectionString: string): Promise<Figure[
   try {
     const tenantId = await prepareTenant(connectionString);
     return [
-      ...(await measureSingles(connectionString, config, tenantId)),
-      ...(await measureBroadcast(connectionString, config, tenantId)),
+      ...(await measureSingles(connectionString, config, tenantId, sendgrid.pid)),
+      ...(await measureBroadcast(connectionString, config, tenantId, sendgrid.pid)),
       ...(await measureEvents(connectionString, config, tenantId, signer)),
       ...everyOne(await sendgrid.stats()),
     ];
@@ -70,7 +71,12 @@ function prepareTenant(connectionString: string): Promise<string> {
 const recipientsOf = (from: number): string => `'p' || (i + ${from}) || '@example.com'`;
 const variablesOf = `jsonb_build_object('name', 'Ann ' || i, 'city', case when i % 2 = 0 then 'Denver' end)`;
 
-async function measureSingles(connectionString: string, config: Config, tenantId: string): Promise<Figure[]> {
+async function measureSingles(
+  connectionString: string,
+  config: Config,
+  tenantId: string,
+  standInPid: number,
+): Promise<Figure[]> {
   await onServer(connectionString, (client) =>
     client.query(
       `insert into ai_email_queue (tenant_id, recipient, subject, body, metadata, status)
@@ -79,10 +85,14 @@ async function measureSingles(connectionString: string, config: Config, tenantId
       [tenantId, SUBJECT, BODY, SINGLES],
     ),
   );
+  const cpu = watchCpu(standInPid);
   const seconds = await secondsToSend(connectionString, config, (client) =>
     client.query("update ai_email_queue set status = 'pending' where status = 'awaiting_approval'"),
   );
-  return [{ what: "single mails a second, all rules asked", figure: whole(SINGLES / seconds), target: "at least 500" }];
+  return [
+    { what: "single mails a second, all rules asked", figure: whole(SINGLES / seconds), target: "at least 500" },
+    { what: "processor time of each, ms", figure: each(cpu(), SINGLES), target: "" },
+  ];
 }
 
 /** From when all rows are let go, in one statement, until nothing is left to send. */
@@ -117,14 +127,22 @@ async function drained(client: pg.Client): Promise<void> {
   }
 }
 
-async function measureBroadcast(connectionString: string, config: Config, tenantId: string): Promise<Figure[]> {
+async function measureBroadcast(
+  connectionString: string,
+  config: Config,
+  tenantId: string,
+  standInPid: number,
+): Promise<Figure[]> {
   const few = Math.min(RECIPIENTS, 50_000);
   const broadcast = await newBroadcast(connectionString, tenantId, "draft");
   for (let from = 0; from < few; from += CHUNK)
     await addRecipients(connectionString, tenantId, broadcast, from + SINGLES);
+  const cpu = watchCpu(standInPid);
   const secondsForFew = await secondsToSend(connectionString, config, (client) =>
     client.query("update ai_broadcasts set status = 'active' where id = $1", [broadcast]),
   );
+
+  const cpuForFew = each(cpu(), few);
 
   const rss: number[] = [];
   const many = await newBroadcast(connectionString, tenantId, "active");
@@ -144,6 +162,7 @@ async function measureBroadcast(connectionString: string, config: Config, tenant
       figure: whole(few / secondsForFew),
       target: "at least 5,000",
     },
+    { what: "processor time of each, ms", figure: cpuForFew, target: "" },
     {
       what: `${whole(RECIPIENTS)} recipients, filled while they are sent, a second`,
       figure: whole(RECIPIENTS / secondsForMany),
@@ -252,6 +271,11 @@ function everyOne({ messages, rows, duplicates }: { messages: number; rows: numb
   const expected = SINGLES + Math.min(RECIPIENTS, 50_000) + RECIPIENTS;
   const figure = `${whole(messages)} of ${whole(rows)} rows, ${duplicates} twice`;
   return [{ what: "mails that SendGrid took", figure, target: `${whole(expected)}, none twice` }];
+}
+
+function each({ postgres, worker, standIn }: CpuSeconds, count: number): string {
+  const ms = (seconds: number): string => ((seconds * 1000) / count).toFixed(2);
+  return `Postgres ${postgres === null ? "?" : ms(postgres)}, worker ${ms(worker)}, stand-in ${ms(standIn)}`;
 }
 
 function whole(value: number): string {

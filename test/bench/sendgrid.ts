@@ -14,6 +14,7 @@ export interface SendgridStats {
 
 export interface BenchSendgrid {
   readonly url: string;
+  readonly pid: number;
   stats(): Promise<SendgridStats>;
   stop(): void;
 }
@@ -23,6 +24,7 @@ export async function startBenchSendgrid(): Promise<BenchSendgrid> {
   const [{ url }] = (await once(child, "message")) as [{ url: string }];
   return {
     url,
+    pid: child.pid ?? 0,
     stats: async () => {
       const answer = once(child, "message");
       child.send("stats");
