@@ -146,7 +146,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       await runner.stop(graceMs);
       // What is still running now is told to stop, and settles as its table's nature says.
       runtime.deadlines.abortAll("the worker is stopping");
-      await until(() => runtime.store.inFlight.size === 0, 5000);
+      await until(() => runtime.store.inHand.size === 0, 5000);
       await liveness.stop();
       await Promise.all([pool.end(), taskPool.end()]);
     },

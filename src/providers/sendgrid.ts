@@ -3,6 +3,7 @@
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import sendgridClient from "@sendgrid/client";
+import sendgridHelpers from "@sendgrid/helpers";
 import sendgridMail from "@sendgrid/mail";
 import { z } from "zod";
 import { codeOf, messageOf } from "../errors.ts";
@@ -39,6 +40,7 @@ const TIMEOUT_MS = 15_000;
 // The classes are there at run time, but the SDK's types hide them from ES modules.
 const { Client } = sendgridClient as typeof sendgridClient & { Client: new () => typeof sendgridClient };
 type MailService = typeof sendgridMail;
+const { Mail: Message } = sendgridHelpers.classes;
 const { MailService: Service } = sendgridMail as MailService & { MailService: new () => MailService };
 
 interface Line {
@@ -101,22 +103,25 @@ export function request(account: SendgridAccount, url: string, body: string): Pr
     .then(([response]) => response);
 }
 
-function requestOf(mail: Mail): Exclude<Parameters<MailService["send"]>[0], readonly unknown[]> {
-  const headers = mail.unsubscribeUrl === undefined ? {} : { headers: unsubscribeHeaders(mail.unsubscribeUrl) };
-  return {
-    to: mail.to,
-    from: mail.from,
-    subject: mail.subject,
-    // text before html: SendGrid refuses the other order.
-    content: [
-      { type: "text/plain", value: mail.text },
-      { type: "text/html", value: mail.html },
-    ],
-    customArgs: { bo_msg: mail.rowId },
-    ...headers,
-    ...(mail.replyTo === undefined ? {} : { replyTo: mail.replyTo }),
-    ...(mail.category === undefined ? {} : { categories: [mail.category] }),
-  };
+type MailData = Exclude<Parameters<MailService["send"]>[0], readonly unknown[]>;
+
+/** Filled in by setters: from data, the SDK would copy the whole mail several times before it reads it. */
+function requestOf(mail: Mail): MailData {
+  const message = new Message();
+  message.addPersonalization({ to: mail.to });
+  message.setFrom(mail.from);
+  message.setSubject(mail.subject);
+  // text before html: SendGrid refuses the other order.
+  message.setContent([
+    { type: "text/plain", value: mail.text },
+    { type: "text/html", value: mail.html },
+  ]);
+  message.setCustomArgs({ bo_msg: mail.rowId });
+  if (mail.unsubscribeUrl !== undefined) message.setHeaders(unsubscribeHeaders(mail.unsubscribeUrl));
+  if (mail.replyTo !== undefined) message.setReplyTo(mail.replyTo);
+  if (mail.category !== undefined) message.setCategories([mail.category]);
+  // send() takes one as it is; its types tell of data alone.
+  return message as unknown as MailData;
 }
 
 /** RFC 8058. */

@@ -123,7 +123,7 @@ async function drained(client: pg.Client): Promise<void> {
          or exists (select from ai_email_queue where status = 'processing') as left`,
     );
     if (rows[0]?.left !== true) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((resolve) => setTimeout(resolve, 250));
   }
 }
 

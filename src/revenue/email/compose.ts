@@ -34,7 +34,15 @@ export function postalAddressOf({ tenant }: Pick<EmailRow, "tenant">): string | 
 /** RFC 8058 asks for an https link that works without a login; PUBLIC_URL is where it leads. */
 export function unsubscribeUrlOf(row: Pick<EmailRow, "unsubscribe_token">, config: Config): string | null {
   if (row.unsubscribe_token === null || config.PUBLIC_URL === undefined) return null;
-  return new URL(`/unsubscribe/${row.unsubscribe_token}`, config.PUBLIC_URL).href;
+  return linksUnder(config.PUBLIC_URL) + row.unsubscribe_token;
+}
+
+let links = { publicUrl: "", href: "" };
+
+/** Parsed once for each PUBLIC_URL, of which a process has one: parsing took more time than a broadcast's recipient has. */
+function linksUnder(publicUrl: string): string {
+  if (links.publicUrl !== publicUrl) links = { publicUrl, href: new URL("/unsubscribe/", publicUrl).href };
+  return links.href;
 }
 
 export const EMPTY = {

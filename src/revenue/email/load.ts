@@ -21,8 +21,28 @@ export interface EmailRow extends JobRow {
   readonly unsubscribe_token: string | null;
 }
 
+/** A step of a load: tenant_id, address_key and token of everyone in an earlier step, made in one go. */
+export function unsubscribeLinks(step: string): string {
+  return `links as materialized (
+      select s.tenant_id, t.address_key, t.token
+      from (select tenant_id, array_agg(address) as addresses from ${step} group by tenant_id) as s
+      cross join lateral brainops.unsubscribe_tokens(s.tenant_id, s.addresses) as t
+    )`;
+}
+
 // Only rows in processing: the gate may have kept some of $1 back, and a token is made on reading.
 export const loadEmails = `
+  with
+    mails as materialized (
+      select e.*, a.address, lower(btrim(a.address)) as address_key
+      from public.ai_email_queue as e
+      cross join lateral brainops.email_address(e) as a (address)
+      where e.id = any ($1) and e.status = 'processing' and e.broadcast_id is null
+    ),
+    marketing as (
+      select m.tenant_id, m.address from mails as m where m.is_marketing
+    ),
+    ${unsubscribeLinks("marketing")}
   select
     e.id,
     e.tenant_id,
@@ -31,14 +51,13 @@ export const loadEmails = `
     e.subject,
     e.body,
     e.metadata,
-    a.address,
+    e.address,
     to_jsonb(l) - 'tenant_id' as lead,
     jsonb_build_object('name', t.name, 'slug', t.slug, 'settings', t.settings) as tenant,
     ${sealedCredential("sendgrid", "e.tenant_id")} as credential,
-    case when e.is_marketing then brainops.unsubscribe_token(e.tenant_id, a.address) end as unsubscribe_token
-  from public.ai_email_queue as e
+    case when e.is_marketing then k.token end as unsubscribe_token
+  from mails as e
   inner join public.tenants as t on t.id = e.tenant_id
   left join public.revenue_leads as l on l.tenant_id = e.tenant_id and l.id = e.lead_id
-  cross join lateral brainops.email_address(e) as a (address)
-  where e.id = any ($1) and e.status = 'processing' and e.broadcast_id is null
+  left join links as k on k.tenant_id = e.tenant_id and k.address_key = e.address_key
 `;

@@ -1,7 +1,7 @@
 // What a broadcast's mails need: recipients with the claim, the content they share once for all.
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import { sealedCredential, type SealedCredential } from "../credentials/store.ts";
-import type { EmailRow } from "./load.ts";
+import { unsubscribeLinks, type EmailRow } from "./load.ts";
 
 export interface RecipientRow extends JobRow {
   readonly broadcast_id: string;
@@ -13,10 +13,7 @@ export interface RecipientRow extends JobRow {
 
 // For a thousand rows at once, so each thing is asked once for all or by an index. (Under row level
 // security an index is used for plain columns alone: what is looked for is reckoned a step before.)
-// Addresses as
-// brainops.email_address has them. Links are made in one go, and one by one only where another claim
-// makes them in this very moment (unsubscribe_token() writes each time it is asked); jsonb is the
-// map from address to new link, whatever the planner thinks of their number.
+// Addresses as brainops.email_address has them.
 export const loadRecipients = `
   with
     named as materialized (
@@ -42,33 +39,12 @@ export const loadRecipients = `
         ) as l on p.named is not null
       ) as a
     ),
-    known as materialized (
-      select r.*, k.token
-      from recipients as r
-      left join lateral (
-        select l.token from public.email_unsubscribe_links as l
-        where l.tenant_id = r.tenant_id and l.address_key = r.address_key
-        limit 1
-      ) as k on true
-    ),
-    made as (
-      insert into public.email_unsubscribe_links (tenant_id, address_key)
-      select distinct r.tenant_id, r.address_key
-      from known as r
-      where r.token is null and r.address_key is not null
-      -- One order for everyone, so that two claims never wait for each other crosswise.
-      order by r.address_key
-      on conflict do nothing
-      returning address_key, token
-    ),
-    fresh as materialized (
-      select coalesce(jsonb_object_agg(m.address_key, m.token), '{}') as tokens from made as m
-    )
+    ${unsubscribeLinks("recipients")}
   select r.id, r.tenant_id, r.attempts, r.max_attempts, r.broadcast_id, r.metadata, r.address,
     to_jsonb(d) - 'tenant_id' as lead,
-    coalesce(r.token, f.tokens ->> r.address_key, brainops.unsubscribe_token(r.tenant_id, r.address)) as unsubscribe_token
-  from known as r
-  cross join fresh as f
+    k.token as unsubscribe_token
+  from recipients as r
+  left join links as k on k.tenant_id = r.tenant_id and k.address_key = r.address_key
   left join lateral (
     select l.* from public.revenue_leads as l where l.tenant_id = r.tenant_id and l.id = r.lead_id limit 1
   ) as d on r.lead_id is not null

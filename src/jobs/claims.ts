@@ -1,0 +1,156 @@
+// Claims on the wire: what Postgres said to a batch of ids, and the rows that are ours now, loaded.
+import { randomUUID } from "node:crypto";
+import type pg from "pg";
+import { isConnectionLost } from "../db/pool.ts";
+import { runAsTenant, type Statement } from "../db/tenant.ts";
+import type { JobRow } from "./define.ts";
+import type { InHand } from "./inHand.ts";
+import type { Outcome } from "./outcome.ts";
+import { insist, rowsOf, settleAll } from "./settlements.ts";
+import type { Claimed, JobTable } from "./store.ts";
+
+export interface ClaimRequest {
+  readonly table: JobTable;
+  readonly tenantId: string;
+  readonly ids: readonly string[];
+  readonly workerId: string;
+}
+
+interface Claim extends ClaimRequest {
+  /** One for the whole batch: what it claimed can be told from every other claim. */
+  readonly lease: string;
+}
+
+interface Answers {
+  readonly all: ReadonlyMap<string, { id: string; sender: string | null; outcome: string; batch: string | null }>;
+  /** Those that go. */
+  readonly ours: readonly { id: string; sender: string | null; batch: string | null }[];
+  /** Rows without a batch, read in the claiming transaction. */
+  readonly rows: readonly JobRow[];
+  /** The engine's clock, as of the claim and on from there. */
+  readonly now: () => Date;
+}
+
+export interface ClaimedBatch {
+  /** Resolves, never rejects, once the claiming transaction is over: the next one may begin. */
+  readonly answered: Promise<void>;
+  /** What each id of the claim led to. The rows of a batch go to the first id that belongs to it. */
+  readonly groups: Promise<(readonly Claimed[])[]>;
+}
+
+const TRIES = 3;
+const UNCLAIM_FOR_MS = 10 * 60_000;
+
+/** Claims and loads; what is ours is in hand from the answer on. */
+export function claimBatch(pool: pg.Pool, request: ClaimRequest, inHand: InHand): ClaimedBatch {
+  const { promise: answered, resolve } = Promise.withResolvers<void>();
+  return { answered, groups: claimAndLoad(pool, request, inHand, resolve) };
+}
+
+async function claimAndLoad(
+  pool: pg.Pool,
+  request: ClaimRequest,
+  inHand: InHand,
+  onAnswer: () => void,
+): Promise<(readonly Claimed[])[]> {
+  for (let attempt = 1; ; attempt += 1) {
+    const claim = { ...request, lease: randomUUID() };
+    let ours: readonly string[] = [];
+    try {
+      const answers = await ask(pool, claim).finally(onAnswer);
+      ours = answers.ours.map(({ id }) => id);
+      inHand.add(ours);
+      return await load(pool, claim, answers, inHand);
+    } catch (error) {
+      // The commit may have gone through unheard. No effect has begun, so give the rows back,
+      // as soon as Postgres is there again, and claim them anew: a failure would make
+      // graphile-worker wait, longer each time.
+      inHand.remove(ours);
+      await unclaim(pool, claim);
+      if (attempt === TRIES || !isConnectionLost(error)) throw error;
+    }
+  }
+}
+
+async function ask(pool: pg.Pool, { table, tenantId, ids, workerId, lease }: Claim): Promise<Answers> {
+  const [claimed, loaded, clock] = await runAsTenant(pool, tenantId, [
+    {
+      name: "claim",
+      text: "select id, outcome, sender, batch from brainops.claim($1, $2, $3, $4, $5, $6, $7)",
+      values: [table.table_name, ids, workerId, lease, table.lacks.platform, table.lacks.own, table.loadBatch !== null],
+    },
+    { name: `load ${table.table_name}`, text: table.load, values: [ids] },
+    readClock,
+  ]);
+  const answers = rowsOf<{ id: string; sender: string | null; outcome: string; batch: string | null }>(claimed);
+  return {
+    all: new Map(answers.map((answer) => [answer.id, answer])),
+    ours: answers.filter(({ outcome }) => outcome === "go"),
+    rows: rowsOf<JobRow>(loaded),
+    now: clockFrom(clock),
+  };
+}
+
+async function load(pool: pg.Pool, claim: Claim, answers: Answers, inHand: InHand): Promise<(readonly Claimed[])[]> {
+  const { all, ours, now } = answers;
+  const rows = new Map([...answers.rows, ...(await loadBatches(pool, claim, answers))].map((row) => [row.id, row]));
+  const unloaded = ours.flatMap(({ id }) => (rows.has(id) ? [] : [id]));
+  await refuseUnloaded(pool, claim, unloaded);
+  inHand.remove(unloaded);
+
+  const groups = new Map<string, Claimed[]>();
+  for (const { id, sender, batch } of ours) {
+    const row = rows.get(id);
+    if (row === undefined) continue;
+    const claimed = { row, lease: claim.lease, batch, sender, now };
+    const group = groups.get(batch ?? id);
+    if (group === undefined) groups.set(batch ?? id, [claimed]);
+    else group.push(claimed);
+  }
+  return claim.ids.map((id) => {
+    const key = all.get(id)?.batch ?? id;
+    const group = groups.get(key) ?? [];
+    // The same id twice in one batch is one claim.
+    groups.delete(key);
+    return group;
+  });
+}
+
+/** Rows that have a batch. They are ours by now, so this need not be the claiming transaction. */
+async function loadBatches(pool: pg.Pool, { table, tenantId }: Claim, { ours }: Answers): Promise<JobRow[]> {
+  const ids = ours.flatMap(({ id, batch }) => (batch === null ? [] : [id]));
+  if (table.loadBatch === null || ids.length === 0) return [];
+  const statement = { name: `load batch ${table.table_name}`, text: table.loadBatch, values: [ids] };
+  const [loaded] = await runAsTenant(pool, tenantId, [statement]);
+  return rowsOf<JobRow>(loaded);
+}
+
+const readClock: Statement = { name: "clock", text: "select brainops.now() as now", values: [] };
+
+/** The engine's clock, read from Postgres once and carried on by this process's own steady one. */
+function clockFrom(result: pg.QueryResult | undefined): () => Date {
+  const [read] = rowsOf<{ now: Date }>(result);
+  if (read === undefined) throw new Error("brainops.now() gave no answer");
+  const offset = read.now.getTime() - performance.now();
+  return () => new Date(performance.now() + offset);
+}
+
+/** Rows that are claimed but that the job's own query leaves out: nothing can be done with them. */
+async function refuseUnloaded(pool: pg.Pool, { table, tenantId, lease }: Claim, ids: readonly string[]): Promise<void> {
+  if (ids.length === 0) return;
+  const outcome: Outcome = {
+    kind: "fail",
+    reason: `the query of task ${table.task_identifier} returns nothing for the row`,
+  };
+  await settleAll(
+    pool,
+    table,
+    tenantId,
+    ids.map((id) => ({ id, lease, sender: null, outcome, reachedSender: false })),
+  );
+}
+
+async function unclaim(pool: pg.Pool, { table, tenantId, ids, lease }: Claim): Promise<void> {
+  const statement = { text: "select brainops.unclaim($1, $2, $3)", values: [table.table_name, ids, lease] };
+  await insist(() => runAsTenant(pool, tenantId, [statement]), UNCLAIM_FOR_MS);
+}
