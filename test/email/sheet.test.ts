@@ -2,8 +2,10 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { composeEmail, variablesOf } from "../../src/revenue/email/compose.ts";
 import { withFooter } from "../../src/revenue/email/footer.ts";
+import { toText } from "../../src/revenue/email/html.ts";
 import type { EmailRow } from "../../src/revenue/email/load.ts";
 import { makeSheet, type Sheet } from "../../src/revenue/email/sheet.ts";
+import { renderHtml } from "../../src/revenue/email/template.ts";
 import { testConfig } from "../support/worker.ts";
 
 const config = testConfig(null);
@@ -53,8 +55,68 @@ const node = fc.constantFrom(
   "plain words",
   "50 % off",
 );
-const word = fc.constantFrom("Ann", "O'Brien & Co", "<b>bold</b>", "", "Åse", "$& $1", "-123.1.1-", "{{ name }}");
+const htmlNode = fc.oneof(
+  node,
+  fc.constantFrom(
+    '<a href="https://a.example/?q={{ city }}">{{ name }}</a>',
+    '<a href="{{ city | raw }}">there</a>',
+    '<img alt="{{ name }}" src="cid:{{ count }}">',
+    "<ul>{% for item in items %}<li>{{ item }}</li>{% endfor %}</ul>",
+    "<blockquote>{{ name | raw }}</blockquote>",
+    "<pre>{{ name }}</pre>",
+    "<title>{{ city }}</title>",
+    "{{ name | newline_to_br }}",
+  ),
+);
+const word = fc.constantFrom(
+  "Ann",
+  "O'Brien & Co",
+  "<b>bold</b>",
+  "",
+  "Åse",
+  "$& $1",
+  "-123.1.1-",
+  "{{ name }}",
+  "two\nlines",
+  'a "b" c',
+);
 const variables = fc.record({ name: word, city: word, items: fc.array(word, { maxLength: 3 }), count: fc.integer() });
+
+const plain = (text: string): string => loose(text).toLowerCase();
+
+function mailOf(
+  subject: readonly string[],
+  body: readonly string[],
+  asHtml: boolean,
+  values: Record<string, unknown>,
+): EmailRow {
+  const inner = body.join(asHtml ? "</p><p>" : "\n");
+  return rowOf(`News ${subject.join(" ")}`, asHtml ? `<h1>Hi</h1><p>${inner}</p>` : `Hi\n${inner}`, values);
+}
+
+describe("a mail of its own", () => {
+  it("is its template rendered as a whole, and its text what that HTML says", () => {
+    fc.assert(
+      fc.property(fc.array(htmlNode, { maxLength: 10 }), variables, (body, values) => {
+        const row = mailOf([], body, true, values);
+        const mail = composeEmail(row, config);
+        const html = renderHtml(withFooter(row.body, null), variablesOf(row, "https://ops.example/unsubscribe/token"));
+        expect(mail.html).toBe(html);
+        expect(plain(mail.text)).toBe(plain(toText(html)));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  it("keeps a list that Liquid makes a list, and a link its address", () => {
+    const body =
+      '<ul>{% for item in items %}<li>{{ item }}</li>{% endfor %}</ul><a href="https://a.example/?q={{ city }}">{{ name }}</a>';
+    const row = rowOf("Hi", `<h1>Order</h1>${body}`, { items: ["tiles", "nails"], name: "Ann & Bo", city: "Rome" });
+    expect(composeEmail({ ...row, unsubscribe_token: null }, config).text).toBe(
+      "ORDER\n\n * tiles\n * nails\n\nAnn & Bo [https://a.example/?q=Rome]",
+    );
+  });
+});
 
 describe("a broadcast's sheet, filled in for one recipient", () => {
   it("is the mail that would have been made for that recipient alone", () => {
@@ -65,18 +127,12 @@ describe("a broadcast's sheet, filled in for one recipient", () => {
         fc.boolean(),
         variables,
         (subject, body, asHtml, values) => {
-          const inner = body.join(asHtml ? "</p><p>" : "\n");
-          const row = rowOf(
-            `News ${subject.join(" ")}`,
-            asHtml ? `<h1>Hi</h1><p>${inner}</p>` : `Hi\n${inner}`,
-            values,
-          );
+          const row = mailOf(subject, body, asHtml, values);
           const alone = composeEmail(row, config);
           const filled = filledIn(makeSheet({ ...row, body: withFooter(row.body, null) }), row);
           expect(filled?.html).toBe(alone.html);
           expect(loose(filled?.subject ?? "")).toBe(loose(alone.subject));
           // HTML in a value is laid out by itself: its words are the same.
-          const plain = (text: string): string => loose(text).toLowerCase();
           expect(plain(filled?.text ?? "")).toBe(plain(alone.text));
         },
       ),

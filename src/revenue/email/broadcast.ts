@@ -14,8 +14,9 @@ import {
 import { composeEmail, postalAddressOf, sendingOf, unsubscribeUrlOf, variablesOf } from "./compose.ts";
 import { withFooter } from "./footer.ts";
 import { readBroadcast, type Broadcast, type RecipientRow } from "./loadBroadcast.ts";
+import { createRecent } from "./recent.ts";
 import { accountOf, whyNot } from "./send.ts";
-import { makeSheet, type Sheet } from "./sheet.ts";
+import { makeSheet, type Sheet, type SheetContent } from "./sheet.ts";
 
 // As SendGrid reads an address; one that it refuses would take the whole call with it.
 const ADDRESS = /^[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}$/i;
@@ -77,27 +78,18 @@ async function prepare(id: string, context: JobContext): Promise<Prepared | Ende
     const account = accountOf(broadcast, config);
     const wait = whyNot(sendingOf(broadcast, config).from, config.PUBLIC_URL === undefined, now);
     return wait === null
-      ? { broadcast, account, sheet: sheetOf(id, broadcast) }
+      ? { broadcast, account, sheet: sheetOf(JSON.stringify(contentOf(broadcast))) }
       : { outcome: wait, reachedSender: false };
   } catch (error) {
     return afterRefusal(error);
   }
 }
 
-const sheets = new Map<string, { readonly subject: string; readonly body: string; readonly sheet: Sheet }>();
-const MOST_SHEETS = 100;
+const MOST_CHARACTERS = 5_000_000;
+const sheetOf = createRecent((content) => makeSheet(JSON.parse(content) as SheetContent), MOST_CHARACTERS);
 
-/** Made once for each broadcast; a draft may change between two trial mails. */
-function sheetOf(id: string, broadcast: Broadcast): Sheet {
-  const { subject, body } = broadcast;
-  const postalAddress = postalAddressOf(broadcast);
-  const known = sheets.get(id);
-  if (known !== undefined && known.subject === subject && known.body === body) return known.sheet;
-  const sheet = makeSheet({ subject, body: withFooter(body, postalAddress) });
-  const [oldest] = sheets.keys();
-  if (sheets.size >= MOST_SHEETS && oldest !== undefined) sheets.delete(oldest);
-  sheets.set(id, { subject, body, sheet });
-  return sheet;
+function contentOf(broadcast: Broadcast): SheetContent {
+  return { subject: broadcast.subject, body: withFooter(broadcast.body, postalAddressOf(broadcast)) };
 }
 
 /** Null for one whose values don't fit beside the others': it gets a call of its own. Throws what is the row's own fault. */
@@ -108,7 +100,9 @@ function personalize({ broadcast, sheet }: Prepared, row: RecipientRow, config: 
     );
   }
   const unsubscribeUrl = unsubscribeUrlOf(row, config) ?? "";
-  const substitutions = sheet.substitutions(variablesOf(rowOf(broadcast, row), unsubscribeUrl));
+  const { tenant } = broadcast;
+  const variables = variablesOf({ tenant, lead: row.lead, metadata: metadataOf(broadcast, row) }, unsubscribeUrl);
+  const substitutions = sheet.substitutions(variables);
   if (substitutions === null || !fits(substitutions)) return null;
   return { rowId: row.id, to: row.address, substitutions, unsubscribeUrl };
 }
@@ -122,15 +116,16 @@ function fits(substitutions: Readonly<Record<string, string>>): boolean {
   );
 }
 
-/** The row as if it were a mail of its own. */
-function rowOf(broadcast: Broadcast, row: RecipientRow): Broadcast & RecipientRow {
-  return { ...row, ...broadcast, metadata: { ...broadcast.metadata, ...row.metadata } };
+function metadataOf(broadcast: Broadcast, row: RecipientRow): RecipientRow["metadata"] {
+  return { ...broadcast.metadata, ...row.metadata };
 }
 
 async function sendAlone({ broadcast, account }: Prepared, row: RecipientRow, context: JobContext): Promise<Ended> {
   if (context.signal.aborted) return notReached;
   try {
-    const mail = composeEmail(rowOf(broadcast, row), context.config);
+    // As if it were a mail of its own.
+    const alone = { ...row, ...broadcast, metadata: metadataOf(broadcast, row) };
+    const mail = composeEmail(alone, context.config);
     return { outcome: await sendMail(account, mail, context.now), reachedSender: true };
   } catch (error) {
     return afterRefusal(error);

@@ -1,14 +1,11 @@
 // Row -> mail. Pure: what it throws is the row's own fault and makes it fail with that sentence.
-import { compile } from "html-to-text";
 import type { Config } from "../../config.ts";
 import { messageOf } from "../../errors.ts";
 import type { Mail } from "../../providers/sendgrid.ts";
 import { withFooter } from "./footer.ts";
+import { htmlParts } from "./html.ts";
 import type { EmailRow } from "./load.ts";
 import { isHtml, renderHtml, renderText } from "./template.ts";
-
-// Compiled once: `convert` would parse its selectors anew for each mail, which took a fifth of the time.
-export const toText = compile({ wordwrap: 78 });
 
 /** Variables of the templates: postal_address and metadata's keys at the top, and metadata, lead and tenant by name. */
 export function variablesOf(
@@ -87,10 +84,7 @@ export function sendingOf(
 
 /** A body without a tag is plain text, as many writers send it: its line breaks are kept. */
 function partsOf(body: string, variables: object): { html: string; text: string } {
-  if (isHtml(body)) {
-    const html = renderHtml(body, variables);
-    return { html, text: toText(html) };
-  }
+  if (isHtml(body)) return htmlParts(body, variables);
   return { html: paragraph(renderHtml(escaped(body), variables)), text: renderText(body, variables) };
 }
 

@@ -2,8 +2,14 @@
 // values in the place of tags; put together, a recipient's mail is what composeEmail would make of
 // it, but for white space where value and fixed text meet, and where lines of the text part break.
 import { randomInt } from "node:crypto";
-import { EMPTY, escaped, oneLine, paragraph, rendered, toText, withBreaks } from "./compose.ts";
+import { EMPTY, escaped, oneLine, paragraph, rendered, withBreaks } from "./compose.ts";
+import { toText } from "./html.ts";
 import { cutHtml, cutText, isHtml, type Cut } from "./template.ts";
+
+export interface SheetContent {
+  readonly subject: string;
+  readonly body: string;
+}
 
 export interface Sheet {
   readonly subject: string;
@@ -20,7 +26,7 @@ interface Part {
   readonly show: (value: string) => string;
 }
 
-export function makeSheet(content: { readonly subject: string; readonly body: string }): Sheet {
+export function makeSheet(content: SheetContent): Sheet {
   // By chance, so that nothing anybody writes can be taken for a tag. Digits alone, so that nothing
   // done to text (upper case, escapes) changes them.
   const nonce = randomInt(1e11, 1e12);

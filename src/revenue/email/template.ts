@@ -1,6 +1,7 @@
 // Liquid as tenants may write it: no file access, no prototype of ours, bounded in time and size.
 import { Context, Liquid, TokenKind, type Template } from "liquidjs";
 import { messageOf } from "../../errors.ts";
+import { createRecent } from "./recent.ts";
 
 const limits = {
   ownPropertyOnly: true,
@@ -16,12 +17,12 @@ const text = new Liquid(limits);
 
 /** Renders HTML; values are escaped unless the template says `| raw`. Throws on Liquid that does not parse. */
 export function renderHtml(template: string, variables: object): string {
-  return inTime(() => html.renderSync(parsed(html, template), variables) as string);
+  return inTime(() => html.renderSync(parsedHtml(template), variables) as string);
 }
 
 /** Renders plain text, e.g. a subject; nothing is escaped. */
 export function renderText(template: string, variables: object): string {
-  return inTime(() => text.renderSync(parsed(text, template), variables) as string);
+  return inTime(() => text.renderSync(parsedText(template), variables) as string);
 }
 
 const TRIES = 3;
@@ -40,21 +41,9 @@ function inTime<T>(render: () => T): T {
   }
 }
 
-const MOST_PARSED = 500;
-const known = new Map<Liquid, Map<string, Template[]>>();
-
-/** Campaigns say the same words to many: what was parsed lately is kept. */
-function parsed(engine: Liquid, template: string): Template[] {
-  const templates = known.get(engine) ?? new Map<string, Template[]>();
-  known.set(engine, templates);
-  const found = templates.get(template);
-  if (found !== undefined) return found;
-  const made = engine.parse(template);
-  const [oldest] = templates.keys();
-  if (templates.size >= MOST_PARSED && oldest !== undefined) templates.delete(oldest);
-  templates.set(template, made);
-  return made;
-}
+const MOST_CHARACTERS = 5_000_000;
+const parsedHtml = createRecent((template) => html.parse(template), MOST_CHARACTERS);
+const parsedText = createRecent((template) => text.parse(template), MOST_CHARACTERS);
 
 /** A template cut at its outermost nodes: what is the same for everybody, and what is not. */
 export interface Cut {
