@@ -52,7 +52,7 @@ export interface JobDefinition<Row extends JobRow, Prepared> {
 
 /** The work of rows that share a batch: many rows, one call. */
 export interface BatchDefinition<Row extends JobRow> {
-  /** Reads claimed rows that have a batch. $1 is uuid[]. `load` leaves these out. */
+  /** Reads claimed rows that have a batch. $1 is uuid[]. `load` leaves these out. Values come by way of JSON: times as text. */
   readonly load: string;
   /**
    * Does rows of one batch, outside any transaction; how each ended, in their order. What it

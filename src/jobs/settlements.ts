@@ -59,18 +59,20 @@ async function settleBatch(
   const [settled] = await runAsTenant(pool, tenantId, [
     {
       name: "settle",
-      text: `select id, status from brainops.settle($1, array(
+      text: `select status, json_agg(id) as ids from brainops.settle($1, array(
                select row(i, lease, outcome, run_at, reason, result)::brainops.settlement
                from jsonb_to_recordset($2)
                  as s (ids uuid[], lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)
                cross join lateral unnest(s.ids) as i
-             ))`,
+             )) group by status`,
       values: [table.table_name, JSON.stringify(settlementGroups(settlements))],
     },
     ...senderReports(settlements),
     ...pauses(table, settlements),
   ]);
-  const statuses = new Map(rowsOf<{ id: string; status: string }>(settled).map((row) => [row.id, row.status]));
+  const statuses = new Map(
+    rowsOf<{ ids: string[]; status: string }>(settled).flatMap(({ ids, status }) => ids.map((id) => [id, status])),
+  );
   return settlements.map(({ id }) => statuses.get(id) ?? null);
 }
 

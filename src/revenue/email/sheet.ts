@@ -19,10 +19,10 @@ export interface Sheet {
   readonly substitutions: (variables: object) => Record<string, string> | null;
 }
 
-/** Subject, HTML or text: its template, its tags, and how values look in it. */
+/** Subject, HTML or text: its template, the tag of each value, and how values look in it. */
 interface Part {
   readonly cut: Cut;
-  readonly tag: (place: number) => string;
+  readonly tags: readonly string[];
   readonly show: (value: string) => string;
 }
 
@@ -30,13 +30,15 @@ export function makeSheet(content: SheetContent): Sheet {
   // By chance, so that nothing anybody writes can be taken for a tag. Digits alone, so that nothing
   // done to text (upper case, escapes) changes them.
   const nonce = randomInt(1e11, 1e12);
-  const tagOf = (part: number) => (place: number) => `-${nonce}.${part}.${place}-`;
-  const subject: Part = {
-    cut: rendered("subject", () => cutText(content.subject)),
-    tag: tagOf(1),
-    show: (value) => value.replaceAll(/\s+/g, " "),
-  };
-  const body = rendered("body", () => bodyParts(content.body, tagOf(2), tagOf(3)));
+  const partOf = (part: number, cut: Cut, show: Part["show"]): Part => ({
+    cut,
+    tags: cut.fixed.slice(1).map((_, place) => `-${nonce}.${part}.${place + 1}-`),
+    show,
+  });
+  const subject = rendered("subject", () =>
+    partOf(1, cutText(content.subject), (value) => value.replaceAll(/\s+/g, " ")),
+  );
+  const body = rendered("body", () => bodyParts(content.body, partOf));
   const whole = { subject: oneLine(withTags(subject)), html: body.html, text: body.text };
   const subjectIsBare = isBare(subject, whole.subject);
   const textIsBare = isBare(body.textPart, whole.text);
@@ -50,45 +52,45 @@ export function makeSheet(content: SheetContent): Sheet {
       // Mostly the same template: rendered once for both.
       const textRaw = textPart.cut === htmlPart.cut ? htmlRaw : rendered("body", () => textPart.cut.values(variables));
       if (subjectRaw === null || htmlRaw === null || textRaw === null) return null;
-      const subjectValues = tagged(subject, subjectRaw);
-      const htmlValues = tagged(htmlPart, htmlRaw);
-      const textValues = tagged(textPart, textRaw);
-      if (subjectIsBare && areBlank(subjectValues)) throw new Error(EMPTY.subject);
-      if (textIsBare && areBlank(textValues)) throw new Error(EMPTY.body);
-      return Object.fromEntries([...subjectValues, ...htmlValues, ...textValues]);
+      if (subjectIsBare && areBlank(subject, subjectRaw)) throw new Error(EMPTY.subject);
+      if (textIsBare && areBlank(textPart, textRaw)) throw new Error(EMPTY.body);
+      const substitutions: Record<string, string> = {};
+      fillIn(substitutions, subject, subjectRaw);
+      fillIn(substitutions, htmlPart, htmlRaw);
+      fillIn(substitutions, textPart, textRaw);
+      return substitutions;
     },
   };
 }
 
 function bodyParts(
   body: string,
-  htmlTag: Part["tag"],
-  textTag: Part["tag"],
+  partOf: (part: number, cut: Cut, show: Part["show"]) => Part,
 ): { html: string; htmlPart: Part; text: string; textPart: Part } {
   if (isHtml(body)) {
     const cut = cutHtml(body);
-    const htmlPart: Part = { cut, tag: htmlTag, show: (value) => value };
-    const textPart: Part = { cut, tag: textTag, show: (value) => (/[<&]/.test(value) ? toText(value) : value) };
+    const htmlPart = partOf(2, cut, (value) => value);
+    const textPart = partOf(3, cut, (value) => (/[<&]/.test(value) ? toText(value) : value));
     return { html: withTags(htmlPart), htmlPart, text: toText(withTags(textPart)), textPart };
   }
-  const htmlPart: Part = { cut: cutHtml(escaped(body)), tag: htmlTag, show: withBreaks };
-  const textPart: Part = { cut: cutText(body), tag: textTag, show: (value) => value };
+  const htmlPart = partOf(2, cutHtml(escaped(body)), withBreaks);
+  const textPart = partOf(3, cutText(body), (value) => value);
   return { html: paragraph(withTags(htmlPart)), htmlPart, text: withTags(textPart), textPart };
 }
 
-function withTags({ cut, tag }: Part): string {
-  return cut.fixed.map((piece, place) => (place === 0 ? piece : tag(place) + piece)).join("");
+function withTags({ cut, tags }: Part): string {
+  return cut.fixed.map((piece, place) => (tags[place - 1] ?? "") + piece).join("");
 }
 
-function tagged({ tag, show }: Part, values: readonly string[]): [tag: string, value: string][] {
-  return values.map((value, index) => [tag(index + 1), show(value)]);
+function fillIn(substitutions: Record<string, string>, { tags, show }: Part, values: readonly string[]): void {
+  for (const [place, tag] of tags.entries()) substitutions[tag] = show(values[place] ?? "");
 }
 
 /** Whether nothing is left of it where every value is empty. */
-function isBare({ cut, tag }: Part, whole: string): boolean {
-  return cut.fixed.reduce((left, _, place) => left.replaceAll(tag(place), ""), whole).trim() === "";
+function isBare({ tags }: Part, whole: string): boolean {
+  return tags.reduce((left, tag) => left.replaceAll(tag, ""), whole).trim() === "";
 }
 
-function areBlank(values: readonly (readonly [string, string])[]): boolean {
-  return values.every(([, value]) => value.trim() === "");
+function areBlank({ show }: Part, values: readonly string[]): boolean {
+  return values.every((value) => show(value).trim() === "");
 }

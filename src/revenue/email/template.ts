@@ -108,7 +108,7 @@ const ESCAPES: Readonly<Record<string, string>> = {
 
 /** As Liquid's filter `escape`. */
 function escapeHtml(value: string): string {
-  return value.replaceAll(/[&<>"']/g, (character) => ESCAPES[character] ?? character);
+  return /[&<>"']/.test(value) ? value.replaceAll(/[&<>"']/g, (found) => ESCAPES[found] ?? found) : value;
 }
 
 export function isHtml(template: string): boolean {
