@@ -80,6 +80,20 @@ describe("export", () => {
     expect(rows.every(({ held }) => (held["tenant_id"] ?? db.tenantA) === db.tenantA)).toBe(true);
   });
 
+  it("holds what SendGrid said of a stranger's mail for admins alone", async () => {
+    const stray = "stray@example.com";
+    const [event] = await db.query<{ id: string }>(
+      `insert into webhook_events (provider, provider_event_id, payload, signature_ok, status, skip_reason, processed_at)
+       values ('sendgrid', 'stray', jsonb_build_object('event', 'open', 'email', $1::text), true, 'skipped', 'a stranger''s', now())
+       returning id`,
+      [stray],
+    );
+    const call = "select held ->> 'id' as id from brainops.export_person($1, $2)";
+    expect(await db.as("tenantA", call, ["tenant-a", stray])).toEqual([]);
+    expect(await db.as("tenantB", call, ["tenant-b", stray])).toEqual([]);
+    expect(await db.as("admin", call, ["tenant-a", stray])).toEqual([{ id: event?.id }]);
+  });
+
   it("is a tenant's for itself alone, and needs somebody named", async () => {
     const call = "select * from brainops.export_person($1, $2)";
     for (const tenant of ["tenant-b", db.tenantB, "no-such-tenant"]) {
