@@ -1,21 +1,23 @@
 -- What the sending of a mail costs, without a change in what it does. Old workers survive it.
 --
--- A column is made anew, for which Postgres writes ai_email_queue anew and lets nobody in meanwhile:
--- some seconds for 100,000 rows. What is sent and done with can be archived first (brainops.retain).
+-- A column gets another collation, for which Postgres writes ai_email_queue anew and lets nobody in
+-- meanwhile: some seconds for 100,000 rows. What is done with can be archived first
+-- (brainops.archive_done).
 set local lock_timeout = '2s';
 
--- Keys that are compared for equality alone: by their bytes, whatever the database's language. In
--- most languages a comparison costs several times as much, and a look-up makes a dozen of them. An
--- address has no letters beyond ASCII (check_email_row), which is all that "C" lowers.
-drop index public.ai_email_queue_recipient;
-alter table public.ai_email_queue drop column recipient_key;
-alter table public.ai_email_queue
-add column recipient_key text collate "C" not null generated always as (lower(recipient collate "C")) stored;
-create index ai_email_queue_recipient on public.ai_email_queue (recipient_key, tenant_id, started_at);
-alter table public.email_unsubscribe_links alter column address_key type text collate "C";
+-- All at once and before anything is written anew: whoever writes to two of them in another order
+-- then keeps this migration waiting, which tries again, instead of a deadlock at its end.
+do $$
+begin
+  lock table public.tenants, brainops.job_events, public.email_unsubscribe_links, public.ai_email_queue
+    in access exclusive mode;
+end;
+$$;
 
-comment on column public.ai_email_queue.recipient_key is
-  'What addresses are compared by: the recipient in lower case, or a lead''s id.';
+-- Keys that are compared for equality alone: by their bytes, whatever the database's language. In
+-- most languages a comparison costs several times as much, and a look-up makes a dozen of them.
+alter table public.ai_email_queue alter column recipient_key type text collate "C";
+alter table public.email_unsubscribe_links alter column address_key type text collate "C";
 
 -- Recipients of a broadcast share their message id by the thousand: it finds none of them.
 drop index public.ai_email_queue_provider_message_id;
@@ -109,6 +111,9 @@ declare
   v_places brainops.contact_place[];
   v_verdicts brainops.verdict[];
 begin
+  if cardinality(p_rows) = 0 then
+    return;
+  end if;
   v_rows := p_rows;
   v_verdicts := array(select v from brainops.consent_verdicts(v_policy, p_rows) as v);
   if v_verdicts <> '{}' then

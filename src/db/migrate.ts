@@ -146,7 +146,7 @@ async function applyFiles(connectionString: string, directory: string, log?: (li
       },
     });
   } catch (error) {
-    if (codeOf(error) === "55P03") throw error;
+    if (isHeldUp(error)) throw error;
     const where = current === "" ? "" : `${current}: `;
     throw new MigrationError(`${where}${messageOf(error)}`, { cause: error });
   } finally {
@@ -158,6 +158,11 @@ function nameOf(value: unknown): string {
   return typeof value === "object" && value !== null && "name" in value ? String(value.name) : "";
 }
 
+/** Lock timeout, or deadlock: who waited for longer than its lock_timeout, or crosswise with somebody. */
+function isHeldUp(error: unknown): boolean {
+  return ["55P03", "40P01"].includes(codeOf(error) ?? "");
+}
+
 /** Runs again what gave up on a lock, so that readers were never blocked for longer than lock_timeout. */
 async function retryLocked(options: MigrateOptions, run: () => Promise<void>): Promise<void> {
   const most = options.lockRetries ?? 10;
@@ -165,7 +170,7 @@ async function retryLocked(options: MigrateOptions, run: () => Promise<void>): P
     try {
       return await run();
     } catch (error) {
-      if (codeOf(error) !== "55P03") throw error;
+      if (!isHeldUp(error)) throw error;
       if (attempt >= most) {
         throw new MigrationError(
           `A table was locked by others ${most} times in a row. Find them in pg_locks, then run migrate again.`,
@@ -278,7 +283,7 @@ async function buildIndex(client: pg.Client, name: string, index: string, script
     if ((await isValid()) !== true) throw new Error(`index ${index} is not valid`);
     await client.query("insert into brainops.concurrent_migrations (name) values ($1) on conflict do nothing", [name]);
   } catch (error) {
-    if (codeOf(error) === "55P03") throw error;
+    if (isHeldUp(error)) throw error;
     throw new MigrationError(`concurrent/${name}: ${messageOf(error)}`, { cause: error });
   } finally {
     await client.query("reset lock_timeout");

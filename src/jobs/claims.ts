@@ -1,7 +1,7 @@
 // Claims on the wire: what Postgres said to a batch of ids, and the rows that are ours now, loaded.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
-import { isConnectionLost } from "../db/pool.ts";
+import { isPassing } from "../db/pool.ts";
 import { runAsTenant, type Statement } from "../db/tenant.ts";
 import type { JobRow } from "./define.ts";
 import type { InHand } from "./inHand.ts";
@@ -65,17 +65,19 @@ async function claimAndLoad(
     const claim = { ...request, lease: randomUUID() };
     let ours: readonly string[] = [];
     try {
-      const answers = await ask(pool, claim).finally(onAnswer);
+      const answers = await ask(pool, claim);
       ours = answers.ours.flatMap(({ ids }) => ids);
       inHand.add(ours);
+      onAnswer();
       return await load(pool, claim, answers, inHand);
     } catch (error) {
       // The commit may have gone through unheard. No effect has begun, so give the rows back,
       // as soon as Postgres is there again, and claim them anew: a failure would make
       // graphile-worker wait, longer each time.
       inHand.remove(ours);
+      onAnswer();
       await unclaim(pool, claim);
-      if (attempt === TRIES || !isConnectionLost(error)) throw error;
+      if (attempt === TRIES || !isPassing(error)) throw error;
     }
   }
 }
@@ -125,8 +127,8 @@ async function load(pool: pg.Pool, claim: Claim, answers: Answers, inHand: InHan
 }
 
 /**
- * Rows that have a batch, all in one piece of JSON: node-postgres takes several times as long for rows. They are ours
- * by now, so this need not be the claiming transaction.
+ * Rows that have a batch, each as one piece of JSON: node-postgres takes several times as long for their columns. They
+ * are ours by now, so this need not be the claiming transaction.
  */
 async function loadBatches(pool: pg.Pool, { table, tenantId }: Claim, { ours }: Answers): Promise<JobRow[]> {
   const ids = ours.flatMap((answer) => (answer.batch === null ? [] : answer.ids));
@@ -134,11 +136,11 @@ async function loadBatches(pool: pg.Pool, { table, tenantId }: Claim, { ours }: 
   const [loaded] = await runAsTenant(pool, tenantId, [
     {
       name: `load batch ${table.table_name}`,
-      text: `select json_agg(loaded) as rows from (${table.loadBatch}) as loaded`,
+      text: `select to_json(loaded) as row from (${table.loadBatch}) as loaded`,
       values: [ids],
     },
   ]);
-  return rowsOf<{ rows: JobRow[] | null }>(loaded)[0]?.rows ?? [];
+  return rowsOf<{ row: JobRow }>(loaded).map(({ row }) => row);
 }
 
 const readClock: Statement = { name: "clock", text: "select brainops.now() as now", values: [] };

@@ -1,5 +1,5 @@
 // Claim and settle as the worker calls them: one row at a time by the handlers, in batches on the
-// wire. The rules are brainops.claim and brainops.settle in sql/0021.
+// wire. The rules are brainops.claim (sql/0024) and brainops.settle (sql/0021).
 import type pg from "pg";
 import { createBatcher } from "./batcher.ts";
 import { claimBatch } from "./claims.ts";

@@ -14,8 +14,8 @@ interface Form {
   readonly pieces: readonly string[];
   /** Which value stands after each piece: an attribute's may stand nowhere, a link's come after its words. */
   readonly places: readonly number[];
-  /** What each value must be like for the text around it to stay as it is. */
-  readonly fits: readonly RegExp[];
+  /** What each value must be like for the text around it to stay as it is; null where none may be sure of that. */
+  readonly fits: readonly (RegExp | null)[];
 }
 
 const MOST_CHARACTERS = 5_000_000;
@@ -31,31 +31,81 @@ function makeForm(template: string): Form {
     cut,
     pieces: split.filter((_, index) => index % 2 === 0),
     places: split.filter((_, index) => index % 2 === 1).map(Number),
-    fits: fitsAfter(cut.fixed),
+    fits: fitsOf(cut.fixed),
   };
 }
 
-// No elements, no line breaks, no quotes (from `| raw`, the end of an attribute). In a tag, plainly an address or a
-// word; in a link, not nothing: a link to nowhere or without words is none in the text.
-const IN_TEXT = /^[^<"'\r\n]*$/;
-const IN_LINK = /^(?=[\s\S]*\S)[^<"'\r\n]*$/;
-const IN_TAG = /^(?!mailto:)[a-z0-9][^\s<"']*$/i;
+// No elements, no line breaks, no quotes and no open entity (all from `| raw`). In a link, not nothing: one without
+// words is none in the text. In an attribute, plainly an address or a word: a link to nowhere is none either.
+const IN_TEXT = /^(?![\s\S]*&[\w#]*$)[^<"'\r\n]*$/;
+const IN_LINK = /^(?![\s\S]*&[\w#]*$)(?=[\s\S]*\S)[^<"'\r\n]*$/;
+const IN_ATTRIBUTE = /^(?!mailto:)[a-z0-9][^\s<>"'&]*(?:&amp;[^\s<>"'&]*)*$/i;
+// Of a tag's beginning, up to a value: within quotes, in an attribute that lays nothing out.
+const PLAIN_ATTRIBUTE =
+  /^<[a-z][a-z0-9]*(?:\s+[a-z-]+(?:\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'>]+))?)*\s+(?:href|src|alt|title|class|style)\s*=\s*(?:"[^"]*|'[^']*)$/i;
+const MOST_OF_A_TAG = 2000;
 
-function fitsAfter(fixed: readonly string[]): RegExp[] {
-  let inTag = false;
-  let inLink = false;
+function fitsOf(fixed: readonly string[]): (RegExp | null)[] {
+  const scan = createScan();
   return fixed.slice(0, -1).map((piece) => {
-    const [opens, closes] = [piece.lastIndexOf("<"), piece.lastIndexOf(">")];
-    if (opens !== closes) inTag = opens > closes;
-    const link = piece.match(/<\/?a\b/gi)?.at(-1);
-    if (link !== undefined) inLink = !link.startsWith("</");
-    return inTag ? IN_TAG : inLink ? IN_LINK : IN_TEXT;
+    scan.read(piece);
+    if (scan.tag === "") return /&[\w#]*$/.test(piece) ? null : scan.inLink ? IN_LINK : IN_TEXT;
+    const plain = scan.tag.length < MOST_OF_A_TAG && PLAIN_ATTRIBUTE.test(scan.tag);
+    // In what is read of the tag later, the value stands for itself.
+    scan.read("x");
+    return plain ? IN_ATTRIBUTE : null;
   });
 }
 
+/** Where in its markup an HTML text stands that is read piece by piece. */
+interface Scan {
+  /** The tag that is open, or its beginning; empty between tags. */
+  readonly tag: string;
+  readonly inLink: boolean;
+  read(piece: string): void;
+}
+
+function createScan(): Scan {
+  let tag = "";
+  let quote = "";
+  let tail = "";
+  let inLink = false;
+  const end = (): void => {
+    if (/^<\/?a\b/i.test(tag)) inLink = !tag.startsWith("</");
+    tag = "";
+  };
+  const next = (character: string): void => {
+    if (tag === "") {
+      if (character === "<") tag = character;
+      return;
+    }
+    // The rest of a long one is read, but not kept.
+    if (tag.length < MOST_OF_A_TAG) tag += character;
+    if (tag.startsWith("<!--")) {
+      tail = (tail + character).slice(-3);
+      if (tail === "-->") end();
+    } else if (quote !== "") {
+      if (character === quote) quote = "";
+    } else if (character === ">") end();
+    else if (character === '"' || character === "'") quote = character;
+    else if (tag.length === 2 && !/[a-z/!?]/i.test(character)) tag = "";
+  };
+  return {
+    get tag() {
+      return tag;
+    },
+    get inLink() {
+      return inLink;
+    },
+    read: (piece) => {
+      for (const character of piece) next(character);
+    },
+  };
+}
+
 /**
- * The text is what the HTML as a whole would be turned into, but for where its lines break and for
- * the capitals of headings. Throws on Liquid that cannot be parsed or rendered.
+ * The text is what the HTML as a whole would be turned into, but for white space, for where its
+ * lines break and for the capitals of headings. Throws on Liquid that cannot be parsed or rendered.
  */
 export function htmlParts(template: string, variables: object): { html: string; text: string } {
   const { cut, pieces, places, fits } = formOf(template);
@@ -73,8 +123,10 @@ export function htmlParts(template: string, variables: object): { html: string; 
   };
 }
 
+/** Turned into text by itself, but for the white space that may part it from its neighbours. */
 function asText(value: string): string {
-  return value.includes("&") ? toText(value) : value.replaceAll(/\s+/g, " ");
+  if (!value.includes("&")) return value.replaceAll(/\s+/g, " ");
+  return `${/^\s/.test(value) ? " " : ""}${toText(value)}${/\s$/.test(value) ? " " : ""}`;
 }
 
 function between(pieces: readonly string[], values: readonly string[]): string {

@@ -73,8 +73,9 @@ function cut(engine: Liquid, template: string): Cut {
     fixed,
     values: (variables) =>
       inTime(() => {
-        // One context for all of them: {% assign %} reaches what comes after it.
-        const context = new Context(variables, engine.options, { sync: true });
+        // One context for all of them: {% assign %} reaches what comes after it. Of a copy, since {% increment %}
+        // writes into what it is given.
+        const context = new Context({ ...variables }, engine.options, { sync: true });
         const values = nodes.map((node, place) => {
           const value = ownText(context, names[place]);
           if (value === null) return String(engine.renderSync([node], context));
