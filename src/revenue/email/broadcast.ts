@@ -85,8 +85,7 @@ async function prepare(id: string, context: JobContext): Promise<Prepared | Ende
   }
 }
 
-const MOST_CHARACTERS = 5_000_000;
-const sheetOf = createRecent((content) => makeSheet(JSON.parse(content) as SheetContent), MOST_CHARACTERS);
+const sheetOf = createRecent((content) => makeSheet(JSON.parse(content) as SheetContent));
 
 function contentOf(broadcast: Broadcast): SheetContent {
   return { subject: broadcast.subject, body: withFooter(broadcast.body, postalAddressOf(broadcast)) };

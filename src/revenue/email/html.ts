@@ -18,8 +18,7 @@ interface Form {
   readonly fits: readonly (RegExp | null)[];
 }
 
-const MOST_CHARACTERS = 5_000_000;
-const formOf = createRecent(makeForm, MOST_CHARACTERS);
+const formOf = createRecent(makeForm);
 
 function makeForm(template: string): Form {
   const cut = cutHtml(template);

@@ -1,21 +1,28 @@
-// What was made of texts lately, kept because campaigns say the same to many.
+// What was made of templates lately, kept because campaigns say the same to many.
 
-/** Returns a function that makes something of a text, or has it still. Keeps what was asked for last, up to so many characters of text. */
-export function createRecent<Value>(make: (text: string) => Value, mostCharacters: number): (text: string) => Value {
-  const known = new Map<string, Value>();
-  let characters = 0;
-  return (text) => {
-    let value = known.get(text);
-    if (value === undefined) {
-      value = make(text);
-      characters += text.length;
-    } else known.delete(text);
-    known.set(text, value);
-    for (const oldest of known.keys()) {
-      if (characters <= mostCharacters) break;
+// What a tag takes once it is parsed, in bytes (measured); a character of plain text takes one.
+const TAG_BYTES = 1000;
+const MOST_BYTES = 10_000_000;
+
+/** Returns a function that makes something of a template, or has it still. Keeps what was asked for last, up to about 10 MB. */
+export function createRecent<Value>(make: (template: string) => Value): (template: string) => Value {
+  const known = new Map<string, { readonly value: Value; readonly bytes: number }>();
+  let bytes = 0;
+  return (template) => {
+    const found = known.get(template);
+    const entry = found ?? { value: make(template), bytes: bytesOf(template) };
+    if (found === undefined) bytes += entry.bytes;
+    else known.delete(template);
+    known.set(template, entry);
+    for (const [oldest, { bytes: freed }] of known) {
+      if (bytes <= MOST_BYTES) break;
       known.delete(oldest);
-      characters -= oldest.length;
+      bytes -= freed;
     }
-    return value;
+    return entry.value;
   };
+}
+
+function bytesOf(template: string): number {
+  return template.length + TAG_BYTES * (template.match(/\{[{%]/g)?.length ?? 0);
 }

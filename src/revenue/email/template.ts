@@ -41,9 +41,8 @@ function inTime<T>(render: () => T): T {
   }
 }
 
-const MOST_CHARACTERS = 5_000_000;
-const parsedHtml = createRecent((template) => html.parse(template), MOST_CHARACTERS);
-const parsedText = createRecent((template) => text.parse(template), MOST_CHARACTERS);
+const parsedHtml = createRecent((template) => html.parse(template));
+const parsedText = createRecent((template) => text.parse(template));
 
 /** A template cut at its outermost nodes: what is the same for everybody, and what is not. */
 export interface Cut {

@@ -1,0 +1,31 @@
+import { describe, expect, it } from "vitest";
+import { createRecent } from "../../src/revenue/email/recent.ts";
+
+describe("what was made of templates lately", () => {
+  it("is made once, and kept for those asked for last, by what they take", () => {
+    const made: string[] = [];
+    const recent = createRecent((template) => {
+      made.push(template);
+      return template.length;
+    });
+    const large = (name: string): string => `${name}${"{{a}}".repeat(4000)}`; // 4 MB once it is parsed
+    expect([recent(large("1")), recent(large("2")), recent(large("1"))]).toEqual([20_001, 20_001, 20_001]);
+    expect(made).toHaveLength(2);
+    recent(large("3")); // too many: the second goes
+    recent(large("1"));
+    expect(made).toHaveLength(3);
+    recent(large("2"));
+    expect(made).toHaveLength(4);
+  });
+
+  it("says each time why nothing can be made of one, and is not kept from others by one that is too large", () => {
+    const recent = createRecent((template) => {
+      if (template === "bad") throw new Error("bad");
+      return {};
+    });
+    expect(() => recent("bad")).toThrow("bad");
+    expect(() => recent("bad")).toThrow("bad");
+    expect(recent("x".repeat(11_000_000))).toEqual({});
+    expect(recent("good")).toBe(recent("good"));
+  });
+});
