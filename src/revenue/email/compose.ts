@@ -36,7 +36,7 @@ export function unsubscribeUrlOf(row: Pick<EmailRow, "unsubscribe_token">, confi
 
 let links = { publicUrl: "", href: "" };
 
-/** Parsed once for each PUBLIC_URL, of which a process has one: parsing took more time than a broadcast's recipient has. */
+/** Parsed once for each PUBLIC_URL, of which a process has one, instead of once for each mail. */
 function linksUnder(publicUrl: string): string {
   if (links.publicUrl !== publicUrl) links = { publicUrl, href: new URL("/unsubscribe/", publicUrl).href };
   return links.href;
