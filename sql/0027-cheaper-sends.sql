@@ -24,11 +24,21 @@ drop index public.ai_email_queue_provider_message_id;
 create index ai_email_queue_provider_message_id on public.ai_email_queue (provider_message_id)
 where provider_message_id is not null and broadcast_id is null;
 
--- Looked for by equality alone, and written for each mail.
+-- Written for each change of a status, asked for by a person now and then: so a small index that costs
+-- nothing to write. It is made a range of pages at a time, once the range is full; what is newer is read.
 drop index brainops.job_events_row;
-create index job_events_row on brainops.job_events using hash (row_id);
+create index job_events_row on brainops.job_events using brin (row_id uuid_bloom_ops) with (autosummarize = on);
+
+-- Looked for by equality alone, and written for each new recipient.
 drop index public.email_unsubscribe_links_token;
 create index email_unsubscribe_links_token on public.email_unsubscribe_links using hash (token);
+
+-- A link is known by its address and by its token: an id of its own was one more random key to write.
+alter table public.email_unsubscribe_links
+drop constraint email_unsubscribe_links_pkey,
+drop constraint email_unsubscribe_links_once,
+drop column id,
+add primary key (tenant_id, address_key);
 
 -- What a foreign key to tenants holds, once for a statement of many rows, as job tables have it
 -- (sql/0003): row by row it was an eighth of what a new link costs.
@@ -96,89 +106,6 @@ $$;
 -- Not immutable, since convert_to() isn't: as long as it claimed to be, no query could take it in
 -- and it was called for each address.
 alter function brainops.address_digest(text) stable;
-
--- As in sql/0014, but that rows of which there is nothing to say are not copied from step to step.
-create or replace function brainops.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[])
-returns setof brainops.verdict
-language plpgsql
-volatile
-set search_path = ''
-as $$
-declare
-  v_now constant timestamptz := brainops.now();
-  v_policy public.contact_policies := brainops.contact_policy(p_tenant_id, p_channel);
-  v_rows brainops.contact[];
-  v_places brainops.contact_place[];
-  v_verdicts brainops.verdict[];
-begin
-  if cardinality(p_rows) = 0 then
-    return;
-  end if;
-  v_rows := p_rows;
-  v_verdicts := array(select v from brainops.consent_verdicts(v_policy, p_rows) as v);
-  if v_verdicts <> '{}' then
-    return query select * from unnest(v_verdicts);
-    -- Unnest keeps the order: who comes first has the first claim to a place.
-    select array_agg(r) into v_rows
-      from unnest(p_rows) as r
-      where r.id not in (select v.id from unnest(v_verdicts) as v);
-    if v_rows is null then
-      return;
-    end if;
-  end if;
-
-  -- Reckoned once for each set of zones and laws, not for each row.
-  with
-    asked as materialized (
-      select * from brainops.contact_places(p_channel, v_rows)
-    ),
-    hours as materialized (
-      select g.*, h.opens, h.closes, brainops.contact_opening(v_now, g.zones, h.opens, h.closes) as open
-      from (select distinct zones, country, state from asked) as g
-      cross join lateral brainops.contact_hours(v_policy, g.country, g.state) as h
-    )
-  select array_agg(
-    row(
-      a.id, a.lead_ids, a.emails, a.phones, a.zones, a.country, a.state, h.opens, h.closes,
-      case
-        when lower(h.open) <= v_now then v_now
-        -- No hour is open at all: the rules may be mended by tomorrow.
-        else coalesce(
-          lower(h.open) + random() * least(v_policy.spread, (upper(h.open) - lower(h.open)) / 2),
-          v_now + interval '24 hours'
-        )
-      end
-    )::brainops.contact_place
-    order by a.place
-  )
-    into v_places
-    from asked as a
-    inner join hours as h on h.zones = a.zones and h.country is not distinct from a.country and h.state is not distinct from a.state;
-  -- A message that got lost on the way here would go unasked.
-  assert cardinality(v_places) = cardinality(v_rows), 'contact_places left out a message';
-  return query
-    select p.id, 'defer', p.goes_at, 'quiet hours in ' || array_to_string(p.zones, ', ')
-    from unnest(v_places) as p
-    where p.goes_at > v_now;
-  if found then
-    select array_agg(p) into v_places from unnest(v_places) as p where p.goes_at <= v_now;
-    if v_places is null then
-      return;
-    end if;
-  end if;
-
-  v_verdicts := array(select v from brainops.cap_verdicts(v_policy, v_places) as v);
-  if v_verdicts <> '{}' then
-    return query select * from unnest(v_verdicts);
-    select array_agg(p) into v_places from unnest(v_places) as p where p.id not in (select v.id from unnest(v_verdicts) as v);
-  end if;
-  -- What waits for the slot of a rate limit asks again then, and takes another place: of both limits
-  -- neither is exceeded, at the price of places that nobody used.
-  if v_places is not null then
-    return query select * from brainops.hourly_verdicts(v_policy, v_places);
-  end if;
-end;
-$$;
 
 -- As in sql/0010, but that an address is looked for where the index has it.
 create or replace function brainops.find_email(p_event jsonb)
@@ -256,14 +183,9 @@ begin
         where l.tenant_id = p_tenant_id and l.address_key = any (v_missing)
       ),
       made as (
-        -- Each random number counts: the link's id is half of its token.
-        insert into public.email_unsubscribe_links (id, tenant_id, address_key, token)
-        select m.id, p_tenant_id, m.key, replace(m.id::text || gen_random_uuid()::text, '-', '')
-        from (
-          select gen_random_uuid() as id, k as key from unnest(v_missing) as k where k not in (select address_key from known)
-          offset 0
-        ) as m
-        on conflict do nothing
+        insert into public.email_unsubscribe_links (tenant_id, address_key)
+        select p_tenant_id, k from unnest(v_missing) as k where k not in (select address_key from known)
+        on conflict (tenant_id, address_key) do nothing
         returning address_key, token
       )
     select array_agg(a.address_key), array_agg(a.token)
@@ -290,3 +212,50 @@ set search_path = ''
 as $$
   select k.token from brainops.unsubscribe_tokens(p_tenant_id, array[p_address]) as k;
 $$;
+
+-- What of brainops.settle is left where many rows came to the same good end: nothing to decide for
+-- each, and their results are read once.
+create function brainops.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb)
+returns setof uuid
+language plpgsql
+set search_path = ''
+set random_page_cost = 1 -- as in brainops.settle
+as $$
+declare
+  v_job brainops.job_tables;
+  v_names text;
+  v_values text;
+begin
+  select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
+  select
+    string_agg(format(', %1$I = r.%1$I', a.attname), '' order by a.attnum),
+    string_agg(format(', (p ->> %1$L)::%2$s as %1$I', a.attname, format_type(a.atttypid, a.atttypmod)), '' order by a.attnum)
+    into v_names, v_values
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = v_job.relation::regclass and a.attname = any (v_job.result_columns) and p_result ? a.attname;
+  return query execute format(
+    $sql$
+    update %1$s as t
+    set
+      status = 'completed',
+      finished_at = $3,
+      skip_reason = null,
+      last_error = null,
+      lease = null,
+      worker_id = null,
+      rate_slot = null%2$s
+    from (select p%3$s from (values ($4)) as v (p) offset 0) as r
+    where t.id = any ($1) and t.lease = $2
+    returning t.id
+    $sql$,
+    v_job.relation, v_names, v_values
+  )
+    using p_ids, p_lease, brainops.now(), p_result;
+end;
+$$;
+
+comment on function brainops.settle_completed(text, uuid[], uuid, jsonb) is
+  'As brainops.settle, for rows under one lease that all are completed with the same result; returns those whose lease still held.';
+
+revoke execute on function brainops.settle_completed(text, uuid[], uuid, jsonb) from public;
+grant execute on function brainops.settle_completed(text, uuid[], uuid, jsonb) to brainops_worker;

@@ -18,6 +18,8 @@ export interface Settlement {
 }
 
 const SETTLE_FOR_MS = 10 * 60_000;
+// Rows from which on a statement of their own is the cheaper one.
+const MANY = 20;
 
 /**
  * Settles a batch, insisting while Postgres is out of reach. A settlement that Postgres refuses
@@ -56,22 +58,25 @@ async function settleBatch(
   tenantId: string,
   settlements: readonly Settlement[],
 ): Promise<(string | null)[]> {
-  const [settled] = await runAsTenant(pool, tenantId, [
-    {
-      name: "settle",
-      text: `select status, json_agg(id) as ids from brainops.settle($1, array(
-               select row(i, lease, outcome, run_at, reason, result)::brainops.settlement
-               from jsonb_to_recordset($2)
-                 as s (ids uuid[], lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)
-               cross join lateral unnest(s.ids) as i
-             )) group by status`,
-      values: [table.table_name, JSON.stringify(settlementGroups(settlements))],
-    },
+  const groups = settlementGroups(settlements);
+  const isAlike = ({ ids, outcome }: Group): boolean => outcome.kind === "completed" && ids.length >= MANY;
+  const outcomes = [
+    ...groups.filter(isAlike).map((group) => completion(table, group)),
+    ...various(
+      table,
+      groups.filter((group) => !isAlike(group)),
+    ),
+  ];
+  const results = await runAsTenant(pool, tenantId, [
+    ...outcomes,
     ...senderReports(settlements),
     ...pauses(table, settlements),
   ]);
   const statuses = new Map(
-    rowsOf<{ ids: string[]; status: string }>(settled).flatMap(({ ids, status }) => ids.map((id) => [id, status])),
+    results
+      .slice(0, outcomes.length)
+      .flatMap((result) => rowsOf<{ ids: string[]; status: string }>(result))
+      .flatMap(({ ids, status }) => ids.map((id) => [id, status])),
   );
   return settlements.map(({ id }) => statuses.get(id) ?? null);
 }
@@ -80,17 +85,54 @@ export function rowsOf<Row>(result: pg.QueryResult | undefined): Row[] {
   return (result?.rows ?? []) as Row[];
 }
 
-/** What ended as one, under one lease, is said once for all its rows. */
-function settlementGroups(settlements: readonly Settlement[]): object[] {
-  const groups = new Map<Outcome, { ids: string[]; lease: string }[]>();
-  for (const { id, lease, outcome } of settlements) {
+/** Rows that ended as one, under one lease. */
+interface Group {
+  readonly ids: string[];
+  readonly lease: string;
+  readonly outcome: Outcome;
+}
+
+const plainlyCompleted: Outcome = { kind: "completed" };
+
+function settlementGroups(settlements: readonly Settlement[]): Group[] {
+  const groups = new Map<Outcome, Group[]>();
+  for (const { id, lease, outcome: ended } of settlements) {
+    const outcome = ended.kind === "completed" && ended.result === undefined ? plainlyCompleted : ended;
     const alike = groups.get(outcome) ?? [];
     groups.set(outcome, alike);
     const group = alike.find((one) => one.lease === lease);
-    if (group === undefined) alike.push({ ids: [id], lease });
+    if (group === undefined) alike.push({ ids: [id], lease, outcome });
     else group.ids.push(id);
   }
-  return [...groups].flatMap(([outcome, alike]) => alike.map((group) => ({ ...group, ...settlementOf(outcome) })));
+  return [...groups.values()].flat();
+}
+
+/** A batch that went: one result for all of it. */
+function completion(table: JobTable, { ids, lease, outcome }: Group): Statement {
+  const result = "result" in outcome ? outcome.result : undefined;
+  return {
+    name: "settle_completed",
+    text: `select 'completed' as status, json_agg(id) as ids from brainops.settle_completed($1, $2, $3, $4) as id
+           having count(*) > 0`,
+    values: [table.table_name, ids, lease, JSON.stringify(result ?? {})],
+  };
+}
+
+function various(table: JobTable, groups: readonly Group[]): Statement[] {
+  if (groups.length === 0) return [];
+  const settlements = groups.map(({ ids, lease, outcome }) => ({ ids, lease, ...settlementOf(outcome) }));
+  return [
+    {
+      name: "settle",
+      text: `select status, json_agg(id) as ids from brainops.settle($1, array(
+               select row(i, lease, outcome, run_at, reason, result)::brainops.settlement
+               from jsonb_to_recordset($2)
+                 as s (ids uuid[], lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)
+               cross join lateral unnest(s.ids) as i
+             )) group by status`,
+      values: [table.table_name, JSON.stringify(settlements)],
+    },
+  ];
 }
 
 function settlementOf(outcome: Outcome): object {

@@ -60,6 +60,37 @@ describe("settling many rows at once", () => {
     expect(row?.["last_error"]).toMatch(/^its outcome \(completed\) could not be written: /);
   });
 
+  it("writes what many have in common once, and only where the lease still holds", async () => {
+    const rows = await claimed(60);
+    const lost = rows[7]?.row.id;
+    await db.query("update ai_email_queue set status = 'unconfirmed', lease = null, worker_id = null where id = $1", [
+      lost,
+    ]);
+    const sent = { kind: "completed", result: { provider_message_id: "shared", sent_at: new Date(0) } } as const;
+    const plain = { kind: "completed" } as const;
+    const statuses = await Promise.all(rows.map((row, index) => settle(row, index < 30 ? sent : plain)));
+    expect(statuses).toEqual(rows.map((row) => (row?.row.id === lost ? null : "completed")));
+    const after = await db.query(
+      `select status, provider_message_id, extract(epoch from sent_at)::int as sent, lease, count(*)::int as n
+       from ai_email_queue where id = any ($1) group by 1, 2, 3, 4 order by 1, 2`,
+      [rows.map((row) => row?.row.id)],
+    );
+    expect(after).toEqual([
+      { status: "completed", provider_message_id: "shared", sent: 0, lease: null, n: 29 },
+      { status: "completed", provider_message_id: null, sent: null, lease: null, n: 30 },
+      { status: "unconfirmed", provider_message_id: null, sent: null, lease: null, n: 1 },
+    ]);
+  });
+
+  it("loses no other's outcome with a common one that Postgres refuses", async () => {
+    const rows = await claimed(25);
+    const refused = { kind: "completed", result: { provider_message_id: "a\u0000b" } } as const;
+    const statuses = await Promise.all(
+      rows.map((row, index) => settle(row, index === 24 ? { kind: "skip", reason: "no" } : refused)),
+    );
+    expect(statuses).toEqual([...Array.from({ length: 24 }, () => "unconfirmed"), "skipped"]);
+  });
+
   it("ends a row at once that the task's own query leaves out", async () => {
     const otherPool = createPool({ connectionString: db.urlOf("worker"), applicationName: "test", pipeline: true });
     const other = createStore(otherPool, randomUUID());

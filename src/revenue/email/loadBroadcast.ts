@@ -11,43 +11,49 @@ export interface RecipientRow extends JobRow {
   readonly unsubscribe_token: string;
 }
 
-// For a thousand rows at once, so each thing is asked once for all or by an index. (Under row level
-// security an index is used for plain columns alone: what is looked for is reckoned a step before.)
+// For a thousand rows at once, so each thing is asked once for all or by an index, and a lead only where there is one.
+// (Under row level security an index is used for plain columns alone: what is looked for is reckoned a step before.)
 // Addresses as brainops.email_address has them.
 export const loadRecipients = `
   with
-    named as materialized (
-      select e.id, e.tenant_id, e.attempts, e.max_attempts, e.broadcast_id, e.metadata, e.lead_id, e.recipient,
-        brainops.uuid_or_null(e.recipient) as named
-      from public.ai_email_queue as e
-      where e.id = any ($1) and e.lease is not null and e.broadcast_id is not null
-    ),
-    pointed as materialized (
-      select n.*, coalesce(
-          (select a.lead_id from public.revenue_lead_aliases as a where a.tenant_id = n.tenant_id and a.id = n.named),
-          n.named
-        ) as lead_now
-      from named as n
-    ),
     recipients as materialized (
       select a.*, lower(btrim(a.address)) as address_key
       from (
-        select p.*, case when p.named is null then p.recipient else nullif(btrim(l.email), '') end as address
-        from pointed as p
-        left join lateral (
-          select i.email from public.revenue_leads as i where i.tenant_id = p.tenant_id and i.id = p.lead_now limit 1
-        ) as l on p.named is not null
+        select p.id, p.tenant_id, p.attempts, p.max_attempts, p.broadcast_id, p.metadata, p.lead_id,
+          case
+            when p.lead_now is null then p.recipient
+            else (
+              select nullif(btrim(i.email), '') from public.revenue_leads as i
+              where i.tenant_id = p.tenant_id and i.id = p.lead_now
+            )
+          end as address
+        from (
+          select n.*,
+            case when n.named is not null then coalesce(
+              (select a.lead_id from public.revenue_lead_aliases as a where a.tenant_id = n.tenant_id and a.id = n.named),
+              n.named
+            ) end as lead_now
+          from (
+            select e.id, e.tenant_id, e.attempts, e.max_attempts, e.broadcast_id, e.metadata, e.lead_id, e.recipient,
+              brainops.uuid_or_null(e.recipient) as named
+            from public.ai_email_queue as e
+            where e.id = any ($1) and e.lease is not null and e.broadcast_id is not null
+            offset 0
+          ) as n
+          offset 0
+        ) as p
+        offset 0
       ) as a
     ),
     ${unsubscribeLinks("recipients")}
   select r.id, r.tenant_id, r.attempts, r.max_attempts, r.broadcast_id, r.metadata, r.address,
-    to_jsonb(d) - 'tenant_id' as lead,
+    case when r.lead_id is not null then (
+      select to_jsonb(l) - 'tenant_id' from public.revenue_leads as l
+      where l.tenant_id = r.tenant_id and l.id = r.lead_id
+    ) end as lead,
     k.token as unsubscribe_token
   from recipients as r
   left join links as k on k.tenant_id = r.tenant_id and k.address_key = r.address_key
-  left join lateral (
-    select l.* from public.revenue_leads as l where l.tenant_id = r.tenant_id and l.id = r.lead_id limit 1
-  ) as d on r.lead_id is not null
 `;
 
 /** What all recipients share. */
