@@ -54,7 +54,7 @@ describe.skipIf(!isServer)(
       await db.until(
         "select count(*) filter (where status in ('completed', 'unconfirmed')) = 1000 as settled, count(*) = 1000 as none_lost from ai_email_queue",
         [],
-        60_000,
+        120_000,
       );
       expect(simulator.duplicates()).toEqual([]);
 
@@ -74,10 +74,11 @@ describe.skipIf(!isServer)(
 
       for (const worker of workers) worker.child.kill("SIGTERM");
       expect(await Promise.all(workers.map((worker) => worker.exited))).toEqual([0, 0]);
-    }, 180_000);
+    }, 240_000);
 
     it("frees a killed worker's rows within 10 seconds", async () => {
       simulator.reset();
+      await db.query("delete from brainops.circuit_breakers");
       simulator.faults.add({ kind: "slow", delayMs: 30_000 });
       const victim = await startOne();
       const [row] = await db.as<{ id: string }>(

@@ -130,6 +130,16 @@ describe("a circuit breaker", () => {
     expect(await breaker()).toMatchObject({ state: "open", failures: 5, wait: 15 });
   });
 
+  it("counts what is told together by what most of it was", async () => {
+    await tell(95, 8);
+    expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
+    await tell(0, 4);
+    await tell(6, 5);
+    expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
+    await tell(5, 5);
+    expect(await breaker()).toMatchObject({ state: "open", failures: 5 });
+  });
+
   it("lets nothing go while open, says so on the rows, and then one row alone", async () => {
     const ids = [await insertMail(db, "tenantA"), await insertMail(db, "tenantA"), await insertMail(db, "tenantA")];
     await tell(0, 5);
