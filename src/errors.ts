@@ -27,7 +27,10 @@ export const errorCodes = {
   },
   OP004: { name: "recipient_malformed", remedy: "Give one e-mail address or a lead's id." },
   OP005: { name: "text_not_deliverable", remedy: "Remove the character that is named, or shorten the text." },
-  OP006: { name: "metadata_not_object", remedy: "Give metadata as a JSON object, {} for none." },
+  OP006: {
+    name: "metadata_not_object",
+    remedy: "Give metadata as a JSON object of no more than the size that is named, {} for none.",
+  },
   OP007: { name: "unknown_name", remedy: "Use one of the names that the message lists." },
   OP008: {
     name: "table_not_protectable",

@@ -138,6 +138,29 @@ describe("a published version", () => {
   });
 });
 
+describe("words that went to people", () => {
+  it("stay as they went; the next version is what goes from then on", async () => {
+    const insert = (body: string): Promise<unknown> =>
+      tenant.query("insert into ai_campaign_templates (name, subject, body) values ('kept', 'Hello', $1)", [body]);
+    await insert("<p>First</p>");
+    await insert("<p>Second</p>");
+    await launch(tenant, "kept_words", [{ step_number: 1, kind: "send_email", template: "kept" }]);
+    const id = await enrol(tenant, await newLead(tenant), "kept_words");
+    await workOff(worker, db.tenantA, id);
+    const change = (what: string, version: number): Promise<unknown> =>
+      tenant.query(
+        what === "delete"
+          ? "delete from ai_campaign_templates where name = 'kept' and version = $1"
+          : "update ai_campaign_templates set body = '<p>Other</p>' where name = 'kept' and version = $1",
+        [version],
+      );
+    for (const what of ["update", "delete"]) expect(await refusal(change(what, 2))).toMatchObject({ code: "OP021" });
+    for (const what of ["update", "delete"]) await change(what, 1);
+    const { rows } = await tenant.query("select version, body from ai_campaign_templates where name = 'kept'");
+    expect(rows).toEqual([{ version: 2, body: "<p>Second</p>" }]);
+  });
+});
+
 describe("the shipped sequence", () => {
   const days = (...at: number[]): number[] => at.map((day) => day * 24);
   it.each([

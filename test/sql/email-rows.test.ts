@@ -106,6 +106,43 @@ describe("a mail that can be sent", () => {
     expect((await refusal(insertMail(db, "tenantA", { body: `${"é".repeat((KIB * KIB) / 2)}x` }))).code).toBe("OP005");
   });
 
+  it("has metadata of 256 KiB at most, as a recipient of a broadcast of 32", async () => {
+    const [broadcast] = await db.as<{ id: string }>(
+      "tenantA",
+      "insert into ai_broadcasts (subject, body) values ('Hello', '<p>Hi</p>') returning id",
+    );
+    const recipient = (kib: number): Promise<unknown> =>
+      db.as(
+        "tenantA",
+        "insert into ai_email_queue (broadcast_id, recipient, metadata) values ($1, 'ann@example.com', jsonb_build_object('note', repeat('x', $2 * 1024)))",
+        [broadcast?.id, kib],
+      );
+    const alone = (kib: number): Promise<unknown> =>
+      insertMail(db, "tenantA", { metadata: JSON.stringify({ note: "x".repeat(kib * KIB) }) });
+    const shared = (kib: number): Promise<unknown> =>
+      db.as(
+        "tenantA",
+        "update ai_broadcasts set metadata = jsonb_build_object('note', repeat('x', $2 * 1024)) where id = $1",
+        [broadcast?.id, kib],
+      );
+    await Promise.all([recipient(31), alone(255), shared(255)]);
+    expect(await refusal(recipient(32))).toMatchObject({
+      code: "OP006",
+      message: expect.stringMatching(/^metadata: takes 327\d\d bytes, at most 32768 \(32 KiB\) are allowed$/),
+    });
+    expect(await refusal(alone(256))).toMatchObject({ code: "OP006" });
+    expect(await refusal(shared(256))).toMatchObject({ code: "OP006" });
+    // However well it compresses where it comes from.
+    const id = await insertMail(db, "tenantA");
+    await db.query("create table packed as select jsonb_build_object('note', repeat('x', 300 * 1024)) as metadata");
+    await db.query("grant select on packed to public");
+    expect(
+      await refusal(
+        db.as("tenantA", "update ai_email_queue set metadata = p.metadata from packed as p where id = $1", [id]),
+      ),
+    ).toMatchObject({ code: "OP006" });
+  });
+
   it("has metadata that is an object, or none", async () => {
     for (const metadata of [null, "null", "{}"]) {
       expect(await mail(db, await insertMail(db, "tenantA", { metadata }))).toMatchObject({ metadata: {} });
