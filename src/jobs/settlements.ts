@@ -59,7 +59,8 @@ async function settleBatch(
   settlements: readonly Settlement[],
 ): Promise<(string | null)[]> {
   const groups = settlementGroups(settlements);
-  const isAlike = ({ ids, outcome }: Group): boolean => outcome.kind === "completed" && ids.length >= MANY;
+  const isAlike = ({ ids, outcome }: Group): boolean =>
+    outcome.kind === "completed" && (ids.length >= MANY || groups.length === 1);
   const outcomes = [
     ...groups.filter(isAlike).map((group) => completion(table, group)),
     ...various(
