@@ -63,17 +63,12 @@ begin
 end;
 $$;
 
--- Its settings hold for all that it calls. A thousand keys against a table of any size are read
--- through the index, even where Postgres has not looked at the table since it was empty; and where it
--- thinks of ten rows, a thousand by a thousand would be compared in a nested loop.
 create or replace function brainops.contact_verdicts(p_channel text, p_rows brainops.contact[])
 returns setof brainops.verdict
 language plpgsql
 volatile
 set search_path = ''
 set jit = off
-set enable_seqscan = off
-set enable_nestloop = off
 as $$
 declare
   v_tenant record;
@@ -103,11 +98,18 @@ begin
 end;
 $$;
 
+-- How the look-ups are planned: a thousand keys against a table of any size go through the index, even
+-- where Postgres has not looked at the table since it was empty; and where it thinks of ten rows, a
+-- thousand by a thousand would be compared in a nested loop. On those functions alone, not on what calls
+-- them: what else is called there has joins of its own.
 create function brainops.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[])
 returns setof brainops.verdict
 language plpgsql
 stable
 set search_path = ''
+set jit = off
+set enable_seqscan = off
+set enable_nestloop = off
 as $$
 declare
   v_now constant timestamptz := brainops.now();
@@ -150,6 +152,28 @@ $$;
 comment on function brainops.message_verdicts(uuid, text, brainops.contact[]) is
   'What holds for every message of a tenant, and all that is asked of a transactional one: nobody to go to (fail), suppressed or expired (skip).';
 
+create function brainops.last_words(p_tenant_id uuid, p_channel text, p_addresses text[])
+returns table (address_key text, state text, occurred_at timestamptz, confirmed boolean)
+language plpgsql
+stable
+rows 1000
+set search_path = ''
+set jit = off
+set enable_seqscan = off
+set enable_nestloop = off
+as $$
+begin
+  return query
+    select distinct on (w.address_key) w.address_key, w.state, w.occurred_at, w.evidence ? 'confirmed_at'
+    from public.contact_consents as w
+    where w.tenant_id = p_tenant_id and w.channel = p_channel and w.address_key = any (p_addresses)
+    order by w.address_key, w.occurred_at desc, w.state = 'denied' desc, w.created_at desc;
+end;
+$$;
+
+comment on function brainops.last_words(uuid, text, text[]) is
+  'What each address (in lower case) last said of the channel; confirmed: and said in the same breath that it is its own. Addresses without a word are left out.';
+
 -- As in sql/0014, but that the last words are read in one go.
 create or replace function brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[])
 returns setof brainops.verdict
@@ -179,14 +203,6 @@ begin
     with
       asked as materialized (
         select u.id, u.enrolment_id, u.first_due_at, lower(btrim(u.address)) as key from unnest(p_rows) as u
-      ),
-      -- The last word of each.
-      words as materialized (
-        select distinct on (w.address_key) w.address_key, w.state, w.occurred_at, w.evidence ? 'confirmed_at' as confirmed
-        from public.contact_consents as w
-        where w.tenant_id = p_policy.tenant_id and w.channel = p_policy.channel
-          and w.address_key = any (array(select key from asked))
-        order by w.address_key, w.occurred_at desc, w.state = 'denied' desc, w.created_at desc
       )
     select
       d.id,
@@ -225,7 +241,7 @@ begin
         end as fail,
         v_pauses ->> r.enrolment_id::text as paused
       from asked as r
-      left join words as c on c.address_key = r.key
+      left join brainops.last_words(p_policy.tenant_id, p_policy.channel, array(select key from asked)) as c on c.address_key = r.key
     ) as d
     where d.skip is not null or d.fail is not null or v_hold is not null or d.paused is not null;
 end;
@@ -248,6 +264,9 @@ returns table (
 language plpgsql
 stable
 set search_path = ''
+set jit = off
+set enable_seqscan = off
+set enable_nestloop = off
 as $$
 declare
   -- The rows of one tenant.
@@ -262,6 +281,7 @@ begin
           case when p_channel = 'sms' then coalesce(brainops.phone_e164(r.address), r.address) end as phone
         from unnest(p_rows) with ordinality
           as r (id, tenant_id, lead_id, address, is_marketing, enrolment_id, recipient, first_due_at, expires_at, n)
+        where r.tenant_id = v_tenant_id and v_tenants_zone is not null
       ),
       named as materialized (
         select i.id, i.email_key, i.phone_e164, i.time_zone, i.state from public.revenue_leads as i
@@ -351,7 +371,7 @@ $$;
 -- When marketing went, or may have gone, to the person of each place since p_since, newest first;
 -- own: on the channel that asks. Places without any are left out. A person is found by each lead and
 -- each address.
-drop function brainops.contact_history(uuid, text, brainops.contact_place[], timestamptz, int);
+-- The one with a limit stays for claims that are under way while this is applied.
 create function brainops.contact_history(
   p_tenant_id uuid,
   p_channel text,
@@ -362,6 +382,9 @@ returns table (place int, every timestamptz[], own timestamptz[])
 language plpgsql
 stable
 set search_path = ''
+set jit = off
+set enable_seqscan = off
+set enable_nestloop = off
 as $$
 begin
   return query
@@ -585,9 +608,11 @@ $$;
 
 revoke execute
 on function brainops.message_verdicts(uuid, text, brainops.contact[]),
+brainops.last_words(uuid, text, text[]),
 brainops.contact_history(uuid, text, brainops.contact_place[], timestamptz)
 from public;
 grant execute
 on function brainops.message_verdicts(uuid, text, brainops.contact[]),
+brainops.last_words(uuid, text, text[]),
 brainops.contact_history(uuid, text, brainops.contact_place[], timestamptz)
 to brainops_worker;

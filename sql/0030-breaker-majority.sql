@@ -10,7 +10,7 @@ security definer
 set search_path = ''
 as $$
 begin
-  if p_failed = 0 and p_succeeded > 0 then
+  if p_succeeded > p_failed then
     -- Closes only when it is time: answers to rows that were under way when it opened, or when the
     -- sender asked to wait, do not end the wait.
     update brainops.circuit_breakers
@@ -23,15 +23,11 @@ begin
     where sender = p_sender and (failures > 0 or retry_at <= brainops.now());
   elsif p_failed > 0 then
     insert into brainops.circuit_breakers as b (sender, failures, last_error)
-    values (p_sender, case when p_succeeded > p_failed then 0 else p_failed end, left(p_error, 500))
+    values (p_sender, p_failed, left(p_error, 500))
     on conflict (sender) do update
       set
-        failures = case
-          when p_succeeded > p_failed then 0
-          -- Successes beside the failures show that the sender is there: start to count anew.
-          when p_succeeded > 0 then p_failed
-          else b.failures + p_failed
-        end,
+        -- Successes beside the failures show that the sender is there: start to count anew.
+        failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
         last_error = excluded.last_error;
     -- Opens at the threshold; an open one whose probe failed waits twice as long as before.
     update brainops.circuit_breakers

@@ -131,13 +131,15 @@ describe("a circuit breaker", () => {
   });
 
   it("counts what is told together by what most of it was", async () => {
+    await tell(0, 4);
     await tell(95, 8);
     expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
-    await tell(0, 4);
-    await tell(6, 5);
-    expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
     await tell(5, 5);
-    expect(await breaker()).toMatchObject({ state: "open", failures: 5 });
+    expect(await breaker()).toMatchObject({ state: "open", failures: 5, wait: 15 });
+    await at(16);
+    await worker.query("select brainops.ask_breaker('sendgrid', 10, '40 seconds')");
+    await tell(9, 5);
+    expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
   });
 
   it("lets nothing go while open, says so on the rows, and then one row alone", async () => {
