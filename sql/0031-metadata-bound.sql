@@ -40,3 +40,8 @@ before insert or update of metadata on public.ai_broadcasts
 for each row
 when (pg_column_size(new.metadata || '{}') > 32768)
 execute function brainops.refuse_large_metadata();
+
+comment on column public.ai_email_queue.metadata is
+  'Variables for Liquid, and: marketing true (the rules for marketing, unsubscribe headers), expires_at (not to be sent later), priority high, lead_id, reply_to, category. At most 256 KiB, as a recipient of a broadcast 32.';
+comment on column public.ai_broadcasts.metadata is
+  'Variables for Liquid, below those of each row; and reply_to, category. At most 256 KiB.';

@@ -2,6 +2,7 @@
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
+import { beginAsWorker } from "../support/jobs.ts";
 import { refusal } from "../support/refusal.ts";
 import {
   claimTouches,
@@ -158,6 +159,25 @@ describe("words that went to people", () => {
     for (const what of ["update", "delete"]) await change(what, 1);
     const { rows } = await tenant.query("select version, body from ai_campaign_templates where name = 'kept'");
     expect(rows).toEqual([{ version: 2, body: "<p>Second</p>" }]);
+  });
+
+  it.skipIf(!isServer)("cannot be deleted while they go", async () => {
+    await tenant.query("insert into ai_campaign_templates (name, subject, body) values ('held', 'Hello', '<p>Hi</p>')");
+    await launch(tenant, "held_words", [{ step_number: 1, kind: "send_email", template: "held" }]);
+    const id = await enrol(tenant, await newLead(tenant), "held_words");
+    const [touch] = await claimTouches(worker, db.tenantA, id);
+    await beginAsWorker(worker, db.tenantA);
+    const { rows } = await worker.query("select outcome from brainops.perform_touch($1, $2)", [
+      touch?.id,
+      touch?.lease,
+    ]);
+    expect(rows).toEqual([{ outcome: "completed" }]);
+    const deleted = refusal(tenant.query("delete from ai_campaign_templates where name = 'held'"));
+    await db.until("select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like $1)", [
+      "delete from ai_campaign_templates%",
+    ]);
+    await worker.query("commit");
+    expect(await deleted).toMatchObject({ code: "OP021" });
   });
 });
 
