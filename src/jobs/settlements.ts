@@ -19,7 +19,7 @@ export interface Settlement {
 }
 
 const SETTLE_FOR_MS = 10 * 60_000;
-// Rows from which on a statement of their own is the cheaper one.
+// Fewer rows than that share one statement with whatever else ended: each statement is planned anew.
 const MANY = 20;
 
 /**

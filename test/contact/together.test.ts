@@ -79,6 +79,25 @@ it("what a message is told among many is what it is told alone", async () => {
   );
 }, 120_000);
 
+// Once it stood on what calls them, and every enrolment's campaign was looked for among all tenants' campaigns.
+it("the planner does without nested loops in the look-ups of many alone", async () => {
+  const rows = await db.query<{ name: string; calls: string[] }>(
+    `select p.proname as name, array(
+         select distinct o.proname::text from pg_proc as o
+         where o.pronamespace = p.pronamespace and p.prosrc like '%brainops.' || o.proname || '(%' order by 1
+       ) as calls
+     from pg_proc as p
+     where p.pronamespace = 'brainops'::regnamespace and 'enable_nestloop=off' = any (p.proconfig)
+     order by 1`,
+  );
+  expect(rows).toEqual([
+    { name: "contact_history", calls: [] },
+    { name: "contact_places", calls: ["phone_e164"] },
+    { name: "last_words", calls: [] },
+    { name: "message_verdicts", calls: ["address_digest", "now", "timestamptz_or_null"] },
+  ]);
+});
+
 const TABLES = { email: "ai_email_queue", sms: "ai_sms_queue" } as const;
 
 /** What the gate says, and nothing of it stays. When a row may go again is left out: that is spread by chance. */

@@ -51,6 +51,7 @@ describe.skipIf(!isServer)(
         await victim?.exited;
         workers = [...others, await startOne()];
       }
+      // A breaker's wait, a probe that died with its worker, a sweep each minute: what may come together here.
       await db.until(
         "select count(*) filter (where status in ('completed', 'unconfirmed')) = 1000 as settled, count(*) = 1000 as none_lost from ai_email_queue",
         [],
