@@ -136,6 +136,23 @@ describe("a mail of its own", () => {
   });
 });
 
+describe("the text of an HTML body", () => {
+  it.each(["<ul></ul>", "<ol>\n</ol>", "<ul><!-- nothing today --></ul>"])(
+    "parts the words around %j, an empty list",
+    (list) => {
+      const row = rowOf("Hi", `<p>Dear</p>Ann${list}Bye`, {});
+      expect(composeEmail({ ...row, unsubscribe_token: null }, config).text).toBe("Dear\n\nAnn\n\nBye");
+    },
+  );
+
+  it("keeps an empty list among the items of another", () => {
+    const row = rowOf("Hi", "<ul><li>one<ul></ul>more</li><li>two</li></ul><ol><li>first</li></ol>", {});
+    expect(composeEmail({ ...row, unsubscribe_token: null }, config).text).toBe(
+      " * one\n   \n   more\n * two\n\n 1. first",
+    );
+  });
+});
+
 describe("a broadcast's sheet, filled in for one recipient", () => {
   it("is the mail that would have been made for that recipient alone", () => {
     fc.assert(

@@ -1,12 +1,29 @@
 // An HTML body's two parts for one recipient. The template is cut and turned into text once, and each
 // mail fills its values in: turning every mail's HTML into text took a seventh of a sender's time.
 import { randomInt } from "node:crypto";
-import { compile } from "html-to-text";
+import { compile, type FormatCallback } from "html-to-text";
 import { createRecent } from "./recent.ts";
 import { cutHtml, renderHtml, type Cut } from "./template.ts";
 
+// html-to-text passes over a list without items, and the words before and after it run together.
+const listOr =
+  (list: "unorderedList" | "orderedList"): FormatCallback =>
+  (element, walk, builder, options) => {
+    const { formatters } = builder.options;
+    const holdsAny = element.children.some(({ type, data }) => type === "tag" || (type === "text" && data?.trim()));
+    if (holdsAny) formatters[list]?.(element, walk, builder, options);
+    else formatters["block"]?.(element, walk, builder, { leadingLineBreaks: 1, trailingLineBreaks: 1 });
+  };
+
 // Compiled once: `convert` would parse its selectors anew for each mail.
-export const toText = compile({ wordwrap: 78 });
+export const toText = compile({
+  wordwrap: 78,
+  formatters: { ulOrBlock: listOr("unorderedList"), olOrBlock: listOr("orderedList") },
+  selectors: [
+    { selector: "ul", format: "ulOrBlock" },
+    { selector: "ol", format: "olOrBlock" },
+  ],
+});
 
 interface Form {
   readonly cut: Cut;
