@@ -176,6 +176,13 @@ export const guardRules: readonly GuardRule[] = [
     breakIt: `${badTable}; grant insert on public.bad to brainops_tenant`,
   },
   {
+    rule: "a publication of all tables can tell every row from others, and so refuses no update and no delete",
+    query: `select c.oid::regclass::text as problem from ${tables}
+            where ${ours} and c.relkind = 'r' and c.relpersistence = 'p' and c.relreplident not in ('f', 'i')
+              and not (c.relreplident = 'd' and exists (select from pg_index as i where i.indrelid = c.oid and i.indisprimary))`,
+    breakIt: "create table public.bad (tenant_id uuid)",
+  },
+  {
     rule: "every table and view has a comment",
     query: `select c.oid::regclass::text as problem from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
             where ${ours} and c.relkind in ('r', 'p', 'v') and not c.relispartition and obj_description(c.oid, 'pg_class') is null`,
