@@ -8862,6 +8862,41 @@ $$;
 
 COMMENT ON FUNCTION brainops.protect_table(p_table regclass) IS 'Gives an existing table with a tenant_id the whole guard: forced row level security, policies by role, grants, the tenant filled in on insert. OP008 says what stands in the way. For the table''s owner.';
 
+CREATE FUNCTION brainops.prune_reports(p_most integer DEFAULT 5000) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_before timestamptz := brainops.now() - (select s.value from brainops.settings as s where s.name = 'drop_reports_after');
+  v_count int;
+  v_most int := 0;
+begin
+  delete from public.email_deliveries
+  where id in (
+    select d.id from public.email_deliveries as d
+    where d.occurred_at < v_before
+      -- An address may be written to again or not by the last of these (brainops.settle_consent).
+      and d.event not in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
+      and not (d.event = 'dropped' and lower(d.metadata ->> 'reason') is not distinct from 'unsubscribed address')
+    limit p_most
+  );
+  get diagnostics v_count = row_count;
+  v_most := greatest(v_most, v_count);
+
+  delete from public.email_bounces
+  where id in (select b.id from public.email_bounces as b where b.occurred_at < v_before limit p_most);
+  get diagnostics v_count = row_count;
+  v_most := greatest(v_most, v_count);
+
+  delete from public.sms_deliveries
+  where id in (select d.id from public.sms_deliveries as d where d.occurred_at < v_before limit p_most);
+  get diagnostics v_count = row_count;
+  return greatest(v_most, v_count);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.prune_reports(p_most integer) IS 'Deletes reports on messages past drop_reports_after, at most p_most a table; returns how many of the table with the most. Run by the task maintenance__retain.';
+
 CREATE FUNCTION brainops.prune_webhook_events(p_most integer DEFAULT 5000) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -14498,9 +14533,13 @@ CREATE INDEX contact_topic_optouts_topic_id ON public.contact_topic_optouts USIN
 
 CREATE INDEX email_bounces_hard ON public.email_bounces USING btree (tenant_id, occurred_at) WHERE (bounce_type = 'hard'::text);
 
+CREATE INDEX email_bounces_occurred_at ON public.email_bounces USING brin (occurred_at);
+
 CREATE UNIQUE INDEX email_bounces_once ON public.email_bounces USING btree (tenant_id, recipient, email_id, occurred_at) NULLS NOT DISTINCT;
 
 CREATE INDEX email_deliveries_complaints ON public.email_deliveries USING btree (tenant_id, occurred_at) WHERE (event = 'spamreport'::text);
+
+CREATE INDEX email_deliveries_occurred_at ON public.email_deliveries USING brin (occurred_at);
 
 CREATE UNIQUE INDEX email_deliveries_once ON public.email_deliveries USING btree (tenant_id, email_id, recipient, event, occurred_at, detail) NULLS NOT DISTINCT;
 
@@ -14585,6 +14624,8 @@ CREATE UNIQUE INDEX revenue_leads_person ON public.revenue_leads USING btree (te
 CREATE INDEX revenue_leads_phone ON public.revenue_leads USING btree (tenant_id, phone_e164) WHERE (phone_e164 IS NOT NULL);
 
 CREATE INDEX sms_deliveries_message ON public.sms_deliveries USING btree (provider_message_id);
+
+CREATE INDEX sms_deliveries_occurred_at ON public.sms_deliveries USING brin (occurred_at);
 
 CREATE UNIQUE INDEX sms_deliveries_once ON public.sms_deliveries USING btree (tenant_id, provider_message_id, event, sms_id) NULLS NOT DISTINCT;
 
@@ -16972,6 +17013,9 @@ GRANT ALL ON FUNCTION brainops.process_webhook_events(p_ids uuid[]) TO brainops_
 REVOKE ALL ON FUNCTION brainops.protect_table(p_table regclass) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.protect_table(p_table regclass) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.protect_table(p_table regclass) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.prune_reports(p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.prune_reports(p_most integer) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.prune_webhook_events(p_most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.prune_webhook_events(p_most integer) TO brainops_system;

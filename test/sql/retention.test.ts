@@ -186,3 +186,57 @@ describe("the archive", () => {
     ).toEqual([{ gone: true }]);
   });
 });
+
+describe("reports on messages", () => {
+  const reports = `
+    select 'mail' as of, event as what from email_deliveries
+    union all select 'bounce', reason from email_bounces
+    union all select 'text', event from sms_deliveries
+    order by 1, 2`;
+
+  it("go past the setting, a bounded number at a time, but for what people said", async () => {
+    const at = "now() - interval '14 months'";
+    await db.query(
+      `insert into email_deliveries (tenant_id, recipient, event, occurred_at, metadata)
+       select $1::uuid, 'ann@example.com', e, ${at}, '{}'::jsonb from unnest(
+         '{processed,delivered,open,click,bounce,unsubscribe,group_unsubscribe,group_resubscribe,dropped}'::text[]) as e
+       union all select $1::uuid, 'ann@example.com', 'dropped', ${at} - interval '1 second', '{"reason": "Unsubscribed Address"}'
+       union all select $1::uuid, 'bob@example.com', 'delivered', now() - interval '12 months', '{}'`,
+      [db.tenantA],
+    );
+    await db.query(
+      `insert into email_bounces (tenant_id, recipient, bounce_type, reason, occurred_at)
+       values ($1, 'ann@example.com', 'hard', 'old', ${at}), ($1, 'ann@example.com', 'hard', 'new', now())`,
+      [db.tenantA],
+    );
+    await db.query(
+      `insert into sms_deliveries (tenant_id, recipient, event, provider_message_id, occurred_at)
+       values ($1, '+13035550101', 'delivered', 'SM1', ${at}), ($1, '+13035550101', 'sent', 'SM2', now())`,
+      [db.tenantA],
+    );
+    const prune = async (): Promise<unknown> => (await worker.query("select brainops.prune_reports(4) as n")).rows;
+    expect(await prune()).toEqual([{ n: 4 }]);
+    expect(await prune()).toEqual([{ n: 2 }]);
+    expect(await prune()).toEqual([{ n: 0 }]);
+    expect(await db.query(reports)).toEqual([
+      { of: "bounce", what: "new" },
+      { of: "mail", what: "delivered" },
+      { of: "mail", what: "dropped" },
+      { of: "mail", what: "group_resubscribe" },
+      { of: "mail", what: "group_unsubscribe" },
+      { of: "mail", what: "unsubscribe" },
+      { of: "text", what: "sent" },
+    ]);
+  });
+
+  it("stay for as long as an admin says, and nobody else prunes them", async () => {
+    await db.as("admin", "update brainops.settings set value = '20 years' where name = 'drop_reports_after'");
+    await db.query(
+      "insert into email_bounces (tenant_id, recipient, bounce_type, reason, occurred_at) values ($1, 'ann@example.com', 'soft', 'kept', now() - interval '10 years')",
+      [db.tenantA],
+    );
+    expect((await worker.query("select brainops.prune_reports() as n")).rows).toEqual([{ n: 0 }]);
+    expect((await refusal(db.as("tenantA", "select brainops.prune_reports()"))).code).toBe("42501");
+    expect((await refusal(db.as("service", "select brainops.prune_reports()"))).code).toBe("42501");
+  });
+});
