@@ -10209,18 +10209,21 @@ $$;
 COMMENT ON FUNCTION brainops.send_onboarding_reminder(p_id uuid) IS 'Queues the mails or the notification of a reminder, once; returns null, or why there is nothing to tell.';
 
 CREATE FUNCTION brainops.sender_of(p_sender text, p_tenant_id uuid) RETURNS text
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
-  select
-    case
-      when exists (
-        select
-        from public.provider_credentials as c
-        where c.tenant_id = p_tenant_id and c.provider = p_sender and c.name = 'default' and c.active
-      ) then p_sender || ':' || p_tenant_id
-      else p_sender
-    end;
+begin
+  if p_sender is null then
+    return null;
+  end if;
+  if exists (
+    select from public.provider_credentials as c
+    where c.tenant_id = p_tenant_id and c.provider = p_sender and c.name = 'default' and c.active
+  ) then
+    return p_sender || ':' || p_tenant_id;
+  end if;
+  return p_sender;
+end;
 $$;
 
 COMMENT ON FUNCTION brainops.sender_of(p_sender text, p_tenant_id uuid) IS 'Which account a tenant''s rows go through, as brainops.breakers names it: sender for the installation''s, sender:tenant_id for the tenant''s own.';

@@ -29,16 +29,16 @@ export async function runAsTenant(
   const client = await pool.connect();
   let broken: Error | undefined;
   try {
-    const sent = [
+    const outcomes = await Promise.allSettled([
       client.query("begin"),
       client.query({ ...enter, values: [tenantId] }),
       ...statements.map((statement) => client.query({ ...statement, values: [...statement.values] })),
-    ];
-    const outcomes = await Promise.allSettled(sent);
+      // Not worth waiting for the others: where one of them failed, Postgres takes it for a rollback.
+      client.query("commit"),
+    ]);
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
-    await client.query(failed === undefined ? "commit" : "rollback");
     if (failed !== undefined) throw fromDatabase(failed.reason);
-    return outcomes.slice(2).map((outcome) => (outcome as PromiseFulfilledResult<pg.QueryResult>).value);
+    return outcomes.slice(2, -1).map((outcome) => (outcome as PromiseFulfilledResult<pg.QueryResult>).value);
   } catch (error) {
     const answered = error instanceof pg.DatabaseError || error instanceof BrainOpsError;
     if (error instanceof Error && !answered) broken = error;

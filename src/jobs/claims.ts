@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { isPassing } from "../db/pool.ts";
-import { runAsTenant, type Statement } from "../db/tenant.ts";
+import { runAsTenant } from "../db/tenant.ts";
 import type { JobRow } from "./define.ts";
 import type { InHand } from "./inHand.ts";
 import type { Outcome } from "./outcome.ts";
@@ -83,22 +83,25 @@ async function claimAndLoad(
 }
 
 async function ask(pool: pg.Pool, { table, tenantId, ids, workerId, lease }: Claim): Promise<Answers> {
-  const [claimed, loaded, clock] = await runAsTenant(pool, tenantId, [
+  const [claimed, loaded] = await runAsTenant(pool, tenantId, [
     {
       name: "claim",
-      text: `select json_agg(id) as ids, outcome, sender, batch from brainops.claim($1, $2, $3, $4, $5, $6, $7)
-             group by outcome, sender, batch`,
+      text: `select brainops.now() as now, coalesce(json_agg(a), '[]') as answers
+             from (
+               select json_agg(id) as ids, outcome, sender, batch from brainops.claim($1, $2, $3, $4, $5, $6, $7)
+               group by outcome, sender, batch
+             ) as a`,
       values: [table.table_name, ids, workerId, lease, table.lacks.platform, table.lacks.own, table.loadBatch !== null],
     },
     { name: `load ${table.table_name}`, text: table.load, values: [ids] },
-    readClock,
   ]);
-  const all = rowsOf<Answer>(claimed);
+  const [answer] = rowsOf<{ now: Date; answers: readonly Answer[] }>(claimed);
+  if (answer === undefined) throw new Error("brainops.claim gave no answer");
   return {
-    all,
-    ours: all.filter(({ outcome }) => outcome === "go"),
+    all: answer.answers,
+    ours: answer.answers.filter(({ outcome }) => outcome === "go"),
     rows: rowsOf<JobRow>(loaded),
-    now: clockFrom(clock),
+    now: clockFrom(answer.now),
   };
 }
 
@@ -143,13 +146,9 @@ async function loadBatches(pool: pg.Pool, { table, tenantId }: Claim, { ours }: 
   return rowsOf<{ row: JobRow }>(loaded).map(({ row }) => row);
 }
 
-const readClock: Statement = { name: "clock", text: "select brainops.now() as now", values: [] };
-
 /** The engine's clock, read from Postgres once and carried on by this process's own steady one. */
-function clockFrom(result: pg.QueryResult | undefined): () => Date {
-  const [read] = rowsOf<{ now: Date }>(result);
-  if (read === undefined) throw new Error("brainops.now() gave no answer");
-  const offset = read.now.getTime() - performance.now();
+function clockFrom(read: Date): () => Date {
+  const offset = read.getTime() - performance.now();
   return () => new Date(performance.now() + offset);
 }
 
