@@ -6063,11 +6063,21 @@ CREATE FUNCTION brainops.forget(p_tenant text, p_address text) RETURNS TABLE(tab
     SET search_path TO ''
     AS $_$
 declare
-  v_person brainops.person := brainops.find_person(brainops.tenant_of_caller(p_tenant), p_address);
+  v_tenant_id uuid := brainops.tenant_of_caller(p_tenant);
+  v_person brainops.person := brainops.find_person(v_tenant_id, p_address);
   v_held jsonb;
   v_source record;
 begin
-  -- What stops new messages comes first: what is queued from now on is not sent.
+  -- Who has written of a lead may want its messages next; forget waits here, where it has none of them yet.
+  perform
+  from public.revenue_leads as l
+  where l.tenant_id = v_tenant_id and l.id = any (v_person.lead_ids)
+  order by l.id
+  for update;
+  -- What was written of the person meanwhile is the person's too.
+  v_person := brainops.find_person(v_tenant_id, p_address);
+
+  -- What stops new messages comes next: what is queued from now on is not sent.
   insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
   select
     v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops.address_digest(a), 'forgotten', 'forget'
