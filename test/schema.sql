@@ -4323,6 +4323,28 @@ $$;
 
 COMMENT ON FUNCTION brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) IS 'Of marketing: no consent, left the campaign, expired (skip), no postal address (fail), on hold (defer).';
 
+CREATE FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $_$
+  select
+    case
+      -- A person who was forgotten.
+      when a.address ~ '^sha256:' then a.address
+      when p_channel = 'email' then a.address
+      -- Short codes are as they are.
+      when a.address ~ '^(\+[1-9][0-9]{6,14}|[0-9]{3,6})$' then a.address
+      else coalesce(brainops.sms_number(a.address, t.country), brainops.phone_e164(a.address, t.country))
+    end
+  from
+    (select regexp_replace(p_address, '^[[:space:]]+|[[:space:]]+$', '', 'g') as address) as a
+    cross join lateral (
+      select brainops.tenant_country((select t.settings from public.tenants as t where t.id = p_tenant_id)) as country
+    ) as t;
+$_$;
+
+COMMENT ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) IS 'An address as messages to it are addressed: without white space around it, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
+
 CREATE FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) RETURNS TABLE(place integer, every timestamp with time zone[], own timestamp with time zone[])
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -6956,6 +6978,22 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops.jwt_tenant_id() IS 'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
+
+CREATE FUNCTION brainops.keep_contact_address() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_address constant text := brainops.contact_address(new.tenant_id, new.channel, new.address);
+begin
+  if v_address is null then
+    raise exception 'address: % is not a phone number', quote_literal(left(new.address, 120))
+      using errcode = 'OP017', column = 'address', hint = 'Give one number with its country code such as +13035550100, without an extension.';
+  end if;
+  new.address := v_address;
+  return new;
+end;
+$$;
 
 CREATE FUNCTION brainops.keep_first_due() RETURNS trigger
     LANGUAGE plpgsql
@@ -13416,7 +13454,7 @@ ALTER TABLE ONLY public.contact_consents FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE public.contact_consents IS 'What people said about being written to, append only: the last word about an address counts.';
 
-COMMENT ON COLUMN public.contact_consents.address IS 'An e-mail address, or a number in E.164 such as +13035550100; compared without regard to case.';
+COMMENT ON COLUMN public.contact_consents.address IS 'An e-mail address, or a phone number; a number is kept as E.164, whichever way it was written.';
 
 COMMENT ON COLUMN public.contact_consents.state IS 'granted, denied, or pending: asked to confirm (double opt-in) and not answered yet.';
 
@@ -13444,7 +13482,7 @@ ALTER TABLE ONLY public.contact_suppressions FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE public.contact_suppressions IS 'Whom not to write to. Asked at the moment of each send, so it counts for what is queued already.';
 
-COMMENT ON COLUMN public.contact_suppressions.address IS 'As given; compared without regard to case. sha256:… stands for a person who was forgotten.';
+COMMENT ON COLUMN public.contact_suppressions.address IS 'An e-mail address, or a phone number; a number is kept as E.164, whichever way it was written.';
 
 COMMENT ON COLUMN public.contact_suppressions.reason IS 'bounced, complained, unsubscribed, forgotten, manual, or a word of your own.';
 
@@ -14936,6 +14974,10 @@ CREATE TRIGGER a2_check_sms_number BEFORE INSERT OR UPDATE OF tenant_id, number 
 
 CREATE TRIGGER a2_follow_broadcast BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN ((new.broadcast_id IS NOT NULL)) EXECUTE FUNCTION brainops.follow_broadcast();
 
+CREATE TRIGGER a2_keep_contact_address BEFORE INSERT ON public.contact_consents FOR EACH ROW WHEN ((((new.channel = 'sms'::text) AND (new.address !~ '^\+[1-9][0-9]{6,14}$'::text)) OR (new.address ~ '^[[:space:]]|[[:space:]]$'::text))) EXECUTE FUNCTION brainops.keep_contact_address();
+
+CREATE TRIGGER a2_keep_contact_address BEFORE INSERT OR UPDATE OF address, channel ON public.contact_suppressions FOR EACH ROW WHEN ((((new.channel = 'sms'::text) AND (new.address !~ '^\+[1-9][0-9]{6,14}$'::text)) OR (new.address ~ '^[[:space:]]|[[:space:]]$'::text))) EXECUTE FUNCTION brainops.keep_contact_address();
+
 CREATE TRIGGER a2_read_national_number BEFORE INSERT OR UPDATE OF recipient ON public.ai_sms_queue FOR EACH ROW WHEN (((new.recipient !~ '^\+'::text) AND (brainops.uuid_or_null(new.recipient) IS NULL))) EXECUTE FUNCTION brainops.read_national_number();
 
 CREATE TRIGGER a3_move_lead_keys BEFORE UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((old.email IS DISTINCT FROM new.email) OR (old.phone_e164 IS DISTINCT FROM new.phone_e164))) EXECUTE FUNCTION brainops.move_lead_keys();
@@ -16277,6 +16319,13 @@ GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p
 REVOKE ALL ON FUNCTION brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) TO brainops_worker;
 
+REVOKE ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) TO brainops_worker;
 
@@ -16723,6 +16772,8 @@ GRANT ALL ON FUNCTION brainops.jwt_tenant_id() TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.jwt_tenant_id() TO brainops_service;
 GRANT ALL ON FUNCTION brainops.jwt_tenant_id() TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.jwt_tenant_id() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.keep_contact_address() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.keep_first_due() FROM PUBLIC;
 

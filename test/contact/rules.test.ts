@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { claim, insertMail, mail } from "../support/jobs.ts";
+import { refusal } from "../support/refusal.ts";
 import { claimFrom } from "./stage.ts";
 
 let db: TestDatabase;
@@ -62,6 +63,45 @@ function policy(channel: string, columns: Readonly<Record<string, unknown>>): Pr
     [channel, ...Object.values(columns)],
   );
 }
+
+describe("what a person said", () => {
+  const SPELLINGS = ["(303) 555-0100", "303-555-0100", " +1 303 555 0100", "+1.303.555.0100", "1 303 555 0100\r"];
+  const suppress = (channel: string, address: string): Promise<unknown> =>
+    db.as("tenantA", "insert into contact_suppressions (channel, address) values ($1, $2)", [channel, address]);
+
+  it.each(SPELLINGS)("to texts counts where the number is written %j", async (spelling) => {
+    await say("sms", "+13035550100", "granted");
+    await setNow(db, new Date(NOON.getTime() + 1000));
+    await say("sms", spelling, "denied");
+    expect(await tryText()).toEqual(["skip", "consent denied"]);
+    await suppress("sms", spelling);
+    expect(await tryText({ transactional: true })).toEqual(["skip", "suppressed: manual"]);
+    await db.query("update contact_suppressions set address = '+13035550111'");
+    expect(await tryText({ transactional: true })).toEqual(["go", null]);
+    await db.query("update contact_suppressions set address = $1", [spelling]);
+    expect(await tryText({ transactional: true })).toEqual(["skip", "suppressed: manual"]);
+  });
+
+  it("to mails counts where the address came with white space, as files leave it", async () => {
+    await suppress("email", "\tAnn@Example.com\r");
+    await say("email", "bob@example.com\r\n", "denied");
+    expect(await tryMail()).toEqual(["skip", "suppressed: manual"]);
+    expect(await tryMail("bob@example.com")).toEqual(["skip", "consent denied"]);
+  });
+
+  it("is refused where the number cannot be read, with what to do", async () => {
+    for (const statement of [suppress("sms", "call Ann"), say("sms", "555-0100", "denied")]) {
+      expect(await refusal(statement)).toMatchObject({
+        code: "OP017",
+        message: expect.stringMatching(/^address: '(call Ann|555-0100)' is not a phone number$/),
+        hint: expect.stringContaining("+13035550100"),
+      });
+    }
+    // A short code has no country, and a digest no digits.
+    await suppress("sms", "72345");
+    await suppress("sms", `sha256:${"0".repeat(64)}`);
+  });
+});
 
 describe("consent", () => {
   it("is the last word: none is enough for mail, a yes is needed for texts", async () => {
