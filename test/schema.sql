@@ -1708,7 +1708,19 @@ begin
         case
           when p_tenant_id is not null then 'own'
           when exists (select from public.sms_numbers as n where n.tenant_id = v_tenant.tenant_id and n.number = v_to) then v_to
-        end
+        end,
+        -- By what was said elsewhere than by text, and before: so the order in which texts are told does not matter.
+        v_tenant.is_the_one or coalesce(
+          (
+            select c.state = 'granted'
+            from public.contact_consents as c
+            where c.tenant_id = v_tenant.tenant_id and c.channel = 'sms' and c.address_key = v_from
+              and c.source <> 'twilio' and c.occurred_at <= v_at
+            order by c.occurred_at desc, c.state = 'denied' desc
+            limit 1
+          ),
+          false
+        )
       );
     end if;
   end loop;
@@ -1716,7 +1728,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text) RETURNS void
+CREATE FUNCTION brainops.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -1747,6 +1759,10 @@ begin
 
   if p_kind in ('stop', 'start') then
     perform brainops.settle_sms_consent(p_tenant_id, p_from);
+    -- START takes back STOP everywhere. To whom else it says yes is nobody's guess.
+    if p_kind = 'start' and not p_start_agrees then
+      return;
+    end if;
     perform brainops.record_sms_consent(
       p_tenant_id, p_from, v_lead_id, case p_kind when 'stop' then 'denied' else 'granted' end, p_at,
       jsonb_build_object('message_sid', p_sid, 'text', left(p_body, 200), 'to', p_to)
@@ -16076,8 +16092,8 @@ GRANT ALL ON FUNCTION brainops.apply_sms_error(p_tenant_id uuid, p_number text, 
 REVOKE ALL ON FUNCTION brainops.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) TO brainops_system;

@@ -142,6 +142,51 @@ describe("STOP", () => {
   });
 });
 
+describe("START to the shared number", () => {
+  const word = (state: string, ago: string): Promise<unknown> =>
+    db.query(
+      `insert into contact_consents (tenant_id, channel, address, state, source, occurred_at)
+       values ($1, 'sms', $2, $3, 'form', now() - $4::interval)`,
+      [db.tenantB, ann, state, ago],
+    );
+  const states = async (): Promise<unknown> =>
+    (
+      await db.query<{ a: string; b: string }>(
+        "select brainops.consent_state($1, 'sms', $3) as a, brainops.consent_state($2, 'sms', $3) as b",
+        [db.tenantA, db.tenantB, ann],
+      )
+    )[0];
+
+  beforeEach(async () => {
+    await texted(db.tenantA);
+    await texted(db.tenantB, { ago: "2 days" });
+  });
+
+  it("is a yes to whoever texted last, and no word to another who was told no", async () => {
+    await word("granted", "4 days");
+    await word("denied", "3 days");
+    await receive("START");
+    expect(await states()).toEqual({ a: "granted", b: "denied" });
+  });
+
+  it("is no yes to another who never had one", async () => {
+    await receive("START");
+    expect(await states()).toEqual({ a: "granted", b: null });
+  });
+
+  it("takes back a STOP everywhere, and renews what was granted before, in whatever order the two are told", async () => {
+    await word("granted", "4 days");
+    const [stop, start] = ["2 hours", "1 hour"].map((ago) => ({
+      MessageSid: newSid(),
+      received_at: new Date(Date.now() - Number.parseInt(ago, 10) * 3_600_000).toISOString(),
+    }));
+    await receive("START", start);
+    await receive("STOP", stop);
+    expect(await states()).toEqual({ a: "granted", b: "granted" });
+    expect(await suppressed()).toEqual([]);
+  });
+});
+
 describe("YES", () => {
   it("opts in whom it was asked of, and is a reply from anybody else", async () => {
     await texted(db.tenantA);
