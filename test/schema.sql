@@ -201,16 +201,28 @@ COMMENT ON FUNCTION brainops.email_key(p_email text) IS 'What two spellings of o
 CREATE FUNCTION brainops.is_time_zone(p_name text) RETURNS boolean
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
-    AS $$
+    AS $_$
 begin
+  if p_name is null then
+    return null;
+  end if;
+  if p_name ~ '/' then
+    if p_name !~* '^(etc/gmt[+-]?[0-9]{1,2}|[a-z_]+(/[a-z_-]+)+)$' then
+      return false;
+    end if;
+  elsif p_name !~* '^(utc|gmt|est5edt|cst6cdt|mst7mdt|pst8pdt)$' then
+    if p_name !~* '^[a-z-]+$' or exists (select from pg_catalog.pg_timezone_abbrevs as a where a.abbrev = upper(p_name)) then
+      return false;
+    end if;
+  end if;
   perform pg_catalog.timezone(p_name, '2000-01-01T00:00Z'::timestamptz);
-  return p_name <> '';
+  return true;
 exception
   when others then return false;
 end;
-$$;
+$_$;
 
-COMMENT ON FUNCTION brainops.is_time_zone(p_name text) IS 'Whether Postgres knows the time zone, e.g. America/Denver.';
+COMMENT ON FUNCTION brainops.is_time_zone(p_name text) IS 'Whether it is the name of a time zone, e.g. America/Denver; an offset (+05:00) or an abbreviation (PST) is none.';
 
 CREATE FUNCTION brainops.now() RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -9459,6 +9471,17 @@ $$;
 
 COMMENT ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) IS 'Raises OP031 with everything that launch_problems finds; asked when a campaign or a broadcast becomes active.';
 
+CREATE FUNCTION brainops.refuse_time_zone() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  raise exception 'time_zone: % is not the name of a time zone', quote_literal(left(new.time_zone, 60))
+    using errcode = 'check_violation', column = 'time_zone', table = tg_table_name, constraint = tg_table_name || '_time_zone_known',
+      hint = 'Give a name such as America/Denver; an offset or an abbreviation does not know summer time.';
+end;
+$$;
+
 CREATE FUNCTION brainops.release_enrolments(p_tenant_id uuid, p_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -15002,6 +15025,10 @@ CREATE TRIGGER a3_refuse_large_metadata BEFORE INSERT OR UPDATE OF metadata ON p
 
 CREATE TRIGGER a3_refuse_large_metadata BEFORE INSERT OR UPDATE OF metadata ON public.ai_email_queue FOR EACH ROW WHEN ((pg_column_size((new.metadata || '{}'::jsonb)) > 32768)) EXECUTE FUNCTION brainops.refuse_large_metadata();
 
+CREATE TRIGGER a3_refuse_time_zone BEFORE INSERT OR UPDATE OF time_zone ON public.revenue_leads FOR EACH ROW WHEN ((NOT brainops.is_time_zone(new.time_zone))) EXECUTE FUNCTION brainops.refuse_time_zone();
+
+CREATE TRIGGER a3_refuse_time_zone BEFORE INSERT OR UPDATE OF time_zone ON public.tenants FOR EACH ROW WHEN ((NOT brainops.is_time_zone(new.time_zone))) EXECUTE FUNCTION brainops.refuse_time_zone();
+
 CREATE TRIGGER append_only BEFORE UPDATE ON public.contact_consents FOR EACH ROW EXECUTE FUNCTION brainops.refuse_consent_change();
 
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON public.payment_ledger FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
@@ -17163,6 +17190,8 @@ GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) T
 GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.refuse_time_zone() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.release_enrolments(p_tenant_id uuid, p_ids uuid[]) FROM PUBLIC;
 

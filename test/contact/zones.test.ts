@@ -1,5 +1,6 @@
 // Where a person is: phone_zones, and what a lead says of itself.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { refusal } from "../support/refusal.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let db: TestDatabase;
@@ -51,4 +52,31 @@ describe("brainops.phone_zones", () => {
     await db.query("update revenue_leads set time_zone = null where id = $1", [lead?.id]);
     expect(await zones(lead?.id, "zone@example.com")).toEqual({ zones: ["America/New_York"] });
   });
+});
+
+describe("a time zone", () => {
+  const insert = (zone: string): Promise<unknown> =>
+    db.as("tenantA", "insert into revenue_leads (email, time_zone) values (gen_random_uuid() || '@example.com', $1)", [
+      zone,
+    ]);
+
+  it.each(["America/Denver", "america/argentina/buenos_aires", "America/Port-au-Prince", "Etc/GMT+5", "UTC"])(
+    "is a name, such as %s",
+    async (zone) => {
+      await insert(zone);
+    },
+  );
+
+  it.each(["+05:00", "-07", "UTC+5", "<+05>-5", "Asia/Karachi+5", "MST7", "PST", "cet", "Mars/Olympus", "", " "])(
+    "is no offset, no abbreviation and nothing else: %j",
+    async (zone) => {
+      expect(await refusal(insert(zone))).toMatchObject({
+        code: "23514",
+        column: "time_zone",
+        message: `time_zone: '${zone}' is not the name of a time zone`,
+        hint: expect.stringContaining("America/Denver"),
+      });
+      expect((await refusal(db.query("update tenants set time_zone = $1", [zone]))).code).toBe("23514");
+    },
+  );
 });

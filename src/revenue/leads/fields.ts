@@ -144,8 +144,8 @@ export function readLead(fields: Iterable<readonly [string, unknown]>, country: 
 
 function isTimeZone(text: string): boolean {
   try {
-    // An offset such as +01:00 is one to Intl, and none to Postgres.
-    return /^[A-Za-z]/.test(text) && Intl.DateTimeFormat("en", { timeZone: text }) !== null;
+    // As brainops.is_time_zone: to Intl, offsets and abbreviations are zones too.
+    return /\/|^(?:UTC|GMT)$/i.test(text) && Intl.DateTimeFormat("en", { timeZone: text }) !== null;
   } catch {
     return false;
   }
