@@ -1,19 +1,22 @@
 // Each night: done rows move to the archive, whole old months go, new months are made; old webhooks and reports go.
-import { defineTask } from "../src/jobs/define.ts";
+import { defineTask, type TaskContext } from "../src/jobs/define.ts";
 
-export default defineTask(async (_payload, { pool, log, signal }) => {
-  let archived = 0;
-  do {
-    const { rows } = await pool.query<{ archived: number }>("select archived from brainops.archive_done()");
-    archived = Math.max(0, ...rows.map((row) => row.archived));
-    log.info({ tables: rows.length, most: archived }, "retain: moved done rows to the archive");
-  } while (archived === 5000 && !signal.aborted);
-  await pool.query("select brainops.retain_months()");
-  for (const prune of ["prune_webhook_events", "prune_reports"]) {
-    let pruned = 0;
-    do {
-      const { rows } = await pool.query<{ pruned: number }>(`select brainops.${prune}() as pruned`);
-      pruned = rows[0]?.pruned ?? 0;
-    } while (pruned === 5000 && !signal.aborted);
-  }
+/** Rows of a table that one statement takes at most, so that no transaction is long. */
+const MOST = 5000;
+
+export default defineTask(async (_payload, context) => {
+  await untilFewer(context, "select max(archived) as most from brainops.archive_done($1)");
+  await context.pool.query("select brainops.retain_months()");
+  await untilFewer(context, "select brainops.prune_webhook_events($1) as most");
+  await untilFewer(context, "select brainops.prune_reports($1) as most");
 });
+
+/** Runs a statement again while it takes as many rows of a table as it may. */
+async function untilFewer({ pool, log, signal }: TaskContext, statement: string): Promise<void> {
+  let most = MOST;
+  while (most === MOST && !signal.aborted) {
+    const { rows } = await pool.query<{ most: number | null }>(statement, [MOST]);
+    most = rows[0]?.most ?? 0;
+    log.info({ statement, most }, "retain: rows of the table with the most");
+  }
+}

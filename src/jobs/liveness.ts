@@ -58,7 +58,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
         [options.workerId, hostname(), process.pid, options.tasks],
       );
       if (rows[0]?.announced !== true) throw new Error("the lock is still held by the connection that was lost");
-      if (rows[0] !== undefined) options.onSkew((asked + Date.now()) / 2 - rows[0].now.getTime());
+      options.onSkew(skewOf(asked, rows[0].now));
       await savePools(fresh);
     } catch (error) {
       await fresh.end().catch(() => {});
@@ -98,7 +98,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
         [options.workerId],
       );
       const now = rows[0]?.now;
-      if (now !== undefined) options.onSkew((asked + Date.now()) / 2 - now.getTime());
+      if (now !== undefined) options.onSkew(skewOf(asked, now));
       for (const row of rows) {
         if (row.worker_id !== null) options.log.warn(row, "a worker died; its rows and jobs are free again");
       }
@@ -145,4 +145,14 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
       await last.end().catch(() => {});
     },
   };
+}
+
+/**
+ * How far this machine's clock is from Postgres' at least, in ms, positive where it is ahead: `read` was read at some time
+ * since `asked`. A slow answer says little about clocks.
+ */
+export function skewOf(asked: number, read: Date, answered = Date.now()): number {
+  const readAt = read.getTime();
+  if (readAt < asked) return asked - readAt;
+  return Math.min(0, answered - readAt);
 }

@@ -168,10 +168,10 @@ async function retire(
   { runner, pool, poolIds }: Run,
   patienceMs: number | null,
 ): Promise<void> {
-  const stopped = runner.stop().then(
-    () => runner.promise.catch(() => {}),
-    () => runner.promise.catch(() => {}),
-  );
+  const stopped = runner
+    .stop()
+    .catch(() => {})
+    .then(() => runner.promise.catch(() => {}));
   await (patienceMs === null ? stopped : Promise.race([stopped, sleep(patienceMs, undefined, { ref: false })]));
   // Not awaited: a client that waits for a dead connection is returned when its query times out.
   pool.end().catch(() => {});
