@@ -24,7 +24,11 @@ export function credentialCommand(): Command {
   credential.command("list <slug>").description("which there are; never what is secret").action(listCredentials);
   credential
     .command("remove <slug> <provider>")
-    .description("the tenant's rows go through the installation's account again")
+    .description(
+      "the tenant's rows go through the installation's account again. The keys are kept, encrypted: they verify what the " +
+        "account still tells of (a refund, a STOP) and switch off payment links that were made through it",
+    )
+    .option("--erase", "deletes the keys too, at once or later; what the account tells is refused from then on", false)
     .action(removeCredential);
   credential
     .command("rekey")
@@ -75,20 +79,29 @@ async function listCredentials(slug: string): Promise<void> {
   process.stdout.write(table(["provider", "name", "key", "", "since (UTC)"], cells));
 }
 
-async function removeCredential(slug: string, provider: string): Promise<void> {
+async function removeCredential(slug: string, provider: string, { erase }: { erase: boolean }): Promise<void> {
+  const known = providerOf(provider);
+  // Slack tells us nothing, and nothing is left to be done there.
+  const isKept = !erase && known !== "slack";
   const removed = await withClient(requireDatabaseUrl(loadConfig()), "tenant", async (client) => {
     const { rowCount } = await client.query(
-      `delete from public.provider_credentials
-       where tenant_id = brainops.tenant_id_of($1) and provider = $2 and name = 'default'`,
-      [slug, providerOf(provider)],
+      `${isKept ? "update public.provider_credentials set active = false" : "delete from public.provider_credentials"}
+       where tenant_id = brainops.tenant_id_of($1) and provider = $2 and name = 'default' ${isKept ? "and active" : ""}`,
+      [slug, known],
     );
     return rowCount ?? 0;
   });
   if (removed === 0)
-    throw new BrainOpsError("OP009", `${slug} has no ${provider} credential`, {
+    throw new BrainOpsError("OP009", `${slug} has no ${isKept ? "active " : ""}${known} credential`, {
       hint: "brainops tenant credential list",
     });
-  process.stdout.write(`${slug} goes through the installation's ${provider} account again\n`);
+  process.stdout.write(
+    `${slug} goes through the installation's ${known} account again\n` +
+      (isKept
+        ? "The keys are kept, encrypted, for what is still to come of the account; to delete them too: " +
+          `brainops tenant credential remove ${slug} ${known} --erase\n`
+        : ""),
+  );
 }
 
 async function changeKey(): Promise<void> {

@@ -143,6 +143,9 @@ describe("a saved credential", () => {
     }
     const forged = "insert into provider_credentials (provider, sealed) values ('stripe', '\\x00')";
     await expect(db.as("tenantA", forged)).rejects.toMatchObject({ code: "42501" });
+    for (const seat of ["tenantA", "service"] as const) {
+      await expect(db.as(seat, "delete from provider_credentials")).rejects.toMatchObject({ code: "42501" });
+    }
     await db.as("tenantA", "update provider_credentials set active = false");
     expect(await sealedOf(db.tenantA)).toBeNull();
   });
@@ -177,6 +180,34 @@ describe("brainops tenant credential", () => {
     expect((await run(["remove", "tenant-b", "stripe"])).code).toBe(0);
     expect(await sealedOf(db.tenantB)).toBeNull();
     expect((await run(["remove", "tenant-b", "stripe"])).code).toBe(1);
+  });
+
+  it("keeps what was removed under its id and endpoint, until it is erased", async () => {
+    const kept = () =>
+      db.query("select id, endpoint_token, active from provider_credentials where tenant_id = $1", [db.tenantB]);
+    await db.query("delete from provider_credentials where tenant_id = $1", [db.tenantB]);
+    await save(db.tenantB);
+    const [before] = await kept();
+    const removed = await run(["remove", "tenant-b", "stripe"]);
+    expect(removed.stdout).toContain("brainops tenant credential remove tenant-b stripe --erase");
+    expect(await kept()).toEqual([{ ...before, active: false }]);
+    await save(db.tenantB);
+    expect(await kept()).toEqual([before]);
+    expect((await run(["remove", "tenant-b", "stripe", "--erase"])).code).toBe(0);
+    expect(await kept()).toEqual([]);
+  });
+
+  it("erases a Slack credential at once: nothing is told by it", async () => {
+    await onServer(db.url, (client) =>
+      saveCredential(
+        client,
+        config,
+        { tenantId: db.tenantB, provider: "slack" },
+        { webhook_url: "https://hooks.example" },
+      ),
+    );
+    expect((await run(["remove", "tenant-b", "slack"])).stdout).not.toContain("--erase");
+    expect(await db.query("select from provider_credentials where provider = 'slack'")).toEqual([]);
   });
 
   it("refuses in words what it can't use, and never shows what came in", async () => {

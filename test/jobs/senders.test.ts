@@ -106,7 +106,7 @@ describe("a tenant's own account", () => {
     await insert("tenantA");
     await waitsFor(db.tenantA, "waiting: no worker has BRAINOPS_SECRET_KEY set");
     expect(simulator.stats.requests).toBe(0);
-    await db.as("tenantA", "delete from provider_credentials where provider = 'sendgrid'");
+    await db.as("tenantA", "update provider_credentials set active = false where provider = 'sendgrid'");
     await becomes(db.tenantA, "completed");
   });
 

@@ -301,19 +301,22 @@ describe("what Stripe tells, twice, under two ids and out of order", () => {
 });
 
 describe("a tenant's own Stripe account", () => {
+  const save = (credential: object): Promise<string> =>
+    onServer(stage.db.url, (client) =>
+      saveCredential(
+        client,
+        { BRAINOPS_SECRET_KEY: Buffer.from(stage.environment["BRAINOPS_SECRET_KEY"] ?? "", "base64") },
+        { tenantId: stage.db.tenantB, provider: "stripe" },
+        credential,
+      ),
+    );
+
   it("makes the tenant's links and tells of its payments, signed with its own secret", async () => {
     stage.stripe.faults.add({ kind: "reset", moment: "after", times: 3 });
     const begun = await stage.ask({}, "tenantB");
     await stage.db.until("select status = 'pending' and attempts = 1 from payment_requests where id = $1", [begun]);
     const own = stage.stripe.addAccount("sk_test_of_tenant_b");
-    const token = await onServer(stage.db.url, (client) =>
-      saveCredential(
-        client,
-        { BRAINOPS_SECRET_KEY: Buffer.from(stage.environment["BRAINOPS_SECRET_KEY"] ?? "", "base64") },
-        { tenantId: stage.db.tenantB, provider: "stripe" },
-        { secret_key: own.secretKey, webhook_secret: own.webhookSecret },
-      ),
-    );
+    const token = await save({ secret_key: own.secretKey, webhook_secret: own.webhookSecret });
     own.setWebhook(`${stage.server.url}/webhooks/stripe/${token}`);
     // What was begun through the other account is not made twice.
     await hurry("payment_requests", begun);
@@ -351,6 +354,125 @@ describe("a tenant's own Stripe account", () => {
     await hurry("payment_requests", theirs);
     await stage.linkOf(theirs);
     expect([...linksOf(ours), ...linksOf(theirs)]).toHaveLength(2);
+  });
+
+  describe("that is taken away, though what it made is cancelled afterwards", () => {
+    const keys = { secret_key: "sk_test_of_tenant_b" };
+    const erase = () => stage.db.query("delete from provider_credentials where provider = 'stripe'");
+    const cancelled = async (id: string): Promise<void> => {
+      await stage.db.as("tenantB", "update payment_requests set payment_status = 'cancelled' where id = $1", [id]);
+    };
+    /** Resolves when the closure of the request's link has this status, and says these words. */
+    const closureIs = (id: string, status: string, words = ""): Promise<void> =>
+      stage.db.until(
+        `select status = $2 and coalesce(last_error, '') like '%' || $3 || '%'
+         from payment_link_closures where payment_request_id = $1`,
+        [id, status, words],
+      );
+    afterEach(async () => {
+      await save(keys);
+    });
+
+    it("has its links closed through it where it is switched off", async () => {
+      const id = await stage.ask({}, "tenantB");
+      await stage.linkOf(id);
+      await stage.db.as("tenantB", "update provider_credentials set active = false");
+      await cancelled(id);
+      await closureIs(id, "completed");
+      expect(linksOf(id)).toMatchObject([{ active: false }]);
+    });
+
+    it("waits where it is switched off and its key refused, and holds up no other link", async () => {
+      const id = await stage.ask({}, "tenantB");
+      await stage.linkOf(id);
+      await stage.db.as("tenantB", "update provider_credentials set active = false");
+      stage.stripe.faults.add({ kind: "unauthorized", key: keys.secret_key, times: 1 });
+      await cancelled(id);
+      await closureIs(id, "pending", "waiting: ");
+      const common = await stage.ask({}, "tenantB");
+      await stage.linkOf(common);
+      await cancelled(common);
+      await closureIs(common, "completed");
+      await save(keys);
+      await closureIs(id, "completed");
+      expect([...linksOf(id), ...linksOf(common)].filter(({ active }) => active)).toEqual([]);
+    });
+
+    it("has them closed through the one that was written anew", async () => {
+      const id = await stage.ask({}, "tenantB");
+      await stage.linkOf(id);
+      await erase();
+      await save(keys);
+      await cancelled(id);
+      await closureIs(id, "completed");
+      expect(linksOf(id)).toMatchObject([{ active: false }]);
+    });
+
+    it("waits for it where it is erased, and goes on when it comes back, given up or not", async () => {
+      const [first, second] = [await stage.ask({}, "tenantB"), await stage.ask({}, "tenantB")];
+      await Promise.all([first, second].map((id) => stage.linkOf(id)));
+      await erase();
+      await cancelled(first);
+      await closureIs(
+        first,
+        "pending",
+        "waiting: the tenant's own Stripe account that the link was made through is erased",
+      );
+      await stage.db.query(
+        "update brainops.job_tables set max_deferrals = 0 where table_name = 'payment_link_closures'",
+      );
+      await cancelled(second);
+      await closureIs(second, "failed", "is erased");
+      await stage.db.query(
+        "update brainops.job_tables set max_deferrals = default where table_name = 'payment_link_closures'",
+      );
+      expect(
+        await stage.db.query(
+          "select table_name, status from brainops.dead_letters where last_error like '%is erased%'",
+        ),
+      ).toEqual([{ table_name: "payment_link_closures", status: "failed" }]);
+
+      await save(keys);
+      for (const id of [first, second]) {
+        await closureIs(id, "completed");
+        expect(linksOf(id)).toMatchObject([{ active: false }]);
+      }
+    });
+
+    it("fails where the present account is another one, which Stripe says", async () => {
+      stage.stripe.addAccount("sk_test_another_of_tenant_b");
+      const id = await stage.ask({}, "tenantB");
+      await stage.linkOf(id);
+      await erase();
+      await save({ secret_key: "sk_test_another_of_tenant_b" });
+      await cancelled(id);
+      await closureIs(id, "failed", "Stripe answered 404");
+      expect(linksOf(id)).toMatchObject([{ active: true }]);
+      await erase();
+    });
+
+    it("fails where nobody knows whether there is a link, and the present account has none", async () => {
+      const id = await stage.ask({}, "tenantB");
+      await stage.linkOf(id);
+      await erase();
+      await save({ secret_key: "sk_test_another_of_tenant_b" });
+      await stage.db.query(
+        `insert into payment_link_closures (tenant_id, payment_request_id, key_generation, account, reason)
+         values ($1, $2, 7, gen_random_uuid(), 'cancelled')`,
+        [stage.db.tenantB, id],
+      );
+      await stage.db.until(
+        "select status = 'failed' from payment_link_closures where payment_request_id = $1 and key_generation = 7",
+        [id],
+      );
+      expect(
+        await stage.db.query(
+          "select last_error from payment_link_closures where payment_request_id = $1 and key_generation = 7",
+          [id],
+        ),
+      ).toEqual([{ last_error: expect.stringContaining("look for it at Stripe") }]);
+      await erase();
+    });
   });
 });
 

@@ -26,11 +26,20 @@ const FROM = "from public.provider_credentials as c inner join public.tenant_key
 
 /**
  * A scalar subquery for a load query: the tenant's active credential as SealedCredential, or null.
- * @param tenant the tenant's id as a column of the outer query, e.g. "e.tenant_id"
+ * @param tenant the tenant's id as a column of the outer query, e.g. "e.tenant_id"; c and k are taken in here
  */
 export function sealedCredential(provider: CredentialProvider, tenant: string): string {
   return `(select ${AS_JSON} ${FROM}
     where c.tenant_id = ${tenant} and c.provider = '${provider}' and c.name = 'default' and c.active)`;
+}
+
+/**
+ * A scalar subquery for a load query: one credential of the tenant's as SealedCredential, switched off or not; null
+ * where there is none of this id.
+ * @param id the credential's id as a column of the outer query, e.g. "l.account"
+ */
+export function sealedCredentialOf(id: string, tenant: string): string {
+  return `(select ${AS_JSON} ${FROM} where c.id = ${id} and c.tenant_id = ${tenant})`;
 }
 
 export interface Endpoint extends SealedCredential {

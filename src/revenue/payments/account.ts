@@ -21,7 +21,7 @@ export interface OwnAccount {
 
 /** The account, or why the row has to wait for one. Throws OP035 or OP036 where the tenant's cannot be opened. */
 export function accountOf(
-  row: OwnAccount,
+  row: Pick<OwnAccount, "own_account">,
   { config, now }: Pick<JobContext, "config" | "now">,
 ): StripeAccount | Outcome {
   if (row.own_account !== null) {
