@@ -100,7 +100,8 @@ export const errorCodes = {
   OP035: { name: "secret_key_missing", remedy: "Set BRAINOPS_SECRET_KEY: openssl rand -base64 32 makes one." },
   OP036: {
     name: "credential_sealed",
-    remedy: "Set the BRAINOPS_SECRET_KEY it was sealed with, or write the credential again.",
+    remedy:
+      "Set the BRAINOPS_SECRET_KEY it was sealed with; where that is lost, write the credential again: brainops tenant credential set <slug> <provider> --new-key.",
   },
   OP037: { name: "credential_malformed", remedy: "Give the fields that the message names, as JSON." },
   OP038: {

@@ -4,8 +4,9 @@ import { text as readAll } from "node:stream/consumers";
 import { Command } from "commander";
 import { ConfigError, loadConfig, type Config } from "../config.ts";
 import { BrainOpsError } from "../errors.ts";
+import { secretKeyId } from "../revenue/credentials/envelope.ts";
 import { credentialShapes, type CredentialProvider } from "../revenue/credentials/shapes.ts";
-import { rekey, saveCredential } from "../revenue/credentials/store.ts";
+import { beginNewKey, rekey, saveCredential } from "../revenue/credentials/store.ts";
 import { requireDatabaseUrl, withClient } from "./database.ts";
 import { table } from "./terminal.ts";
 
@@ -20,6 +21,11 @@ export function credentialCommand(): Command {
       'reads JSON from stdin: stripe {"secret_key", "webhook_secret"}, sendgrid {"api_key", "webhook_public_key"}, ' +
         'twilio {"account_sid", "auth_token", "from"}, slack {"webhook_url"}; prints where its webhooks go',
     )
+    .option(
+      "--new-key",
+      "where the former BRAINOPS_SECRET_KEY is lost: gives the tenant a new key, and deletes what else was sealed with its old one",
+      false,
+    )
     .action(setCredential);
   credential.command("list <slug>").description("which there are; never what is secret").action(listCredentials);
   credential
@@ -32,21 +38,31 @@ export function credentialCommand(): Command {
     .action(removeCredential);
   credential
     .command("rekey")
-    .description("reads the former BRAINOPS_SECRET_KEY from stdin and goes over to the one in the environment")
+    .description(
+      "reads the former BRAINOPS_SECRET_KEY from stdin and goes over to the one in the environment. May be run again; " +
+        "ends with 1 where a tenant's key was made with neither",
+    )
     .action(changeKey);
   return credential;
 }
 
-async function setCredential(slug: string, provider: string): Promise<void> {
+async function setCredential(slug: string, provider: string, { newKey }: { newKey: boolean }): Promise<void> {
   const config = loadConfig();
   const known = providerOf(provider);
   const given = parseJson(await readAll(process.stdin));
-  const token = await withClient(requireDatabaseUrl(config), "tenant", async (client) => {
+  const { token, deleted } = await withClient(requireDatabaseUrl(config), "tenant", async (client) => {
+    await client.query("begin");
     const { rows } = await client.query<{ id: string }>("select brainops.tenant_id_of($1) as id", [slug]);
     const tenantId = rows[0]?.id ?? "";
-    return saveCredential(client, config, { tenantId, provider: known }, given);
+    const place = { tenantId, provider: known };
+    const lost = newKey ? await beginNewKey(client, config, place) : [];
+    const saved = await saveCredential(client, config, place, given);
+    await client.query("commit");
+    return { token: saved, deleted: lost };
   });
   const lines = [["tenant", slug], ["provider", known], ...webhooksOf(known, token, config)];
+  if (deleted.length > 0)
+    lines.push(["deleted", `${deleted.join(", ")}: sealed with the lost key; write anew, endpoints change`]);
   process.stdout.write(lines.map(([name = "", value = ""]) => `${name.padEnd(10)}${value}\n`).join(""));
 }
 
@@ -112,13 +128,25 @@ async function changeKey(): Promise<void> {
   if (from.length !== 32) {
     throw new BrainOpsError("OP037", "The former BRAINOPS_SECRET_KEY on stdin: expected 32 bytes in base64.");
   }
-  const count = await withClient(requireDatabaseUrl(config), "tenant", async (client) => {
+  const { count, left } = await withClient(requireDatabaseUrl(config), "tenant", async (client) => {
     await client.query("begin");
     const keys = await rekey(client, from, to);
     await client.query("commit");
     return keys;
   });
   process.stdout.write(`${count} tenant(s) went over to the new key\n`);
+  if (left.length > 0) {
+    const others = left.map((key) => `${key.slug} (${key.secret_key_id})`).join(", ");
+    throw new BrainOpsError(
+      "OP036",
+      `Made with neither BRAINOPS_SECRET_KEY ${secretKeyId(from)} (stdin) nor ${secretKeyId(to)} (the environment): ${others}.`,
+      {
+        hint:
+          "Run rekey again with the key that is named, on stdin; where it is lost, brainops tenant credential set " +
+          "<slug> <provider> --new-key.",
+      },
+    );
+  }
 }
 
 function providerOf(text: string): CredentialProvider {

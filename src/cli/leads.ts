@@ -2,6 +2,7 @@
 import { Command } from "commander";
 import { loadConfig } from "../config.ts";
 import { BrainOpsError } from "../errors.ts";
+import { beginNewKey } from "../revenue/credentials/store.ts";
 import { saveForm } from "../revenue/leads/forms.ts";
 import { requireDatabaseUrl, withClient } from "./database.ts";
 import { importFile } from "./leadsImport.ts";
@@ -25,6 +26,11 @@ export function leadsCommand(): Command {
     .description("makes a form; prints where it posts to and, once, the secret that signs (Standard Webhooks)")
     .option("--source <text>", "source of its leads", "form")
     .option("--renew", "a new secret for a form that is there", false)
+    .option(
+      "--new-key",
+      "where the former BRAINOPS_SECRET_KEY is lost: as with `brainops tenant credential set`",
+      false,
+    )
     .action(makeForm);
   return leads;
 }
@@ -32,20 +38,22 @@ export function leadsCommand(): Command {
 interface FormFlags {
   readonly source: string;
   readonly renew: boolean;
+  readonly newKey: boolean;
 }
 
-async function makeForm(slug: string, name: string, flags: FormFlags): Promise<void> {
+async function makeForm(slug: string, name: string, { source, renew, newKey }: FormFlags): Promise<void> {
   const config = loadConfig();
-  const { token, secret } = await withClient(requireDatabaseUrl(config), "leads", async (client) => {
+  const { token, secret, deleted } = await withClient(requireDatabaseUrl(config), "leads", async (client) => {
     await client.query("begin");
     const { rows } = await client.query<{ id: string }>("select id from public.tenants where slug = $1", [slug]);
     const tenantId = rows[0]?.id;
     if (tenantId === undefined) {
       throw new BrainOpsError("OP009", `tenant: ${JSON.stringify(slug)} is none`, { hint: "brainops tenant list" });
     }
-    const saved = await saveForm(client, config, { tenantId, name, ...flags });
+    const lost = newKey ? await beginNewKey(client, config, { tenantId, provider: "form", name }) : [];
+    const saved = await saveForm(client, config, { tenantId, name, source, renew });
     await client.query("commit");
-    return saved;
+    return { ...saved, deleted: lost };
   });
   const endpoint = new URL(`forms/${token}`, config.PUBLIC_URL ?? "http://PUBLIC_URL").href;
   const lines = [
@@ -54,6 +62,8 @@ async function makeForm(slug: string, name: string, flags: FormFlags): Promise<v
     ["endpoint", endpoint],
     ["secret", secret],
   ];
+  if (deleted.length > 0)
+    lines.push(["deleted", `${deleted.join(", ")}: sealed with the lost key; write anew, endpoints change`]);
   process.stdout.write(lines.map(([label = "", value = ""]) => `${label.padEnd(10)}${value}\n`).join(""));
   process.stderr.write(
     "Keep the secret now: it is stored encrypted and not shown again. It signs on a server, never in a page.\n",

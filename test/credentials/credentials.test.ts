@@ -1,9 +1,10 @@
 // Tenants' own credentials: sealed at rest, opened for their own tenant alone, seen by nobody else.
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { newTenantKey, rewrapTenantKey, seal, unseal } from "../../src/revenue/credentials/envelope.ts";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { newTenantKey, rewrapTenantKey, seal, secretKeyId, unseal } from "../../src/revenue/credentials/envelope.ts";
 import {
+  beginNewKey,
   findEndpoint,
   openCredential,
   rekey,
@@ -153,11 +154,88 @@ describe("a saved credential", () => {
   it("survives a change of BRAINOPS_SECRET_KEY", async () => {
     await save(db.tenantA);
     const next = randomBytes(32);
-    expect(await onServer(db.url, (client) => rekey(client, config.BRAINOPS_SECRET_KEY, next))).toBe(1);
+    expect(await onServer(db.url, (client) => rekey(client, config.BRAINOPS_SECRET_KEY, next))).toEqual({
+      count: 1,
+      left: [],
+    });
     const sealed = await sealedOf(db.tenantA);
     if (sealed === null) throw new Error("no credential");
     expect(openCredential("stripe", sealed, { BRAINOPS_SECRET_KEY: next })).toEqual(stripe);
     await onServer(db.url, (client) => rekey(client, next, config.BRAINOPS_SECRET_KEY));
+  });
+});
+
+describe("a tenant's key whose BRAINOPS_SECRET_KEY was lost", () => {
+  const lost = { BRAINOPS_SECRET_KEY: randomBytes(32) };
+  const slack = { webhook_url: "https://hooks.example/T/B/x" };
+  const write = (
+    provider: "stripe" | "slack" | "form",
+    credential: object,
+    name = "default",
+    secretKey: typeof config = config,
+  ): Promise<string> =>
+    onServer(db.url, (client) =>
+      saveCredential(client, secretKey, { tenantId: db.tenantA, provider, name }, credential),
+    );
+  const there = () =>
+    db.query("select provider, name from provider_credentials where tenant_id = $1 order by 1, 2", [db.tenantA]);
+  beforeEach(async () => {
+    await db.query("delete from provider_credentials");
+    await db.query("delete from tenant_keys");
+  });
+  afterAll(async () => {
+    await db.query("delete from provider_credentials");
+    await db.query("delete from tenant_keys");
+  });
+
+  it("is replaced when nothing is sealed with it any more", async () => {
+    await write("stripe", stripe, "default", lost);
+    await db.query("delete from provider_credentials");
+    await write("slack", slack);
+    await write("stripe", stripe);
+    const sealed = await sealedOf(db.tenantA);
+    expect(sealed === null ? null : openCredential("stripe", sealed, config)).toEqual(stripe);
+  });
+
+  it("is replaced when what it seals is written again, under the same endpoint", async () => {
+    const token = await write("stripe", stripe, "default", lost);
+    expect(await write("stripe", stripe)).toBe(token);
+    const sealed = await sealedOf(db.tenantA);
+    expect(sealed === null ? null : openCredential("stripe", sealed, config)).toEqual(stripe);
+  });
+
+  it("stays where others are sealed with it, and says which", async () => {
+    await write("stripe", stripe, "default", lost);
+    await write("form", { secret: "whsec_invented" }, "contact", lost);
+    const refused = write("slack", slack);
+    await expect(refused).rejects.toMatchObject({ code: "OP036", hint: expect.stringContaining("--new-key") });
+    await expect(refused).rejects.toThrow(/seals form contact, stripe/);
+    const sealed = await sealedOf(db.tenantA);
+    expect(sealed === null ? null : openCredential("stripe", sealed, lost)).toEqual(stripe);
+  });
+
+  it("goes with all that it seals where a new one is asked for, and with nothing where it opens", async () => {
+    const token = await write("stripe", stripe, "default", lost);
+    await write("slack", slack, "default", lost);
+    await write("form", { secret: "whsec_invented" }, "contact", lost);
+    const begin = () =>
+      onServer(db.url, (client) => beginNewKey(client, config, { tenantId: db.tenantA, provider: "stripe" }));
+    expect(await begin()).toEqual(["form contact", "slack"]);
+    expect(await write("stripe", stripe)).toBe(token);
+    await write("slack", slack);
+    expect(await begin()).toEqual([]);
+    expect(await there()).toEqual([
+      { provider: "slack", name: "default" },
+      { provider: "stripe", name: "default" },
+    ]);
+  });
+
+  it("that is damaged is replaced as well", async () => {
+    await write("stripe", stripe);
+    await db.query("update tenant_keys set wrapped_key = '\\x00'");
+    await write("stripe", stripe);
+    const sealed = await sealedOf(db.tenantA);
+    expect(sealed === null ? null : openCredential("stripe", sealed, config)).toEqual(stripe);
   });
 });
 
@@ -208,6 +286,51 @@ describe("brainops tenant credential", () => {
     );
     expect((await run(["remove", "tenant-b", "slack"])).stdout).not.toContain("--erase");
     expect(await db.query("select from provider_credentials where provider = 'slack'")).toEqual([]);
+  });
+
+  it("goes over to another key, and ends with 1 where a tenant's was made with neither", async () => {
+    const [former, wrong] = [randomBytes(32), randomBytes(32)];
+    await db.query("delete from provider_credentials; delete from tenant_keys");
+    await onServer(db.url, (client) =>
+      saveCredential(
+        client,
+        { BRAINOPS_SECRET_KEY: former },
+        { tenantId: db.tenantB, provider: "slack" },
+        { webhook_url: "https://hooks.example" },
+      ),
+    );
+    const refused = await run(["rekey"], wrong.toString("base64"));
+    expect(refused.code).toBe(1);
+    for (const id of [wrong, config.BRAINOPS_SECRET_KEY].map(secretKeyId)) expect(refused.stderr).toContain(id);
+    expect(refused.stderr).toContain(`tenant-b (${secretKeyId(former)})`);
+    for (const stdout of [/^1 tenant/, /^0 tenant/]) {
+      expect(await run(["rekey"], former.toString("base64"))).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(stdout),
+      });
+    }
+  });
+
+  it("begins with a new key where it is told to, and says what it deletes", async () => {
+    await db.query("delete from provider_credentials; delete from tenant_keys");
+    const lost = { BRAINOPS_SECRET_KEY: randomBytes(32) };
+    await onServer(db.url, async (client) => {
+      await saveCredential(client, lost, { tenantId: db.tenantB, provider: "stripe" }, stripe);
+      await saveCredential(
+        client,
+        lost,
+        { tenantId: db.tenantB, provider: "form", name: "contact" },
+        { secret: "whsec_x" },
+      );
+    });
+    const refused = await run(["set", "tenant-b", "stripe"], JSON.stringify(stripe));
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain("--new-key");
+    const set = await run(["set", "tenant-b", "stripe", "--new-key"], JSON.stringify(stripe));
+    expect(set.code).toBe(0);
+    expect(set.stdout).toMatch(/^deleted +form contact: /m);
+    const sealed = await sealedOf(db.tenantB);
+    expect(sealed === null ? null : openCredential("stripe", sealed, config)).toEqual(stripe);
   });
 
   it("refuses in words what it can't use, and never shows what came in", async () => {

@@ -18,6 +18,16 @@ export function newTenantKey(secretKey: Buffer, tenantId: string): Buffer {
   return encrypt(secretKey, tenantId, randomBytes(32));
 }
 
+/** Whether the tenant key opens with this BRAINOPS_SECRET_KEY. */
+export function opensTenantKey(secretKey: Buffer, tenantId: string, wrapped: Buffer): boolean {
+  try {
+    unwrap(secretKey, tenantId, wrapped);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** The same tenant key under another BRAINOPS_SECRET_KEY. */
 export function rewrapTenantKey(from: Buffer, to: Buffer, tenantId: string, wrapped: Buffer): Buffer {
   return encrypt(to, tenantId, unwrap(from, tenantId, wrapped));

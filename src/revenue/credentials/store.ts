@@ -4,7 +4,7 @@ import type pg from "pg";
 import { z } from "zod";
 import type { Config } from "../../config.ts";
 import { BrainOpsError } from "../../errors.ts";
-import { newTenantKey, rewrapTenantKey, seal, secretKeyId, unseal } from "./envelope.ts";
+import { newTenantKey, opensTenantKey, rewrapTenantKey, seal, secretKeyId, unseal } from "./envelope.ts";
 import { credentialShapes, hintOf, type Credential, type CredentialProvider } from "./shapes.ts";
 
 /** A sealed credential as sealedCredential() reads it; bytea in base64, as it comes inside jsonb. */
@@ -80,18 +80,28 @@ export function openCredential<P extends CredentialProvider>(
   return credentialShapes[provider].parse(opened) as Credential<P>;
 }
 
-/** Writes a tenant's credential, sealed; returns the token of its webhook endpoint. One transaction of the caller's. */
+/** Which of a tenant's credentials; the name is `default` where none is given. */
+export interface CredentialPlace {
+  readonly tenantId: string;
+  readonly provider: CredentialProvider;
+  readonly name?: string;
+}
+
+/**
+ * Writes a tenant's credential, sealed; returns the token of its webhook endpoint. One transaction of the caller's.
+ * Throws OP036 where BRAINOPS_SECRET_KEY does not open the tenant's key and others of its credentials are sealed with it.
+ */
 export async function saveCredential(
   client: pg.ClientBase,
   config: Pick<Config, "BRAINOPS_SECRET_KEY">,
-  account: { readonly tenantId: string; readonly provider: CredentialProvider; readonly name?: string },
+  account: CredentialPlace,
   credential: unknown,
 ): Promise<string> {
   const secretKey = requireSecretKey(config);
   const { tenantId, provider, name = "default" } = account;
   const parsed = credentialShapes[provider].safeParse(credential);
   if (!parsed.success) throw new BrainOpsError("OP037", `${provider}: ${z.prettifyError(parsed.error)}`);
-  const wrapped = await tenantKey(client, secretKey, tenantId);
+  const wrapped = await keyForWriting(client, secretKey, account);
   const sealed = seal(secretKey, wrapped, { tenantId, provider, name }, parsed.data);
   const { rows } = await client.query<{ endpoint_token: string }>(
     `insert into public.provider_credentials (tenant_id, provider, name, sealed, hint)
@@ -104,31 +114,103 @@ export async function saveCredential(
   return rows[0]?.endpoint_token ?? "";
 }
 
-/** The tenant's wrapped key; made when first asked for. */
-async function tenantKey(client: pg.ClientBase, secretKey: Buffer, tenantId: string): Promise<Buffer> {
+/**
+ * Where BRAINOPS_SECRET_KEY does not open the tenant's key, begins with a new one, and deletes what was sealed with the
+ * former, but for the credential that is written next: its id and endpoint stay. Returns what went, e.g. "sendgrid",
+ * "form contact". One transaction of the caller's.
+ */
+export async function beginNewKey(
+  client: pg.ClientBase,
+  config: Pick<Config, "BRAINOPS_SECRET_KEY">,
+  place: CredentialPlace,
+): Promise<readonly string[]> {
+  const secretKey = requireSecretKey(config);
+  const key = await lockTenantKey(client, secretKey, place.tenantId);
+  if (opens(key, secretKey, place.tenantId)) return [];
+  const { rows } = await client.query<Named>(
+    `delete from public.provider_credentials ${OTHERS} returning provider, name`,
+    othersOf(place),
+  );
+  await replaceTenantKey(client, secretKey, place.tenantId);
+  return namesOf(rows);
+}
+
+/** The tenant's wrapped key, for sealing with it: a new one where the present one is lost and seals nothing else. */
+async function keyForWriting(client: pg.ClientBase, secretKey: Buffer, place: CredentialPlace): Promise<Buffer> {
+  const key = await lockTenantKey(client, secretKey, place.tenantId);
+  if (opens(key, secretKey, place.tenantId)) return key.wrapped_key;
+  const { rows } = await client.query<Named>(
+    `select provider, name from public.provider_credentials ${OTHERS}`,
+    othersOf(place),
+  );
+  if (rows.length === 0) return replaceTenantKey(client, secretKey, place.tenantId);
+  throw new BrainOpsError(
+    "OP036",
+    `The tenant's key was made with BRAINOPS_SECRET_KEY ${key.secret_key_id}, does not open with ${secretKeyId(secretKey)}, and seals ${namesOf(rows).join(", ")}.`,
+  );
+}
+
+interface TenantKey {
+  readonly wrapped_key: Buffer;
+  readonly secret_key_id: string;
+}
+
+function opens(key: TenantKey, secretKey: Buffer, tenantId: string): boolean {
+  return key.secret_key_id === secretKeyId(secretKey) && opensTenantKey(secretKey, tenantId, key.wrapped_key);
+}
+
+/** The tenant's key; made when first asked for. Locked: nobody seals with a key that is being replaced. */
+async function lockTenantKey(client: pg.ClientBase, secretKey: Buffer, tenantId: string): Promise<TenantKey> {
   // Two at once make two keys, and one is kept: the insert that comes second changes nothing.
   await client.query(
     `insert into public.tenant_keys (tenant_id, wrapped_key, secret_key_id) values ($1, $2, $3)
      on conflict (tenant_id) do nothing`,
     [tenantId, newTenantKey(secretKey, tenantId), secretKeyId(secretKey)],
   );
-  const { rows } = await client.query<{ wrapped_key: Buffer; secret_key_id: string }>(
-    "select wrapped_key, secret_key_id from public.tenant_keys where tenant_id = $1",
+  const { rows } = await client.query<TenantKey>(
+    "select wrapped_key, secret_key_id from public.tenant_keys where tenant_id = $1 for update",
     [tenantId],
   );
   const key = rows[0];
   if (key === undefined) throw new BrainOpsError("OP009", `tenant_keys has no key of tenant ${tenantId}`);
-  if (key.secret_key_id !== secretKeyId(secretKey)) {
-    throw new BrainOpsError(
-      "OP036",
-      `The tenant's key was made with BRAINOPS_SECRET_KEY ${key.secret_key_id}, not with ${secretKeyId(secretKey)}.`,
-    );
-  }
-  return key.wrapped_key;
+  return key;
 }
 
-/** Wraps every tenant's key anew; the credentials themselves stay as they are. Returns how many. */
-export async function rekey(client: pg.ClientBase, from: Buffer, to: Buffer): Promise<number> {
+async function replaceTenantKey(client: pg.ClientBase, secretKey: Buffer, tenantId: string): Promise<Buffer> {
+  const wrapped = newTenantKey(secretKey, tenantId);
+  await client.query("update public.tenant_keys set wrapped_key = $2, secret_key_id = $3 where tenant_id = $1", [
+    tenantId,
+    wrapped,
+    secretKeyId(secretKey),
+  ]);
+  return wrapped;
+}
+
+/** The tenant's credentials but the one of this place, which is written anew; switched off or not. */
+const OTHERS = "where tenant_id = $1 and (provider, name) <> ($2, $3)";
+
+function othersOf({ tenantId, provider, name = "default" }: CredentialPlace): string[] {
+  return [tenantId, provider, name];
+}
+
+interface Named {
+  readonly provider: string;
+  readonly name: string;
+}
+
+function namesOf(rows: readonly Named[]): string[] {
+  return rows.map(({ provider, name }) => (name === "default" ? provider : `${provider} ${name}`)).toSorted();
+}
+
+export interface Rekeyed {
+  /** How many keys went over. */
+  readonly count: number;
+  /** Tenants whose key is wrapped under neither. */
+  readonly left: readonly { readonly slug: string; readonly secret_key_id: string }[];
+}
+
+/** Wraps every tenant's key anew; the credentials themselves stay as they are. Keys that are under `to` already stay too. */
+export async function rekey(client: pg.ClientBase, from: Buffer, to: Buffer): Promise<Rekeyed> {
   const { rows } = await client.query<{ id: string; tenant_id: string; wrapped_key: Buffer }>(
     "select id, tenant_id, wrapped_key from public.tenant_keys where secret_key_id = $1 for update",
     [secretKeyId(from)],
@@ -140,7 +222,13 @@ export async function rekey(client: pg.ClientBase, from: Buffer, to: Buffer): Pr
       secretKeyId(to),
     ]);
   }
-  return rows.length;
+  const { rows: left } = await client.query<{ slug: string; secret_key_id: string }>(
+    `select t.slug, k.secret_key_id
+     from public.tenant_keys as k inner join public.tenants as t on t.id = k.tenant_id
+     where k.secret_key_id <> $1 order by t.slug`,
+    [secretKeyId(to)],
+  );
+  return { count: rows.length, left };
 }
 
 function requireSecretKey(config: Pick<Config, "BRAINOPS_SECRET_KEY">): Buffer {
