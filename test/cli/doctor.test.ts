@@ -127,7 +127,7 @@ test("a tenant's login is told what it may not see", async () => {
   expect(statesOf(ran)).toMatchObject({ rights: "off", workers: "off", breakers: "off" });
 });
 
-test("what is wrong in the database is found: guard, breaker, pause, late and lost rows, an edited migration", async () => {
+test("what is wrong in the database is found: guard, breaker, pause, late and lost rows, a failed event, an edited migration", async () => {
   await db.query("create table leaky (id uuid primary key, tenant_id uuid)");
   await db.query("select brainops.hold_sender('sendgrid', now() + interval '1 hour')");
   await db.query("select brainops.pause('ai_email_queue', 'tenant-b', null, 'holiday')");
@@ -145,6 +145,10 @@ test("what is wrong in the database is found: guard, breaker, pause, late and lo
      where idempotency_key = 'lost'`,
   );
   await db.query("update ai_email_queue set status = 'unconfirmed', lease = null where idempotency_key = 'lost'");
+  await db.query(
+    `insert into webhook_events (provider, provider_event_id, payload, signature_ok, status, processed_at)
+     values ('stripe', 'evt_failed', '{}', true, 'failed', now())`,
+  );
   await db.query("update brainops.migrations_applied set script = script || ' ' where name = '0001-tenants.sql'");
 
   const ran = await brainops(["doctor"], { DATABASE_URL: db.url });
@@ -155,6 +159,8 @@ test("what is wrong in the database is found: guard, breaker, pause, late and lo
     pauses: "off",
     "due rows": "bad",
     "unconfirmed rows": "bad",
+    "failed rows": "ok",
+    "failed events": "off",
     schema: "bad",
   });
   expect(ran.stdout).toContain("leaky");

@@ -53,6 +53,15 @@ test("a tenant sees its own rows, and nothing of workers", async () => {
   expect(stdout).toContain("workers: not for this login to see");
 });
 
+test("an event that could not be applied is shown, though it is nobody's job row", async () => {
+  await db.query(
+    `insert into webhook_events (provider, provider_event_id, payload, signature_ok, status, processed_at)
+     values ('stripe', 'evt_failed', '{}', true, 'failed', now())`,
+  );
+  const { stdout } = await brainops(["status"], { DATABASE_URL: db.url });
+  expect(stdout).toMatch(/^webhook_events +- +0 +0 +0 +0 +1 /m);
+});
+
 test("--watch prints once where stdout is no terminal", async () => {
   const { code, stdout } = await brainops(["status", "--watch"], { DATABASE_URL: db.url });
   expect(code).toBe(0);

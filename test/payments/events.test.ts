@@ -35,6 +35,15 @@ const paid = (n: string, link: string, changes = {}): StripeEvent =>
 const statusOf = async (id: string): Promise<unknown> => (await requestOf(db, id))["payment_status"];
 const outcomeOf = async (told: StripeEvent): Promise<unknown> =>
   (await db.query("select status, skip_reason from webhook_events where provider_event_id = $1", [told.id]))[0];
+/** How often a job was set to process it. */
+const jobsOf = async (told: StripeEvent): Promise<unknown> =>
+  (
+    await db.query(
+      `select count(*)::int as jobs from graphile_worker._private_jobs
+       where payload::jsonb -> 'ids' ? (select id::text from webhook_events where provider_event_id = $1)`,
+      [told.id],
+    )
+  )[0]?.["jobs"];
 
 describe("an event", () => {
   it("that names another's request in its metadata moves nothing", async () => {
@@ -163,6 +172,62 @@ describe("an event that comes too early", () => {
       await processAll(db);
       expect([link, await statusOf(id)]).toEqual([link, "paid"]);
     }
+  });
+
+  it("and fails once when it is woken, is tried again", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    const back = event("refund.created", 9, refund("re_unlucky", "unlucky", 99_900));
+    await tell(db, [back]);
+    // A sequence forgets nothing when what used it is undone.
+    await db.query(`
+      create sequence failures;
+      create function fail_once() returns trigger language plpgsql security definer as $$
+      begin
+        if nextval('public.failures') = 1 then
+          raise exception 'deadlock detected' using errcode = 'deadlock_detected';
+        end if;
+        return new;
+      end;
+      $$;
+      create trigger fail_once before insert on payment_ledger
+      for each row when (new.object_id = 're_unlucky') execute function fail_once();
+    `);
+    try {
+      await tell(db, [paid("unlucky", link)]);
+      expect(await statusOf(id)).toBe("paid");
+      expect(
+        await db.query("select id, status, attempts, last_error from webhook_events where provider_event_id = $1", [
+          back.id,
+        ]),
+      ).toMatchObject([{ status: "pending", attempts: 0, last_error: "deadlock detected" }]);
+      expect(await jobsOf(back)).toBe(2); // when it came, and now
+      await processAll(db);
+      expect([await statusOf(id), await outcomeOf(back)]).toEqual([
+        "refunded",
+        { status: "completed", skip_reason: null },
+      ]);
+    } finally {
+      await db.query("drop function fail_once cascade; drop sequence failures");
+    }
+  });
+
+  it("and can never be applied, is given up after three attempts, and seen by whoever looks", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    const broken = event("refund.created", 9, { ...refund("re_broken", "broken", 1), amount: "a lot" });
+    await tell(db, [broken]);
+    await tell(db, [paid("broken", link)]);
+    for (let attempt = 1; attempt <= 3; attempt += 1) {
+      expect(await outcomeOf(broken)).toMatchObject({ status: "pending" });
+      await processAll(db);
+    }
+    expect(await outcomeOf(broken)).toMatchObject({ status: "failed" });
+    // What else comes about the same payment does not begin it anew.
+    await tell(db, [event("refund.created", 9, refund("re_whole", "broken", 99_900))]);
+    expect([await statusOf(id), await outcomeOf(broken)]).toMatchObject(["refunded", { status: "failed" }]);
+    expect(await jobsOf(broken)).toBe(2);
+    const health = "select tenant_id, failed::int from brainops.queue_health where table_name = 'webhook_events'";
+    expect(await db.as("admin", health)).toEqual([{ tenant_id: null, failed: 1 }]);
+    expect(await db.as("tenantA", health)).toEqual([]);
   });
 
   it("is forgotten after 30 days", async () => {

@@ -147,10 +147,17 @@ const LATE_S = 300;
 const UNCONFIRMED_S = 3600;
 
 async function queues(client: pg.Client): Promise<Finding[]> {
-  const { rows } = await client.query<{ due: number; failed: number; late_s: number | null; why: string | null }>(
+  const { rows } = await client.query<{
+    due: number;
+    failed: number;
+    failed_events: number;
+    late_s: number | null;
+    why: string | null;
+  }>(
     `select
        coalesce(sum(due), 0)::int as due,
-       coalesce(sum(failed), 0)::int as failed,
+       coalesce(sum(failed) filter (where table_name <> 'webhook_events'), 0)::int as failed,
+       coalesce(sum(failed) filter (where table_name = 'webhook_events'), 0)::int as failed_events,
        extract(epoch from max(oldest_due) filter (where brainops.pause_reason(table_name, tenant_id) is null))::float8 as late_s,
        max(waiting_for) as why
      from brainops.queue_health`,
@@ -159,7 +166,13 @@ async function queues(client: pg.Client): Promise<Finding[]> {
     `select count(*)::int as count, extract(epoch from brainops.now() - min(started_at))::float8 as oldest_s
      from brainops.jobs where status = 'unconfirmed'`,
   );
-  const { due = 0, failed: gaveUp = 0, late_s: lateS = null, why = null } = rows[0] ?? {};
+  const {
+    due = 0,
+    failed: gaveUp = 0,
+    failed_events: lostEvents = 0,
+    late_s: lateS = null,
+    why = null,
+  } = rows[0] ?? {};
   const { count = 0, oldest_s: oldestS = null } = lost[0] ?? {};
   const since = lateS === null ? "" : `, the oldest since ${duration(lateS)}`;
   const detail = `${due} due${since}${why === null ? "" : ` (${why})`}`;
@@ -173,6 +186,12 @@ async function queues(client: pg.Client): Promise<Finding[]> {
         )
       : ok("unconfirmed rows", String(count)),
     gaveUp === 0 ? ok("failed rows", "0") : off("failed rows", `${gaveUp}: see brainops.dead_letters`),
+    lostEvents === 0
+      ? ok("failed events", "0")
+      : off(
+          "failed events",
+          `${lostEvents}: see last_error in webhook_events where status = 'failed'; setting it to pending processes one again`,
+        ),
   ];
 }
 
