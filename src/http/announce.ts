@@ -20,7 +20,7 @@ export function announcePublicUrl(
       await pool.query("select brainops.announce_public_url($1)", [publicUrl]);
     } catch (error) {
       if (stopped) return;
-      log.debug({ reason: messageOf(error) }, "PUBLIC_URL could not be announced yet");
+      log.warn({ reason: messageOf(error) }, "PUBLIC_URL could not be announced yet");
       timer = setTimeout(() => void announce(), AGAIN_MS).unref();
     }
   };

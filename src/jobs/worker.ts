@@ -11,7 +11,7 @@ import type { Job } from "./define.ts";
 import { startLiveness } from "./liveness.ts";
 import { loadTasks, type LoadedTask } from "./loadTasks.ts";
 import { runJob, type Runtime } from "./run.ts";
-import { superviseRunner } from "./runner.ts";
+import { superviseRunner, type SupervisedRunner } from "./runner.ts";
 import { createStore, type JobTable, type Lacks } from "./store.ts";
 
 export interface WorkerOptions {
@@ -43,6 +43,8 @@ const MOST_SKEW_MS = 1000;
 // A statement of ours that takes longer has a dead network under it.
 const QUERY_TIMEOUT_MS = 8000;
 const TASK_QUERY_TIMEOUT_MS = 60_000;
+
+const GRACE_MS = 25_000;
 
 // Compiling takes most of a second, for statements that take a fraction of that: what the planner thinks
 // costly here is mostly what it was told to avoid, or arrays whose length it cannot know.
@@ -89,7 +91,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     });
 
   let skewMs = 0;
-  let supervised: Awaited<ReturnType<typeof superviseRunner>> | null = null;
+  let supervised: SupervisedRunner | null = null;
   const liveness = await startLiveness({
     connectionString,
     workerId: id,
@@ -100,8 +102,17 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       supervised?.setCron(Math.abs(skewMs) <= MOST_SKEW_MS);
     },
   });
+  const stop = async (graceMs: number): Promise<void> => {
+    await supervised?.stop(graceMs);
+    // What is still running now is told to stop, and settles as its table's nature says.
+    runtime.deadlines.abortAll("the worker is stopping");
+    await until(() => runtime.store.inHand.size === 0, 5000);
+    await liveness.stop();
+    await Promise.all([pool.end(), taskPool.end()]);
+  };
+  let runner: SupervisedRunner;
   try {
-    supervised = await superviseRunner({
+    runner = supervised = await superviseRunner({
       createPool: () =>
         createPool({
           connectionString,
@@ -119,14 +130,17 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       cron: Math.abs(skewMs) <= MOST_SKEW_MS,
       log,
     });
+    await wakeWaiting(pool, offered, config);
+    if (config.PUBLIC_URL !== undefined) {
+      await pool.query("select brainops.announce_public_url($1)", [config.PUBLIC_URL]);
+    }
   } catch (error) {
-    await liveness.stop();
-    await Promise.all([pool.end(), taskPool.end()]);
+    // A run that nobody holds would keep this process at work, and no signal would drain it.
+    await stop(GRACE_MS).catch((failure: unknown) => {
+      log.warn({ reason: messageOf(failure) }, "a worker that could not start could not be stopped either");
+    });
     throw error;
   }
-  const runner = supervised;
-  await wakeWaiting(pool, offered, config);
-  if (config.PUBLIC_URL !== undefined) await pool.query("select brainops.announce_public_url($1)", [config.PUBLIC_URL]);
   log.info({ worker: id, concurrency, tasks: Object.keys(taskList) }, "worker is looking for work");
 
   return {
@@ -142,14 +156,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       return { ok: true };
     },
     restart: (reason) => runner.restart(reason),
-    stop: async (graceMs = 25_000) => {
-      await runner.stop(graceMs);
-      // What is still running now is told to stop, and settles as its table's nature says.
-      runtime.deadlines.abortAll("the worker is stopping");
-      await until(() => runtime.store.inHand.size === 0, 5000);
-      await liveness.stop();
-      await Promise.all([pool.end(), taskPool.end()]);
-    },
+    stop: (graceMs = GRACE_MS) => stop(graceMs),
   };
 }
 

@@ -34,3 +34,21 @@ describe("a worker told to stop while graphile-worker is starting again", () => 
     await db.query("delete from ai_email_queue");
   });
 });
+
+it("a worker that cannot end its start leaves no run behind", async () => {
+  await db.query(`
+    create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not today'; end; $$;
+    create trigger refuse before insert on brainops.installation for each row execute function refuse();
+  `);
+  await expect(startTestWorker(db, simulator)).rejects.toThrow("not today");
+  await db.query("drop function refuse cascade");
+  await db.query(
+    "insert into ai_email_queue (tenant_id, recipient, subject, body) values ($1, 'p@example.com', 's', 'b')",
+    [db.tenantA],
+  );
+  const [left] = await db.query(
+    `select (select count(*)::int from brainops.worker_processes) as workers,
+       (select count(*)::int from graphile_worker.jobs where attempts > 0 or locked_at is not null) as touched`,
+  );
+  expect(left).toEqual({ workers: 0, touched: 0 });
+});

@@ -65,6 +65,38 @@ async function confirm(token: unknown): Promise<string> {
 }
 
 describe("before any process has said PUBLIC_URL", () => {
+  it("a request that no mail can follow is closed, and keeps nobody else's from being mailed", async () => {
+    const [before, taken, after] = [somebody(), somebody(), somebody()];
+    await sayYes("tenantA", before);
+    await sayYes("tenantB", "not an address", "pending", { double_opt_in: true });
+    await sayYes("tenantB", taken, "pending", { double_opt_in: true });
+    await db.as(
+      "tenantB",
+      `insert into ai_email_queue (recipient, subject, body, idempotency_key)
+       select 'a@example.com', 's', 'b', 'opt_in:' || id from opt_in_requests where address = $1`,
+      [taken],
+    );
+    await sayYes("tenantA", after);
+    // What a server in trouble says is no word on a request: all of them wait on.
+    await db.query(`
+      create function refuse() returns trigger language plpgsql as $$
+      begin raise exception 'no space left' using errcode = 'disk_full'; end; $$;
+      create trigger refuse before insert on ai_email_queue for each row execute function refuse();
+    `);
+    const announce = "select brainops.announce_public_url('https://ops.example/')";
+    await expect(db.as("worker", announce)).rejects.toMatchObject({ code: "53100" });
+    await db.query("drop function refuse cascade");
+    expect(await request(before)).toMatchObject({ email_id: null, expires_at: null });
+
+    await db.as("worker", announce);
+    for (const address of [before, after]) expect(await mailsTo(address)).toHaveLength(1);
+    for (const address of ["not an address", taken]) {
+      expect(await request(address)).toMatchObject({ email_id: null, expires_at: expect.any(Date) });
+      expect(await mailsTo(address)).toEqual([]);
+    }
+    await db.query("delete from brainops.installation");
+  });
+
   it("a request waits, and its mail is queued once as soon as one does", async () => {
     const address = somebody();
     await sayYes("tenantA", address);
@@ -137,6 +169,14 @@ describe("where the tenant asks for double opt-in", () => {
     await db.as("tenantA", "insert into contact_suppressions (address, reason) values ($1, 'bounced')", [bounced]);
     expect(await confirm((await request(bounced))?.["token"])).toBe("confirmed");
     expect(await verdict("tenantA", bounced)).toBe("skip: suppressed: bounced");
+  });
+});
+
+describe("where no mail can go", () => {
+  it("what was said is kept, and nobody is asked", async () => {
+    await sayYes("tenantA", "nowhere");
+    expect(await db.query("select from contact_consents where address = 'nowhere'")).toHaveLength(1);
+    expect(await request("nowhere")).toBeUndefined();
   });
 });
 
