@@ -100,6 +100,77 @@ describe("an event", () => {
   });
 });
 
+describe("a refund in another currency than was asked", () => {
+  const converted = (n: string, link: string): StripeEvent =>
+    paid(n, link, {
+      amount_total: 1900,
+      currency: "jpy",
+      currency_conversion: { amount_total: 99_900, source_currency: "usd" },
+    });
+  const yen = { currency: "jpy" };
+  const factsOf = async (id: string): Promise<unknown[]> => {
+    const row = await requestOf(db, id);
+    return [row["payment_status"], row["paid_minor"], row["refunded_minor"]];
+  };
+
+  it.each([
+    ["by refunds", false, true],
+    ["by the charge's total", true, false],
+    ["by both", true, true],
+  ])("counts as its share of what was charged: told %s", async (how, byCharge, byRefund) => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    const n = how.replaceAll(/\W/g, "");
+    const back = async (part: string, minor: number, total: number): Promise<void> => {
+      if (byCharge) await tell(db, [event("charge.refunded", 9, { ...charge(n, 1900, total), ...yen })]);
+      if (byRefund) await tell(db, [event("refund.created", 9, refund(`re_${n}_${part}`, n, minor, yen))]);
+    };
+    await tell(db, [converted(n, link)]);
+    expect(await factsOf(id)).toEqual(["paid", "99900", "0"]);
+    await back("some", 1300, 1300);
+    // 99900 * 1300 / 1900 = 68352.6
+    expect(await factsOf(id)).toEqual(["partially_refunded", "99900", "68353"]);
+    await back("rest", 600, 1900);
+    expect(await factsOf(id)).toEqual(["refunded", "99900", "99900"]);
+  });
+
+  it("that failed is none", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    const failed = { ...yen, status: "failed" };
+    await tell(db, [converted("came-back", link)]);
+    await tell(db, [event("charge.refunded", 9, { ...charge("came-back", 1900, 1300), ...yen })]);
+    await tell(db, [event("refund.failed", 10, refund("re_came-back", "came-back", 1300, failed))]);
+    expect(await factsOf(id)).toEqual(["paid", "99900", "0"]);
+  });
+
+  it("of a conversion that was not kept goes by what the charge says it was", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    await tell(db, [converted("older", link)]);
+    await db.query("update stripe_objects set charged_minor = null, currency = null where object_id = 'pi_older'");
+    await tell(db, [event("charge.refunded", 9, { ...charge("older", 1900, 950), ...yen })]);
+    expect(await factsOf(id)).toEqual(["partially_refunded", "99900", "49950"]);
+  });
+
+  it("of a second payment takes nothing from the one that was asked for", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    await tell(db, [paid("asked", link), paid("second", link, { amount_total: 200, ...yen })]);
+    await tell(db, [event("refund.created", 9, refund("re_second", "second", 200, yen))]);
+    expect(await factsOf(id)).toEqual(["paid", "99900", "0"]);
+  });
+
+  it("of one that was accepted counts as its share of what was asked", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    await tell(db, [paid("euros", link, { amount_total: 1200, currency: "eur" })]);
+    expect(await factsOf(id)).toEqual(["open", "0", "0"]);
+    await db.as("tenantA", "update payment_requests set payment_status = 'paid' where id = $1", [id]);
+    expect(await factsOf(id)).toEqual(["paid", "99900", "0"]);
+    const euros = { currency: "eur" };
+    await tell(db, [event("refund.created", 9, refund("re_euros_1", "euros", 300, euros))]);
+    expect(await factsOf(id)).toEqual(["partially_refunded", "99900", "24975"]);
+    await tell(db, [event("refund.created", 9, refund("re_euros_2", "euros", 900, euros))]);
+    expect(await factsOf(id)).toEqual(["refunded", "99900", "99900"]);
+  });
+});
+
 describe("an event that comes too early", () => {
   it("waits for its link, and is applied when the link is written down", async () => {
     const id = await insertRow(db, "tenantA", "payment_requests", { plan_code: "starter" });
@@ -289,7 +360,9 @@ describe("a payment", () => {
     expect(row).toEqual({ paid: 999, refunded: 99.9, net: 899.1, currency: "usd" });
     const [sum] = await db.as(
       "tenantA",
-      `select sum(net) = (select brainops.major_units(sum(amount_minor)::bigint, 'usd') from payment_ledger) as same
+      `select sum(net) = (
+         select brainops.major_units(sum(amount_minor)::bigint, 'usd') from payment_ledger where currency = 'usd'
+       ) as same
        from revenue_summary where currency = 'usd'`,
     );
     expect(sum).toEqual({ same: true });
