@@ -103,7 +103,9 @@ describe("export", () => {
       });
     }
     expect((await refusal(db.as("anonymous", call, ["tenant-a", ann.email]))).code).toBe("42501");
-    expect((await refusal(db.as("tenantA", call, ["tenant-a", "  "]))).code).toBe("OP032");
+    for (const nobody of ["  ", "l", "example.com", "@example.com", "%", "555-0147", "Annabel Leeworthy"]) {
+      expect((await refusal(db.as("tenantA", call, ["tenant-a", nobody]))).code).toBe("OP032");
+    }
     expect((await refusal(db.as("admin", call, ["nowhere", ann.email]))).code).toBe("OP007");
     expect(await db.as("tenantA", call, ["tenant-a", "nobody@example.com"])).toEqual([]);
   });
@@ -191,5 +193,57 @@ describe("forget", () => {
         [office],
       ),
     ).toEqual([]);
+  });
+
+  // Each address is one that another begins or ends with, or that would match it as a pattern.
+  it.each([
+    ["ann@example.net", "joann@example.net"],
+    ["ann@example.net", "jo-ann@example.net"],
+    ["ann@example.net", "jo.ann@example.net"],
+    ["ann@example.net", "ann@example.network"],
+    ["ann@example.net", "ann@example.net.au"],
+    ["a.b+c@example.net", "aXb+c@example.net"],
+    ["a.b+c@example.net", "a.bbc@example.net"],
+    ["a[bc]*d@example.net", "abd@example.net"],
+    ["+13035550151", "+130355501519"],
+  ])("of %s leaves what is said of %s", async (address, other) => {
+    const said = (of: string): string => `'${of}' wrote: call me (${of}). Mail <${of.toUpperCase()}>, or ${of}.`;
+    const words = [said(address), said(other)];
+    for (const body of words) await db.query("select brainops.notify($1, 'A word', $2)", [db.tenantB, body]);
+    await db.as("tenantB", "select * from brainops.forget('tenant-b', $1)", [address]);
+    expect(await db.query("select body from tenant_notifications where body = any ($1)", [words])).toEqual([
+      { body: said(other) },
+    ]);
+  });
+
+  it("of a lead whose e-mail is no address takes nothing that has the same word in it", async () => {
+    await db.query("insert into revenue_leads (tenant_id, email, phone) values ($1, 'none', '+13035550152')", [
+      db.tenantB,
+    ]);
+    await db.query("select brainops.notify($1, 'Of leads there are none', 'None at all')", [db.tenantB]);
+    await db.as("tenantB", "select * from brainops.forget('tenant-b', '+13035550152')");
+    expect(await tracesOf(db, "Of leads there are none", db.tenantB)).toContain("tenant_notifications.subject");
+  });
+
+  it("finds what was told of a person in the archive too, and the mail that told it", async () => {
+    const told = "told@example.net";
+    const [about] = await db.query<{ id: string }>("select brainops.notify($1, 'A word', $2) as id", [
+      db.tenantA,
+      `${told} did not answer`,
+    ]);
+    await db.query("select brainops.mail_notification($1)", [about?.id]);
+    await db.query("select brainops.notify($1, 'A word', $2)", [db.tenantA, `un${told} did not answer`]);
+    for (const table of ["tenant_notifications", "ai_email_queue"]) {
+      await db.query(`update ${table} set status = 'cancelled' where ${table}::text like '%told@example.net%'`);
+      await db.query(`update ${table} set finished_at = '2026-01-15Z' where ${table}::text like '%told@example.net%'`);
+    }
+    await db.query("select brainops.archive_done()");
+    expect(await exported("tenant-a", told)).toEqual({ "brainops.job_archive": 2 });
+    await db.as("tenantA", "select * from brainops.forget('tenant-a', $1)", [told]);
+    expect(
+      await db.query("select job_row ->> 'body' as body from brainops.job_archive where job_row::text like $1", [
+        `%${told}%`,
+      ]),
+    ).toEqual([{ body: `un${told} did not answer` }]);
   });
 });
