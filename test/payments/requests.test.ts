@@ -232,6 +232,75 @@ describe("payment_status as a wish", () => {
   });
 });
 
+describe("a request", () => {
+  const remove = (id: string, seat: "tenantA" | "service" | "worker" | "admin" = "tenantA") =>
+    db.as(seat, "delete from payment_requests where id = $1 returning id", [id]);
+  const suspend = (status: "suspended" | "active") =>
+    db.as("admin", "update tenants set status = $2 where id = $1", [db.tenantA, status]);
+
+  it("without a link may be deleted", async () => {
+    const id = await ask({ plan_code: "starter" });
+    expect(await remove(id)).toEqual([{ id }]);
+  });
+
+  const begun = async (): Promise<string> => {
+    const id = await ask({ plan_code: "starter" });
+    await db.query("update payment_requests set key_started_at = brainops.now() where id = $1", [id]);
+    return id;
+  };
+  const after = async (...changes: string[]): Promise<string> => {
+    const { id } = await askFor(db, "tenantA", "starter");
+    for (const change of changes) await update(id, change);
+    return id;
+  };
+  it.each([
+    ["is being made", begun],
+    ["is live", () => after()],
+    ["is being closed", () => after("payment_status = 'cancelled'")],
+    ["is another's successor", () => after("payment_status = 'cancelled'", "payment_status = 'open'")],
+  ])("whose link %s stays, whoever deletes it", async (_name, make) => {
+    const id = await make();
+    for (const seat of ["tenantA", "worker", "admin"] as const) {
+      const refused = await refusal(remove(id, seat));
+      expect(refused).toMatchObject({ code: "OP010", message: expect.stringContaining(id) });
+      expect(refused.hint).toContain("Set payment_status to cancelled");
+    }
+  });
+
+  it("that was cancelled instead has its link closed, and its payment booked", async () => {
+    const { id, link } = await askFor(db, "tenantA", "starter");
+    expect((await refusal(remove(id))).code).toBe("OP010");
+    await update(id, "payment_status = 'cancelled'");
+    expect(
+      await db.query("select stripe_payment_link_id, status from payment_link_closures where payment_request_id = $1", [
+        id,
+      ]),
+    ).toEqual([{ stripe_payment_link_id: link, status: "pending" }]);
+    await tell(db, [event("checkout.session.completed", 1, checkout("stays", link, 99_900))]);
+    expect(await requestOf(db, id)).toMatchObject({ payment_status: "paid" });
+  });
+
+  it("of somebody who is forgotten is cancelled, and its payment still booked", async () => {
+    const { id, leadId, link } = await askFor(db, "tenantA", "starter");
+    const [lead] = await db.query<{ email: string }>("select email from revenue_leads where id = $1", [leadId]);
+    await db.as("tenantA", "select brainops.forget('tenant-a', $1)", [lead?.email]);
+    expect(await requestOf(db, id)).toMatchObject({ payment_status: "cancelled", lead_id: null });
+    await tell(db, [event("checkout.session.completed", 1, checkout("forgot", link, 99_900))]);
+    expect(await requestOf(db, id)).toMatchObject({ payment_status: "paid", lead_id: null });
+  });
+
+  it("goes with a tenant that is suspended, by an admin", async () => {
+    const { id } = await askFor(db, "tenantA", "starter");
+    await suspend("suspended");
+    try {
+      expect((await refusal(remove(id))).code).toBe("OP010");
+      expect(await remove(id, "admin")).toEqual([{ id }]);
+    } finally {
+      await suspend("active");
+    }
+  });
+});
+
 describe("deliver_by", () => {
   it("email queues a mail with the link to the lead, once", async () => {
     const lead = await insertRow(db, "tenantA", "revenue_leads", { contact_name: "Ann", email: "deliver@x.example" });
