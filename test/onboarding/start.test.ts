@@ -252,6 +252,35 @@ describe("the insert shapes of existing writers", () => {
     expect(row).toEqual({ tenant_id: db.tenantA, status: "in_progress" });
   });
 
+  it.each(["paused", "cancelled"])("as %s have their steps when they go on, and no second ones", async (status) => {
+    const lead = await insertLead(db, "tenantA");
+    await db.as("tenantA", "insert into ai_onboarding_workflows (lead_id, status) values ($1, $2)", [lead, status]);
+    const waiting = await workflowOf(db, lead);
+    expect(await stepsOf(db, waiting)).toEqual([]);
+    for (const next of ["in_progress", "paused", "in_progress"]) {
+      await db.as("tenantA", "update ai_onboarding_workflows set status = $2 where id = $1", [waiting.id, next]);
+    }
+    expect(await workflowOf(db, lead)).toMatchObject({ status: "in_progress", current_step: 1, total_steps: 5 });
+    expect(await course(db, waiting)).toBe("1:in_progress 2:pending 3:pending 4:pending 5:pending");
+    expect(await db.query("select from ai_email_queue where lead_id = $1", [lead])).toHaveLength(1);
+  });
+
+  it("as paused keep the steps that they bring", async () => {
+    const lead = await insertLead(db, "tenantA");
+    const [row] = await db.as<{ id: string }>(
+      "tenantA",
+      "insert into ai_onboarding_workflows (lead_id, status) values ($1, 'paused') returning id",
+      [lead],
+    );
+    await db.as(
+      "tenantA",
+      "insert into ai_onboarding_steps (workflow_id, step_number, step_name) values ($1, 1, 'call')",
+      [row?.id],
+    );
+    await db.as("tenantA", "update ai_onboarding_workflows set status = 'in_progress' where id = $1", [row?.id]);
+    expect(await course(db, await workflowOf(db, lead))).toBe("1:in_progress");
+  });
+
   it("with a word that nobody knows are refused, with the words that are known", async () => {
     const lead = await insertLead(db, "tenantA");
     const told = await refusal(

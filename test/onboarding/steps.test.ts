@@ -129,6 +129,87 @@ describe("the welcome mail", () => {
     const [mail] = await db.query("select status from ai_email_queue where id = $1", [first?.email_id]);
     expect(mail).toEqual({ status: "cancelled" });
   });
+
+  const become = (workflow: Workflow, status: string): Promise<unknown> =>
+    db.as("tenantA", "update ai_onboarding_workflows set status = $2 where id = $1", [workflow.id, status]);
+  const stuck = (workflow: Workflow): Promise<{ reason: string }[]> =>
+    db.as("tenantA", "select reason from brainops.stuck_onboarding where workflow_id = $1", [workflow.id]);
+
+  it.each([
+    [
+      "the onboarding is cancelled and reopened",
+      async (workflow: Workflow) => {
+        await become(workflow, "cancelled");
+        await become(workflow, "in_progress");
+      },
+    ],
+    [
+      "the onboarding is completed by hand, and its step reopened",
+      async (workflow: Workflow) => {
+        await become(workflow, "completed");
+        await set(workflow, "welcome_email", "in_progress");
+      },
+    ],
+    [
+      "its step is skipped and done after all",
+      async (workflow: Workflow) => {
+        await set(workflow, "welcome_email", "skipped");
+        await set(workflow, "welcome_email", "in_progress");
+      },
+    ],
+  ])("goes after all when %s", async (_name, stopAndGoOn) => {
+    const { lead, workflow } = await win(db);
+    const mail = (await stepsOf(db, workflow))[0]?.email_id ?? "";
+    await stopAndGoOn(workflow);
+    expect((await stepsOf(db, workflow))[0]).toMatchObject({ status: "in_progress", email_id: mail, problem: null });
+    const worker = await db.connect("worker");
+    const lease = await claimOne(worker, db.tenantA, mail);
+    await settle(worker, db.tenantA, [{ id: mail, lease, outcome: "completed", result: { sent_at: new Date() } }]);
+    expect(await course(db, workflow)).toMatch(/^1:completed/);
+    expect(await db.query("select from ai_email_queue where lead_id = $1", [lead])).toHaveLength(1);
+  });
+
+  it("that has gone does not go again when its step is done anew", async () => {
+    const { workflow } = await win(db);
+    const mail = (await stepsOf(db, workflow))[0]?.email_id ?? "";
+    const worker = await db.connect("worker");
+    await settle(worker, db.tenantA, [
+      { id: mail, lease: await claimOne(worker, db.tenantA, mail), outcome: "completed" },
+    ]);
+    await set(workflow, "welcome_email", "in_progress");
+    expect(await db.query("select status from ai_email_queue where id = $1", [mail])).toEqual([
+      { status: "completed" },
+    ]);
+    expect(await stuck(workflow)).toEqual([]);
+  });
+
+  it("that failed is a problem again when its step begins again", async () => {
+    const { workflow } = await win(db);
+    const mail = (await stepsOf(db, workflow))[0]?.email_id ?? "";
+    const worker = await db.connect("worker");
+    await settle(worker, db.tenantA, [
+      { id: mail, lease: await claimOne(worker, db.tenantA, mail), outcome: "fail", reason: "550 no such mailbox" },
+    ]);
+    await become(workflow, "cancelled");
+    await become(workflow, "in_progress");
+    expect(await stuck(workflow)).toEqual([{ reason: "its mail is failed: 550 no such mailbox" }]);
+  });
+
+  it.each([
+    ["unsent is a problem that can be seen", "cancelled", ["its mail was not sent"]],
+    ["as sent is none", "completed", []],
+  ])("that was archived %s", async (_name, status, expected) => {
+    const { workflow } = await win(db);
+    const mail = (await stepsOf(db, workflow))[0]?.email_id ?? "";
+    await become(workflow, "paused");
+    await set(workflow, "welcome_email", "skipped");
+    await db.query("update ai_email_queue set status = $2 where id = $1", [mail, status]);
+    await db.query("update ai_email_queue set finished_at = '2026-01-15Z' where id = $1", [mail]);
+    await db.query("select brainops.archive_done()");
+    await become(workflow, "in_progress");
+    await set(workflow, "welcome_email", "in_progress");
+    expect((await stuck(workflow)).map(({ reason }) => reason.split(" and ")[0])).toEqual(expected);
+  });
 });
 
 describe("an event of the lead", () => {
