@@ -2,6 +2,8 @@
 -- that forgetting ann@example.net erased what was said of joann@example.net, and forgetting "l" nearly everything. An
 -- archived notification, and its mail, were found by the lead alone and so outlived the person. Now addresses are
 -- matched whole, what is no address is refused, and the archive is asked as the live tables are.
+-- And a stop of texts by the preference page, where an older one had run out, kept the older one's source: it could not
+-- be taken back on the page.
 -- Old workers go on meanwhile: nothing but these functions changes.
 set local lock_timeout = '2s';
 
@@ -131,5 +133,66 @@ begin
       )
   );
   return v_person;
+end;
+$$;
+
+create or replace function brainops.save_preferences(p_token text, p_choices jsonb)
+returns boolean
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_link public.email_unsubscribe_links;
+  v_now jsonb;
+  v_topic public.contact_topics;
+  v_phone record;
+  v_wanted boolean;
+begin
+  select * into v_link from public.email_unsubscribe_links where token = p_token for no key update;
+  if not found then
+    return false;
+  end if;
+  v_now := brainops.preferences(p_token);
+  v_wanted := (p_choices ->> 'email')::boolean;
+  if not v_wanted then
+    perform brainops.stop_mail(v_link.tenant_id, v_link.address_key, 'preference_page');
+  elsif v_wanted and not (v_now ->> 'email')::boolean then
+    perform brainops.resume_mail(v_link.tenant_id, v_link.address_key, 'preference_page', '{}');
+  end if;
+
+  for v_topic in select * from public.contact_topics as t where t.tenant_id = v_link.tenant_id order by t.code
+  loop
+    v_wanted := (p_choices -> 'topics' ->> v_topic.code)::boolean;
+    if v_wanted then
+      delete from public.contact_topic_optouts
+      where tenant_id = v_link.tenant_id and topic_id = v_topic.id and address_key = v_link.address_key;
+    elsif not v_wanted then
+      insert into public.contact_topic_optouts (tenant_id, topic_id, address_key)
+      values (v_link.tenant_id, v_topic.id, v_link.address_key)
+      on conflict do nothing;
+    end if;
+  end loop;
+
+  v_wanted := (p_choices ->> 'sms')::boolean;
+  for v_phone in select * from brainops.preference_phones(v_link.tenant_id, v_link.address_key)
+  loop
+    if not v_wanted and v_phone.stopped is null then
+      insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source)
+      values (v_link.tenant_id, 'sms', v_phone.phone, 'unsubscribed', 'preference_page')
+      on conflict (tenant_id, channel, address_key) do update
+        set
+          expires_at = null,
+          -- What was for a while is over, and this is the person's word; a STOP of this very moment stays what it is.
+          reason = case when s.expires_at is null then s.reason else excluded.reason end,
+          source = case when s.expires_at is null then s.source else excluded.source end;
+      perform brainops.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
+    elsif v_wanted and v_phone.stopped = 'preference_page' then
+      delete from public.contact_suppressions
+      where tenant_id = v_link.tenant_id and channel = 'sms' and address_key = v_phone.phone and source = 'preference_page';
+      perform brainops.record_choice(v_link.tenant_id, 'sms', v_phone.phone, true, 'preference_page');
+    end if;
+  end loop;
+  return true;
 end;
 $$;

@@ -152,6 +152,22 @@ describe("the preference page", () => {
     expect(await db.query("select source from contact_suppressions")).toEqual([{ source: "twilio" }]);
   });
 
+  it("takes back a stop of texts that was made here after another had run out", async () => {
+    await db.query(
+      `insert into contact_suppressions (tenant_id, channel, address, reason, source, expires_at)
+       values ($1, 'sms', $2, 'manual', 'import', now() - interval '1 day')`,
+      [db.tenantA, PHONE],
+    );
+    await post({ shown: everything.shown, ticked: ["email", "topic:news", "topic:tips"] });
+    expect(await db.query("select reason, source, expires_at from contact_suppressions")).toEqual([
+      { reason: "unsubscribed", source: "preference_page", expires_at: null },
+    ]);
+    expect((await open())["sms"]).toBe(false);
+    await post(everything);
+    expect(await db.query("select from contact_suppressions")).toEqual([]);
+    expect((await open())["sms"]).toBe(true);
+  });
+
   it("says the same of a token that never was, is cut off or is no token, and writes nothing", async () => {
     for (const of of ["0".repeat(64), token.slice(1), "x", "%27"]) {
       const [got, posted] = [
