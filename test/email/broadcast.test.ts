@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { insertLead } from "../leads/support.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { letMarketingGo } from "../support/marketing.ts";
 import { startTestWorker } from "../support/worker.ts";
 
@@ -263,5 +264,122 @@ describe("the life of a broadcast", () => {
     await expect(db.as("tenantB", "select * from brainops.broadcast_to_leads($1)", [broadcast])).rejects.toMatchObject({
       code: "OP009",
     });
+  });
+});
+
+describe("two leads that turn out to be one person", () => {
+  let pairs = 0;
+  const newPair = async (): Promise<[a: string, b: string]> => {
+    pairs += 1;
+    const lead = (name: string) => insertLead(db, { email: `${name}${pairs}@pair.example`, source: `pair ${pairs}` });
+    return [await lead("a"), await lead("b")];
+  };
+  const merge = (into: string, from: string): Promise<unknown> =>
+    db.as("tenantA", "select brainops.merge_leads($1, $2)", [into, from]);
+  const addLeads = "select added from brainops.broadcast_to_leads($1, format('l.source = %L', $2::text))";
+  const add = async (broadcast: string): Promise<unknown> =>
+    (await db.as("tenantA", addLeads, [broadcast, `pair ${pairs}`]))[0]?.["added"];
+  const recipients = (
+    broadcast: string,
+  ): Promise<{ recipient: string; status: string; skip_reason: string | null }[]> =>
+    db.query(
+      "select recipient, status, skip_reason from ai_email_queue where broadcast_id = $1 order by created_at, skip_reason nulls first",
+      [broadcast],
+    );
+  const skip_reason = "another lead of the same person is a recipient of this broadcast";
+
+  it("get it once, where they are merged before it goes", async () => {
+    const [a, b] = await newPair();
+    const broadcast = await newBroadcast({ status: "draft", body: "Hello" });
+    expect(await add(broadcast)).toBe(2);
+    await merge(a, b);
+    expect(await recipients(broadcast)).toEqual([
+      { recipient: a, status: "awaiting_approval", skip_reason: null },
+      { recipient: b, status: "skipped", skip_reason },
+    ]);
+    await db.as("tenantA", "update ai_broadcasts set status = 'active' where id = $1", [broadcast]);
+    await send(broadcast);
+    expect(simulator.messages.map(({ to }) => to)).toEqual([[{ email: `a${pairs}@pair.example` }]]);
+  });
+
+  it("get it once, where it went to one before, and its leads are added again", async () => {
+    const [a, b] = await newPair();
+    const broadcast = await newBroadcast({ body: "Hello" });
+    await db.as("tenantA", "insert into ai_email_queue (broadcast_id, recipient) values ($1, $2)", [broadcast, b]);
+    await send(broadcast);
+    await merge(a, b);
+    expect(await add(broadcast)).toBe(0);
+    expect(await recipients(broadcast)).toEqual([{ recipient: b, status: "completed", skip_reason: null }]);
+  });
+
+  it.each([
+    ["pending", "completed", ["skipped", "completed"]],
+    ["pending", "unconfirmed", ["skipped", "unconfirmed"]],
+    ["awaiting_approval", "processing", ["skipped", "processing"]],
+    ["completed", "completed", ["completed", "completed"]],
+    // Somebody stopped it: a merge does not set it going.
+    ["pending", "cancelled", ["skipped", "cancelled"]],
+    // It has not gone, and must not be tried again beside the other.
+    ["failed", "pending", ["skipped", "pending"]],
+    ["failed", "failed", ["failed", "skipped"]],
+    // The rules did not let this one go; they are asked for the other when it is due.
+    ["skipped", "pending", ["skipped", "pending"]],
+    ["pending", "pending", ["pending", "skipped"]],
+  ])(
+    "whose rows are %s (the older) and %s keep the one that was sent, else the older",
+    async (older, younger, left) => {
+      for (const survivor of [0, 1]) {
+        const pair = await newPair();
+        const broadcast = await newBroadcast();
+        await db.query(
+          `insert into ai_email_queue (tenant_id, broadcast_id, recipient, created_at)
+         select $1, $2, recipient, now() + interval '1 minute' * place from unnest($3::text[]) with ordinality as p (recipient, place)`,
+          [db.tenantA, broadcast, pair],
+        );
+        const client = await db.connect("superuser");
+        await client.query("set session_replication_role = replica");
+        await client.query(
+          `update ai_email_queue as q set status = s.status,
+           finished_at = case when s.status in ('completed', 'failed', 'cancelled', 'skipped') then now() end,
+           skip_reason = case when s.status = 'skipped' then 'suppressed' end,
+           lease = case when s.status = 'processing' then gen_random_uuid() end
+         from unnest($2::text[], $3::text[]) as s (recipient, status)
+         where q.broadcast_id = $1 and q.recipient = s.recipient`,
+          [broadcast, pair, [older, younger]],
+        );
+        await client.end();
+        await merge(pair[survivor] ?? "", pair[1 - survivor] ?? "");
+        expect((await recipients(broadcast)).map(({ status }) => status)).toEqual(left);
+      }
+    },
+  );
+
+  it("of whom one alone is a recipient, at two addresses, get it at both", async () => {
+    const [a, b] = await newPair();
+    const broadcast = await newBroadcast();
+    await db.as(
+      "tenantA",
+      `insert into ai_email_queue (broadcast_id, recipient, metadata)
+       select $1, x, jsonb_build_object('lead_id', $2::text) from unnest('{home@pair.example,work@pair.example}'::text[]) as x`,
+      [broadcast, b],
+    );
+    await merge(a, b);
+    expect((await recipients(broadcast)).map(({ status }) => status)).toEqual(["pending", "pending"]);
+  });
+
+  it.skipIf(!isServer)("are added once amid their merge (needs server processes)", async () => {
+    const [a, b] = await newPair();
+    const broadcast = await newBroadcast();
+    await db.as("tenantA", "insert into ai_email_queue (broadcast_id, recipient) values ($1, $2)", [broadcast, b]);
+    const merging = await db.connect("tenantA");
+    await merging.query("begin");
+    await merging.query("select brainops.merge_leads($1, $2)", [a, b]);
+    const adding = add(broadcast);
+    await db.until(
+      "select count(*) = 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+    );
+    await merging.query("commit");
+    expect(await adding).toBe(0);
+    expect(await recipients(broadcast)).toHaveLength(1);
   });
 });
