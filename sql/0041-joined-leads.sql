@@ -1,6 +1,11 @@
+-- What two leads that are made one may be in twice: a broadcast, and a campaign.
+--
 -- A broadcast went twice to a person whose leads were merged: its recipients are told apart by the id that the lead had
 -- (idempotency_key), and the merge moves lead_id alone. Now broadcast_to_leads asks for lead_id too, and a merge skips
 -- what waits for the one lead where the other has a row.
+--
+-- A campaign ended for a person because an old enrolment was in the way: both leads' first ones are entrance 1, so the
+-- merge took the one that came along out, also where it ran and the other was over. Now they are numbered through.
 --
 -- Old workers go on meanwhile. Lock order: leads by id, their broadcasts, then what refers to the leads.
 set local lock_timeout = '2s';
@@ -127,7 +132,61 @@ $$;
 comment on function brainops.skip_second_recipients(uuid, uuid, uuid) is
   'Of two leads that are being made one: skips what waits for the one in each broadcast that the other has a row in. What was sent, or may have been, stays; else the older row.';
 
--- As in sql/0013, but for broadcasts.
+create function brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_enrolment record;
+begin
+  -- A step that is being performed ends before.
+  perform from public.ai_nurture_campaigns
+  where tenant_id = p_tenant_id and lead_id in (p_into, p_from)
+  order by id
+  for no key update;
+  for v_enrolment in
+    select
+      r.id,
+      case when r.runs then r.over_into + r.over_from + 1 else r.entrance + r.over_into end as entrance
+    from (
+      select
+        e.id,
+        e.lead_id,
+        e.entrance,
+        e.campaign_id,
+        e.runs,
+        count(*) filter (where e.runs) over campaign as running,
+        coalesce(max(e.entrance) filter (where e.lead_id = p_into and not e.runs) over campaign, 0) as over_into,
+        coalesce(max(e.entrance) filter (where e.lead_id = p_from and not e.runs) over campaign, 0) as over_from
+      from (
+        select n.*, n.status in ('active', 'paused') as runs
+        from public.ai_nurture_campaigns as n
+        where n.tenant_id = p_tenant_id and n.lead_id in (p_into, p_from)
+      ) as e
+      window campaign as (partition by e.campaign_type)
+    ) as r
+    inner join public.campaigns as c on c.tenant_id = p_tenant_id and c.id = r.campaign_id
+    where (r.runs or r.lead_id = p_from)
+      -- Where both run, the one of the lead that is left goes on. Where a lead enters once, having been there is what
+      -- keeps it out: the person has been there, and what ran of the other lead would not have begun.
+      and r.running <= 1
+      and c.reentry = 'after_exit'
+    -- From above, so that none meets the next of its own lead.
+    order by 2 desc
+  loop
+    update public.ai_nurture_campaigns set entrance = v_enrolment.entrance
+    where id = v_enrolment.id and entrance <> v_enrolment.entrance;
+    update public.ai_campaign_touches set entrance = v_enrolment.entrance
+    where tenant_id = p_tenant_id and campaign_id = v_enrolment.id and entrance <> v_enrolment.entrance;
+  end loop;
+end;
+$$;
+
+comment on function brainops.renumber_entrances(uuid, uuid, uuid) is
+  'Of two leads that are being made one: numbers their enrolments in each campaign that takes people again through, those of the second after those of the first, and last the one that runs. Where both run in it, or it takes nobody twice, they stay as they are.';
+
+-- As in sql/0013, but for broadcasts and entrances.
 create or replace function brainops.join_leads(p_tenant_id uuid, p_into uuid, p_from uuid)
 returns uuid
 language plpgsql
@@ -160,6 +219,7 @@ begin
     from dropped as d;
   -- While it can be told which row is whose.
   perform brainops.skip_second_recipients(p_tenant_id, p_into, p_from);
+  perform brainops.renumber_entrances(p_tenant_id, p_into, p_from);
   v_kept := v_kept || brainops.move_lead_rows(p_tenant_id, p_into, p_from);
 
   delete from public.revenue_leads where id = p_from;
@@ -176,5 +236,9 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.skip_second_recipients(uuid, uuid, uuid) from public;
-grant execute on function brainops.skip_second_recipients(uuid, uuid, uuid) to brainops_system;
+revoke execute
+on function brainops.skip_second_recipients(uuid, uuid, uuid), brainops.renumber_entrances(uuid, uuid, uuid)
+from public;
+grant execute
+on function brainops.skip_second_recipients(uuid, uuid, uuid), brainops.renumber_entrances(uuid, uuid, uuid)
+to brainops_system;

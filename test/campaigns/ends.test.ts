@@ -4,7 +4,19 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
-import { enrol, enrolmentOf, launch, makeLaunchable, messagesOf, newLead, touchesOf, workOff } from "./support.ts";
+import {
+  claimTouches,
+  enrol,
+  enrolmentOf,
+  launch,
+  makeLaunchable,
+  messagesOf,
+  newLead,
+  perform,
+  settle,
+  touchesOf,
+  workOff,
+} from "./support.ts";
 
 const START = new Date("2026-03-02T16:00:00Z");
 const DAY = 86_400_000;
@@ -165,5 +177,99 @@ describe("a lead that was in a campaign", () => {
       [lead, START],
     );
     expect((await enrolmentOf(db, id)).status).toBe("active");
+  });
+});
+
+describe("two leads that were in one campaign and are made one", () => {
+  /** Enrols it, times times; each but the last ends, and the last is left as status. Returns the last. */
+  const enrolled = async (lead: string, code: string, status: string, times = 1): Promise<string> => {
+    let id = "";
+    for (let time = 1; time <= times; time += 1) {
+      id = await enrol(tenant, lead, code);
+      await workOff(worker, db.tenantA, id);
+      const end = time < times ? "cancelled" : status;
+      if (end !== "active") await tenant.query("update ai_nurture_campaigns set status = $2 where id = $1", [id, end]);
+    }
+    return id;
+  };
+  const entrancesOf = async (lead: string): Promise<unknown[]> => {
+    const { rows } = await tenant.query(
+      "select entrance, status from ai_nurture_campaigns where lead_id = $1 order by entrance",
+      [lead],
+    );
+    return rows;
+  };
+  const merge = (into: string, from: string): Promise<unknown> =>
+    tenant.query("select brainops.merge_leads($1, $2)", [into, from]);
+  const ended = (entrance: number) => ({ entrance, status: "cancelled" });
+
+  it.each([
+    ["active", 1],
+    ["paused", 3],
+  ])("go on in the one that runs (%s), whosever it was, after %i that are over", async (status, times) => {
+    for (const runs of ["into", "from"]) {
+      const leads = { into: await newLead(tenant), from: await newLead(tenant) };
+      const over = runs === "into" ? leads.from : leads.into;
+      await enrolled(over, "again", "cancelled", times);
+      const running = await enrolled(runs === "into" ? leads.into : leads.from, "again", status);
+      await merge(leads.into, leads.from);
+      const before = Array.from({ length: times }, (_, index) => ended(index + 1));
+      expect(await entrancesOf(leads.into)).toEqual([...before, { entrance: times + 1, status }]);
+      expect(await enrol(tenant, leads.into, "again")).toBe(running);
+
+      await tenant.query("update ai_nurture_campaigns set status = 'active' where id = $1", [running]);
+      await setNow(db, new Date(START.getTime() + 3 * DAY));
+      await workOff(worker, db.tenantA, running);
+      expect((await enrolmentOf(db, running)).status).toBe("completed");
+      expect((await touchesOf(db, running)).map((touch) => touch.step_key)).toEqual(["1", "2"]);
+      expect(await entrancesOf(leads.into)).toEqual([...before, { entrance: times + 1, status: "completed" }]);
+      await enrol(tenant, leads.into, "again");
+      expect(await entrancesOf(leads.into)).toHaveLength(times + 2);
+      await setNow(db, START);
+    }
+  });
+
+  it("go on with the step that a worker has in its hands", async () => {
+    const [into, from] = [await newLead(tenant), await newLead(tenant)];
+    await enrolled(into, "again", "cancelled");
+    const running = await enrol(tenant, from, "again");
+    const touches = await claimTouches(worker, db.tenantA, running);
+    await merge(into, from);
+    for (const touch of touches) {
+      await settle(worker, db.tenantA, touch, await perform(worker, db.tenantA, touch));
+    }
+    const { rows } = await tenant.query(
+      "select step_key, status, entrance from ai_campaign_touches where campaign_id = $1 order by step_number",
+      [running],
+    );
+    expect(rows).toEqual([
+      { step_key: "1", status: "completed", entrance: 2 },
+      { step_key: "2", status: "pending", entrance: 2 },
+    ]);
+  });
+
+  it("have been there as often as both, where neither is in it any more", async () => {
+    const [into, from] = [await newLead(tenant), await newLead(tenant)];
+    await enrolled(into, "again", "cancelled", 2);
+    await enrolled(from, "again", "cancelled", 3);
+    await merge(into, from);
+    expect(await entrancesOf(into)).toEqual([1, 2, 3, 4, 5].map(ended));
+  });
+
+  it("go on where the one that is left was, where both are in it", async () => {
+    const [into, from] = [await newLead(tenant), await newLead(tenant)];
+    const running = await enrolled(into, "again", "active");
+    await enrolled(from, "again", "active", 2);
+    await merge(into, from);
+    expect((await entrancesOf(into)).filter((row) => (row as { status: string }).status === "active")).toHaveLength(1);
+    expect((await enrolmentOf(db, running)).status).toBe("active");
+  });
+
+  it("do not go on where the campaign takes nobody twice and the one that is left has been there", async () => {
+    const [into, from] = [await newLead(tenant), await newLead(tenant)];
+    await enrolled(into, "once", "cancelled");
+    await enrolled(from, "once", "active");
+    await merge(into, from);
+    expect(await entrancesOf(into)).toEqual([ended(1)]);
   });
 });
