@@ -129,6 +129,43 @@ describe("a signed submission", () => {
     ).toEqual([{ source_key: "form:contact:msg_again" }, { source_key: "form:contact:msg_other" }]);
   });
 
+  it("sent again does not take back what the person said since", async () => {
+    const email = "fay@form.example";
+    const states = async (): Promise<unknown[]> =>
+      (await db.query("select state from contact_consents where address = $1 order by created_at", [email])).map(
+        ({ state }) => state,
+      );
+    const first = await post({ email, email_consent: true, stage: "contacted" }, { id: "msg_yes" });
+    await post({ email, email_consent: false }, { id: "msg_no" });
+    expect(await states()).toEqual(["granted", "denied"]);
+    const before = await db.query("select to_jsonb(l) as lead from revenue_leads as l where email = $1", [email]);
+    const again = await post({ email, email_consent: true, roof: "flat" }, { id: "msg_yes" });
+    expect(again).toEqual({ status: 200, answer: { lead_id: first.answer["lead_id"], is_new: false } });
+    expect(await states()).toEqual(["granted", "denied"]);
+    expect(await db.query("select to_jsonb(l) as lead from revenue_leads as l where email = $1", [email])).toEqual(
+      before,
+    );
+  });
+
+  it("sent again after a merge is the lead that is left", async () => {
+    const [one, other] = [
+      await post({ email: "gus@form.example" }),
+      await post({ email: "gil@form.example" }, { id: "msg_gil" }),
+    ];
+    await db.as("tenantA", "select brainops.merge_leads($1, $2)", [one.answer["lead_id"], other.answer["lead_id"]]);
+    const again = await post({ email: "gil@form.example" }, { id: "msg_gil" });
+    expect(again.answer).toEqual({ lead_id: one.answer["lead_id"], is_new: false });
+  });
+
+  it("is another one with the id of another form's, or another tenant's", async () => {
+    const forms = [form, await makeForm(db.tenantA, "callback"), await makeForm(db.tenantB, "callback")];
+    const answers = [];
+    for (const [index, to] of forms.entries()) {
+      answers.push(await post({ email: `hal${index}@form.example` }, { id: "msg_shared", to }));
+    }
+    expect(answers.map(({ status }) => status)).toEqual([201, 201, 201]);
+  });
+
   it("five times at once is one lead and one event", async () => {
     const answers = await Promise.all(
       Array.from({ length: 5 }, () => post({ email: "cat@form.example", phone: "+13035550177" }, { id: "msg_five" })),
