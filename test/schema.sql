@@ -458,6 +458,25 @@ $$;
 
 COMMENT ON FUNCTION brainops.address_digest(p_address text) IS 'What is left of the address of a person who was forgotten.';
 
+CREATE FUNCTION brainops.address_pattern(p_address text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $_$
+  select
+    case
+      -- A longer address that ends or begins so is somebody else's; a full stop may end a sentence.
+      when brainops.email_key(p_address) is not null then '(?<![a-z0-9._%+-])' || regexp_replace(
+        p_address,
+        '[][\\^$.|?*+(){}]',
+        '\\\&',
+        'g'
+      ) || '(?!\.?[a-z0-9-])'
+      when p_address ~ '^\+[0-9]+$' then '\' || p_address || '(?![0-9])'
+    end;
+$_$;
+
+COMMENT ON FUNCTION brainops.address_pattern(p_address text) IS 'The regular expression that finds an address (e-mail in lower case, number in E.164) whole in a text in lower case; null for what is no address.';
+
 CREATE FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -847,6 +866,19 @@ CREATE FUNCTION brainops.after_credential_change() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
+  if new.provider = 'stripe' and new.active then
+    -- What failed as well: with another key Stripe may say otherwise, and a link that stays open takes money. One that
+    -- somebody else has in hand is moved there, or asks again within the hour.
+    update public.payment_link_closures
+    set status = 'pending', scheduled_for = brainops.now()
+    where id in (
+      select c.id from public.payment_link_closures as c
+      where c.tenant_id = new.tenant_id
+        and c.account is not null
+        and (c.status = 'failed' or (c.status = 'pending' and c.last_error like 'waiting:%'))
+      for update skip locked
+    );
+  end if;
   perform brainops.wake_rows(j.table_name, coalesce(new.tenant_id, old.tenant_id))
     from brainops.job_tables as j
     where j.sender = coalesce(new.provider, old.provider);
@@ -1127,14 +1159,7 @@ CREATE FUNCTION brainops.after_onboarding_insert() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
-  insert into public.ai_onboarding_steps (
-    tenant_id, workflow_id, step_number, step_name, description, duration, subject, body, advance_on,
-    remind, remind_before, escalate_after
-  )
-  select
-    new.tenant_id, new.id, p.step_number, p.step_name, p.description, p.duration, p.subject, p.body, p.advance_on,
-    p.remind, p.remind_before, p.escalate_after
-  from brainops.onboarding_steps_of(new.tenant_id, new.template) as p;
+  perform brainops.make_onboarding_steps(new);
   perform brainops.advance_onboarding(new.tenant_id, new.id);
   return null;
 end;
@@ -1168,6 +1193,8 @@ begin
     update public.ai_email_queue
     set status = 'cancelled'
     where tenant_id = new.tenant_id and id = new.email_id and status = 'pending';
+  elsif new.status = 'in_progress' and v_old_status <> 'in_progress' and new.email_id is not null then
+    perform brainops.wake_onboarding_mail(new);
   end if;
   if tg_op = 'INSERT' or v_old_status <> new.status or old.due_at is distinct from new.due_at
     or old.remind <> new.remind or old.remind_before <> new.remind_before or old.escalate_after is distinct from new.escalate_after
@@ -1234,6 +1261,12 @@ begin
     where s.tenant_id = new.tenant_id and s.workflow_id = new.id and s.status = 'in_progress';
   end if;
   if new.status = 'in_progress' and old.status <> 'completed' then
+    -- It did not begin when it was inserted; whoever brings steps has said how many, or brought them.
+    if new.total_steps = 0 and not exists (
+      select from public.ai_onboarding_steps where tenant_id = new.tenant_id and workflow_id = new.id
+    ) then
+      perform brainops.make_onboarding_steps(new);
+    end if;
     perform brainops.advance_onboarding(new.tenant_id, new.id);
   end if;
   return null;
@@ -1315,9 +1348,12 @@ end;
 $$;
 
 CREATE FUNCTION brainops.announce_public_url(p_public_url text) RETURNS void
-    LANGUAGE sql
+    LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
+declare
+  v_id uuid;
+begin
   insert into brainops.installation as i (public_url)
   values (p_public_url)
   on conflict (only_row) do update
@@ -1325,12 +1361,28 @@ CREATE FUNCTION brainops.announce_public_url(p_public_url text) RETURNS void
       public_url = excluded.public_url,
       announced_at = brainops.now()
     where i.public_url is distinct from excluded.public_url;
-  select brainops.mail_opt_in(r.id)
-  from public.opt_in_requests as r
-  where r.email_id is null and r.confirmed_at is null;
+  for v_id in
+    select r.id from public.opt_in_requests as r
+    where r.email_id is null and r.expires_at is null and r.confirmed_at is null
+    order by r.created_at, r.id
+  loop
+    begin
+      perform brainops.mail_opt_in(v_id);
+    exception
+      when others then
+        -- What the server lacks (rollbacks, resources, locks, operators, the system, its own faults) is
+        -- nothing about the request: whoever announces tries again.
+        if left(sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX') then
+          raise;
+        end if;
+        -- The mail queue refuses it, and will another time.
+        update public.opt_in_requests set expires_at = brainops.now() where id = v_id;
+    end;
+  end loop;
+end;
 $$;
 
-COMMENT ON FUNCTION brainops.announce_public_url(p_public_url text) IS 'Said by a server or worker that has PUBLIC_URL, when it starts; opt-in mails that waited for it are queued.';
+COMMENT ON FUNCTION brainops.announce_public_url(p_public_url text) IS 'Said by a server or worker that has PUBLIC_URL, when it starts; opt-in mails that waited for it are queued, and a request that the mail queue refuses is closed.';
 
 CREATE FUNCTION brainops.announce_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) RETURNS boolean
     LANGUAGE plpgsql
@@ -1370,7 +1422,9 @@ CREATE TABLE public.stripe_objects (
     payment_request_id uuid NOT NULL,
     key_generation integer NOT NULL,
     refunded_minor bigint DEFAULT 0 NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    currency text,
+    charged_minor bigint
 );
 
 ALTER TABLE ONLY public.stripe_objects FORCE ROW LEVEL SECURITY;
@@ -1380,6 +1434,10 @@ COMMENT ON TABLE public.stripe_objects IS 'Which of Stripe''s objects (link, ses
 COMMENT ON COLUMN public.stripe_objects.own_account IS 'Whether it lives in the tenant''s own Stripe account: only events from there may concern it.';
 
 COMMENT ON COLUMN public.stripe_objects.refunded_minor IS 'Of a charge: the most that Stripe said was refunded in all; 0 for anything else.';
+
+COMMENT ON COLUMN public.stripe_objects.currency IS 'That of charged_minor and refunded_minor.';
+
+COMMENT ON COLUMN public.stripe_objects.charged_minor IS 'What the payer was charged, in currency: of a charge that was refunded, and of a payment that Stripe converted (the ledger has it in the request''s currency). Null for anything else.';
 
 CREATE FUNCTION brainops.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) RETURNS text
     LANGUAGE plpgsql
@@ -1411,6 +1469,13 @@ begin
           coalesce(v_object #>> '{currency_conversion,source_currency}', v_object ->> 'currency'),
           v_livemode, v_at
         );
+        -- Refunds come in what the payer paid, so they are shares of that.
+        if v_object #> '{currency_conversion,amount_total}' is not null then
+          update public.stripe_objects
+          set charged_minor = (v_object ->> 'amount_total')::bigint, currency = lower(v_object ->> 'currency')
+          where tenant_id = (p_known).tenant_id
+            and object_id = coalesce(brainops.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id');
+        end if;
       end if;
     when v_type = 'checkout.session.async_payment_failed' then
       update public.payment_requests
@@ -1461,7 +1526,10 @@ begin
         from jsonb_array_elements(coalesce(v_object #> '{refunds,data}', '[]')) as refund;
       -- The single refunds are not in it any more since 2022: their own events book them.
       update public.stripe_objects
-      set refunded_minor = greatest(refunded_minor, (v_object ->> 'amount_refunded')::bigint)
+      set
+        refunded_minor = greatest(refunded_minor, (v_object ->> 'amount_refunded')::bigint),
+        charged_minor = (v_object ->> 'amount')::bigint,
+        currency = lower(v_object ->> 'currency')
       where tenant_id = (p_known).tenant_id and object_id = v_object ->> 'id';
     when v_type in ('refund.created', 'refund.updated', 'refund.failed', 'charge.refund.updated') then
       perform brainops.apply_stripe_refund(p_known, v_object, v_livemode, v_at);
@@ -2156,6 +2224,9 @@ begin
   returning id into v_id;
   perform brainops.mail_opt_in(v_id);
   return null;
+exception
+  -- What was said is kept, even of an address that no mail can go to.
+  when sqlstate 'OP004' then return null;
 end;
 $$;
 
@@ -2702,6 +2773,25 @@ begin
 end;
 $$;
 
+CREATE FUNCTION brainops.before_payment_delete() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  -- Whoever removes a tenant has ended it first, by name.
+  if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
+    and exists (select from public.tenants as t where t.id = old.tenant_id and t.status = 'suspended')
+  then
+    return old;
+  end if;
+  raise exception 'payment request %: a link was made for it or may have been, so that a payment may still come', old.id
+    using errcode = 'OP010',
+      hint = 'Set payment_status to cancelled: the link is switched off. The row stays; only an admin deletes it, with a tenant that is suspended.';
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.before_payment_delete() IS 'Keeps a payment request that has had a link, for the payments that may come by it.';
+
 CREATE FUNCTION brainops.before_payment_update() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -2725,8 +2815,13 @@ begin
     if old.status in ('pending', 'awaiting_approval', 'processing') then
       new.status := 'cancelled';
     end if;
-  elsif v_wish = 'paid' and old.paid_at is null and old.paid_minor > 0 then
+  elsif v_wish = 'paid' and old.paid_at is null and exists (
+    select from public.payment_ledger
+    where tenant_id = old.tenant_id and payment_request_id = old.id and kind = 'payment'
+  ) then
     new.paid_at := brainops.now();
+    -- Where nothing came in the request's currency, what came is taken for what was asked.
+    new.paid_minor := coalesce(nullif(old.paid_minor, 0), old.amount_minor);
   elsif v_wish = 'open' and old.payment_status in ('cancelled', 'expired', 'payment_failed') and old.status not in ('pending', 'processing') then
     new.status := 'pending';
     v_status := 'pending';
@@ -2872,33 +2967,52 @@ CREATE FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text DE
     AS $_$
 declare
   v_tenant_id uuid;
+  v_lead_ids uuid[];
 begin
   select tenant_id into v_tenant_id from public.ai_broadcasts where id = p_broadcast_id;
   if not found then
     raise exception 'ai_broadcasts has no row %', p_broadcast_id
       using errcode = 'OP009', hint = 'select id, subject, status from ai_broadcasts';
   end if;
-  update public.ai_broadcasts set audience = p_where where id = p_broadcast_id and audience is null;
+  -- The lock is the one that the rows' foreign key takes a moment later: taken here, it waits for a merge that is under
+  -- way, and the next statement sees which rows that moved.
   execute format(
     $sql$
-    with page as materialized (
+    select array_agg(p.id order by p.id)
+    from (
       select l.id from public.revenue_leads as l
-      where l.tenant_id = $1 and ($3 is null or l.id > $3) and btrim(l.email) <> '' and (%s)
+      where l.tenant_id = $1 and ($2 is null or l.id > $2) and btrim(l.email) <> '' and (%s)
       order by l.id
-      limit $4
-    ),
-    inserted as (
-      insert into public.ai_email_queue (tenant_id, broadcast_id, recipient, idempotency_key)
-      select $1, $2, p.id, 'broadcast:' || $2 || ':' || p.id from page as p
-      on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing
-      returning 1
-    )
-    select (select count(*) from inserted), (select p.id from page as p order by p.id desc limit 1)
+      limit $3
+      for key share of l
+    ) as p
     $sql$,
     p_where
   )
-    into added, last_id
-    using v_tenant_id, p_broadcast_id, p_after, p_most;
+    into v_lead_ids
+    using v_tenant_id, p_after, p_most;
+  last_id := v_lead_ids[cardinality(v_lead_ids)];
+  update public.ai_broadcasts set audience = p_where where id = p_broadcast_id and audience is null;
+  -- Planned anew each time: the table may have grown a hundredfold since the last page. What a lead was sent is looked
+  -- for by the lead (offset 0), as it is little; a broadcast has a million rows.
+  execute $sql$
+    with inserted as (
+      insert into public.ai_email_queue (tenant_id, broadcast_id, recipient, idempotency_key)
+      select $1, $2, p.id, 'broadcast:' || $2 || ':' || p.id
+      from unnest($3) as p (id)
+      where not exists (
+        select from (
+          select q.broadcast_id from public.ai_email_queue as q where q.tenant_id = $1 and q.lead_id = p.id offset 0
+        ) as q
+        where q.broadcast_id = $2
+      )
+      on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing
+      returning 1
+    )
+    select count(*) from inserted
+    $sql$
+    into added
+    using v_tenant_id, p_broadcast_id, v_lead_ids;
 end;
 $_$;
 
@@ -5133,9 +5247,9 @@ COMMENT ON COLUMN public.payment_requests.paid_at IS 'When the first payment of 
 
 COMMENT ON COLUMN public.payment_requests.attention IS 'What a person should look at: another amount or currency than asked, paid twice, paid though cancelled. Null: nothing.';
 
-COMMENT ON COLUMN public.payment_requests.paid_minor IS 'Sum of the ledger''s payments in the request''s currency.';
+COMMENT ON COLUMN public.payment_requests.paid_minor IS 'Sum of the ledger''s payments in the request''s currency. Where there are none, and a person accepted one in another currency: what was asked.';
 
-COMMENT ON COLUMN public.payment_requests.refunded_minor IS 'What went back, as the ledger has it or as Stripe''s total of the charge says, whichever is more.';
+COMMENT ON COLUMN public.payment_requests.refunded_minor IS 'What went back, as the ledger has it or as Stripe''s total of the charge says, whichever is more. In the request''s currency: what went back in another one counts as its share of what was charged in that.';
 
 COMMENT ON COLUMN public.payment_requests.disputes_open IS 'Disputes that are open or lost.';
 
@@ -5936,17 +6050,17 @@ CREATE FUNCTION brainops.find_person(p_tenant_id uuid, p_address text) RETURNS b
     AS $$
 declare
   v_person brainops.person;
-  v_given text := lower(btrim(p_address));
+  v_given text := coalesce(
+    brainops.email_key(p_address),
+    brainops.sms_number(p_address, brainops.tenant_country((select settings from public.tenants where id = p_tenant_id)))
+  );
+  v_patterns text[];
   v_notified uuid[];
 begin
-  if coalesce(v_given, '') = '' then
-    raise exception 'address: is empty'
+  if v_given is null then
+    raise exception 'address: %',
+      coalesce(quote_literal(left(nullif(btrim(p_address), ''), 120)) || ' is neither an e-mail address nor a phone number', 'is empty')
       using errcode = 'OP032', hint = 'Give an e-mail address, or a phone number with its country code.';
-  end if;
-  if v_given not like '%@%' then
-    v_given := coalesce(
-      brainops.sms_number(p_address, brainops.tenant_country((select settings from public.tenants where id = p_tenant_id))), v_given
-    );
   end if;
   v_person.tenant_id := p_tenant_id;
   v_person.lead_ids := array(
@@ -5980,14 +6094,20 @@ begin
     select o.object_id from public.stripe_objects as o
     where o.tenant_id = p_tenant_id and o.payment_request_id = any (v_person.payment_ids)
   );
+  v_patterns := array(
+    select p.pattern from unnest(v_person.addresses) as a cross join lateral brainops.address_pattern(a) as p (pattern)
+    where p.pattern is not null
+  );
   v_notified := array(
     select n.id from public.tenant_notifications as n
     where n.tenant_id = p_tenant_id
+      and (n.lead_id = any (v_person.lead_ids) or lower(n.subject || ' ' || n.body) ~ any (v_patterns))
+    union all
+    select a.row_id from brainops.job_archive as a
+    where a.tenant_id = p_tenant_id and a.table_name = 'tenant_notifications'
       and (
-        n.lead_id = any (v_person.lead_ids)
-        or exists (
-          select from unnest(v_person.addresses) as a where position(a in lower(n.subject || ' ' || n.body)) > 0
-        )
+        brainops.uuid_or_null(a.job_row ->> 'lead_id') = any (v_person.lead_ids)
+        or lower((a.job_row ->> 'subject') || ' ' || (a.job_row ->> 'body')) ~ any (v_patterns)
       )
   );
   v_person.row_ids := v_person.payment_ids || v_notified || array(
@@ -6019,6 +6139,7 @@ begin
         or brainops.uuid_or_null(a.job_row ->> 'campaign_id') = any (v_person.enrolment_ids)
         or brainops.uuid_or_null(a.job_row ->> 'workflow_id') = any (v_person.workflow_ids)
         or brainops.uuid_or_null(a.job_row #>> '{metadata,onboarding_workflow_id}') = any (v_person.workflow_ids)
+        or brainops.uuid_or_null(a.job_row #>> '{metadata,notification,id}') = any (v_notified)
       )
   );
   return v_person;
@@ -6975,6 +7096,9 @@ begin
   )
   select coalesce(jsonb_agg(jsonb_build_object('table', 'public.lead_score_events', 'row', to_jsonb(d))), '[]') into v_kept
     from dropped as d;
+  -- While it can be told which row is whose.
+  perform brainops.skip_second_recipients(p_tenant_id, p_into, p_from);
+  perform brainops.renumber_entrances(p_tenant_id, p_into, p_from);
   v_kept := v_kept || brainops.move_lead_rows(p_tenant_id, p_into, p_from);
 
   delete from public.revenue_leads where id = p_from;
@@ -7552,6 +7676,77 @@ CREATE FUNCTION brainops.major_units(p_minor bigint, p_currency text) RETURNS nu
 $$;
 
 COMMENT ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) IS 'What the amount in Stripe''s units is in units of the currency; null for an unknown currency.';
+
+CREATE TABLE public.ai_onboarding_workflows (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    lead_id uuid NOT NULL,
+    status text DEFAULT 'in_progress'::text NOT NULL,
+    current_step integer DEFAULT 1 NOT NULL,
+    total_steps integer DEFAULT 0 NOT NULL,
+    template text DEFAULT 'default'::text NOT NULL,
+    reason text,
+    started_at timestamp with time zone DEFAULT brainops.now(),
+    completed_at timestamp with time zone,
+    paused_at timestamp with time zone,
+    alias_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
+    CONSTRAINT ai_onboarding_workflows_completed_has_time CHECK (((status = 'completed'::text) = (completed_at IS NOT NULL))),
+    CONSTRAINT ai_onboarding_workflows_paused_has_time CHECK (((status = 'paused'::text) = (paused_at IS NOT NULL))),
+    CONSTRAINT ai_onboarding_workflows_status_known CHECK ((status = ANY (ARRAY['in_progress'::text, 'completed'::text, 'cancelled'::text, 'paused'::text]))),
+    CONSTRAINT ai_onboarding_workflows_steps_not_negative CHECK (((total_steps >= 0) AND (current_step >= 0)))
+);
+
+ALTER TABLE ONLY public.ai_onboarding_workflows FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.ai_onboarding_workflows IS 'The onboarding of a customer, one for each lead. Insert a lead_id and it begins; a won lead gets one by itself, unless its metadata.onboarding is none (old customers that are imported).';
+
+COMMENT ON COLUMN public.ai_onboarding_workflows.status IS 'in_progress, paused (nothing begins, nobody is reminded, due dates move), completed, cancelled. Stuck ones: brainops.stuck_onboarding.';
+
+COMMENT ON COLUMN public.ai_onboarding_workflows.current_step IS 'Number of the first step that is in progress, else of the first pending one, else of the last. Follows the steps.';
+
+COMMENT ON COLUMN public.ai_onboarding_workflows.total_steps IS '0 on insert: the steps of the template are made. More: whoever inserts brings so many steps, and the workflow is not completed before.';
+
+COMMENT ON COLUMN public.ai_onboarding_workflows.reason IS 'Why it began, e.g. won, paid.';
+
+COMMENT ON COLUMN public.ai_onboarding_workflows.alias_ids IS 'Ids under which it was inserted again: steps for them are taken as this workflow''s.';
+
+CREATE FUNCTION brainops.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  insert into public.ai_onboarding_steps
+    (
+      tenant_id,
+      workflow_id,
+      step_number,
+      step_name,
+      description,
+      duration,
+      subject,
+      body,
+      advance_on,
+      remind,
+      remind_before,
+      escalate_after
+    )
+  select
+    (p_workflow).tenant_id,
+    (p_workflow).id,
+    p.step_number,
+    p.step_name,
+    p.description,
+    p.duration,
+    p.subject,
+    p.body,
+    p.advance_on,
+    p.remind,
+    p.remind_before,
+    p.escalate_after
+  from brainops.onboarding_steps_of((p_workflow).tenant_id, (p_workflow).template) as p;
+$$;
+
+COMMENT ON FUNCTION brainops.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) IS 'Gives a workflow the steps of its template.';
 
 CREATE FUNCTION brainops.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
@@ -9581,6 +9776,58 @@ begin
 end;
 $$;
 
+CREATE FUNCTION brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_enrolment record;
+begin
+  -- A step that is being performed ends before.
+  perform from public.ai_nurture_campaigns
+  where tenant_id = p_tenant_id and lead_id in (p_into, p_from)
+  order by id
+  for no key update;
+  for v_enrolment in
+    select
+      r.id,
+      case when r.runs then r.over_into + r.over_from + 1 else r.entrance + r.over_into end as entrance
+    from (
+      select
+        e.id,
+        e.lead_id,
+        e.entrance,
+        e.campaign_id,
+        e.runs,
+        count(*) filter (where e.runs) over campaign as running,
+        coalesce(max(e.entrance) filter (where e.lead_id = p_into and not e.runs) over campaign, 0) as over_into,
+        coalesce(max(e.entrance) filter (where e.lead_id = p_from and not e.runs) over campaign, 0) as over_from
+      from (
+        select n.*, n.status in ('active', 'paused') as runs
+        from public.ai_nurture_campaigns as n
+        where n.tenant_id = p_tenant_id and n.lead_id in (p_into, p_from)
+      ) as e
+      window campaign as (partition by e.campaign_type)
+    ) as r
+    inner join public.campaigns as c on c.tenant_id = p_tenant_id and c.id = r.campaign_id
+    where (r.runs or r.lead_id = p_from)
+      -- Where both run, the one of the lead that is left goes on. Where a lead enters once, having been there is what
+      -- keeps it out: the person has been there, and what ran of the other lead would not have begun.
+      and r.running <= 1
+      and c.reentry = 'after_exit'
+    -- From above, so that none meets the next of its own lead.
+    order by 2 desc
+  loop
+    update public.ai_nurture_campaigns set entrance = v_enrolment.entrance
+    where id = v_enrolment.id and entrance <> v_enrolment.entrance;
+    update public.ai_campaign_touches set entrance = v_enrolment.entrance
+    where tenant_id = p_tenant_id and campaign_id = v_enrolment.id and entrance <> v_enrolment.entrance;
+  end loop;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Of two leads that are being made one: numbers their enrolments in each campaign that takes people again through, those of the second after those of the first, and last the one that runs. Where both run in it, or it takes nobody twice, they stay as they are.';
+
 CREATE FUNCTION brainops.replace_open_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -10067,9 +10314,14 @@ begin
   for v_phone in select * from brainops.preference_phones(v_link.tenant_id, v_link.address_key)
   loop
     if not v_wanted and v_phone.stopped is null then
-      insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
+      insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source)
       values (v_link.tenant_id, 'sms', v_phone.phone, 'unsubscribed', 'preference_page')
-      on conflict (tenant_id, channel, address_key) do update set expires_at = null;
+      on conflict (tenant_id, channel, address_key) do update
+        set
+          expires_at = null,
+          -- What was for a while is over, and this is the person's word; a STOP of this very moment stays what it is.
+          reason = case when s.expires_at is null then s.reason else excluded.reason end,
+          source = case when s.expires_at is null then s.source else excluded.source end;
       perform brainops.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
     elsif v_wanted and v_phone.stopped = 'preference_page' then
       delete from public.contact_suppressions
@@ -10769,8 +11021,8 @@ declare
   v_payments int;
   v_matching timestamptz;
   v_others text;
+  v_taken text;
   v_refunded bigint;
-  v_told_refunded bigint;
   v_disputes int;
 begin
   select * into v_old from public.payment_requests where tenant_id = p_tenant_id and id = p_id for update;
@@ -10780,22 +11032,86 @@ begin
     min(occurred_at) filter (where kind = 'payment' and currency = v_old.currency and amount_minor = v_old.amount_minor),
     string_agg(brainops.payment_words(amount_minor, currency), ', ' order by occurred_at, object_id)
       filter (where kind = 'payment' and (currency <> v_old.currency or amount_minor <> v_old.amount_minor)),
-    coalesce(-sum(amount_minor) filter (where kind in ('refund', 'refund_reversal')), 0),
-    -coalesce(sum(amount_minor) filter (where kind = 'refund_reversal'), 0)
-    into v_paid, v_payments, v_matching, v_others, v_refunded, v_told_refunded
+    (array_agg(currency order by occurred_at, object_id) filter (where kind = 'payment'))[1]
+    into v_paid, v_payments, v_matching, v_others, v_taken
     from public.payment_ledger
     where tenant_id = p_tenant_id and payment_request_id = p_id;
-  select v_told_refunded + coalesce(sum(refunded_minor), 0) into v_told_refunded
-    from public.stripe_objects
-    where tenant_id = p_tenant_id and payment_request_id = p_id;
+
+  select
+    coalesce(
+      sum(
+        case
+          when b.currency = v_old.currency then b.minor
+          else least(round(b.minor * c.worth / c.charged), c.worth)
+        end
+      ),
+      0
+    )
+    into v_refunded
+    from (
+      -- What went back by currency: as the ledger has it, or as Stripe's totals of the charges say.
+      select m.currency, greatest(sum(m.booked), sum(m.told)) as minor
+      from (
+        select
+          currency,
+          -amount_minor as booked,
+          case when kind = 'refund_reversal' then -amount_minor else 0 end as told
+        from public.payment_ledger
+        where tenant_id = p_tenant_id and payment_request_id = p_id and kind in ('refund', 'refund_reversal')
+        union all
+        select
+          coalesce(
+            o.currency,
+            -- From before charges had their currency.
+            (
+              select l.currency from public.payment_ledger as l
+              where l.tenant_id = p_tenant_id and l.payment_request_id = p_id and l.charge_id = o.object_id
+              limit 1
+            ),
+            v_old.currency
+          ),
+          0,
+          o.refunded_minor
+        from public.stripe_objects as o
+        where o.tenant_id = p_tenant_id and o.payment_request_id = p_id and o.refunded_minor > 0
+      ) as m
+      group by m.currency
+    ) as b
+    cross join lateral (
+      -- What payers were charged in that currency, and what of the request it paid: what Stripe
+      -- converted, as booked; and where nothing came in the request's currency, all that was asked.
+      select
+        coalesce(nullif(sum(p.charged), 0), nullif(sum(p.of_charges), 0), greatest(v_paid, 1)) as charged,
+        case when count(p.charged) > 0 then sum(p.worth) else v_paid end as worth
+      from (
+        select o.charged_minor as charged, l.amount_minor as worth, null::bigint as of_charges
+        from public.payment_ledger as l
+        inner join public.stripe_objects as o
+          on o.tenant_id = l.tenant_id and o.object_id = l.object_id and o.payment_request_id = l.payment_request_id
+        where l.tenant_id = p_tenant_id and l.payment_request_id = p_id and l.kind = 'payment'
+          and l.currency = v_old.currency and o.currency = b.currency
+        union all
+        select
+          sum(l.amount_minor),
+          case when v_paid = 0 and b.currency = v_taken then v_old.amount_minor else 0 end,
+          null
+        from public.payment_ledger as l
+        where l.tenant_id = p_tenant_id and l.payment_request_id = p_id and l.kind = 'payment' and l.currency = b.currency
+        union all
+        -- From before conversions were kept, a charge that was refunded says what it was.
+        select null, 0, sum(o.charged_minor)
+        from public.stripe_objects as o
+        where o.tenant_id = p_tenant_id and o.payment_request_id = p_id and o.currency = b.currency and o.refunded_minor > 0
+      ) as p
+    ) as c;
   select count(*) into v_disputes
     from public.payment_disputes
     where tenant_id = p_tenant_id and payment_request_id = p_id and status not in ('won', 'warning_closed', 'prevented');
 
   update public.payment_requests as r
   set
-    paid_minor = v_paid,
-    refunded_minor = greatest(v_refunded, v_told_refunded),
+    paid_minor = case when v_paid = 0 and v_payments > 0 and r.paid_at is not null then r.amount_minor else v_paid end,
+    refunded_minor = v_refunded,
     disputes_open = v_disputes,
     paid_at = coalesce(v_matching, r.paid_at),
     attention = nullif(
@@ -11001,6 +11317,62 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops.ship_campaigns(p_tenant_id uuid) IS 'Gives a tenant the campaigns, rules and templates of the library that it does not have yet, by code and name; returns how many campaigns. What the tenant has made of its own stays.';
+
+CREATE FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  -- No launch, pause or cancellation of the same rows at the same time, which takes them in another order.
+  perform
+  from public.ai_broadcasts as b
+  where b.tenant_id = p_tenant_id
+    and b.id in (
+      select q.broadcast_id from public.ai_email_queue as q
+      where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
+    )
+  order by b.id
+  for share;
+  -- A worker either has claimed a row by now, which counts below, or finds it taken.
+  perform
+  from public.ai_email_queue as q
+  where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
+    and q.status in ('pending', 'awaiting_approval', 'failed')
+  order by q.id
+  for no key update;
+
+  with recipients as (
+    select
+      q.id,
+      q.lead_id,
+      first_value(q.lead_id) over (
+        partition by q.broadcast_id
+        order by
+          case
+            when q.status in ('completed', 'processing', 'unconfirmed') then 1
+            -- Somebody stopped it for this person; a merge does not set it going.
+            when q.status = 'cancelled' then 2
+            when q.status in ('pending', 'awaiting_approval') then 3
+            else 4
+          end,
+          q.created_at,
+          q.lead_id = p_from,
+          q.id
+      ) as kept_lead_id
+    from public.ai_email_queue as q
+    where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
+      -- Why the one was skipped need not hold for the other: its gate asks when it is due.
+      and q.status <> 'skipped'
+  )
+  update public.ai_email_queue as q
+  set status = 'skipped', skip_reason = 'another lead of the same person is a recipient of this broadcast'
+  from recipients as r
+  -- One lead's own rows, at two addresses say, are as somebody wanted them. A failed one would be tried again by retry_failed.
+  where q.id = r.id and r.lead_id <> r.kept_lead_id and q.status in ('pending', 'awaiting_approval', 'failed');
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Of two leads that are being made one: skips what waits for the one in each broadcast that the other has a row in. What was sent, or may have been, stays; else the older row.';
 
 CREATE FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -11620,6 +11992,19 @@ begin
   if not found then
     raise exception 'form: % is none, or is switched off', quote_literal(left(p_form, 80))
       using errcode = 'OP009', hint = 'select name, active from lead_forms';
+  end if;
+  -- The same one at the same moment waits here, and then finds the event.
+  perform pg_advisory_xact_lock(hashtextextended('brainops.submit_lead_form:' || p_tenant_id || ':' || v_key, 0));
+  -- A merge takes the event along, so its lead is the one that is left.
+  select e.lead_id, false into lead_id, is_new
+    from public.lead_events as e
+    where e.tenant_id = p_tenant_id and e.event = 'form_submitted' and e.source_key = v_key
+    -- Before this, one id with two addresses was two events: the first is the submission.
+    order by e.created_at
+    limit 1;
+  if found then
+    return next;
+    return;
   end if;
   select c.lead_id, c.is_new into lead_id, is_new
     from brainops.capture_lead(
@@ -12256,6 +12641,37 @@ begin
 end;
 $$;
 
+CREATE FUNCTION brainops.wake_onboarding_mail(p_step public.ai_onboarding_steps) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_mail public.ai_email_queue;
+  v_problem text;
+begin
+  update public.ai_email_queue
+  set status = 'pending'
+  where tenant_id = (p_step).tenant_id and id = (p_step).email_id and status = 'cancelled' and sent_at is null;
+  if found then
+    return;
+  end if;
+  select * into v_mail from public.ai_email_queue where tenant_id = (p_step).tenant_id and id = (p_step).email_id;
+  if v_mail.status in ('failed', 'skipped', 'unconfirmed') then
+    v_problem := format('its mail is %s: %s', v_mail.status, coalesce(v_mail.skip_reason, v_mail.last_error, 'no reason given'));
+  elsif v_mail.id is null and not exists (
+    select from brainops.job_archive as a
+    where a.tenant_id = (p_step).tenant_id and a.row_id = (p_step).email_id and a.status = 'completed'
+  ) then
+    v_problem := 'its mail was not sent and is no longer in the queue: write to the lead, then complete the step';
+  end if;
+  if v_problem is not null then
+    update public.ai_onboarding_steps set problem = v_problem where tenant_id = (p_step).tenant_id and id = (p_step).id;
+  end if;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.wake_onboarding_mail(p_step public.ai_onboarding_steps) IS 'Queues the cancelled mail of a step that begins again; where it cannot go, the step says so.';
+
 CREATE FUNCTION brainops.wake_rows(p_table text, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -12299,16 +12715,20 @@ begin
     exception
       when others then v_error := sqlerrm;
     end;
+    -- It waits for nothing any more, so whatever failed may pass: pending gives it a job (process_again),
+    -- and brainops.process_webhook_events gives it up after three attempts.
     update public.webhook_events
     set
-      status = case when v_error is not null then 'failed' when v_reason is null then 'completed' else 'skipped' end,
+      status = case when v_error is not null then 'pending' when v_reason is null then 'completed' else 'skipped' end,
       skip_reason = case when v_error is null then v_reason end,
       last_error = v_error,
-      processed_at = brainops.now()
+      processed_at = case when v_error is null then brainops.now() end
     where id = v_row.id;
   end loop;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) IS 'Applies the events that waited for one of these ids; one that fails goes back to pending.';
 
 CREATE FUNCTION brainops.watch_workers(p_self uuid) RETURNS TABLE(worker_id uuid, host text, pid integer, rescued_rows integer)
     LANGUAGE plpgsql
@@ -13127,40 +13547,6 @@ CREATE TABLE brainops.migrations_version (
     version text
 );
 
-CREATE TABLE public.ai_onboarding_workflows (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
-    lead_id uuid NOT NULL,
-    status text DEFAULT 'in_progress'::text NOT NULL,
-    current_step integer DEFAULT 1 NOT NULL,
-    total_steps integer DEFAULT 0 NOT NULL,
-    template text DEFAULT 'default'::text NOT NULL,
-    reason text,
-    started_at timestamp with time zone DEFAULT brainops.now(),
-    completed_at timestamp with time zone,
-    paused_at timestamp with time zone,
-    alias_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
-    created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
-    CONSTRAINT ai_onboarding_workflows_completed_has_time CHECK (((status = 'completed'::text) = (completed_at IS NOT NULL))),
-    CONSTRAINT ai_onboarding_workflows_paused_has_time CHECK (((status = 'paused'::text) = (paused_at IS NOT NULL))),
-    CONSTRAINT ai_onboarding_workflows_status_known CHECK ((status = ANY (ARRAY['in_progress'::text, 'completed'::text, 'cancelled'::text, 'paused'::text]))),
-    CONSTRAINT ai_onboarding_workflows_steps_not_negative CHECK (((total_steps >= 0) AND (current_step >= 0)))
-);
-
-ALTER TABLE ONLY public.ai_onboarding_workflows FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE public.ai_onboarding_workflows IS 'The onboarding of a customer, one for each lead. Insert a lead_id and it begins; a won lead gets one by itself, unless its metadata.onboarding is none (old customers that are imported).';
-
-COMMENT ON COLUMN public.ai_onboarding_workflows.status IS 'in_progress, paused (nothing begins, nobody is reminded, due dates move), completed, cancelled. Stuck ones: brainops.stuck_onboarding.';
-
-COMMENT ON COLUMN public.ai_onboarding_workflows.current_step IS 'Number of the first step that is in progress, else of the first pending one, else of the last. Follows the steps.';
-
-COMMENT ON COLUMN public.ai_onboarding_workflows.total_steps IS '0 on insert: the steps of the template are made. More: whoever inserts brings so many steps, and the workflow is not completed before.';
-
-COMMENT ON COLUMN public.ai_onboarding_workflows.reason IS 'Why it began, e.g. won, paid.';
-
-COMMENT ON COLUMN public.ai_onboarding_workflows.alias_ids IS 'Ids under which it was inserted again: steps for them are taken as this workflow''s.';
-
 CREATE VIEW brainops.onboarding_progress WITH (security_invoker='true') AS
  SELECT w.id AS workflow_id,
     w.tenant_id,
@@ -13228,22 +13614,66 @@ COMMENT ON COLUMN brainops.phone_zones.state IS 'State, territory or province of
 
 COMMENT ON COLUMN brainops.phone_zones.zones IS 'IANA names, the most populous first. Zones with the same rules from 2026 on stand there once.';
 
-CREATE VIEW brainops.queue_health WITH (security_invoker='true') AS
- SELECT table_name,
-    tenant_id,
-    count(*) FILTER (WHERE ((status = 'pending'::text) AND (scheduled_for <= brainops.now()))) AS due,
-    count(*) FILTER (WHERE ((status = 'pending'::text) AND (scheduled_for > brainops.now()))) AS later,
-    count(*) FILTER (WHERE (status = 'processing'::text)) AS processing,
-    count(*) FILTER (WHERE (status = 'unconfirmed'::text)) AS unconfirmed,
-    count(*) FILTER (WHERE (status = 'awaiting_approval'::text)) AS awaiting_approval,
-    count(*) FILTER (WHERE (status = 'failed'::text)) AS failed,
-    (brainops.now() - min(scheduled_for) FILTER (WHERE ((status = 'pending'::text) AND (scheduled_for <= brainops.now())))) AS oldest_due,
-    max(last_error) FILTER (WHERE (status = 'pending'::text)) AS waiting_for
-   FROM brainops.jobs
-  WHERE (status <> ALL (ARRAY['completed'::text, 'cancelled'::text, 'skipped'::text]))
-  GROUP BY table_name, tenant_id;
+CREATE TABLE public.webhook_events (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid,
+    provider text NOT NULL,
+    provider_event_id text NOT NULL,
+    payload jsonb NOT NULL,
+    signature_ok boolean NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    last_error text,
+    skip_reason text,
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    processed_at timestamp with time zone,
+    CONSTRAINT webhook_events_done_has_processed_at CHECK (((status <> 'pending'::text) = (processed_at IS NOT NULL))),
+    CONSTRAINT webhook_events_skipped_has_reason CHECK (((status = 'skipped'::text) = (skip_reason IS NOT NULL))),
+    CONSTRAINT webhook_events_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'completed'::text, 'failed'::text, 'skipped'::text])))
+);
 
-COMMENT ON VIEW brainops.queue_health IS 'For each job table and tenant: what waits, runs and failed, how late the oldest due row is, and one reason that rows wait for.';
+ALTER TABLE ONLY public.webhook_events FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.webhook_events IS 'Every event a provider sent, as it came. Set status to pending to process one again.';
+
+COMMENT ON COLUMN public.webhook_events.tenant_id IS 'Whose message the event is about, found by our own id in it; null where that says nothing.';
+
+COMMENT ON COLUMN public.webhook_events.provider_event_id IS 'The provider''s id, or md5:… of the payload where it has none.';
+
+COMMENT ON COLUMN public.webhook_events.signature_ok IS 'Always true: what is not signed is refused before it gets here.';
+
+COMMENT ON COLUMN public.webhook_events.skip_reason IS 'Why an event has no effect, e.g. it is about no message of ours.';
+
+CREATE VIEW brainops.queue_health WITH (security_invoker='true') AS
+ SELECT jobs.table_name,
+    jobs.tenant_id,
+    count(*) FILTER (WHERE ((jobs.status = 'pending'::text) AND (jobs.scheduled_for <= brainops.now()))) AS due,
+    count(*) FILTER (WHERE ((jobs.status = 'pending'::text) AND (jobs.scheduled_for > brainops.now()))) AS later,
+    count(*) FILTER (WHERE (jobs.status = 'processing'::text)) AS processing,
+    count(*) FILTER (WHERE (jobs.status = 'unconfirmed'::text)) AS unconfirmed,
+    count(*) FILTER (WHERE (jobs.status = 'awaiting_approval'::text)) AS awaiting_approval,
+    count(*) FILTER (WHERE (jobs.status = 'failed'::text)) AS failed,
+    (brainops.now() - min(jobs.scheduled_for) FILTER (WHERE ((jobs.status = 'pending'::text) AND (jobs.scheduled_for <= brainops.now())))) AS oldest_due,
+    max(jobs.last_error) FILTER (WHERE (jobs.status = 'pending'::text)) AS waiting_for
+   FROM brainops.jobs
+  WHERE (jobs.status <> ALL (ARRAY['completed'::text, 'cancelled'::text, 'skipped'::text]))
+  GROUP BY jobs.table_name, jobs.tenant_id
+UNION ALL
+ SELECT 'webhook_events'::text AS table_name,
+    webhook_events.tenant_id,
+    0 AS due,
+    0 AS later,
+    0 AS processing,
+    0 AS unconfirmed,
+    0 AS awaiting_approval,
+    count(*) AS failed,
+    NULL::interval AS oldest_due,
+    NULL::text AS waiting_for
+   FROM public.webhook_events
+  WHERE (webhook_events.status = 'failed'::text)
+  GROUP BY webhook_events.tenant_id;
+
+COMMENT ON VIEW brainops.queue_health IS 'For each job table and tenant: what waits, runs and failed, how late the oldest due row is, and one reason that rows wait for. And where webhook_events failed, how many (tenant_id null: nobody knows whose).';
 
 CREATE TABLE brainops.rate_limits (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13796,7 +14226,7 @@ COMMENT ON COLUMN public.opt_in_requests.token IS 'In the link /confirm/<token>;
 
 COMMENT ON COLUMN public.opt_in_requests.email_id IS 'The mail that asks; null until a process with PUBLIC_URL has started.';
 
-COMMENT ON COLUMN public.opt_in_requests.expires_at IS 'Seven days after the mail; then the person must ask anew.';
+COMMENT ON COLUMN public.opt_in_requests.expires_at IS 'Seven days after the mail; then the person must ask anew. Where email_id is null: when it was found that no mail can go to the address.';
 
 CREATE TABLE public.payment_disputes (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13936,6 +14366,8 @@ COMMENT ON COLUMN public.provider_credentials.name IS 'default for the account t
 COMMENT ON COLUMN public.provider_credentials.sealed IS 'The credential as JSON: initialisation vector (12 bytes), tag (16), AES-256-GCM under the tenant''s key; tenant, provider and name are authenticated with it.';
 
 COMMENT ON COLUMN public.provider_credentials.hint IS 'What a person recognises the credential by: the last characters of its key.';
+
+COMMENT ON COLUMN public.provider_credentials.active IS 'False: the tenant''s rows go through the installation''s account. The keys stay, to verify what the account still tells and to switch off payment links that were made through it; `brainops tenant credential remove --erase` deletes them.';
 
 COMMENT ON COLUMN public.provider_credentials.endpoint_token IS 'Where the account posts its webhooks: /webhooks/<provider>[/…]/<endpoint_token>.';
 
@@ -14121,36 +14553,6 @@ COMMENT ON COLUMN public.tenants.status IS 'active, or suspended: rows wait as p
 COMMENT ON COLUMN public.tenants.settings IS 'Options: mail_from, postal_address (in every marketing mail), notify_email (where the tenant itself is told things), country (how numbers without + are read).';
 
 COMMENT ON COLUMN public.tenants.is_default IS 'At most one tenant: rows that a service inserts without saying whose they are go to it.';
-
-CREATE TABLE public.webhook_events (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    tenant_id uuid,
-    provider text NOT NULL,
-    provider_event_id text NOT NULL,
-    payload jsonb NOT NULL,
-    signature_ok boolean NOT NULL,
-    status text DEFAULT 'pending'::text NOT NULL,
-    attempts integer DEFAULT 0 NOT NULL,
-    last_error text,
-    skip_reason text,
-    received_at timestamp with time zone DEFAULT now() NOT NULL,
-    processed_at timestamp with time zone,
-    CONSTRAINT webhook_events_done_has_processed_at CHECK (((status <> 'pending'::text) = (processed_at IS NOT NULL))),
-    CONSTRAINT webhook_events_skipped_has_reason CHECK (((status = 'skipped'::text) = (skip_reason IS NOT NULL))),
-    CONSTRAINT webhook_events_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'completed'::text, 'failed'::text, 'skipped'::text])))
-);
-
-ALTER TABLE ONLY public.webhook_events FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE public.webhook_events IS 'Every event a provider sent, as it came. Set status to pending to process one again.';
-
-COMMENT ON COLUMN public.webhook_events.tenant_id IS 'Whose message the event is about, found by our own id in it; null where that says nothing.';
-
-COMMENT ON COLUMN public.webhook_events.provider_event_id IS 'The provider''s id, or md5:… of the payload where it has none.';
-
-COMMENT ON COLUMN public.webhook_events.signature_ok IS 'Always true: what is not signed is refused before it gets here.';
-
-COMMENT ON COLUMN public.webhook_events.skip_reason IS 'Why an event has no effect, e.g. it is about no message of ours.';
 
 ALTER TABLE ONLY brainops.migrations_applied ALTER COLUMN id SET DEFAULT nextval('brainops.migrations_applied_id_seq'::regclass);
 
@@ -14637,6 +15039,8 @@ CREATE INDEX email_deliveries_recipient ON public.email_deliveries USING btree (
 
 CREATE INDEX email_unsubscribe_links_token ON public.email_unsubscribe_links USING hash (token);
 
+CREATE INDEX lead_events_form_submitted ON public.lead_events USING btree (tenant_id, source_key) WHERE (event = 'form_submitted'::text);
+
 CREATE INDEX lead_tasks_lead_id ON public.lead_tasks USING btree (tenant_id, lead_id);
 
 CREATE UNIQUE INDEX lead_tasks_once_per_touch ON public.lead_tasks USING btree (tenant_id, touch_id) WHERE (touch_id IS NOT NULL);
@@ -14754,6 +15158,8 @@ CREATE INDEX tenant_notifications_pending ON public.tenant_notifications USING b
 CREATE INDEX tenant_notifications_processing ON public.tenant_notifications USING btree (worker_id) WHERE (status = 'processing'::text);
 
 CREATE UNIQUE INDEX tenants_one_default ON public.tenants USING btree (is_default) WHERE is_default;
+
+CREATE INDEX webhook_events_failed ON public.webhook_events USING btree (tenant_id) WHERE (status = 'failed'::text);
 
 CREATE UNIQUE INDEX webhook_events_once ON public.webhook_events USING btree (tenant_id, provider, provider_event_id) NULLS NOT DISTINCT;
 
@@ -14998,6 +15404,8 @@ CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.tenant_keys FOR EACH ROW W
 CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
 
 CREATE TRIGGER a2_adopt_touch BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN ((new.step_key IS NULL)) EXECUTE FUNCTION brainops.adopt_touch();
+
+CREATE TRIGGER a2_before_payment_delete BEFORE DELETE ON public.payment_requests FOR EACH ROW WHEN (((old.key_started_at IS NOT NULL) OR (old.stripe_payment_link_id IS NOT NULL) OR (old.key_generation > 0))) EXECUTE FUNCTION brainops.before_payment_delete();
 
 CREATE TRIGGER a2_before_payment_update BEFORE UPDATE ON public.payment_requests FOR EACH ROW EXECUTE FUNCTION brainops.before_payment_update();
 
@@ -15985,6 +16393,9 @@ GRANT ALL ON FUNCTION brainops.address_digest(p_address text) TO brainops_servic
 GRANT ALL ON FUNCTION brainops.address_digest(p_address text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.address_digest(p_address text) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops.address_pattern(p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.address_pattern(p_address text) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) TO brainops_worker;
@@ -16176,6 +16587,9 @@ REVOKE ALL ON FUNCTION brainops.before_onboarding_step_update() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.before_onboarding_update() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.before_onboarding_update() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.before_payment_delete() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.before_payment_delete() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.before_payment_update() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.before_payment_update() TO brainops_system;
@@ -16901,6 +17315,48 @@ GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO b
 GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_admin;
 
+GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_workflows TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_workflows TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_workflows TO brainops_system;
+
+GRANT INSERT(id) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(id) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(tenant_id) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(tenant_id) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(lead_id) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(lead_id) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(current_step) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(current_step) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(total_steps) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(total_steps) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(template) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(template) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(reason),UPDATE(reason) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(reason),UPDATE(reason) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(started_at) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(started_at) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(completed_at) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(completed_at) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+GRANT INSERT(created_at) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT INSERT(created_at) ON TABLE public.ai_onboarding_workflows TO brainops_service;
+
+REVOKE ALL ON FUNCTION brainops.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) TO brainops_worker;
 
@@ -17205,6 +17661,9 @@ REVOKE ALL ON FUNCTION brainops.remember_tenant() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.remember_tenant() TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.remember_tenant() TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops.replace_open_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.request_rescore(p_lead_ids uuid[]) FROM PUBLIC;
@@ -17460,6 +17919,9 @@ GRANT ALL ON FUNCTION brainops.settle_unreachable(p_tenant_id uuid, p_number tex
 REVOKE ALL ON FUNCTION brainops.ship_campaigns(p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.ship_campaigns(p_tenant_id uuid) TO brainops_admin;
 
+REVOKE ALL ON FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_tenant;
@@ -17686,6 +18148,9 @@ GRANT ALL ON FUNCTION brainops.uuid_or_null(p_text text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.uuid_or_null(p_text text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.wake_notifications() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops.wake_onboarding_mail(p_step public.ai_onboarding_steps) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.wake_onboarding_mail(p_step public.ai_onboarding_steps) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.wake_rows(p_table text, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.wake_rows(p_table text, p_tenant_id uuid) TO brainops_system;
@@ -17931,45 +18396,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.library_campaigns TO brainop
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.library_templates TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.library_templates TO brainops_system;
 
-GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_service;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_workflows TO brainops_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_workflows TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_workflows TO brainops_system;
-
-GRANT INSERT(id) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(id) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(tenant_id) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(tenant_id) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(lead_id) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(lead_id) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(current_step) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(current_step) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(total_steps) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(total_steps) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(template) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(template) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(reason),UPDATE(reason) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(reason),UPDATE(reason) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(started_at) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(started_at) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(completed_at) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(completed_at) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
-GRANT INSERT(created_at) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
-GRANT INSERT(created_at) ON TABLE public.ai_onboarding_workflows TO brainops_service;
-
 GRANT SELECT ON TABLE brainops.onboarding_progress TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.onboarding_progress TO brainops_worker;
 GRANT SELECT ON TABLE brainops.onboarding_progress TO brainops_service;
@@ -17984,6 +18410,12 @@ GRANT SELECT ON TABLE brainops.phone_zones TO brainops_worker;
 GRANT SELECT ON TABLE brainops.phone_zones TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.phone_zones TO brainops_admin;
 GRANT SELECT ON TABLE brainops.phone_zones TO brainops_system;
+
+GRANT SELECT ON TABLE public.webhook_events TO brainops_tenant;
+GRANT SELECT ON TABLE public.webhook_events TO brainops_worker;
+GRANT SELECT ON TABLE public.webhook_events TO brainops_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.webhook_events TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.webhook_events TO brainops_system;
 
 GRANT SELECT ON TABLE brainops.queue_health TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.queue_health TO brainops_worker;
@@ -18157,8 +18589,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.plans TO brainops_system;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.provider_credentials TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.provider_credentials TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.provider_credentials TO brainops_system;
-GRANT DELETE ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT DELETE ON TABLE public.provider_credentials TO brainops_service;
 
 GRANT SELECT(id) ON TABLE public.provider_credentials TO brainops_tenant;
 GRANT SELECT(id) ON TABLE public.provider_credentials TO brainops_service;
@@ -18236,9 +18666,3 @@ GRANT SELECT ON TABLE public.tenants TO brainops_worker;
 GRANT SELECT ON TABLE public.tenants TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenants TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenants TO brainops_system;
-
-GRANT SELECT ON TABLE public.webhook_events TO brainops_tenant;
-GRANT SELECT ON TABLE public.webhook_events TO brainops_worker;
-GRANT SELECT ON TABLE public.webhook_events TO brainops_service;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.webhook_events TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.webhook_events TO brainops_system;
