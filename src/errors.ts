@@ -65,7 +65,7 @@ export const errorCodes = {
     name: "version_in_use",
     remedy: "Make a new version: brainops.revise_campaign, or insert the template again.",
   },
-  OP022: { name: "campaign_not_publishable", remedy: "Mend the steps that the message names, then publish again." },
+  OP022: { name: "campaign_not_publishable", remedy: "Mend what the message names, then publish or write it again." },
   OP023: {
     name: "enrolment_over",
     remedy: "Enrol the lead anew; the campaign's reentry says whether it may come back.",

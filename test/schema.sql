@@ -2286,6 +2286,22 @@ begin
 end;
 $$;
 
+CREATE FUNCTION brainops.before_campaign_rule() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_problems text;
+begin
+  select string_agg(p, '; ') into v_problems from brainops.condition_problems(new.condition) as p;
+  if v_problems is not null then
+    raise exception 'campaign_rules: rule % cannot be asked: %', quote_literal(left(new.name, 120)), v_problems
+      using errcode = 'OP022', column = 'condition', hint = 'Mend its condition, which speaks the language of branch steps, and write the rule again.';
+  end if;
+  return new;
+end;
+$$;
+
 CREATE FUNCTION brainops.before_campaign_step() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -3017,6 +3033,33 @@ end;
 $_$;
 
 COMMENT ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) IS 'Adds leads with an address as recipients, each once however often it is called: those of the broadcast''s tenant for which p_where holds (SQL over revenue_leads as l), after p_after by id, p_most at a time. Returns how many are new, and the last id, null at the end: the next p_after.';
+
+CREATE FUNCTION brainops.broken_rules(p_lead public.revenue_leads) RETURNS uuid[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_rule public.campaign_rules;
+  v_broken uuid[] := '{}';
+begin
+  for v_rule in
+    select * from public.campaign_rules as r
+    where r.tenant_id = p_lead.tenant_id and r.active and r.condition is not null
+    order by r.name
+  loop
+    begin
+      perform brainops.condition_holds(v_rule.condition, p_lead, '-infinity');
+    exception
+      when data_exception or program_limit_exceeded then
+        v_broken := v_broken || v_rule.id;
+        perform brainops.tell_broken_rule(v_rule, sqlerrm);
+    end;
+  end loop;
+  return v_broken;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.broken_rules(p_lead public.revenue_leads) IS 'Rules of the lead''s tenant that cannot be asked about it; each is told to the tenant.';
 
 CREATE TABLE public.campaigns (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -4238,32 +4281,45 @@ begin
     when v_field like 'metadata.%' then p_lead.metadata ->> substr(v_field, 10)
     else to_jsonb(p_lead) ->> v_field
   end;
-  return case
-    when v_op = 'exists' then (coalesce(v_found, '') <> '') = coalesce((v_value)::boolean, true)
-    when v_op = '!=' then v_found is distinct from (v_value #>> '{}')
-    when v_found is null then false
-    when v_op = 'in' then v_found in (select jsonb_array_elements_text(v_value))
-    when jsonb_typeof(v_value) = 'number' then
-      -- A word where a number is asked for is no number, not an error in the night.
-      coalesce(case when v_found ~ '^-?[0-9]+(\.[0-9]+)?$' then case v_op
-        when '=' then v_found::numeric = (v_value)::numeric
-        when '<' then v_found::numeric < (v_value)::numeric
-        when '<=' then v_found::numeric <= (v_value)::numeric
-        when '>' then v_found::numeric > (v_value)::numeric
-        when '>=' then v_found::numeric >= (v_value)::numeric
-      end end, false)
-    else v_found = v_value #>> '{}'
-  end;
+  return coalesce(
+    case
+      when v_op = 'exists' then (coalesce(v_found, '') <> '') = coalesce((v_value)::boolean, true)
+      when v_op = '!=' then v_found is distinct from (v_value #>> '{}')
+      when v_found is null then false
+      when v_op = 'in' then v_found in (select jsonb_array_elements_text(v_value))
+      when jsonb_typeof(v_value) = 'number' then
+        -- A word where a number is asked for is no number, not an error in the night.
+        case when v_found ~ '^-?[0-9]{1,255}(\.[0-9]{1,255})?$' then case v_op
+          when '=' then v_found::numeric = (v_value)::numeric
+          when '<' then v_found::numeric < (v_value)::numeric
+          when '<=' then v_found::numeric <= (v_value)::numeric
+          when '>' then v_found::numeric > (v_value)::numeric
+          when '>=' then v_found::numeric >= (v_value)::numeric
+        end end
+      else v_found = v_value #>> '{}'
+    end,
+    false
+  );
 end;
 $_$;
 
 COMMENT ON FUNCTION brainops.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) IS 'Whether a condition is true of a lead now; events count since p_since unless the condition says within.';
 
 CREATE FUNCTION brainops.condition_problems(p_condition jsonb) RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select brainops.condition_problems(p_condition, 0);
+$$;
+
+COMMENT ON FUNCTION brainops.condition_problems(p_condition jsonb) IS 'What is wrong with a condition, one sentence each. {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2}.';
+
+CREATE FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) RETURNS SETOF text
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $_$
 declare
+  c_deepest constant int := 20;
   c_fields constant text[] := array[
     'tier', 'stage', 'score', 'value_estimate', 'source', 'company_name', 'contact_name', 'email', 'phone', 'website',
     'time_zone'
@@ -4275,6 +4331,9 @@ begin
   if jsonb_typeof(p_condition) is distinct from 'object' then
     return next format('condition %s is no object; expected all, any, not, field or event', coalesce(left(p_condition::text, 80), 'null'));
     return;
+  elsif p_depth > c_deepest then
+    return next format('condition %s lies in more than %s others', left(p_condition::text, 80), c_deepest);
+    return;
   end if;
 
   if p_condition ?| array['all', 'any'] then
@@ -4285,33 +4344,35 @@ begin
     end if;
     for v_part in select * from jsonb_array_elements(p_condition -> v_key)
     loop
-      return query select brainops.condition_problems(v_part);
+      return query select brainops.condition_problems(v_part, p_depth + 1);
     end loop;
   elsif p_condition ? 'not' then
     v_key := 'not';
-    return query select brainops.condition_problems(p_condition -> 'not');
+    return query select brainops.condition_problems(p_condition -> 'not', p_depth + 1);
   elsif p_condition ? 'field' then
-    if not (p_condition ->> 'field' = any (c_fields) or p_condition ->> 'field' ~ '^metadata\.\w+$') then
-      return next format('field %s is unknown; expected %s or metadata.<key>', quote_literal(p_condition ->> 'field'), array_to_string(c_fields, ', '));
+    if not coalesce(p_condition ->> 'field' = any (c_fields) or p_condition ->> 'field' ~ '^metadata\.\w+$', false) then
+      return next format('field %s is unknown; expected %s or metadata.<key>', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'), array_to_string(c_fields, ', '));
     end if;
     if not coalesce(p_condition ->> 'op', '=') = any (c_operators) then
-      return next format('op %s is unknown; expected one of %s', quote_literal(p_condition ->> 'op'), array_to_string(c_operators, ' '));
+      return next format('op %s is unknown; expected one of %s', quote_literal(left(p_condition ->> 'op', 80)), array_to_string(c_operators, ' '));
     elsif p_condition ->> 'op' = 'in' and jsonb_typeof(p_condition -> 'value') is distinct from 'array' then
       return next format('value %s is no list, which op in needs', coalesce(left((p_condition -> 'value')::text, 80), 'null'));
     elsif p_condition ->> 'op' in ('<', '<=', '>', '>=') and jsonb_typeof(p_condition -> 'value') is distinct from 'number' then
       return next format('value %s is no number, which op %s needs', coalesce(left((p_condition -> 'value')::text, 80), 'null'), p_condition ->> 'op');
+    elsif p_condition ->> 'op' = 'exists' and jsonb_typeof(coalesce(p_condition -> 'value', 'true')) <> 'boolean' then
+      return next format('value %s is neither true nor false, which op exists needs', left((p_condition -> 'value')::text, 80));
     elsif not p_condition ? 'value' and p_condition ->> 'op' is distinct from 'exists' then
-      return next format('field %s has no value to compare with', quote_literal(p_condition ->> 'field'));
+      return next format('field %s has no value to compare with', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'));
     end if;
   elsif p_condition ? 'event' then
     if not coalesce(p_condition ->> 'event', '') ~ '^[a-z][a-z0-9_]{0,62}$' then
-      return next format('event %s is no event''s word', quote_literal(left(p_condition ->> 'event', 80)));
+      return next format('event %s is no event''s word', coalesce(quote_literal(left(p_condition ->> 'event', 80)), 'null'));
     end if;
-    if not brainops.is_interval(coalesce(p_condition ->> 'within', '1 day')) then
-      return next format('within %s is no positive interval such as 7 days', quote_literal(p_condition ->> 'within'));
+    if p_condition ? 'within' and not brainops.is_interval(p_condition ->> 'within') then
+      return next format('within %s is no positive interval such as 7 days', coalesce(quote_literal(left(p_condition ->> 'within', 80)), 'null'));
     end if;
     if not coalesce(p_condition ->> 'at_least', '1') ~ '^[1-9][0-9]{0,5}$' then
-      return next format('at_least %s is no number from 1 on', p_condition -> 'at_least');
+      return next format('at_least %s is no number from 1 on', left((p_condition -> 'at_least')::text, 80));
     end if;
   else
     return next format('condition %s has none of all, any, not, field, event', left(p_condition::text, 80));
@@ -4322,17 +4383,17 @@ begin
     select jsonb_object_keys(p_condition)
     except
     select unnest(case
+      when p_condition ?| array['all', 'any', 'not'] then array[v_key]
       when p_condition ? 'field' then array['field', 'op', 'value']
-      when p_condition ? 'event' then array['event', 'within', 'at_least', 'channel']
-      else array[v_key]
+      else array['event', 'within', 'at_least', 'channel']
     end)
   loop
-    return next format('key %s is not known in condition %s', quote_literal(v_key), left(p_condition::text, 80));
+    return next format('key %s is not known in condition %s', quote_literal(left(v_key, 80)), left(p_condition::text, 80));
   end loop;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.condition_problems(p_condition jsonb) IS 'What is wrong with a condition, one sentence each. {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2}.';
+COMMENT ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) IS 'The same about a condition that lies in p_depth others.';
 
 CREATE FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) RETURNS text
     LANGUAGE sql
@@ -7020,13 +7081,13 @@ CREATE FUNCTION brainops.is_interval(p_text text) RETURNS boolean
     SET search_path TO ''
     AS $$
 begin
-  return p_text::interval > '0';
+  return coalesce(p_text::interval > '0' and p_text::interval <= '100 years', false);
 exception
   when data_exception then return false;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.is_interval(p_text text) IS 'Whether the text spells a positive interval, such as 7 days.';
+COMMENT ON FUNCTION brainops.is_interval(p_text text) IS 'Whether the text spells a positive interval of at most 100 years, such as 7 days.';
 
 CREATE FUNCTION brainops.is_yes(p_word text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -10193,26 +10254,48 @@ CREATE FUNCTION brainops.route_lead(p_old public.revenue_leads, p_new public.rev
     SET search_path TO ''
     AS $$
 declare
+  v_broken uuid[];
+  v_fitting uuid[];
   v_rule record;
 begin
+  loop
+    begin
+      v_fitting := array(
+        select r.id
+        from public.campaign_rules as r
+        inner join public.campaigns as c on c.tenant_id = r.tenant_id and c.id = r.campaign_id
+        where r.tenant_id = p_new.tenant_id and r.active and c.status = 'active'
+          and case
+            when r.id = any (v_broken) then false
+            else brainops.rule_fits(r, p_new) and (p_old.id is null or brainops.rule_fits(r, p_old) is not true)
+          end
+          -- A lead that is being made one with this brings its enrolment along, and goes on where it was.
+          and not exists (
+            select from public.revenue_leads as m
+            inner join public.ai_nurture_campaigns as e on e.tenant_id = m.tenant_id and e.lead_id = m.id
+            where m.tenant_id = p_new.tenant_id and m.merged_into = p_new.id and e.campaign_id = c.id
+          )
+      );
+      exit;
+    exception
+      when data_exception or program_limit_exceeded then
+        if v_broken is not null then
+          raise;
+        end if;
+        v_broken := brainops.broken_rules(p_new) || brainops.broken_rules(p_old);
+    end;
+  end loop;
+
   for v_rule in
-    select r, c.code
+    select r.leaves, c.code
     from public.campaign_rules as r
     inner join public.campaigns as c on c.tenant_id = r.tenant_id and c.id = r.campaign_id
-    where r.tenant_id = p_new.tenant_id and r.active and c.status = 'active'
-      and brainops.rule_fits(r, p_new)
-      and (p_old.id is null or not brainops.rule_fits(r, p_old))
-      -- A lead that is being made one with this brings its enrolment along, and goes on where it was.
-      and not exists (
-        select from public.revenue_leads as m
-        inner join public.ai_nurture_campaigns as e on e.tenant_id = m.tenant_id and e.lead_id = m.id
-        where m.tenant_id = p_new.tenant_id and m.merged_into = p_new.id and e.campaign_id = c.id
-      )
+    where r.tenant_id = p_new.tenant_id and r.id = any (v_fitting)
     order by r.name
   loop
     perform brainops.exit_enrolment(e.id, 'routed to ' || v_rule.code)
     from public.ai_nurture_campaigns as e
-    where e.tenant_id = p_new.tenant_id and e.lead_id = p_new.id and e.campaign_type = any ((v_rule.r).leaves)
+    where e.tenant_id = p_new.tenant_id and e.lead_id = p_new.id and e.campaign_type = any (v_rule.leaves)
       and e.status in ('active', 'paused');
     insert into public.ai_nurture_campaigns (tenant_id, lead_id, campaign_type)
     values (p_new.tenant_id, p_new.id, v_rule.code)
@@ -12275,6 +12358,40 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops.tell_breaker(p_sender text, p_succeeded integer, p_failed integer, p_error text) IS 'Counts successes and failures of a sender; opens its breaker at the threshold, closes it on success. Told together they count by what most of them were.';
+
+CREATE FUNCTION brainops.tell_broken_rule(p_rule public.campaign_rules, p_error text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  c_key constant text := 'campaign_rule:' || p_rule.id || ':' || md5(p_rule.condition::text);
+begin
+  if exists (
+    select from public.tenant_notifications as n
+    where n.tenant_id = p_rule.tenant_id and n.idempotency_key = c_key
+  ) or not pg_try_advisory_xact_lock(hashtextextended(c_key, 0)) then
+    return;
+  end if;
+  insert into public.tenant_notifications (tenant_id, subject, body, idempotency_key, scheduled_for)
+  values (
+    p_rule.tenant_id,
+    left(regexp_replace(format('The campaign rule %L cannot be asked', p_rule.name), '\s+', ' ', 'g'), 300),
+    left(
+      format(
+        E'The campaign rule %L takes nobody: %s.\n\nMend its condition in campaign_rules; leads that come to fit from then on are enrolled.',
+        p_rule.name,
+        coalesce((select string_agg(p, '; ') from brainops.condition_problems(p_rule.condition) as p), p_error)
+      ),
+      20000
+    ),
+    c_key,
+    brainops.now()
+  )
+  on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.tell_broken_rule(p_rule public.campaign_rules, p_error text) IS 'Tells the tenant, once for each condition, that a rule cannot be asked and takes nobody.';
 
 CREATE FUNCTION brainops.tenant_country(p_settings jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -15451,6 +15568,8 @@ CREATE TRIGGER b0_after_lead_score_update AFTER UPDATE ON public.revenue_leads F
 
 CREATE TRIGGER b0_before_campaign BEFORE INSERT OR UPDATE ON public.campaigns FOR EACH ROW EXECUTE FUNCTION brainops.before_campaign();
 
+CREATE TRIGGER b0_before_campaign_rule BEFORE INSERT ON public.campaign_rules FOR EACH ROW WHEN ((new.condition IS NOT NULL)) EXECUTE FUNCTION brainops.before_campaign_rule();
+
 CREATE TRIGGER b0_before_campaign_step BEFORE INSERT OR DELETE ON public.campaign_steps FOR EACH ROW EXECUTE FUNCTION brainops.before_campaign_step();
 
 CREATE TRIGGER b0_before_campaign_template BEFORE INSERT OR UPDATE ON public.ai_campaign_templates FOR EACH ROW EXECUTE FUNCTION brainops.before_campaign_template();
@@ -15484,6 +15603,8 @@ CREATE TRIGGER b0_enter_campaign BEFORE INSERT ON public.ai_nurture_campaigns FO
 CREATE TRIGGER b0_feed_lead_events AFTER INSERT ON public.email_bounces FOR EACH ROW WHEN ((new.bounce_type = 'hard'::text)) EXECUTE FUNCTION brainops.feed_lead_events();
 
 CREATE TRIGGER b0_feed_lead_events AFTER INSERT ON public.email_deliveries FOR EACH ROW WHEN (((new.event = ANY (ARRAY['open'::text, 'click'::text, 'spamreport'::text, 'unsubscribe'::text, 'group_unsubscribe'::text])) AND ((new.metadata ->> 'machine_open'::text) IS DISTINCT FROM 'true'::text))) EXECUTE FUNCTION brainops.feed_lead_events();
+
+CREATE TRIGGER b1_before_campaign_rule BEFORE UPDATE ON public.campaign_rules FOR EACH ROW WHEN (((new.condition IS NOT NULL) AND ((old.condition IS DISTINCT FROM new.condition) OR (new.active AND (NOT old.active))))) EXECUTE FUNCTION brainops.before_campaign_rule();
 
 CREATE TRIGGER b1_before_campaign_step BEFORE UPDATE ON public.campaign_steps FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION brainops.before_campaign_step();
 
@@ -16560,6 +16681,8 @@ REVOKE ALL ON FUNCTION brainops.ask_for_opt_in_by_text() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.before_campaign() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION brainops.before_campaign_rule() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION brainops.before_campaign_step() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.before_campaign_template() FROM PUBLIC;
@@ -16615,6 +16738,8 @@ GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where t
 GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.broken_rules(p_lead public.revenue_leads) FROM PUBLIC;
 
 GRANT SELECT,DELETE ON TABLE public.campaigns TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.campaigns TO brainops_service;
@@ -16756,6 +16881,13 @@ GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops
 GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_tenant;
@@ -18069,6 +18201,8 @@ GRANT ALL ON FUNCTION brainops.take_row(p_table regclass, p_tenant_id uuid, p_id
 
 REVOKE ALL ON FUNCTION brainops.tell_breaker(p_sender text, p_succeeded integer, p_failed integer, p_error text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.tell_breaker(p_sender text, p_succeeded integer, p_failed integer, p_error text) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops.tell_broken_rule(p_rule public.campaign_rules, p_error text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_system;

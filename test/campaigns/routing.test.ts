@@ -3,6 +3,7 @@ import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { refusal } from "../support/refusal.ts";
 import { enrol, launch, makeLaunchable, newLead, touchesOf, workOff } from "./support.ts";
 
 let db: TestDatabase;
@@ -91,6 +92,9 @@ describe("a rule on sources, stages or a condition", () => {
     await change(lead, "stage = 'contacted'");
     expect(await enrolmentsOf(lead)).toEqual(["fast active"]);
     expect(await enrolmentsOf(await newLead(tenant, { source: "fair", stage: "contacted" }))).toEqual(["fast active"]);
+    const late = await newLead(tenant, { stage: "contacted" });
+    await change(late, "source = 'fair'");
+    expect(await enrolmentsOf(late)).toEqual(["fast active"]);
   });
 
   it.each([
@@ -105,6 +109,64 @@ describe("a rule on sources, stages or a condition", () => {
     expect(await enrolmentsOf(lead)).toEqual([]);
     await change(lead, set);
     expect(await enrolmentsOf(lead)).toEqual(["fast active"]);
+  });
+});
+
+describe("a condition that cannot be asked", () => {
+  const refused: readonly [Record<string, unknown>, string][] = [
+    [{ event: "email_clicked", within: "soon" }, "within 'soon' is no positive interval such as 7 days"],
+    [{ event: "email_clicked", within: "200000 years" }, "within '200000 years' is no positive interval"],
+    [{ all: "x" }, 'all "x" is no list of conditions'],
+    [{ field: "email", op: "exists", value: "yes" }, 'value "yes" is neither true nor false, which op exists needs'],
+  ];
+
+  it.each(refused)("is refused, named with its rule: %j", async (condition, problem) => {
+    const { code, message } = await refusal(addRule("fast", { condition: JSON.stringify(condition) }));
+    expect([code, message]).toEqual(["OP022", expect.stringContaining(`rule 'fast rule' cannot be asked: ${problem}`)]);
+    await addRule("fast", { sources: "{fair}" });
+    const mistyped = tenant.query("update campaign_rules set condition = $1", [condition]);
+    expect((await refusal(mistyped)).code).toBe("OP022");
+  });
+
+  /** As it was stored before anybody looked at it. */
+  const store = async (condition: unknown): Promise<void> => {
+    await addRule("fast", { condition: JSON.stringify({ field: "source", op: "=", value: "fair" }) });
+    await db.query("alter table campaign_rules disable trigger b1_before_campaign_rule");
+    await db.query("update campaign_rules set condition = $1 where name = 'fast rule'", [JSON.stringify(condition)]);
+    await db.query("alter table campaign_rules enable trigger b1_before_campaign_rule");
+  };
+  const told = async (): Promise<{ subject: string; body: string }[]> =>
+    (await tenant.query<{ subject: string; body: string }>("select subject, body from tenant_notifications")).rows;
+
+  it.each(refused)("and is stored already takes nobody, and is told once: %j", async (condition, problem) => {
+    await db.query("delete from tenant_notifications");
+    await store({ not: condition });
+    await addRule("slow", { sources: "{fair}" });
+    const leads = [await newLead(tenant, { source: "fair" }), await newLead(tenant)];
+    await change(leads[1] ?? "", "source = 'fair'");
+    for (const lead of leads) expect(await enrolmentsOf(lead)).toEqual(["slow active"]);
+    expect(await told()).toEqual([
+      { subject: "The campaign rule 'fast rule' cannot be asked", body: expect.stringContaining(problem) },
+    ]);
+    await tenant.query("update campaign_rules set active = false where name = 'fast rule'");
+    const again = tenant.query("update campaign_rules set active = true where name = 'fast rule'");
+    expect((await refusal(again)).code).toBe("OP022");
+  });
+
+  it("does not keep the nightly scoring from any lead, of its tenant or another's", async () => {
+    await db.query("delete from tenant_notifications");
+    await store({ event: "email_clicked", within: "soon" });
+    const others = await db.connect("tenantB");
+    const leads = [await newLead(tenant), await newLead(others)];
+    await db.query(
+      "update revenue_leads set rescore_requested_at = brainops.now() - interval '1 day' where id = any ($1)",
+      [leads],
+    );
+    await db.as("worker", "select * from brainops.rescore_stale()");
+    expect(
+      await db.query("select id from revenue_leads where id = any ($1) and rescore_requested_at is null", [leads]),
+    ).toHaveLength(2);
+    expect(await told()).toHaveLength(1);
   });
 });
 
