@@ -90,8 +90,8 @@ describe("what a person said", () => {
   });
 
   it("is refused where the number cannot be read, with what to do", async () => {
-    for (const statement of [suppress("sms", "call Ann"), say("sms", "555-0100", "denied")]) {
-      expect(await refusal(statement)).toMatchObject({
+    for (const write of [() => suppress("sms", "call Ann"), () => say("sms", "555-0100", "denied")]) {
+      expect(await refusal(write())).toMatchObject({
         code: "OP017",
         message: expect.stringMatching(/^address: '(call Ann|555-0100)' is not a phone number$/),
         hint: expect.stringContaining("+13035550100"),

@@ -1,8 +1,9 @@
 // The nightly task: all of it, however much there is.
 import type { JobHelpers } from "graphile-worker";
-import pg from "pg";
+import type pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { loadConfig } from "../../src/config.ts";
+import { createPool } from "../../src/db/pool.ts";
 import { createLog } from "../../src/telemetry/log.ts";
 import retain from "../../tasks/maintenance__retain.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -12,7 +13,7 @@ let pool: pg.Pool;
 
 beforeAll(async () => {
   db = await createTestDatabase();
-  pool = new pg.Pool({ connectionString: db.urlOf("worker"), max: 1 });
+  pool = createPool({ connectionString: db.urlOf("worker"), applicationName: "test", max: 1 });
 });
 
 afterAll(async () => {
