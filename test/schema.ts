@@ -1,7 +1,7 @@
 // Writes test/schema.sql anew: npm run schema, after a migration.
 import { writeFile } from "node:fs/promises";
 import { startEmbedded } from "../src/db/embedded/index.ts";
-import { migrate } from "../src/db/migrate.ts";
+import { migrate } from "../src/db/migrate/index.ts";
 import { dumpSchema } from "./support/schema.ts";
 
 const embedded = await startEmbedded({ dataDir: "memory", auth: "trust" });

@@ -12,7 +12,7 @@ import { serveCommand } from "./serve.ts";
 import { statusCommand } from "./status.ts";
 import { tenantCommand } from "./tenant.ts";
 import { upCommand } from "./up.ts";
-import { version } from "./version.ts";
+import { version } from "../version.ts";
 import { workCommand } from "./work.ts";
 
 export async function main(argv: readonly string[]): Promise<void> {

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { loadConfig } from "../config.ts";
-import { migrate } from "../db/migrate.ts";
+import { migrate } from "../db/migrate/index.ts";
 import { requireDatabaseUrl } from "./database.ts";
 
 export function migrateCommand(): Command {

@@ -1,6 +1,6 @@
 import { Command } from "commander";
 import { loadConfig, type Config } from "../config.ts";
-import { migrate } from "../db/migrate.ts";
+import { migrate } from "../db/migrate/index.ts";
 import { startHttpServer } from "../http/server.ts";
 import { createLog } from "../telemetry/log.ts";
 import { openDatabase } from "./database.ts";

@@ -4,7 +4,7 @@
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { loadConfig } from "../../src/config.ts";
-import { migrate } from "../../src/db/migrate.ts";
+import { migrate } from "../../src/db/migrate/index.ts";
 import { startWorker, type Worker } from "../../src/jobs/worker.ts";
 import { createLog } from "../../src/telemetry/log.ts";
 import { findServer } from "../support/server.ts";

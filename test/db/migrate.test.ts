@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type pg from "pg";
 import { afterEach, beforeEach, describe, expect, inject, it } from "vitest";
-import { migrate, migrationsDirectory } from "../../src/db/migrate.ts";
+import { migrate, migrationsDirectory } from "../../src/db/migrate/index.ts";
 import { isServer } from "../support/database.ts";
 import { onServer } from "../support/sql.ts";
 

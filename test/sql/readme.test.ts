@@ -52,7 +52,7 @@ describe("the table of roles and tables", () => {
     const tables = await db.query<{ name: string }>(
       `select c.oid::regclass::text as name from pg_class as c
        where c.relkind in ('r', 'p') and not c.relispartition and c.relnamespace::regnamespace::text in ('public', 'brainops')
-         and c.relname not in ('migrations_applied', 'migrations_version', 'concurrent_migrations', 'embedded_connections', 'invoice_pdfs', 'notes')`,
+         and c.relname not in ('migrations_applied', 'migrations_version', 'migrations_after_applied', 'migrations_after_version', 'migrations_repeatable', 'concurrent_migrations', 'embedded_connections', 'invoice_pdfs', 'notes')`,
     );
     const missing = tables.map((row) => row.name).filter((name) => !page.includes(`\`${name}\``));
     expect(missing).toEqual([]);

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
-import { migrate } from "../../src/db/migrate.ts";
+import { migrate } from "../../src/db/migrate/index.ts";
 import { startEmbedded } from "../../src/db/embedded/index.ts";
 import { findServer, type FoundServer, type RestartCommand } from "./server.ts";
 import { onServer } from "./sql.ts";

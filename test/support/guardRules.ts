@@ -187,11 +187,6 @@ export const guardRules: readonly GuardRule[] = [
     query: `select c.oid::regclass::text as problem from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
             where ${ours} and c.relkind in ('r', 'p', 'v') and not c.relispartition and obj_description(c.oid, 'pg_class') is null`,
     breakIt: badTable,
-    exceptions: {
-      "brainops.migrations_applied": "the migration runner's own",
-      "brainops.migrations_version": "the migration runner's own",
-      "brainops.concurrent_migrations": "the migration runner's own",
-    },
   },
   {
     rule: "every function that somebody was given has a comment",

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import pg from "pg";
 import { loadConfig, type Config } from "../../config.ts";
 import { makeVerifier } from "../../db/embedded/scram.ts";
-import { migrate } from "../../db/migrate.ts";
+import { migrate } from "../../db/migrate/index.ts";
 import { startHttpServer } from "../../http/server.ts";
 import { createLog } from "../../telemetry/log.ts";
 import type { Cleanup } from "../cleanup.ts";

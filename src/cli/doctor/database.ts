@@ -1,7 +1,7 @@
 // What the database says of itself. Each examination stands alone: one that fails says so and takes
 // no other with it.
 import type pg from "pg";
-import { migrationDifferences, serverComplaint } from "../../db/migrate.ts";
+import { migrationDifferences, serverComplaint } from "../../db/migrate/index.ts";
 import { codeOf, messageOf } from "../../errors.ts";
 import { placeOf, withClient } from "../database.ts";
 import { duration } from "../terminal.ts";

@@ -3,16 +3,16 @@ import { z } from "zod";
 
 const shape = z.object({ version: z.string() });
 
-/** The package's version; from src/cli and from dist/src/cli alike. */
-export const version = readVersion(["../../package.json", "../../../package.json"]);
+/** The package's version, which is also its release; from src/ and from dist/src/ alike. */
+export const version = readVersion(["../package.json", "../../package.json"]);
 
 function readVersion(paths: readonly string[]): string {
   for (const path of paths) {
     try {
       return shape.parse(JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8"))).version;
     } catch {
-      // the other place
+      // The other path is tried next.
     }
   }
-  return "unknown";
+  throw new Error("The package.json of brainops is missing; reinstall the package.");
 }

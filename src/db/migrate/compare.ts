@@ -1,0 +1,78 @@
+// Whether the files of sql/ are what the database records as applied.
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type pg from "pg";
+import { migrationsDirectory, numberedNames, sqlFiles } from "./files.ts";
+import { afterSet, appliedFiles, schemaSet, type NumberedSet } from "./numbered.ts";
+import { recordedFiles, repeatableSets, type RepeatableSet } from "./repeatable.ts";
+import { MigrationError, type Migration } from "./types.ts";
+
+/** "before": what may still be applied is not a difference. "after": the database must be up to date. */
+type When = "before" | "after";
+
+/** Throws a MigrationError that names every difference. */
+export async function compareWithFiles({ client, directory }: Migration, when: When): Promise<void> {
+  const differences = await migrationDifferences(client, directory, when);
+  if (differences.length === 0) return;
+  throw new MigrationError(
+    `The migrations in ${directory} are not what the database has:\n  ${differences.join("\n  ")}\n` +
+      "Migrations are never changed once applied: restore the files, and write a new one for what should change.",
+  );
+}
+
+/** Where the files differ from what was applied, a sentence each; empty when the database is up to date (or, "before", can be brought up to date). */
+export async function migrationDifferences(
+  client: pg.Client,
+  directory: string = migrationsDirectory,
+  when: When = "after",
+): Promise<string[]> {
+  const numbered = [
+    await numberedDifferences(client, directory, schemaSet, when),
+    await numberedDifferences(client, directory, afterSet, when),
+  ].flat();
+  if (when === "before") return numbered;
+  const repeatable: string[] = [];
+  for (const set of repeatableSets) repeatable.push(...(await repeatableDifferences(client, directory, set)));
+  return [...numbered, ...repeatable];
+}
+
+/** Numbered files must be exactly what was applied: by number, name and text, each once. */
+async function numberedDifferences(
+  client: pg.Client,
+  directory: string,
+  set: NumberedSet,
+  when: When,
+): Promise<string[]> {
+  const folder = join(directory, set.prefix);
+  const names = await numberedNames(folder);
+  const applied = await appliedFiles(client, set);
+  const last = applied.at(-1)?.index ?? 0;
+  const differences: string[] = [];
+  for (const name of names) {
+    const index = Number.parseInt(name, 10);
+    const script = await readFile(join(folder, name), "utf8");
+    const rows = applied.filter((row) => row.index === index);
+    if (rows.length === 0) {
+      if (when === "after") differences.push(`${name} was not applied`);
+      else if (index < last) differences.push(`${name} is new, but its number is below ${last}, which is applied`);
+    } else if (rows.length > 1) differences.push(`${name} is recorded ${rows.length} times`);
+    else if (rows[0]?.name !== name) differences.push(`${rows[0]?.name} was renamed to ${name} after it was applied`);
+    else if (rows[0]?.script !== script) differences.push(`${name} was edited after it was applied`);
+  }
+  for (const row of applied) {
+    if (!names.some((name) => Number.parseInt(name, 10) === row.index)) differences.push(`${row.name} is gone`);
+  }
+  return differences.map((difference) => `${set.prefix}${difference}`);
+}
+
+async function repeatableDifferences(client: pg.Client, directory: string, set: RepeatableSet): Promise<string[]> {
+  const files = await sqlFiles(directory, set.folder);
+  const recorded = await recordedFiles(client, set);
+  const differences = files.flatMap(({ path, sha256 }) => {
+    const applied = recorded.get(path);
+    if (applied === undefined) return [`${path} was not applied`];
+    return applied === sha256 ? [] : [`${path} differs from what was applied`];
+  });
+  const gone = [...recorded.keys()].filter((path) => !files.some((file) => file.path === path));
+  return [...differences, ...gone.map((path) => `${path} is gone`)];
+}

@@ -1,0 +1,46 @@
+// The files of sql/, as their text: which are numbered, and which a repeatable folder holds.
+import { createHash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { join, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import { codeOf } from "../../errors.ts";
+
+/** sql/ of this installation, beside src/ (or dist/src/). */
+export const migrationsDirectory = fileURLToPath(new URL("../../../sql", import.meta.url));
+
+export interface SqlFile {
+  /** Below sql/, with slashes: functions/20-jobs/claim.sql. */
+  readonly path: string;
+  /** With line feeds as line ends, whatever a checkout made of them. */
+  readonly text: string;
+  /** Of the text, in hexadecimal. */
+  readonly sha256: string;
+}
+
+/** Names of NNNN-name.sql directly in a folder, in order; empty where the folder does not exist. */
+export async function numberedNames(folder: string): Promise<string[]> {
+  return (await entriesOf(folder, false)).filter((name) => /^\d+-.*\.sql$/.test(name)).toSorted();
+}
+
+/** Every .sql file in a folder of sql/ and below, in path order; empty where the folder does not exist. */
+export async function sqlFiles(directory: string, folder: string): Promise<SqlFile[]> {
+  const names = (await entriesOf(join(directory, folder), true))
+    .map((name) => `${folder}/${name.replaceAll(sep, "/")}`)
+    .filter((path) => /(^|\/)[^_/][^/]*\.sql$/.test(path))
+    .toSorted();
+  return Promise.all(names.map((path) => sqlFile(directory, path)));
+}
+
+async function sqlFile(directory: string, path: string): Promise<SqlFile> {
+  const text = (await readFile(join(directory, path), "utf8")).replaceAll(/\r\n?/g, "\n");
+  return { path, text, sha256: createHash("sha256").update(text).digest("hex") };
+}
+
+async function entriesOf(folder: string, recursive: boolean): Promise<string[]> {
+  try {
+    return await readdir(folder, { recursive });
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return [];
+    throw error;
+  }
+}

@@ -1,0 +1,52 @@
+// `brainops migrate`: brings a database up to date, in one fixed order, one migrator at a time. Numbered files change
+// tables and are applied once (numbered.ts); functions, triggers and views are applied when their text changed
+// (repeatable.ts); reference data comes after the functions that it calls, and indexes on large tables come last,
+// outside a transaction (concurrent.ts).
+import pg from "pg";
+import { version } from "../../version.ts";
+import { bootstrap } from "./bookkeeping.ts";
+import { compareWithFiles } from "./compare.ts";
+import { applyConcurrent } from "./concurrent.ts";
+import { migrationsDirectory } from "./files.ts";
+import { migrateGraphileWorker } from "./graphile.ts";
+import { takeLock } from "./lock.ts";
+import { afterSet, applyNumbered, schemaSet } from "./numbered.ts";
+import { applyRepeatable, functionSet, tableSet, viewSet } from "./repeatable.ts";
+import { refuseOldServer } from "./server.ts";
+import type { MigrateOptions, MigrateReport, Migration } from "./types.ts";
+
+export { migrationDifferences } from "./compare.ts";
+export { migrationsDirectory } from "./files.ts";
+export { serverComplaint } from "./server.ts";
+export { MigrationError, type MigrateOptions, type MigrateReport } from "./types.ts";
+
+/** Brings the database up to date. Throws a MigrationError that names the file; returning means that all is applied. */
+export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
+  const client = new pg.Client({ connectionString: options.connectionString, application_name: "brainops migrate" });
+  client.on("error", () => {});
+  await client.connect();
+  try {
+    await takeLock(client, options);
+    const { directory = migrationsDirectory, release = version } = options;
+    return { applied: await runSteps({ options, directory, release, client }) };
+  } finally {
+    await client.end();
+  }
+}
+
+async function runSteps(migration: Migration): Promise<string[]> {
+  await refuseOldServer(migration.client);
+  await bootstrap(migration);
+  await migrateGraphileWorker(migration);
+  await compareWithFiles(migration, "before");
+  const applied = [
+    await applyNumbered(migration, schemaSet),
+    await applyRepeatable(migration, functionSet),
+    await applyRepeatable(migration, tableSet),
+    await applyRepeatable(migration, viewSet),
+    await applyNumbered(migration, afterSet),
+    await applyConcurrent(migration),
+  ].flat();
+  await compareWithFiles(migration, "after");
+  return applied;
+}

@@ -1,0 +1,116 @@
+// Repeatable files: functions/, tables/ and views/ are applied again when their text changed. A set that is applied
+// as a whole (functions, views) needs no order of dependencies to be kept by hand, and puts right what was changed
+// by hand in the database. Everything runs on the connection that holds the migrators' lock: a migrator that is
+// killed loses its lock and its transaction together, so two migrators never replace the same function at once
+// ("tuple concurrently updated").
+import type pg from "pg";
+import { messageOf } from "../../errors.ts";
+import { sqlFiles, type SqlFile } from "./files.ts";
+import { isHeldUp, retryLocked } from "./lock.ts";
+import { MigrationError, type Migration } from "./types.ts";
+
+export interface RepeatableSet {
+  readonly folder: "functions" | "tables" | "views";
+  /** Whether one file that differs applies all of them, in one transaction; else each file has its own. */
+  readonly together: boolean;
+  /** Settings of the transaction, beside lock_timeout. */
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+// Applied before every other file of the set: it drops signatures that the others replace.
+const RETIRED = "functions/retired.sql";
+
+// Bodies are not checked, so that functions may call one another in any order.
+export const functionSet: RepeatableSet = {
+  folder: "functions",
+  together: true,
+  settings: { check_function_bodies: "off" },
+};
+
+// `create or replace trigger` locks its table against writes: only the tables whose file changed.
+export const tableSet: RepeatableSet = { folder: "tables", together: false, settings: {} };
+
+// Views may select from one another, so one that is dropped and created takes the others with it.
+export const viewSet: RepeatableSet = { folder: "views", together: true, settings: {} };
+
+export const repeatableSets = [functionSet, tableSet, viewSet] as const;
+
+/** Path and checksum of what was applied, of one set; empty before the first run. */
+export async function recordedFiles(
+  client: pg.Client,
+  { folder }: RepeatableSet,
+): Promise<ReadonlyMap<string, string>> {
+  const { rows: exists } = await client.query<{ exists: boolean }>(
+    "select to_regclass('brainops.migrations_repeatable') is not null as exists",
+  );
+  if (exists[0]?.exists !== true) return new Map();
+  const { rows } = await client.query<{ path: string; sha256: string }>(
+    "select path, sha256 from brainops.migrations_repeatable where starts_with(path, $1)",
+    [`${folder}/`],
+  );
+  return new Map(rows.map(({ path, sha256 }) => [path, sha256]));
+}
+
+/** A transaction: the files that it applies, and recorded paths whose files no longer exist. */
+interface Unit {
+  readonly name: string;
+  readonly files: readonly SqlFile[];
+  readonly gone: readonly string[];
+}
+
+/** Applies what changed; returns the files' paths below sql/, or one line for a set that is applied as a whole. */
+export async function applyRepeatable(migration: Migration, set: RepeatableSet): Promise<string[]> {
+  const { client, directory, options } = migration;
+  const files = (await sqlFiles(directory, set.folder)).toSorted(
+    (a, b) => Number(b.path === RETIRED) - Number(a.path === RETIRED),
+  );
+  const applied: string[] = [];
+  for (const unit of unitsOf(set, files, await recordedFiles(client, set))) {
+    if (unit.files.length > 0) options.log?.(`applying ${unit.name}`);
+    await retryLocked(options, () => applyUnit(migration, set, unit));
+    if (unit.files.length > 0) applied.push(unit.name);
+  }
+  return applied;
+}
+
+function unitsOf(set: RepeatableSet, files: readonly SqlFile[], recorded: ReadonlyMap<string, string>): Unit[] {
+  const changed = files.filter(({ path, sha256 }) => recorded.get(path) !== sha256);
+  const gone = [...recorded.keys()].filter((path) => !files.some((file) => file.path === path));
+  if (changed.length + gone.length === 0) return [];
+  if (set.together) return [{ name: `${set.folder} (${files.length} files)`, files, gone }];
+  const units = changed.map((file): Unit => ({ name: file.path, files: [file], gone: [] }));
+  return gone.length === 0 ? units : [...units, { name: gone.join(", "), files: [], gone }];
+}
+
+async function applyUnit({ client, release }: Migration, set: RepeatableSet, unit: Unit): Promise<void> {
+  let current = unit.name;
+  try {
+    await client.query("begin");
+    for (const [name, value] of Object.entries({ lock_timeout: "2s", ...set.settings })) {
+      await client.query("select set_config($1, $2, true)", [name, value]);
+    }
+    for (const { path, text } of unit.files) {
+      current = path;
+      await client.query(text);
+    }
+    current = unit.name;
+    await record(client, release, unit);
+    await client.query("commit");
+  } catch (error) {
+    // Fails where the connection is lost, and then there is nothing left to roll back.
+    await client.query("rollback").catch(() => {});
+    if (isHeldUp(error)) throw error;
+    throw new MigrationError(`${current}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function record(client: pg.Client, release: string, { files, gone }: Unit): Promise<void> {
+  await client.query("delete from brainops.migrations_repeatable where path = any ($1)", [gone]);
+  await client.query(
+    `insert into brainops.migrations_repeatable (path, sha256, release, applied_at)
+     select path, sha256, $3, now() from unnest($1::text[], $2::text[]) as f (path, sha256)
+     on conflict (path) do update
+     set sha256 = excluded.sha256, release = excluded.release, applied_at = excluded.applied_at`,
+    [files.map(({ path }) => path), files.map(({ sha256 }) => sha256), release],
+  );
+}

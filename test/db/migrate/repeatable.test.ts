@@ -1,0 +1,150 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { messageOf } from "../../../src/errors.ts";
+import { isServer } from "../../support/database.ts";
+import { onServer } from "../../support/sql.ts";
+import { createFixture, files, type Fixture } from "./fixture.ts";
+
+let world: Fixture;
+beforeEach(async () => {
+  if (isServer) world = await createFixture();
+});
+afterEach(() => world?.close());
+
+const ALL = [
+  "0001-things.sql",
+  "functions (4 files)",
+  "tables/things.sql",
+  "views (2 files)",
+  "after/0001-known.sql",
+] as const;
+
+const sizeOf = "functions/10-things/size.sql";
+const edited = files[sizeOf]?.replace("brainops.bare_size(p_name)", "brainops.bare_size(p_name) + 100") ?? "";
+
+/** Functions with their bodies, and what is recorded: what a failed or killed migrator must leave as it was. */
+const state = (): Promise<object[]> =>
+  world.ask(
+    `select
+       (select jsonb_object_agg(proname, prosrc) from pg_proc where pronamespace = 'brainops'::regnamespace) as functions,
+       (select jsonb_object_agg(path, sha256) from brainops.migrations_repeatable) as recorded`,
+  );
+
+describe.skipIf(!isServer)("repeatable files (needs a server with several databases)", () => {
+  it("come after the numbered ones and before reference data, which may call them", async () => {
+    expect(await world.run()).toEqual({ applied: ALL });
+    expect(await world.ask("select name, size from brainops.large inner join public.things using (name)")).toEqual([
+      { name: "hammer", size: 6 },
+    ]);
+  });
+
+  it("are applied once: a second migrate applies nothing", async () => {
+    await world.run();
+    expect(await world.run()).toEqual({ applied: [] });
+  });
+
+  it("apply the functions only, all of them, after one function was edited", async () => {
+    await world.run();
+    await world.write(sizeOf, edited);
+    // Put right as well: a function that somebody changed by hand.
+    await world.ask("create or replace function brainops.bare_size(p_name text) returns int return 0");
+    expect(await world.run()).toEqual({ applied: ["functions (4 files)"] });
+    expect(await world.ask("select brainops.size_of('saw') as size")).toEqual([{ size: 103 }]);
+  });
+
+  it("do not mind how a checkout ends its lines", async () => {
+    await world.run();
+    for (const [path, text] of Object.entries(files)) {
+      if (/^(functions|tables|views)/.test(path)) await world.write(path, text.replaceAll("\n", "\r\n"));
+    }
+    expect(await world.run()).toEqual({ applied: [] });
+  });
+
+  it("drop retired signatures first, in the same transaction", async () => {
+    await world.write("functions/10-things/old.sql", "create function brainops.old_size(text) returns int return 1;\n");
+    await world.run();
+    await world.remove("functions/10-things/old.sql");
+    await world.write(
+      "functions/10-things/new.sql",
+      "create or replace function brainops.old_size(text) returns text return 'another type';\n",
+    );
+    expect(await world.run()).toEqual({ applied: ["functions (5 files)"] });
+    expect(await world.ask("select brainops.old_size('x') as size")).toEqual([{ size: "another type" }]);
+    expect(await world.ask("select path from brainops.migrations_repeatable where path like '%/old.sql'")).toEqual([]);
+  });
+
+  it("apply a table's file alone, and all views together", async () => {
+    await world.write("tables/another.sql", "alter table public.things set (fillfactor = 90);\n");
+    await world.run();
+    await world.write("tables/another.sql", "alter table public.things set (fillfactor = 80);\n");
+    expect(await world.run()).toEqual({ applied: ["tables/another.sql"] });
+    await world.write(
+      "views/10-sizes.sql",
+      (files["views/10-sizes.sql"] ?? "").replace("select name, size", "select size, name"),
+    );
+    expect(await world.run()).toEqual({ applied: ["views (2 files)"] });
+    expect(await world.ask("select name from brainops.large")).toEqual([{ name: "hammer" }]);
+  });
+
+  it("forget a table's file that is gone", async () => {
+    await world.run();
+    await world.remove("tables/things.sql");
+    expect(await world.run()).toEqual({ applied: [] });
+    expect(await world.ask("select path from brainops.migrations_repeatable where path like 'tables/%'")).toEqual([]);
+  });
+
+  it.each([
+    ["functions", sizeOf],
+    ["tables", "tables/things.sql"],
+    ["views", "views/20-large.sql"],
+  ])("name the file of %s that fails, and leave nothing of it", async (_set, path) => {
+    await world.run();
+    const before = await state();
+    await world.write(path, "create function brainops.half() returns int return 1;\nselect 1 / 0;\n");
+    await expect(world.run()).rejects.toThrow(`${path}: division by zero`);
+    expect(await state()).toEqual(before);
+  });
+
+  it("leave nothing half done where the migrator is killed", async () => {
+    await world.run();
+    const before = await state();
+    await world.write(sizeOf, edited);
+    await world.write("functions/20-bare/wait.sql", "lock table public.things in access exclusive mode;\n");
+    await onServer(world.url, async (holder) => {
+      await holder.query("begin; lock table public.things in access share mode");
+      const running = world.run().then(() => "it succeeded", messageOf);
+      // The migrator has replaced size_of by now, and waits for us.
+      for (let killed = 0; killed === 0;) {
+        const { rows } = await holder.query<{ killed: number }>(
+          `select count(pg_terminate_backend(pid))::int as killed from pg_stat_activity
+           where datname = current_database() and application_name = 'brainops migrate' and pg_backend_pid() = any (pg_blocking_pids(pid))`,
+        );
+        killed = rows[0]?.killed ?? 0;
+      }
+      expect(await running).toMatch(/wait.sql: .*terminat/);
+      await holder.query("commit");
+    });
+    expect(await state()).toEqual(before);
+    await world.remove("functions/20-bare/wait.sql");
+    expect(await world.run()).toEqual({ applied: ["functions (4 files)"] });
+    expect(await world.ask("select brainops.size_of('saw') as size")).toEqual([{ size: 103 }]);
+  });
+
+  it("wait for a locked table no longer than their lock_timeout, and try again", async () => {
+    await world.run();
+    await world.write(
+      "tables/things.sql",
+      `set local lock_timeout = '50ms';\n${files["tables/things.sql"]?.replaceAll("a1_fill_size", "a2_fill_size")}`,
+    );
+    await onServer(world.url, async (holder) => {
+      await holder.query("begin; lock table public.things in row exclusive mode");
+      await expect(world.run({ lockRetries: 2 })).rejects.toThrow(/locked by others 2 times in a row/);
+      await holder.query("commit");
+    });
+    expect(await world.run()).toEqual({ applied: ["tables/things.sql"] });
+  });
+
+  it("let four starters at once each succeed, every file applied once", async () => {
+    const reports = await Promise.all(Array.from({ length: 4 }, () => world.run()));
+    expect(reports.flatMap(({ applied }) => applied)).toEqual(ALL);
+  });
+});
