@@ -1,13 +1,14 @@
 // The codes that SQL and TypeScript raise, those in src/errors.ts and those on the DBAs' page are the same.
 import { globSync } from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { describe, expect, it } from "vitest";
 import { BrainOpsError, codeOf, errorCodes, fromDatabase, messageOf } from "../src/errors.ts";
 
 const folder = new URL("../sql/", import.meta.url);
-const files = (await readdir(folder)).filter((name) => name.endsWith(".sql")).toSorted();
+const files = globSync("**/*.sql", { cwd: fileURLToPath(folder) }).toSorted();
 const sql = (await Promise.all(files.map((name) => readFile(new URL(name, folder), "utf8")))).join("\n");
 const page = await readFile(new URL("_README.md", folder), "utf8");
 

@@ -443,6 +443,72 @@ $$;
 
 COMMENT ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) IS 'The instant after a delay: days, months and years by the calendar of the zone, hours and less exactly.';
 
+CREATE FUNCTION brainops.add_job_columns(p_table regclass, p_max_attempts integer DEFAULT 5) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_name text := (select relname from pg_catalog.pg_class where oid = p_table);
+begin
+  execute format(
+    'alter table %1$s
+       add column if not exists id uuid primary key default gen_random_uuid(),
+       add column if not exists tenant_id uuid not null,
+       add column if not exists status text not null default ''pending'',
+       add column if not exists scheduled_for timestamptz not null default now(),
+       add column if not exists job_priority smallint not null default 0,
+       add column if not exists idempotency_key text,
+       add column if not exists attempts int not null default 0,
+       add column if not exists max_attempts int not null default %2$s,
+       add column if not exists deferrals int not null default 0,
+       add column if not exists last_error text,
+       add column if not exists skip_reason text,
+       add column if not exists lease uuid,
+       add column if not exists worker_id uuid,
+       add column if not exists rate_slot timestamptz,
+       add column if not exists cancel_requested_at timestamptz,
+       add column if not exists started_at timestamptz,
+       add column if not exists finished_at timestamptz,
+       add column if not exists created_at timestamptz not null default now()',
+    p_table, p_max_attempts
+  );
+
+  -- One rule each; together they are the state machine.
+  execute format(
+    $sql$
+    alter table %1$s
+      add constraint %2$s_status_known check (
+        status in ('pending', 'processing', 'completed', 'failed', 'cancelled', 'skipped', 'unconfirmed', 'awaiting_approval')
+      ),
+      add constraint %2$s_processing_has_lease check ((status = 'processing') = (lease is not null)),
+      add constraint %2$s_done_has_finished_at check (
+        (status in ('completed', 'failed', 'cancelled', 'skipped')) = (finished_at is not null)
+      ),
+      add constraint %2$s_skipped_has_reason check ((status = 'skipped') = (skip_reason is not null)),
+      add constraint %2$s_scheduled_for_finite check (isfinite(scheduled_for)),
+      add constraint %2$s_job_priority_range check (job_priority between -50 and 50),
+      add constraint %2$s_max_attempts_range check (max_attempts between 1 and 25),
+      add constraint %2$s_attempts_not_negative check (attempts >= 0),
+      add constraint %2$s_tenant_row unique (tenant_id, id)
+    $sql$,
+    p_table, v_name
+  );
+
+  execute format('create unique index %2$s_idempotency_key on %1$s (tenant_id, idempotency_key) where idempotency_key is not null', p_table, v_name);
+  execute format('create index %2$s_pending on %1$s (tenant_id, scheduled_for) where status = ''pending''', p_table, v_name);
+  execute format('create index %2$s_processing on %1$s (worker_id) where status = ''processing''', p_table, v_name);
+  execute format('create index %2$s_attention on %1$s (tenant_id, status) where status in (''failed'', ''unconfirmed'', ''awaiting_approval'')', p_table, v_name);
+  execute format('create index %2$s_done on %1$s (finished_at) where finished_at is not null', p_table, v_name);
+  -- A queue table changes all the time: vacuum it early, and leave room on each page.
+  execute format(
+    'alter table %s set (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)',
+    p_table
+  );
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops.add_job_columns(p_table regclass, p_max_attempts integer) IS 'Gives a table the engine''s columns, checks and indexes. For the table''s owner; called once for each table.';
+
 CREATE FUNCTION brainops.address_digest(p_address text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -4610,69 +4676,6 @@ $$;
 
 COMMENT ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) IS 'When marketing went, or may have gone, to each person since an instant: on both channels, and on the one that asks.';
 
-CREATE FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone, p_most integer) RETURNS TABLE(place integer, every timestamp with time zone[], own timestamp with time zone[])
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-begin
-  return query
-    with
-      places as materialized (
-        select n::int as n, p.lead_ids, p.emails, p.phones
-        from unnest(p_places) with ordinality
-          as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
-      )
-    select
-      h.n,
-      array_agg(h.started_at order by h.started_at desc),
-      coalesce(array_agg(h.started_at order by h.started_at desc) filter (where h.channel = p_channel), '{}')
-    from (
-      select k.n, 'email' as channel, m.id, m.started_at
-      from (select n, unnest(lead_ids) as lead_id from places) as k
-      cross join lateral (
-        select q.id, q.started_at from public.ai_email_queue as q
-        where q.tenant_id = p_tenant_id and q.lead_id = k.lead_id and q.started_at > p_since
-          and q.is_marketing and q.status in ('processing', 'completed', 'unconfirmed')
-        order by q.started_at desc
-        limit p_most
-      ) as m
-      union
-      select k.n, 'email', m.id, m.started_at
-      from (select n, unnest(emails) as email from places) as k
-      cross join lateral (
-        select q.id, q.started_at from public.ai_email_queue as q
-        where q.tenant_id = p_tenant_id and q.recipient_key = k.email and q.started_at > p_since
-          and q.is_marketing and q.status in ('processing', 'completed', 'unconfirmed')
-        order by q.started_at desc
-        limit p_most
-      ) as m
-      union
-      select k.n, 'sms', m.id, m.started_at
-      from (select n, unnest(lead_ids) as lead_id from places) as k
-      cross join lateral (
-        select q.id, q.started_at from public.ai_sms_queue as q
-        where q.tenant_id = p_tenant_id and q.lead_id = k.lead_id and q.started_at > p_since
-          and q.is_marketing and q.status in ('processing', 'completed', 'unconfirmed')
-        order by q.started_at desc
-        limit p_most
-      ) as m
-      union
-      select k.n, 'sms', m.id, m.started_at
-      from (select n, unnest(phones) as phone from places) as k
-      cross join lateral (
-        select q.id, q.started_at from public.ai_sms_queue as q
-        where q.tenant_id = p_tenant_id and q.recipient = k.phone and q.started_at > p_since
-          and q.is_marketing and q.status in ('processing', 'completed', 'unconfirmed')
-        order by q.started_at desc
-        limit p_most
-      ) as m
-    ) as h
-    group by h.n;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone, p_most integer) IS 'When marketing went, or may have gone, to each person since an instant: on both channels, and on the one that asks.';
-
 CREATE FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -5087,10 +5090,16 @@ declare
   v_job brainops.job_tables;
 begin
   update brainops.job_tables set batch_column = p_column where table_name = p_table returning * into strict v_job;
-  execute format(
-    'create index on %1$s (tenant_id, %2$I, status, scheduled_for) where %2$I is not null',
-    v_job.relation, p_column
-  );
+  if not exists (
+    select from pg_catalog.pg_index as i
+    inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[1] and a.attname = p_column
+    where i.indrelid = v_job.relation::regclass
+  ) then
+    execute format(
+      'create index on %1$s (tenant_id, %2$I, status, scheduled_for) where %2$I is not null',
+      v_job.relation, p_column
+    );
+  end if;
 end;
 $_$;
 
@@ -5110,61 +5119,11 @@ declare
   v_name text := (select relname from pg_catalog.pg_class where oid = p_table);
   v_schema text := (select nspname from pg_catalog.pg_class inner join pg_catalog.pg_namespace as n on n.oid = relnamespace where pg_class.oid = p_table);
 begin
-  execute format(
-    'alter table %1$s
-       add column if not exists id uuid primary key default gen_random_uuid(),
-       add column if not exists tenant_id uuid not null,
-       add column if not exists status text not null default ''pending'',
-       add column if not exists scheduled_for timestamptz not null default now(),
-       add column if not exists job_priority smallint not null default 0,
-       add column if not exists idempotency_key text,
-       add column if not exists attempts int not null default 0,
-       add column if not exists max_attempts int not null default %2$s,
-       add column if not exists deferrals int not null default 0,
-       add column if not exists last_error text,
-       add column if not exists skip_reason text,
-       add column if not exists lease uuid,
-       add column if not exists worker_id uuid,
-       add column if not exists rate_slot timestamptz,
-       add column if not exists cancel_requested_at timestamptz,
-       add column if not exists started_at timestamptz,
-       add column if not exists finished_at timestamptz,
-       add column if not exists created_at timestamptz not null default now()',
-    p_table, p_max_attempts
-  );
-
-  -- One rule each; together they are the state machine.
-  execute format(
-    $sql$
-    alter table %1$s
-      add constraint %2$s_status_known check (
-        status in ('pending', 'processing', 'completed', 'failed', 'cancelled', 'skipped', 'unconfirmed', 'awaiting_approval')
-      ),
-      add constraint %2$s_processing_has_lease check ((status = 'processing') = (lease is not null)),
-      add constraint %2$s_done_has_finished_at check (
-        (status in ('completed', 'failed', 'cancelled', 'skipped')) = (finished_at is not null)
-      ),
-      add constraint %2$s_skipped_has_reason check ((status = 'skipped') = (skip_reason is not null)),
-      add constraint %2$s_scheduled_for_finite check (isfinite(scheduled_for)),
-      add constraint %2$s_job_priority_range check (job_priority between -50 and 50),
-      add constraint %2$s_max_attempts_range check (max_attempts between 1 and 25),
-      add constraint %2$s_attempts_not_negative check (attempts >= 0),
-      add constraint %2$s_tenant_row unique (tenant_id, id)
-    $sql$,
-    p_table, v_name
-  );
-
-  execute format('create unique index %2$s_idempotency_key on %1$s (tenant_id, idempotency_key) where idempotency_key is not null', p_table, v_name);
-  execute format('create index %2$s_pending on %1$s (tenant_id, scheduled_for) where status = ''pending''', p_table, v_name);
-  execute format('create index %2$s_processing on %1$s (worker_id) where status = ''processing''', p_table, v_name);
-  execute format('create index %2$s_attention on %1$s (tenant_id, status) where status in (''failed'', ''unconfirmed'', ''awaiting_approval'')', p_table, v_name);
-  execute format('create index %2$s_done on %1$s (finished_at) where finished_at is not null', p_table, v_name);
-  -- A queue table changes all the time: vacuum it early, and leave room on each page.
-  execute format(
-    'alter table %s set (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)',
-    p_table
-  );
-
+  if not exists (
+    select from pg_catalog.pg_attribute where attrelid = p_table and attname = 'lease' and not attisdropped
+  ) then
+    perform brainops.add_job_columns(p_table, p_max_attempts);
+  end if;
   perform brainops.guard_table(p_table, p_reference_tenants => false);
 
   -- Tenants and services write what they ask for; what came of it is the engine's to write.
@@ -5179,11 +5138,15 @@ begin
   execute format('grant insert (%1$s), update (%2$s) on %3$s to brainops_tenant, brainops_service', v_columns, v_editable, p_table);
 
   insert into brainops.job_tables (table_name, relation, task_identifier, channel, effect_is_idempotent, gate, sender, result_columns, time_limit)
-  values (brainops.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_sender, p_result_columns, p_time_limit);
+  values (brainops.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_sender, p_result_columns, p_time_limit)
+  on conflict (table_name) do update
+    set relation = excluded.relation, task_identifier = excluded.task_identifier, channel = excluded.channel,
+      effect_is_idempotent = excluded.effect_is_idempotent, gate = excluded.gate, sender = excluded.sender,
+      result_columns = excluded.result_columns;
 
   -- Rows that are as the defaults make them need no function.
   execute format(
-    'create trigger b0_before_job_insert before insert on %s for each row
+    'create or replace trigger b0_before_job_insert before insert on %s for each row
        when (
          new.status is distinct from ''pending'' or new.scheduled_for is null or new.attempts <> 0 or new.deferrals <> 0
          or new.lease is not null or new.worker_id is not null or new.rate_slot is not null
@@ -5193,7 +5156,7 @@ begin
     p_table
   );
   execute format(
-    'create trigger b1_before_job_update before update on %s for each row
+    'create or replace trigger b1_before_job_update before update on %s for each row
        when (
          (old.status is distinct from new.status or new.scheduled_for is null or old.tenant_id <> new.tenant_id)
          -- a claim and a settle, known by the lease, write what is right already
@@ -5203,13 +5166,13 @@ begin
        execute function brainops.before_job_update()',
     p_table
   );
-  execute format('create trigger c0_after_job_insert after insert on %s referencing new table as inserted for each statement execute function brainops.after_job_insert()', p_table);
+  execute format('create or replace trigger c0_after_job_insert after insert on %s referencing new table as inserted for each statement execute function brainops.after_job_insert()', p_table);
   execute format(
-    'create trigger c1_after_job_update after update on %s referencing old table as before_rows new table as after_rows
+    'create or replace trigger c1_after_job_update after update on %s referencing old table as before_rows new table as after_rows
        for each statement execute function brainops.after_job_update()',
     p_table
   );
-  execute format('create trigger c2_after_job_delete after delete on %s referencing old table as deleted for each statement execute function brainops.after_job_delete()', p_table);
+  execute format('create or replace trigger c2_after_job_delete after delete on %s referencing old table as deleted for each statement execute function brainops.after_job_delete()', p_table);
 
   perform brainops.rebuild_jobs_view();
   grant select on brainops.jobs to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
@@ -5466,6 +5429,12 @@ CREATE TABLE public.ai_email_queue (
     sent_at timestamp with time zone,
     lead_id uuid,
     provider_message_id text,
+    enrolment_id uuid,
+    touch_id uuid,
+    broadcast_id uuid,
+    first_due_at timestamp with time zone,
+    recipient_key text GENERATED ALWAYS AS (lower(recipient)) STORED NOT NULL COLLATE pg_catalog."C",
+    is_marketing boolean GENERATED ALWAYS AS (((COALESCE((metadata ->> 'marketing'::text), ''::text) = 'true'::text) OR (COALESCE((metadata ->> 'type'::text), ''::text) = 'marketing'::text) OR (enrolment_id IS NOT NULL) OR (broadcast_id IS NOT NULL))) STORED NOT NULL,
     job_priority smallint DEFAULT 0 NOT NULL,
     idempotency_key text,
     attempts integer DEFAULT 0 NOT NULL,
@@ -5479,12 +5448,6 @@ CREATE TABLE public.ai_email_queue (
     cancel_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
-    enrolment_id uuid,
-    touch_id uuid,
-    broadcast_id uuid,
-    first_due_at timestamp with time zone,
-    recipient_key text GENERATED ALWAYS AS (lower(recipient)) STORED NOT NULL COLLATE pg_catalog."C",
-    is_marketing boolean GENERATED ALWAYS AS (((COALESCE((metadata ->> 'marketing'::text), ''::text) = 'true'::text) OR (COALESCE((metadata ->> 'type'::text), ''::text) = 'marketing'::text) OR (enrolment_id IS NOT NULL) OR (broadcast_id IS NOT NULL))) STORED NOT NULL,
     CONSTRAINT ai_email_queue_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT ai_email_queue_content CHECK (
 CASE
@@ -6828,7 +6791,8 @@ begin
     end;
   end if;
 
-  if not exists (
+  -- For the foreign key. A job table has none, and its own indexes.
+  if p_reference_tenants and not exists (
     select from pg_catalog.pg_index as i
     inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
     where i.indrelid = p_table and a.attname = 'tenant_id' and i.indpred is null
@@ -10886,6 +10850,7 @@ CREATE TABLE public.ai_sms_queue (
     earlier_message_ids text[] DEFAULT '{}'::text[] NOT NULL,
     times_absent integer DEFAULT 0 NOT NULL,
     looked_for_at timestamp with time zone,
+    first_due_at timestamp with time zone,
     job_priority smallint DEFAULT 0 NOT NULL,
     idempotency_key text,
     attempts integer DEFAULT 0 NOT NULL,
@@ -10899,7 +10864,6 @@ CREATE TABLE public.ai_sms_queue (
     cancel_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
-    first_due_at timestamp with time zone,
     CONSTRAINT ai_sms_queue_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT ai_sms_queue_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
     CONSTRAINT ai_sms_queue_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
@@ -13180,6 +13144,8 @@ CREATE TABLE brainops.concurrent_migrations (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+COMMENT ON TABLE brainops.concurrent_migrations IS 'Files of sql/concurrent that brainops migrate has run.';
+
 CREATE TABLE brainops.contact_caps (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     country text NOT NULL,
@@ -13645,6 +13611,34 @@ CREATE TABLE brainops.library_templates (
 
 COMMENT ON TABLE brainops.library_templates IS 'Copy that each new tenant gets in ai_campaign_templates.';
 
+CREATE TABLE brainops.migrations_after_applied (
+    id bigint NOT NULL,
+    index integer NOT NULL,
+    name text NOT NULL,
+    script text NOT NULL,
+    applied_at timestamp with time zone NOT NULL,
+    ignored_error text,
+    obsolete boolean NOT NULL
+);
+
+COMMENT ON TABLE brainops.migrations_after_applied IS 'Files sql/after/NNNN-name.sql as brainops migrate applied them, with their text.';
+
+CREATE SEQUENCE brainops.migrations_after_applied_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE brainops.migrations_after_applied_id_seq OWNED BY brainops.migrations_after_applied.id;
+
+CREATE TABLE brainops.migrations_after_version (
+    id integer NOT NULL,
+    version text
+);
+
+COMMENT ON TABLE brainops.migrations_after_version IS 'Format of brainops.migrations_after_applied; @databases/pg-migrations reads it.';
+
 CREATE TABLE brainops.migrations_applied (
     id bigint NOT NULL,
     index integer NOT NULL,
@@ -13655,6 +13649,8 @@ CREATE TABLE brainops.migrations_applied (
     obsolete boolean NOT NULL
 );
 
+COMMENT ON TABLE brainops.migrations_applied IS 'Files sql/NNNN-name.sql as brainops migrate applied them, with their text.';
+
 CREATE SEQUENCE brainops.migrations_applied_id_seq
     START WITH 1
     INCREMENT BY 1
@@ -13664,10 +13660,21 @@ CREATE SEQUENCE brainops.migrations_applied_id_seq
 
 ALTER SEQUENCE brainops.migrations_applied_id_seq OWNED BY brainops.migrations_applied.id;
 
+CREATE TABLE brainops.migrations_repeatable (
+    path text NOT NULL,
+    sha256 text NOT NULL,
+    release text NOT NULL,
+    applied_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE brainops.migrations_repeatable IS 'Files of sql/functions, sql/tables and sql/views as brainops migrate applied them last; a row is written in the transaction that applies its file.';
+
 CREATE TABLE brainops.migrations_version (
     id integer NOT NULL,
     version text
 );
+
+COMMENT ON TABLE brainops.migrations_version IS 'Format of brainops.migrations_applied; @databases/pg-migrations reads it.';
 
 CREATE VIEW brainops.onboarding_progress WITH (security_invoker='true') AS
  SELECT w.id AS workflow_id,
@@ -14676,6 +14683,8 @@ COMMENT ON COLUMN public.tenants.settings IS 'Options: mail_from, postal_address
 
 COMMENT ON COLUMN public.tenants.is_default IS 'At most one tenant: rows that a service inserts without saying whose they are go to it.';
 
+ALTER TABLE ONLY brainops.migrations_after_applied ALTER COLUMN id SET DEFAULT nextval('brainops.migrations_after_applied_id_seq'::regclass);
+
 ALTER TABLE ONLY brainops.migrations_applied ALTER COLUMN id SET DEFAULT nextval('brainops.migrations_applied_id_seq'::regclass);
 
 ALTER TABLE ONLY brainops.circuit_breakers
@@ -14722,8 +14731,17 @@ ALTER TABLE ONLY brainops.library_campaigns
 ALTER TABLE ONLY brainops.library_templates
     ADD CONSTRAINT library_templates_pkey PRIMARY KEY (name, channel);
 
+ALTER TABLE ONLY brainops.migrations_after_applied
+    ADD CONSTRAINT migrations_after_applied_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY brainops.migrations_after_version
+    ADD CONSTRAINT migrations_after_version_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY brainops.migrations_applied
     ADD CONSTRAINT migrations_applied_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY brainops.migrations_repeatable
+    ADD CONSTRAINT migrations_repeatable_pkey PRIMARY KEY (path);
 
 ALTER TABLE ONLY brainops.migrations_version
     ADD CONSTRAINT migrations_version_pkey PRIMARY KEY (id);
@@ -15297,21 +15315,19 @@ CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.contact_counts FOR EACH 
 
 CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.lead_keys FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
 
-CREATE TRIGGER append_only BEFORE UPDATE ON brainops.job_archive FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
+CREATE TRIGGER b0_append_only BEFORE UPDATE ON brainops.job_archive FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
 
-CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON brainops.job_events FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
+CREATE TRIGGER b0_append_only BEFORE DELETE OR UPDATE ON brainops.job_events FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
 
-CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON brainops.job_events FOR EACH STATEMENT EXECUTE FUNCTION brainops.refuse_change();
+CREATE TRIGGER b0_append_only_truncate BEFORE TRUNCATE ON brainops.job_events FOR EACH STATEMENT EXECUTE FUNCTION brainops.refuse_change();
 
-CREATE TRIGGER check_cap_window BEFORE UPDATE OF archive_after ON brainops.job_tables FOR EACH ROW WHEN ((new.channel = ANY (ARRAY['email'::text, 'sms'::text]))) EXECUTE FUNCTION brainops.check_cap_window();
+CREATE TRIGGER b0_check_cap_window BEFORE UPDATE OF archive_after ON brainops.job_tables FOR EACH ROW WHEN ((new.channel = ANY (ARRAY['email'::text, 'sms'::text]))) EXECUTE FUNCTION brainops.check_cap_window();
 
 CREATE TRIGGER a0_before_tenant_delete BEFORE DELETE ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops.before_tenant_delete();
 
 CREATE TRIGGER a0_check_email_row BEFORE INSERT OR UPDATE OF recipient, subject, body, metadata ON public.ai_email_queue FOR EACH ROW EXECUTE FUNCTION brainops.check_email_row();
 
 CREATE TRIGGER a0_check_sms_row BEFORE INSERT OR UPDATE OF recipient, body, metadata ON public.ai_sms_queue FOR EACH ROW EXECUTE FUNCTION brainops.check_sms_row();
-
-CREATE TRIGGER a0_drop_merged_lead AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN ((new.merged_into IS NOT NULL)) EXECUTE FUNCTION brainops.drop_merged_lead();
 
 CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_broadcasts FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
 
@@ -15559,17 +15575,11 @@ CREATE TRIGGER a3_refuse_time_zone BEFORE INSERT OR UPDATE OF time_zone ON publi
 
 CREATE TRIGGER a3_refuse_time_zone BEFORE INSERT OR UPDATE OF time_zone ON public.tenants FOR EACH ROW WHEN ((NOT brainops.is_time_zone(new.time_zone))) EXECUTE FUNCTION brainops.refuse_time_zone();
 
-CREATE TRIGGER append_only BEFORE UPDATE ON public.contact_consents FOR EACH ROW EXECUTE FUNCTION brainops.refuse_consent_change();
+CREATE TRIGGER b0_append_only BEFORE UPDATE ON public.contact_consents FOR EACH ROW EXECUTE FUNCTION brainops.refuse_consent_change();
 
-CREATE TRIGGER append_only BEFORE DELETE OR UPDATE ON public.payment_ledger FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
+CREATE TRIGGER b0_append_only BEFORE DELETE OR UPDATE ON public.payment_ledger FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
 
-CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON public.payment_ledger FOR EACH STATEMENT EXECUTE FUNCTION brainops.refuse_change();
-
-CREATE TRIGGER ask_for_opt_in AFTER INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.channel = 'email'::text) AND (new.state = ANY (ARRAY['pending'::text, 'granted'::text])) AND (NOT (new.evidence ? 'confirmed_at'::text)))) EXECUTE FUNCTION brainops.ask_for_opt_in();
-
-CREATE TRIGGER ask_for_opt_in_by_text AFTER INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.channel = 'sms'::text) AND (new.state = 'pending'::text))) EXECUTE FUNCTION brainops.ask_for_opt_in_by_text();
-
-CREATE TRIGGER b0_after_lead_score_update AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((old.score IS DISTINCT FROM new.score) AND (new.scored_at IS NOT NULL) AND (CURRENT_USER <> 'brainops_system'::name))) EXECUTE FUNCTION brainops.after_lead_score_update();
+CREATE TRIGGER b0_append_only_truncate BEFORE TRUNCATE ON public.payment_ledger FOR EACH STATEMENT EXECUTE FUNCTION brainops.refuse_change();
 
 CREATE TRIGGER b0_before_campaign BEFORE INSERT OR UPDATE ON public.campaigns FOR EACH ROW EXECUTE FUNCTION brainops.before_campaign();
 
@@ -15605,9 +15615,7 @@ CREATE TRIGGER b0_check_cap_window BEFORE INSERT OR UPDATE OF cap_window ON publ
 
 CREATE TRIGGER b0_enter_campaign BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH ROW EXECUTE FUNCTION brainops.enter_campaign();
 
-CREATE TRIGGER b0_feed_lead_events AFTER INSERT ON public.email_bounces FOR EACH ROW WHEN ((new.bounce_type = 'hard'::text)) EXECUTE FUNCTION brainops.feed_lead_events();
-
-CREATE TRIGGER b0_feed_lead_events AFTER INSERT ON public.email_deliveries FOR EACH ROW WHEN (((new.event = ANY (ARRAY['open'::text, 'click'::text, 'spamreport'::text, 'unsubscribe'::text, 'group_unsubscribe'::text])) AND ((new.metadata ->> 'machine_open'::text) IS DISTINCT FROM 'true'::text))) EXECUTE FUNCTION brainops.feed_lead_events();
+CREATE TRIGGER b0_process_again BEFORE UPDATE OF status ON public.webhook_events FOR EACH ROW WHEN (((old.status <> 'pending'::text) AND (new.status = 'pending'::text))) EXECUTE FUNCTION brainops.before_webhook_update();
 
 CREATE TRIGGER b1_before_campaign_rule BEFORE UPDATE ON public.campaign_rules FOR EACH ROW WHEN (((new.condition IS NOT NULL) AND ((old.condition IS DISTINCT FROM new.condition) OR (new.active AND (NOT old.active))))) EXECUTE FUNCTION brainops.before_campaign_rule();
 
@@ -15727,49 +15735,59 @@ CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.tenant_notifications R
 
 CREATE TRIGGER c2_after_lead_delete AFTER DELETE ON public.revenue_leads REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_lead_delete();
 
-CREATE TRIGGER campaigns_hear_events AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.campaigns_hear_events();
+CREATE TRIGGER d0_after_lead_score_update AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((old.score IS DISTINCT FROM new.score) AND (new.scored_at IS NOT NULL) AND (CURRENT_USER <> 'brainops_system'::name))) EXECUTE FUNCTION brainops.after_lead_score_update();
 
 CREATE TRIGGER d0_after_payment_closure AFTER UPDATE ON public.payment_link_closures FOR EACH ROW WHEN (((new.status = 'completed'::text) AND (old.status <> 'completed'::text))) EXECUTE FUNCTION brainops.after_payment_closure();
 
 CREATE TRIGGER d0_after_payment_update AFTER UPDATE ON public.payment_requests FOR EACH ROW WHEN (((new.stripe_payment_link_id IS DISTINCT FROM old.stripe_payment_link_id) OR (new.cancelled_at IS DISTINCT FROM old.cancelled_at) OR (new.paid_at IS DISTINCT FROM old.paid_at) OR (new.expires_at <> old.expires_at))) EXECUTE FUNCTION brainops.after_payment_update();
 
+CREATE TRIGGER d0_ask_for_opt_in AFTER INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.channel = 'email'::text) AND (new.state = ANY (ARRAY['pending'::text, 'granted'::text])) AND (NOT (new.evidence ? 'confirmed_at'::text)))) EXECUTE FUNCTION brainops.ask_for_opt_in();
+
+CREATE TRIGGER d0_campaigns_hear_events AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.campaigns_hear_events();
+
+CREATE TRIGGER d0_drop_merged_lead AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN ((new.merged_into IS NOT NULL)) EXECUTE FUNCTION brainops.drop_merged_lead();
+
+CREATE TRIGGER d0_feed_lead_events AFTER INSERT ON public.email_bounces FOR EACH ROW WHEN ((new.bounce_type = 'hard'::text)) EXECUTE FUNCTION brainops.feed_lead_events();
+
+CREATE TRIGGER d0_feed_lead_events AFTER INSERT ON public.email_deliveries FOR EACH ROW WHEN (((new.event = ANY (ARRAY['open'::text, 'click'::text, 'spamreport'::text, 'unsubscribe'::text, 'group_unsubscribe'::text])) AND ((new.metadata ->> 'machine_open'::text) IS DISTINCT FROM 'true'::text))) EXECUTE FUNCTION brainops.feed_lead_events();
+
 CREATE TRIGGER d0_leave_out_step AFTER UPDATE ON public.ai_campaign_touches FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['cancelled'::text, 'skipped'::text, 'completed'::text])) AND (new.performed_at IS NULL) AND (new.step_key IS NOT NULL))) EXECUTE FUNCTION brainops.leave_out_step();
 
-CREATE TRIGGER event_advances_onboarding AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.event_advances_onboarding();
+CREATE TRIGGER d0_note_touch_message AFTER UPDATE ON public.ai_email_queue FOR EACH ROW WHEN (((new.touch_id IS NOT NULL) AND (old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['completed'::text, 'skipped'::text, 'failed'::text, 'cancelled'::text])))) EXECUTE FUNCTION brainops.note_touch_message();
 
-CREATE TRIGGER note_touch_message AFTER UPDATE ON public.ai_email_queue FOR EACH ROW WHEN (((new.touch_id IS NOT NULL) AND (old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['completed'::text, 'skipped'::text, 'failed'::text, 'cancelled'::text])))) EXECUTE FUNCTION brainops.note_touch_message();
+CREATE TRIGGER d0_note_touch_message AFTER UPDATE ON public.ai_sms_queue FOR EACH ROW WHEN (((new.touch_id IS NOT NULL) AND (old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['completed'::text, 'skipped'::text, 'failed'::text, 'cancelled'::text])))) EXECUTE FUNCTION brainops.note_touch_message();
 
-CREATE TRIGGER note_touch_message AFTER UPDATE ON public.ai_sms_queue FOR EACH ROW WHEN (((new.touch_id IS NOT NULL) AND (old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['completed'::text, 'skipped'::text, 'failed'::text, 'cancelled'::text])))) EXECUTE FUNCTION brainops.note_touch_message();
+CREATE TRIGGER d0_topic_optout_exits AFTER INSERT ON public.contact_topic_optouts FOR EACH ROW EXECUTE FUNCTION brainops.topic_optout_exits();
 
-CREATE TRIGGER onboarding_mail_settled AFTER UPDATE ON public.ai_email_queue FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.idempotency_key ~~ 'onboarding:%'::text))) EXECUTE FUNCTION brainops.onboarding_mail_settled();
+CREATE TRIGGER d0_wake_notifications AFTER INSERT OR UPDATE ON public.provider_credentials FOR EACH ROW WHEN (((new.provider = 'slack'::text) AND new.active)) EXECUTE FUNCTION brainops.wake_notifications();
 
-CREATE TRIGGER process_again BEFORE UPDATE OF status ON public.webhook_events FOR EACH ROW WHEN (((old.status <> 'pending'::text) AND (new.status = 'pending'::text))) EXECUTE FUNCTION brainops.before_webhook_update();
+CREATE TRIGGER d0_wake_notifications AFTER UPDATE OF settings ON public.tenants FOR EACH ROW WHEN ((old.settings IS DISTINCT FROM new.settings)) EXECUTE FUNCTION brainops.wake_notifications();
 
-CREATE TRIGGER tier_enrols AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN ((new.merged_into IS NULL)) EXECUTE FUNCTION brainops.tier_enrols();
+CREATE TRIGGER d1_ask_for_opt_in_by_text AFTER INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.channel = 'sms'::text) AND (new.state = 'pending'::text))) EXECUTE FUNCTION brainops.ask_for_opt_in_by_text();
 
-CREATE TRIGGER tier_enrols_later AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((new.merged_into IS NULL) AND ((((((old.score IS DISTINCT FROM new.score) OR (old.stage IS DISTINCT FROM new.stage)) OR (old.source IS DISTINCT FROM new.source)) OR (old.value_estimate IS DISTINCT FROM new.value_estimate)) OR (old.metadata IS DISTINCT FROM new.metadata)) OR ((((((old.company_name IS DISTINCT FROM new.company_name) OR (old.contact_name IS DISTINCT FROM new.contact_name)) OR (old.email IS DISTINCT FROM new.email)) OR (old.phone IS DISTINCT FROM new.phone)) OR (old.website IS DISTINCT FROM new.website)) OR (old.time_zone IS DISTINCT FROM new.time_zone)) OR ((old.scored_at IS NULL) AND (new.scored_at IS NOT NULL))))) EXECUTE FUNCTION brainops.tier_enrols();
+CREATE TRIGGER d1_event_advances_onboarding AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.event_advances_onboarding();
 
-CREATE TRIGGER topic_optout_exits AFTER INSERT ON public.contact_topic_optouts FOR EACH ROW EXECUTE FUNCTION brainops.topic_optout_exits();
+CREATE TRIGGER d1_onboarding_mail_settled AFTER UPDATE ON public.ai_email_queue FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.idempotency_key ~~ 'onboarding:%'::text))) EXECUTE FUNCTION brainops.onboarding_mail_settled();
 
-CREATE TRIGGER touch_updated_at BEFORE UPDATE ON public.campaigns FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER d1_tier_enrols AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN ((new.merged_into IS NULL)) EXECUTE FUNCTION brainops.tier_enrols();
 
-CREATE TRIGGER touch_updated_at BEFORE UPDATE ON public.onboarding_templates FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER d1_tier_enrols_later AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((new.merged_into IS NULL) AND ((((((old.score IS DISTINCT FROM new.score) OR (old.stage IS DISTINCT FROM new.stage)) OR (old.source IS DISTINCT FROM new.source)) OR (old.value_estimate IS DISTINCT FROM new.value_estimate)) OR (old.metadata IS DISTINCT FROM new.metadata)) OR ((((((old.company_name IS DISTINCT FROM new.company_name) OR (old.contact_name IS DISTINCT FROM new.contact_name)) OR (old.email IS DISTINCT FROM new.email)) OR (old.phone IS DISTINCT FROM new.phone)) OR (old.website IS DISTINCT FROM new.website)) OR (old.time_zone IS DISTINCT FROM new.time_zone)) OR ((old.scored_at IS NULL) AND (new.scored_at IS NOT NULL))))) EXECUTE FUNCTION brainops.tier_enrols();
 
-CREATE TRIGGER touch_updated_at BEFORE UPDATE ON public.plans FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER d1_wake_rows AFTER INSERT OR DELETE OR UPDATE OF active, sealed ON public.provider_credentials FOR EACH ROW EXECUTE FUNCTION brainops.after_credential_change();
 
-CREATE TRIGGER touch_updated_at BEFORE UPDATE ON public.provider_credentials FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER d2_won_at_once_starts_onboarding AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN (((new.stage = 'won'::text) AND (new.merged_into IS NULL) AND ((new.metadata ->> 'onboarding'::text) IS DISTINCT FROM 'none'::text))) EXECUTE FUNCTION brainops.won_starts_onboarding();
 
-CREATE TRIGGER touch_updated_at BEFORE UPDATE ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER d2_won_starts_onboarding AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((new.stage = 'won'::text) AND (old.stage IS DISTINCT FROM 'won'::text) AND ((new.metadata ->> 'onboarding'::text) IS DISTINCT FROM 'none'::text))) EXECUTE FUNCTION brainops.won_starts_onboarding();
 
-CREATE TRIGGER wake_notifications AFTER INSERT OR UPDATE ON public.provider_credentials FOR EACH ROW WHEN (((new.provider = 'slack'::text) AND new.active)) EXECUTE FUNCTION brainops.wake_notifications();
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.campaigns FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
 
-CREATE TRIGGER wake_notifications AFTER UPDATE OF settings ON public.tenants FOR EACH ROW WHEN ((old.settings IS DISTINCT FROM new.settings)) EXECUTE FUNCTION brainops.wake_notifications();
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.onboarding_templates FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
 
-CREATE TRIGGER wake_rows AFTER INSERT OR DELETE OR UPDATE OF active, sealed ON public.provider_credentials FOR EACH ROW EXECUTE FUNCTION brainops.after_credential_change();
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.plans FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
 
-CREATE TRIGGER won_at_once_starts_onboarding AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN (((new.stage = 'won'::text) AND (new.merged_into IS NULL) AND ((new.metadata ->> 'onboarding'::text) IS DISTINCT FROM 'none'::text))) EXECUTE FUNCTION brainops.won_starts_onboarding();
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.provider_credentials FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
 
-CREATE TRIGGER won_starts_onboarding AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((new.stage = 'won'::text) AND (old.stage IS DISTINCT FROM 'won'::text) AND ((new.metadata ->> 'onboarding'::text) IS DISTINCT FROM 'none'::text))) EXECUTE FUNCTION brainops.won_starts_onboarding();
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
 
 ALTER TABLE ONLY brainops.contact_counts
     ADD CONSTRAINT contact_counts_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
@@ -16477,11 +16495,11 @@ REVOKE ALL ON FUNCTION brainops.abandon(p_job brainops.job_tables, p_worker_id u
 GRANT ALL ON FUNCTION brainops.abandon(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.email_key(p_email text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.is_time_zone(p_name text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.is_time_zone(p_name text) TO brainops_tenant;
@@ -16506,11 +16524,13 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_syst
 REVOKE ALL ON FUNCTION brainops.absorb_lead(p_into uuid, p_row public.revenue_leads) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.add_job_columns(p_table regclass, p_max_attempts integer) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.address_digest(p_address text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.address_digest(p_address text) TO brainops_tenant;
@@ -16523,8 +16543,8 @@ REVOKE ALL ON FUNCTION brainops.address_pattern(p_address text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.address_pattern(p_address text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_tenant;
@@ -16727,20 +16747,20 @@ REVOKE ALL ON FUNCTION brainops.before_tenant_delete() FROM PUBLIC;
 REVOKE ALL ON FUNCTION brainops.before_webhook_update() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.book_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.book_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_system;
 
@@ -16783,18 +16803,18 @@ GRANT INSERT(created_at) ON TABLE public.campaigns TO brainops_tenant;
 GRANT INSERT(created_at) ON TABLE public.campaigns TO brainops_service;
 
 REVOKE ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.campaigns_hear_events() FROM PUBLIC;
 
@@ -16834,8 +16854,8 @@ REVOKE ALL ON FUNCTION brainops.check_email_row() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_system;
 
@@ -16863,29 +16883,29 @@ REVOKE ALL ON FUNCTION brainops.claim_lead_key(p_tenant_id uuid, p_key text, p_l
 GRANT ALL ON FUNCTION brainops.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.clamp_score(p_total numeric) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.close_enrolment(p_enrolment public.ai_nurture_campaigns) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_tenant;
@@ -16915,16 +16935,13 @@ GRANT ALL ON FUNCTION brainops.consent_verdicts(p_policy public.contact_policies
 
 REVOKE ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone, p_most integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone, p_most integer) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_tenant;
@@ -16972,18 +16989,18 @@ GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_service;
 GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_admin;
 
 REVOKE ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.default_onboarding_steps() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_system;
 GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_service;
 GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.define_batches(p_table text, p_column text) FROM PUBLIC;
 
@@ -17100,15 +17117,6 @@ GRANT INSERT(created_at) ON TABLE public.ai_email_queue TO brainops_service;
 GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.ai_email_queue TO brainops_tenant;
 GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.ai_email_queue TO brainops_service;
 
-GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_service;
-
 GRANT INSERT(enrolment_id),UPDATE(enrolment_id) ON TABLE public.ai_email_queue TO brainops_tenant;
 GRANT INSERT(enrolment_id),UPDATE(enrolment_id) ON TABLE public.ai_email_queue TO brainops_service;
 
@@ -17117,6 +17125,15 @@ GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.ai_email_queue TO braino
 
 GRANT INSERT(broadcast_id) ON TABLE public.ai_email_queue TO brainops_tenant;
 GRANT INSERT(broadcast_id) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_service;
 
 REVOKE ALL ON FUNCTION brainops.email_address(p_email public.ai_email_queue) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.email_address(p_email public.ai_email_queue) TO brainops_tenant;
@@ -17136,18 +17153,18 @@ REVOKE ALL ON FUNCTION brainops.enqueue_rows(p_table text, p_ids uuid[]) FROM PU
 GRANT ALL ON FUNCTION brainops.enqueue_rows(p_table text, p_ids uuid[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.enrolment_exit_reason(p_enrolment_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.enrolment_exit_reason(p_enrolment_id uuid) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.enrolment_pause_reason(p_enrolment_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.enrolment_pause_reason(p_enrolment_id uuid) TO brainops_worker;
@@ -17162,11 +17179,11 @@ GRANT ALL ON FUNCTION brainops.entry_refusal(p_campaign public.campaigns, p_lead
 REVOKE ALL ON FUNCTION brainops.event_advances_onboarding() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) TO brainops_system;
@@ -17216,30 +17233,30 @@ REVOKE ALL ON FUNCTION brainops.forget_sms_run() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.forget_sms_run() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.gate_email(p_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.gate_email(p_ids uuid[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.gate_payment_closure(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_payment_closure(p_ids uuid[]) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.gate_payment_closure(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.gate_payment_closure(p_ids uuid[]) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.gate_payment_request(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_payment_request(p_ids uuid[]) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.gate_payment_request(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.gate_payment_request(p_ids uuid[]) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.gate_sms(p_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.gate_sms(p_ids uuid[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) TO brainops_system;
 
 GRANT SELECT ON TABLE public.ai_campaign_touches TO brainops_tenant;
 GRANT SELECT ON TABLE public.ai_campaign_touches TO brainops_service;
@@ -17317,32 +17334,32 @@ REVOKE ALL ON FUNCTION brainops.hourly_verdicts(p_policy public.contact_policies
 GRANT ALL ON FUNCTION brainops.hourly_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.is_free_mail(p_domain text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.is_interval(p_text text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.is_yes(p_word text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.job_table(p_table text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.job_table(p_table text) TO brainops_tenant;
@@ -17391,11 +17408,11 @@ GRANT ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text)
 REVOKE ALL ON FUNCTION brainops.lead_alias(p_lead_id uuid, p_tenant_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) TO brainops_system;
@@ -17425,8 +17442,8 @@ GRANT ALL ON FUNCTION brainops.lock_batches(p_job brainops.job_tables, p_tenant_
 
 REVOKE ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_admin;
 
 REVOKE ALL ON FUNCTION brainops.lock_persons(p_tenant_id uuid, p_keys text[]) FROM PUBLIC;
@@ -17439,18 +17456,18 @@ REVOKE ALL ON FUNCTION brainops.lock_stripe_account(p_account text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.lock_stripe_account(p_account text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.mail_notification(p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.mail_notification(p_id uuid) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.mail_notification(p_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.mail_notification(p_id uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.mail_opt_in(p_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.mail_opt_in(p_id uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_system;
 
 GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_service;
@@ -17501,11 +17518,11 @@ REVOKE ALL ON FUNCTION brainops.masked_address(p_address text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.masked_address(p_address text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.may_name_tenant() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_tenant;
@@ -17523,11 +17540,11 @@ REVOKE ALL ON FUNCTION brainops.message_verdicts(p_tenant_id uuid, p_channel tex
 GRANT ALL ON FUNCTION brainops.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.move_lead_keys() FROM PUBLIC;
 
@@ -17552,39 +17569,39 @@ GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, 
 GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.next_stages(p_stage text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.normal_stage(p_word text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.normal_status(p_word text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.normal_status(p_word text) TO brainops_tenant;
@@ -17608,11 +17625,11 @@ REVOKE ALL ON FUNCTION brainops.note_waiting(p_task_identifier text, p_reason te
 GRANT ALL ON FUNCTION brainops.note_waiting(p_task_identifier text, p_reason text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) TO brainops_tenant;
@@ -17630,18 +17647,18 @@ GRANT ALL ON FUNCTION brainops.offset_change(p_from timestamp with time zone, p_
 REVOKE ALL ON FUNCTION brainops.onboarding_mail_settled() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) FROM PUBLIC;
 
@@ -17650,11 +17667,11 @@ GRANT ALL ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text
 GRANT ALL ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.pause_reason(p_table text, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.pause_reason(p_table text, p_tenant_id uuid) TO brainops_worker;
@@ -17667,11 +17684,11 @@ REVOKE ALL ON FUNCTION brainops.pause_sms(p_tenant_id uuid, p_reason text) FROM 
 GRANT ALL ON FUNCTION brainops.pause_sms(p_tenant_id uuid, p_reason text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.payment_words(p_minor bigint, p_currency text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.payment_words(p_minor bigint, p_currency text) TO brainops_system;
@@ -17686,18 +17703,18 @@ REVOKE ALL ON FUNCTION brainops.person_rows(p_person brainops.person) FROM PUBLI
 GRANT ALL ON FUNCTION brainops.person_rows(p_person brainops.person) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.person_sources() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_system;
 GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_service;
 GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.plan_payment_closure(p_request public.payment_requests) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.plan_payment_closure(p_request public.payment_requests) TO brainops_system;
@@ -17740,11 +17757,11 @@ REVOKE ALL ON FUNCTION brainops.record_choice(p_tenant_id uuid, p_channel text, 
 GRANT ALL ON FUNCTION brainops.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) TO brainops_system;
@@ -17778,11 +17795,11 @@ REVOKE ALL ON FUNCTION brainops.refuse_consent_change() FROM PUBLIC;
 REVOKE ALL ON FUNCTION brainops.refuse_large_metadata() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.refuse_time_zone() FROM PUBLIC;
 
@@ -17826,11 +17843,11 @@ GRANT ALL ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel tex
 GRANT ALL ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) TO brainops_system;
@@ -17860,11 +17877,11 @@ GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with
 GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.route_lead(p_old public.revenue_leads, p_new public.revenue_leads) FROM PUBLIC;
 
@@ -17885,15 +17902,15 @@ REVOKE ALL ON FUNCTION brainops.save_preferences(p_token text, p_choices jsonb) 
 REVOKE ALL ON FUNCTION brainops.score_leads(p_lead_ids uuid[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.send_onboarding_reminder(p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.send_onboarding_reminder(p_id uuid) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.send_onboarding_reminder(p_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.send_onboarding_reminder(p_id uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.sender_of(p_sender text, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.sender_of(p_sender text, p_tenant_id uuid) TO brainops_worker;
@@ -18060,18 +18077,18 @@ REVOKE ALL ON FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into 
 GRANT ALL ON FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.sms_error_class(p_code integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.sms_keyword(p_body text, p_opt_out_type text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.sms_keyword(p_body text, p_opt_out_type text) TO brainops_system;
@@ -18080,26 +18097,26 @@ REVOKE ALL ON FUNCTION brainops.sms_leads(p_tenant_id uuid, p_number text) FROM 
 GRANT ALL ON FUNCTION brainops.sms_leads(p_tenant_id uuid, p_number text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.sms_status_rank(p_event text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.sms_tenants(p_from text, p_to text, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.sms_tenants(p_from text, p_to text, p_tenant_id uuid) TO brainops_system;
@@ -18108,11 +18125,11 @@ REVOKE ALL ON FUNCTION brainops.split_key(p_step public.campaign_steps) FROM PUB
 GRANT ALL ON FUNCTION brainops.split_key(p_step public.campaign_steps) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.split_problems(p_config jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.spread(p_n bigint, p_of bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.spread(p_n bigint, p_of bigint) TO brainops_system;
@@ -18129,11 +18146,11 @@ GRANT ALL ON FUNCTION brainops.spread_rows(p_job brainops.job_tables, p_tenant_i
 GRANT ALL ON FUNCTION brainops.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.stage_rank(p_stage text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) TO brainops_tenant;
@@ -18152,11 +18169,11 @@ REVOKE ALL ON FUNCTION brainops.step_from(p_enrolment public.ai_nurture_campaign
 GRANT ALL ON FUNCTION brainops.step_from(p_enrolment public.ai_nurture_campaigns, p_number integer) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.stop_mail(p_tenant_id uuid, p_address text, p_source text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.stop_mail(p_tenant_id uuid, p_address text, p_source text) TO brainops_system;
@@ -18177,11 +18194,11 @@ REVOKE ALL ON FUNCTION brainops.stripe_time(p_value jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.stripe_time(p_value jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) TO brainops_system;
@@ -18210,11 +18227,11 @@ GRANT ALL ON FUNCTION brainops.tell_breaker(p_sender text, p_succeeded integer, 
 REVOKE ALL ON FUNCTION brainops.tell_broken_rule(p_rule public.campaign_rules, p_error text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.tenant_id_of(p_tenant text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.tenant_id_of(p_tenant text) TO brainops_tenant;
@@ -18232,30 +18249,30 @@ GRANT ALL ON FUNCTION brainops.text_array(p_list jsonb) TO brainops_system;
 REVOKE ALL ON FUNCTION brainops.tier_enrols() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.timestamptz_or_null(p_text text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.timestamptz_or_null(p_text text) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.topic_optout_exits() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.touch_type_of(p_kind text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_system;
 GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.touch_updated_at() FROM PUBLIC;
 

@@ -52,13 +52,13 @@ describe.skipIf(!isServer)("brainops migrate (needs a server with several databa
   });
 
   it.each([
-    ["edited", async () => writeFile(join(directory, "0008-leads.sql"), "select 1;\n"), /0008-leads/],
+    ["edited", async () => writeFile(join(directory, "0003-leads.sql"), "select 1;\n"), /0003-leads/],
     [
       "renamed",
-      async () => rename(join(directory, "0008-leads.sql"), join(directory, "0008-people.sql")),
-      /0008-leads.sql was renamed to 0008-people.sql/,
+      async () => rename(join(directory, "0003-leads.sql"), join(directory, "0003-people.sql")),
+      /0003-leads.sql was renamed to 0003-people.sql/,
     ],
-    ["deleted", async () => rm(join(directory, "0008-leads.sql")), /0008-leads/],
+    ["deleted", async () => rm(join(directory, "0003-leads.sql")), /0003-leads/],
     [
       "slipped in before others",
       async () => writeFile(join(directory, "0000-first.sql"), "select 1;\n"),

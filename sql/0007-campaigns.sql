@@ -1,0 +1,394 @@
+-- Campaigns: sequences as rows, the people in them, and each touch as a job row of its own.
+--
+--   campaigns ──< campaign_steps (by version)           what shall happen
+--       └──< ai_nurture_campaigns (one enrolment)       to whom, on which version
+--               └──< ai_campaign_touches (job table)    one row for each step that is reached
+--                        └── ai_email_queue, ai_sms_queue, lead_tasks, tenant_notifications
+--
+-- Performing a touch is one call of brainops.perform_touch in one transaction: it marks the touch,
+-- inserts what the step makes and the next touch. A worker that dies before the commit has done
+-- nothing, one that dies after it has done all; so a touch happens once, and the next one exists.
+-- An enrolment never has more than one open touch of its sequence (ai_campaign_touches_one_open),
+-- and never two of the same step (ai_campaign_touches_once).
+--
+-- Time: due_at is when a touch was planned, scheduled_for when its job runs. The next touch is
+-- reckoned from due_at, so being a little late never adds up. Being late by more than an hour, or by
+-- more than half of the gap that follows, moves the rest of the schedule along: after an outage nobody
+-- gets two mails in a row. Days are calendar days in the lead's zone (across DST the hour of the day
+-- stays), hours are hours. In a pause time stands still.
+--
+-- Lock order: campaign, lead, enrolment, touch, queue row. Who holds an enrolment never waits for
+-- a row of a queue (skip locked): what a claim holds at that moment, the gate decides.
+set local lock_timeout = '2s';
+
+create table public.campaigns (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null references public.tenants (id)
+    on delete cascade,
+  code text not null,
+  name text not null,
+  description text,
+  status text not null default 'draft',
+  version int not null default 0,
+  goal_event text,
+  exit_on text[] not null default array[
+    'email_replied',
+    'sms_replied',
+    'email_unsubscribed',
+    'email_bounced',
+    'email_complained',
+    'opted_out:email',
+    'won',
+    'lost'
+  ],
+  reentry text not null default 'none',
+  launched_at timestamptz,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint campaigns_tenant_row unique (tenant_id, id),
+  constraint campaigns_code_once unique (tenant_id, code),
+  constraint campaigns_code_is_short_name check (code ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+  constraint campaigns_name_given check (length(name) between 1 and 200),
+  constraint campaigns_status_known check (status in ('draft', 'active', 'paused', 'archived')),
+  constraint campaigns_version_not_negative check (version >= 0),
+  constraint campaigns_reentry_known check (reentry in ('none', 'after_exit')),
+  constraint campaigns_goal_event_is_word check (goal_event ~ '^[a-z][a-z0-9_]{0,62}$'),
+  constraint campaigns_exit_on_has_no_null check (array_position(exit_on, null) is null)
+);
+
+comment on table public.campaigns is
+  'A sequence of a tenant. status active launches it, paused holds it, archived ends it; nothing is sent while it is a draft.';
+comment on column public.campaigns.code is
+  'What ai_nurture_campaigns.campaign_type says: a-z, 0-9, _ and -, at most 63 characters.';
+comment on column public.campaigns.version is
+  'The version that new enrolments take, published by brainops.publish_campaign; 0: none yet. Steps up to it cannot be changed.';
+comment on column public.campaigns.goal_event is
+  'Word of lead_events, or won: reaching it ends an enrolment with the reason goal: ….';
+comment on column public.campaigns.exit_on is
+  'What ends an enrolment: words of lead_events, word:channel for one channel only, and the stages won and lost.';
+comment on column public.campaigns.reentry is
+  'none: a lead enters once. after_exit: again, as the next entrance, once the enrolment before is over.';
+
+create table public.campaign_steps (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null,
+  campaign_id uuid not null,
+  version int not null,
+  step_number int not null,
+  step_key text not null,
+  kind text not null,
+  name text,
+  template text,
+  delay interval not null default '0',
+  delay_from text not null default 'previous',
+  next_step int,
+  config jsonb not null default '{}',
+  created_at timestamptz not null default now(),
+  constraint campaign_steps_campaign
+    foreign key (tenant_id, campaign_id) references public.campaigns (tenant_id, id)
+      on delete cascade,
+  -- At the end of each statement, so that one update can renumber.
+  constraint campaign_steps_number_once
+    unique (tenant_id, campaign_id, version, step_number) deferrable initially immediate,
+  constraint campaign_steps_key_once unique (tenant_id, campaign_id, version, step_key) deferrable initially immediate,
+  constraint campaign_steps_number_range check (step_number between 1 and 1000),
+  constraint campaign_steps_key_is_short_name check (step_key ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+  constraint campaign_steps_kind_known
+    check (kind in ('send_email', 'send_sms', 'wait', 'wait_for', 'branch', 'split', 'task', 'notify', 'exit')),
+  constraint campaign_steps_delay_range check (delay >= '0' and delay <= '3 years'),
+  constraint campaign_steps_delay_from_known check (delay_from in ('previous', 'enrolment')),
+  constraint campaign_steps_config_is_object check (jsonb_typeof(config) = 'object')
+);
+
+comment on table public.campaign_steps is
+  'The steps of each version of a campaign. Free to edit until brainops.publish_campaign; sql/_README.md lists the kinds.';
+comment on column public.campaign_steps.version is 'Left out: the one after the version in force, i.e. the draft.';
+comment on column public.campaign_steps.step_key is
+  'What the step is called across versions: the same key is the same touch, which never happens twice. Left out: the step''s number.';
+comment on column public.campaign_steps.template is 'Name in ai_campaign_templates; for send_email and send_sms.';
+comment on column public.campaign_steps.delay is
+  'How long after the step before (or the enrolment) it is due; of wait_for: how long it waits at most. Days are calendar days in the lead''s zone.';
+comment on column public.campaign_steps.next_step is 'Which step comes next; null: the next number, or the end.';
+
+create table public.ai_campaign_templates (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null references public.tenants (id)
+    on delete cascade,
+  name text not null,
+  channel text not null default 'email',
+  subject text,
+  body text not null,
+  version int not null,
+  created_at timestamptz not null default now(),
+  constraint ai_campaign_templates_once unique (tenant_id, name, channel, version),
+  constraint ai_campaign_templates_channel_known check (channel in ('email', 'sms')),
+  constraint ai_campaign_templates_name_given check (length(name) between 1 and 200),
+  constraint ai_campaign_templates_subject_of_mail check (channel <> 'email' or btrim(coalesce(subject, '')) <> ''),
+  constraint ai_campaign_templates_body_given check (btrim(body) <> ''),
+  constraint ai_campaign_templates_version_positive check (version >= 1)
+);
+
+comment on table public.ai_campaign_templates is
+  'Copy of campaigns, in Liquid. To change one, insert it again: the newest version is taken by the next touch; what a person was sent stays on record.';
+comment on column public.ai_campaign_templates.version is
+  'Left out: one more than the newest of that name and channel.';
+
+create table public.ai_nurture_campaigns (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null references public.tenants (id),
+  lead_id uuid,
+  campaign_type text not null,
+  status text not null default 'active',
+  next_touch_date timestamptz,
+  touch_count int not null default 0,
+  created_at timestamptz not null default now(),
+  name text,
+  is_active boolean not null default true,
+  campaign_id uuid,
+  version int,
+  entrance int not null default 1,
+  enrolled_at timestamptz,
+  schedule_start timestamptz,
+  held_since timestamptz,
+  split_key text,
+  variant text,
+  exit_reason text,
+  ended_at timestamptz,
+  constraint ai_nurture_campaigns_tenant_row unique (tenant_id, id),
+  constraint ai_nurture_campaigns_lead
+    foreign key (tenant_id, lead_id) references public.revenue_leads (tenant_id, id)
+      on delete cascade,
+  constraint ai_nurture_campaigns_campaign
+    foreign key (tenant_id, campaign_id) references public.campaigns (tenant_id, id),
+  constraint ai_nurture_campaigns_status_known
+    check (status in ('active', 'paused', 'completed', 'exited', 'cancelled')),
+  constraint ai_nurture_campaigns_lead_or_name check (lead_id is not null or name is not null),
+  constraint ai_nurture_campaigns_enrolment_is_pinned
+    check (lead_id is null or (campaign_id is not null and version is not null)),
+  constraint ai_nurture_campaigns_touch_count_not_negative check (touch_count >= 0),
+  constraint ai_nurture_campaigns_over_has_end
+    check (lead_id is null or (status in ('completed', 'exited', 'cancelled')) = (ended_at is not null)),
+  constraint ai_nurture_campaigns_paused_is_held check (lead_id is null or status <> 'paused' or held_since is not null)
+);
+
+-- One for each entrance, and one at a time.
+create unique index ai_nurture_campaigns_one_per_lead on public.ai_nurture_campaigns (
+  tenant_id,
+  lead_id,
+  campaign_type,
+  entrance
+)
+where lead_id is not null;
+create unique index ai_nurture_campaigns_one_running on public.ai_nurture_campaigns (tenant_id, lead_id, campaign_type)
+where lead_id is not null and status in ('active', 'paused');
+create index ai_nurture_campaigns_lead_id on public.ai_nurture_campaigns (tenant_id, lead_id) where lead_id is not null;
+create index ai_nurture_campaigns_campaign_id on public.ai_nurture_campaigns (tenant_id, campaign_id)
+where campaign_id is not null;
+
+comment on table public.ai_nurture_campaigns is
+  'Enrolments: one lead in one campaign. Insert lead_id and campaign_type, and the whole sequence runs; update status to paused, active or cancelled to steer it. A row without a lead is a client''s own definition: kept, and nothing more.';
+comment on column public.ai_nurture_campaigns.campaign_type is 'Code of a row in campaigns.';
+comment on column public.ai_nurture_campaigns.status is
+  'active, paused, completed (all steps done), exited (exit_reason says why) or cancelled.';
+comment on column public.ai_nurture_campaigns.next_touch_date is 'When the next step is due; null when there is none.';
+comment on column public.ai_nurture_campaigns.touch_count is 'Messages made so far.';
+comment on column public.ai_nurture_campaigns.version is 'Version of the campaign that it runs on.';
+comment on column public.ai_nurture_campaigns.entrance is 'Which time the lead is in this campaign, from 1.';
+comment on column public.ai_nurture_campaigns.schedule_start is
+  'What delays from the enrolment count from: when it began, moved along by pauses and outages.';
+comment on column public.ai_nurture_campaigns.held_since is
+  'Since when its time stands still, because it or its campaign is paused; null while it runs.';
+comment on column public.ai_nurture_campaigns.variant is 'What the last split (split_key) chose; null before any.';
+
+create table public.ai_campaign_touches (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null,
+  campaign_id uuid not null,
+  touch_type text not null,
+  scheduled_for timestamptz not null default now(),
+  content_template text,
+  status text not null default 'pending',
+  step_key text,
+  step_number int,
+  version int,
+  entrance int not null default 1,
+  due_at timestamptz,
+  woken_at timestamptz,
+  performed_at timestamptz,
+  outcome text,
+  next_key text,
+  message_id uuid,
+  template_version int,
+  split_key text,
+  variant text,
+  constraint ai_campaign_touches_enrolment
+    foreign key (tenant_id, campaign_id) references public.ai_nurture_campaigns (tenant_id, id)
+      on delete cascade,
+  constraint ai_campaign_touches_type_known
+    check (touch_type in ('email', 'sms', 'wait', 'wait_for', 'branch', 'split', 'task', 'notify', 'exit'))
+);
+
+select brainops.add_job_columns('public.ai_campaign_touches', p_max_attempts => 10);
+
+-- A touch never happens twice.
+create unique index ai_campaign_touches_once on public.ai_campaign_touches (tenant_id, campaign_id, entrance, step_key)
+where step_key is not null;
+-- And no enrolment is at two steps at a time.
+create unique index ai_campaign_touches_one_open on public.ai_campaign_touches (tenant_id, campaign_id)
+where step_key is not null and performed_at is null;
+create index ai_campaign_touches_campaign_id on public.ai_campaign_touches (tenant_id, campaign_id);
+create index ai_campaign_touches_split on public.ai_campaign_touches (tenant_id, split_key, variant)
+where split_key is not null;
+create index ai_campaign_touches_template on public.ai_campaign_touches (tenant_id, content_template, template_version)
+where template_version is not null;
+
+comment on table public.ai_campaign_touches is
+  'One row for each step that an enrolment reaches; performed by brainops.perform_touch when it is due. Update scheduled_for to move it; cancelled leaves the step out.';
+comment on column public.ai_campaign_touches.campaign_id is 'The enrolment: a row of ai_nurture_campaigns.';
+comment on column public.ai_campaign_touches.touch_type is 'email, sms, or the kind of a step that sends nothing.';
+comment on column public.ai_campaign_touches.content_template is
+  'Name in ai_campaign_templates; its newest version is taken when the touch is performed (template_version).';
+comment on column public.ai_campaign_touches.step_key is
+  'The step of the sequence; null for a touch that a client added beside it.';
+comment on column public.ai_campaign_touches.due_at is
+  'When it was planned for; what follows is reckoned from here, while scheduled_for may be put off.';
+comment on column public.ai_campaign_touches.woken_at is 'When the event that a wait_for waits for came; null before.';
+comment on column public.ai_campaign_touches.performed_at is 'When it happened: from then on it never does again.';
+comment on column public.ai_campaign_touches.outcome is 'What came of it, in words.';
+comment on column public.ai_campaign_touches.next_key is 'The step that it led to; null for the end.';
+comment on column public.ai_campaign_touches.message_id is
+  'Row of ai_email_queue or ai_sms_queue (or of the archive); null where it sent nothing.';
+comment on column public.ai_campaign_touches.variant is 'Variant of split_key that the enrolment was in.';
+
+create table public.campaign_rules (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null,
+  campaign_id uuid not null,
+  name text not null,
+  tiers text[],
+  stages text[],
+  sources text[],
+  condition jsonb,
+  leaves text[] not null default '{}',
+  active boolean not null default true,
+  created_at timestamptz not null default now(),
+  constraint campaign_rules_campaign
+    foreign key (tenant_id, campaign_id) references public.campaigns (tenant_id, id)
+      on delete cascade,
+  constraint campaign_rules_name_once unique (tenant_id, name),
+  constraint campaign_rules_asks_something check (coalesce(tiers, stages, sources) is not null or condition is not null)
+);
+
+create index campaign_rules_campaign_id on public.campaign_rules (tenant_id, campaign_id);
+
+comment on table public.campaign_rules is
+  'Which leads enter which campaign by themselves: when a lead''s tier, stage or source comes to fit, it is enrolled. Only active campaigns take anyone.';
+comment on column public.campaign_rules.tiers is 'hot, warm, cool, cold; null: any. Likewise stages and sources.';
+comment on column public.campaign_rules.condition is
+  'More to ask, in the language of branch steps; null: nothing more.';
+comment on column public.campaign_rules.leaves is 'Codes of campaigns that the lead leaves when the rule applies.';
+
+create table public.campaign_split_winners (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null,
+  campaign_id uuid not null,
+  version int not null,
+  step_key text not null,
+  variant text not null,
+  decided_at timestamptz not null default now(),
+  figures jsonb not null default '{}',
+  constraint campaign_split_winners_campaign
+    foreign key (tenant_id, campaign_id) references public.campaigns (tenant_id, id)
+      on delete cascade,
+  constraint campaign_split_winners_once unique (tenant_id, campaign_id, version, step_key)
+);
+
+comment on table public.campaign_split_winners is
+  'The variant that won a split; who comes to the split from then on takes it. Insert a row to decide by hand, delete it to go on testing.';
+comment on column public.campaign_split_winners.figures is 'Touches and rate of each variant when it was decided.';
+
+create table public.lead_tasks (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null references public.tenants (id),
+  lead_id uuid not null,
+  title text not null,
+  description text,
+  status text not null default 'open',
+  priority text not null default 'normal',
+  due_at timestamptz,
+  assigned_to text,
+  touch_id uuid,
+  created_at timestamptz not null default now(),
+  done_at timestamptz,
+  constraint lead_tasks_lead
+    foreign key (tenant_id, lead_id) references public.revenue_leads (tenant_id, id)
+      on delete cascade,
+  constraint lead_tasks_status_known check (status in ('open', 'done', 'cancelled')),
+  constraint lead_tasks_priority_known check (priority in ('high', 'normal', 'low')),
+  constraint lead_tasks_title_given check (length(title) between 1 and 500)
+);
+
+create unique index lead_tasks_once_per_touch on public.lead_tasks (tenant_id, touch_id) where touch_id is not null;
+create index lead_tasks_lead_id on public.lead_tasks (tenant_id, lead_id);
+create index lead_tasks_open on public.lead_tasks (tenant_id, due_at) where status = 'open';
+
+comment on table public.lead_tasks is
+  'Work for a person about a lead: a call, a visit. Made by steps of kind task, or by anyone.';
+comment on column public.lead_tasks.assigned_to is 'Who shall do it; null: whoever comes.';
+
+create table public.campaign_touch_events (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null references public.tenants (id),
+  touch_id uuid not null,
+  event text not null,
+  occurred_at timestamptz not null,
+  detail text,
+  constraint campaign_touch_events_touch
+    foreign key (tenant_id, touch_id) references public.ai_campaign_touches (tenant_id, id)
+      on delete cascade,
+  constraint campaign_touch_events_once unique (tenant_id, touch_id, event),
+  constraint campaign_touch_events_known
+    check (
+      event in (
+        'sent',
+        'skipped',
+        'failed',
+        'cancelled',
+        'opened',
+        'clicked',
+        'replied',
+        'bounced',
+        'unsubscribed',
+        'complained'
+      )
+    )
+);
+
+comment on table public.campaign_touch_events is
+  'What became of each touch''s message, once each: kept here because queue rows move to the archive.';
+comment on column public.campaign_touch_events.detail is 'Why it was skipped, failed or cancelled; else null.';
+
+create table brainops.library_templates (
+  name text not null,
+  channel text not null,
+  subject text,
+  body text not null,
+  primary key (name, channel)
+);
+
+comment on table brainops.library_templates is 'Copy that each new tenant gets in ai_campaign_templates.';
+
+create table brainops.library_campaigns (
+  code text primary key,
+  name text not null,
+  description text not null,
+  goal_event text,
+  exit_on text[] not null,
+  steps jsonb not null,
+  rule jsonb
+);
+
+comment on table brainops.library_campaigns is 'Sequences that each new tenant gets in campaigns and campaign_steps.';
+comment on column brainops.library_campaigns.steps is 'Rows of campaign_steps, as objects.';
+comment on column brainops.library_campaigns.rule is
+  'Row of campaign_rules that leads into it, as an object; null: nobody enters by himself.';

@@ -1,0 +1,83 @@
+-- What BrainOps knows of the world and what it does by default. Admins may edit all of it, so it is
+-- written once.
+
+insert into brainops.settings (name, value, description)
+values
+  ('drop_archive_after', '13 months', 'Months of brainops.job_archive older than this are dropped.'),
+  ('drop_events_after', '3 months', 'Months of brainops.job_events older than this are dropped.'),
+  ('drop_webhooks_after', '30 days', 'Processed rows of webhook_events older than this are deleted.');
+
+insert into brainops.settings
+  (name, value, description)
+values
+  (
+    'drop_reports_after',
+    '13 months',
+    'Reports on messages (email_deliveries, email_bounces, sms_deliveries) older than this are deleted; unsubscribes and resubscribes stay.'
+  );
+
+insert into brainops.score_reasons (reason, kind, points, half_life, description)
+values
+  ('captured', 'fact', 30, null, 'the lead is known'),
+  ('email_given', 'fact', 10, null, 'it has an e-mail address'),
+  ('business_domain', 'fact', 20, null, 'the address is at a domain of its own, not at a free mail service'),
+  ('phone_given', 'fact', 15, null, 'it has a phone number'),
+  ('company_given', 'fact', 10, null, 'it has a company'),
+  ('custom_fields', 'fact', 3, null, 'for each further field in metadata, at most five'),
+  ('budget_high', 'fact', 20, null, 'metadata.budget is high, or above 10,000'),
+  ('budget_medium', 'fact', 10, null, 'metadata.budget is medium, or above 5,000'),
+  ('decision_maker', 'fact', 15, null, 'metadata.decision_maker'),
+  ('timeline_now', 'fact', 20, null, 'metadata.timeline is immediate or this_week'),
+  ('timeline_month', 'fact', 10, null, 'metadata.timeline is this_month'),
+  ('property_owner', 'fact', 10, null, 'metadata.property_owner'),
+  ('budget_approved', 'fact', 15, null, 'metadata.budget_approved'),
+  ('email_opened', 'event', 2, '14 days', 'a mail was opened, once for each mail; never by a machine'),
+  ('email_clicked', 'event', 6, '14 days', 'a link was clicked, once for each mail'),
+  ('email_replied', 'event', 15, '30 days', 'a reply by mail'),
+  ('sms_replied', 'event', 15, '30 days', 'a reply by text message'),
+  ('form_submitted', 'event', 5, '30 days', 'a form was sent'),
+  ('meeting_booked', 'event', 20, '60 days', 'a meeting was booked'),
+  ('email_bounced', 'event', -15, null, 'the address does not exist'),
+  ('email_unsubscribed', 'event', -30, null, 'no more mail is wanted'),
+  ('opted_out', 'event', -20, null, 'no more text messages are wanted'),
+  ('email_complained', 'event', -60, null, 'a mail was reported as spam');
+
+insert into brainops.contact_windows (country, state, channel, weekdays, window_from, window_to, source)
+values
+  ('US', null, 'sms', '{1,2,3,4,5,6,7}', '08:00', '21:00', '47 CFR 64.1200(c)(1)'),
+  ('US', 'FL', 'sms', '{1,2,3,4,5,6,7}', '08:00', '20:00', 'Fla. Stat. 501.616(6)'),
+  ('US', 'OK', 'sms', '{1,2,3,4,5,6,7}', '08:00', '20:00', 'Oklahoma Telephone Solicitation Act of 2022'),
+  ('US', 'MD', 'sms', '{1,2,3,4,5,6,7}', '08:00', '20:00', 'Maryland Stop the Spam Calls Act of 2023'),
+  ('US', 'MS', 'sms', '{1,2,3,4,5,6,7}', '08:00', '20:00', 'Mississippi Telephone Solicitation Act'),
+  ('US', 'NJ', 'sms', '{1,2,3,4,5,6,7}', '08:00', '20:00', 'New Jersey telemarketing law'),
+  ('US', 'CT', 'sms', '{1,2,3,4,5,6,7}', '09:00', '20:00', 'Conn. Gen. Stat. 42-288a'),
+  ('US', 'TX', 'sms', '{1,2,3,4,5,6}', '09:00', '21:00', 'Tex. Bus. & Com. Code 301.051'),
+  ('US', 'TX', 'sms', '{7}', '12:00', '21:00', 'Tex. Bus. & Com. Code 301.051'),
+  ('US', 'RI', 'sms', '{1,2,3,4,5}', '09:00', '18:00', 'Rhode Island telephone sales law'),
+  ('US', 'RI', 'sms', '{6,7}', '10:00', '17:00', 'Rhode Island telephone sales law');
+
+insert into brainops.contact_caps (country, state, channel, cap, cap_window, source)
+values ('US', 'FL', 'sms', 3, '24 hours', 'Fla. Stat. 501.616(6)');
+
+insert into brainops.currencies (code, exponent, stripe_exponent, stripe_multiple)
+select code, exponent, stripe_exponent, stripe_multiple
+from
+  (
+    values
+      ('aed afn all amd ang aud awg azn bam bbd bdt bgn bmd bnd bob brl bsd bwp byn bzd cad cdf chf cny cop', 2, 2, 1),
+      ('crc cve czk dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gtq gyd hkd hnl htg huf idr ils inr jmd', 2, 2, 1),
+      ('kes kgs khr kyd kzt lak lbp lkr lrd lsl mad mdl mkd mmk mnt mop mur mvr mwk mxn myr mzn nad ngn nio', 2, 2, 1),
+      ('nok npr nzd pab pen pgk php pkr pln qar ron rsd rub sar sbd scr sek sgd shp sle sos srd std szl thb', 2, 2, 1),
+      ('tjs top try ttd twd tzs uah usd uyu uzs wst xcd xcg yer zar zmw', 2, 2, 1),
+      ('bif clp djf gnf jpy kmf krw pyg rwf vnd vuv xaf xof xpf', 0, 0, 1),
+      ('isk ugx', 0, 2, 100),
+      ('mga', 2, 0, 1),
+      ('bhd jod kwd omr tnd', 3, 3, 10)
+  ) as c (codes, exponent, stripe_exponent, stripe_multiple)
+  cross join lateral string_to_table(c.codes, ' ') as code;
+
+-- A touch that is on record is what keeps it from happening again.
+update brainops.job_tables set archive_after = '10 years' where table_name = 'ai_campaign_touches';
+
+-- What came of a request is asked for as long as its money can move.
+update brainops.job_tables set archive_after = '100 years' where table_name = 'payment_requests';

@@ -1,0 +1,261 @@
+-- p_since: from when on events count that do not say "within".
+-- As in sql/0016, but that it is never null, which a list of conditions took as true; and that a lead's own words,
+-- however many digits they have, are no error.
+create or replace function brainops.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamptz)
+returns boolean
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_part jsonb;
+  v_field text := p_condition ->> 'field';
+  v_op text := coalesce(p_condition ->> 'op', '=');
+  v_found text;
+  v_value jsonb := p_condition -> 'value';
+  v_since timestamptz;
+begin
+  if p_condition ? 'all' then
+    for v_part in select * from jsonb_array_elements(p_condition -> 'all')
+    loop
+      if not brainops.condition_holds(v_part, p_lead, p_since) then
+        return false;
+      end if;
+    end loop;
+    return true;
+  elsif p_condition ? 'any' then
+    for v_part in select * from jsonb_array_elements(p_condition -> 'any')
+    loop
+      if brainops.condition_holds(v_part, p_lead, p_since) then
+        return true;
+      end if;
+    end loop;
+    return false;
+  elsif p_condition ? 'not' then
+    return not brainops.condition_holds(p_condition -> 'not', p_lead, p_since);
+  elsif p_condition ? 'event' then
+    v_since := case
+      when p_condition ? 'within' then brainops.now() - (p_condition ->> 'within')::interval
+      else p_since
+    end;
+    return (
+      select count(*) >= coalesce((p_condition ->> 'at_least')::int, 1)
+      from public.lead_events as v
+      where v.tenant_id = p_lead.tenant_id
+        and v.lead_id = p_lead.id
+        and v.event = p_condition ->> 'event'
+        and (not p_condition ? 'channel' or v.channel = p_condition ->> 'channel')
+        and greatest(v.occurred_at, v.created_at) >= v_since
+    );
+  end if;
+
+  v_found := case
+    when v_field like 'metadata.%' then p_lead.metadata ->> substr(v_field, 10)
+    else to_jsonb(p_lead) ->> v_field
+  end;
+  return coalesce(
+    case
+      when v_op = 'exists' then (coalesce(v_found, '') <> '') = coalesce((v_value)::boolean, true)
+      when v_op = '!=' then v_found is distinct from (v_value #>> '{}')
+      when v_found is null then false
+      when v_op = 'in' then v_found in (select jsonb_array_elements_text(v_value))
+      when jsonb_typeof(v_value) = 'number' then
+        -- A word where a number is asked for is no number, not an error in the night.
+        case when v_found ~ '^-?[0-9]{1,255}(\.[0-9]{1,255})?$' then case v_op
+          when '=' then v_found::numeric = (v_value)::numeric
+          when '<' then v_found::numeric < (v_value)::numeric
+          when '<=' then v_found::numeric <= (v_value)::numeric
+          when '>' then v_found::numeric > (v_value)::numeric
+          when '>=' then v_found::numeric >= (v_value)::numeric
+        end end
+      else v_found = v_value #>> '{}'
+    end,
+    false
+  );
+end;
+$$;
+
+comment on function brainops.condition_holds(jsonb, public.revenue_leads, timestamptz) is
+  'Whether a condition is true of a lead now; events count since p_since unless the condition says within.';
+
+alter function brainops.condition_holds(jsonb, revenue_leads, timestamptz) owner to brainops_system;
+revoke execute on function brainops.condition_holds(jsonb, revenue_leads, timestamptz) from public;
+
+-- What is wrong with a condition, one sentence each; nothing where it is right.
+create or replace function brainops.condition_problems(p_condition jsonb)
+returns setof text
+language sql
+stable
+set search_path = ''
+as $$
+  select brainops.condition_problems(p_condition, 0);
+$$;
+
+comment on function brainops.condition_problems(jsonb) is
+  'What is wrong with a condition, one sentence each. {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2}.';
+
+revoke execute on function brainops.condition_problems(jsonb) from public;
+grant execute
+on function brainops.condition_problems(jsonb)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- As in sql/0016, but that exists asks for true or false, nulls are named as well, and conditions are not nested so
+-- deep that asking them would need more of the stack than there is. p_depth: how deep this one lies.
+create or replace function brainops.condition_problems(p_condition jsonb, p_depth int)
+returns setof text
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  c_deepest constant int := 20;
+  c_fields constant text[] := array[
+    'tier', 'stage', 'score', 'value_estimate', 'source', 'company_name', 'contact_name', 'email', 'phone', 'website',
+    'time_zone'
+  ];
+  c_operators constant text[] := array['=', '!=', '<', '<=', '>', '>=', 'in', 'exists'];
+  v_part jsonb;
+  v_key text;
+begin
+  if jsonb_typeof(p_condition) is distinct from 'object' then
+    return next format('condition %s is no object; expected all, any, not, field or event', coalesce(left(p_condition::text, 80), 'null'));
+    return;
+  elsif p_depth > c_deepest then
+    return next format('condition %s lies in more than %s others', left(p_condition::text, 80), c_deepest);
+    return;
+  end if;
+
+  if p_condition ?| array['all', 'any'] then
+    v_key := case when p_condition ? 'all' then 'all' else 'any' end;
+    if jsonb_typeof(p_condition -> v_key) <> 'array' or p_condition -> v_key = '[]' then
+      return next format('%s %s is no list of conditions', v_key, left((p_condition -> v_key)::text, 80));
+      return;
+    end if;
+    for v_part in select * from jsonb_array_elements(p_condition -> v_key)
+    loop
+      return query select brainops.condition_problems(v_part, p_depth + 1);
+    end loop;
+  elsif p_condition ? 'not' then
+    v_key := 'not';
+    return query select brainops.condition_problems(p_condition -> 'not', p_depth + 1);
+  elsif p_condition ? 'field' then
+    if not coalesce(p_condition ->> 'field' = any (c_fields) or p_condition ->> 'field' ~ '^metadata\.\w+$', false) then
+      return next format('field %s is unknown; expected %s or metadata.<key>', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'), array_to_string(c_fields, ', '));
+    end if;
+    if not coalesce(p_condition ->> 'op', '=') = any (c_operators) then
+      return next format('op %s is unknown; expected one of %s', quote_literal(left(p_condition ->> 'op', 80)), array_to_string(c_operators, ' '));
+    elsif p_condition ->> 'op' = 'in' and jsonb_typeof(p_condition -> 'value') is distinct from 'array' then
+      return next format('value %s is no list, which op in needs', coalesce(left((p_condition -> 'value')::text, 80), 'null'));
+    elsif p_condition ->> 'op' in ('<', '<=', '>', '>=') and jsonb_typeof(p_condition -> 'value') is distinct from 'number' then
+      return next format('value %s is no number, which op %s needs', coalesce(left((p_condition -> 'value')::text, 80), 'null'), p_condition ->> 'op');
+    elsif p_condition ->> 'op' = 'exists' and jsonb_typeof(coalesce(p_condition -> 'value', 'true')) <> 'boolean' then
+      return next format('value %s is neither true nor false, which op exists needs', left((p_condition -> 'value')::text, 80));
+    elsif not p_condition ? 'value' and p_condition ->> 'op' is distinct from 'exists' then
+      return next format('field %s has no value to compare with', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'));
+    end if;
+  elsif p_condition ? 'event' then
+    if not coalesce(p_condition ->> 'event', '') ~ '^[a-z][a-z0-9_]{0,62}$' then
+      return next format('event %s is no event''s word', coalesce(quote_literal(left(p_condition ->> 'event', 80)), 'null'));
+    end if;
+    if p_condition ? 'within' and not brainops.is_interval(p_condition ->> 'within') then
+      return next format('within %s is no positive interval such as 7 days', coalesce(quote_literal(left(p_condition ->> 'within', 80)), 'null'));
+    end if;
+    if not coalesce(p_condition ->> 'at_least', '1') ~ '^[1-9][0-9]{0,5}$' then
+      return next format('at_least %s is no number from 1 on', left((p_condition -> 'at_least')::text, 80));
+    end if;
+  else
+    return next format('condition %s has none of all, any, not, field, event', left(p_condition::text, 80));
+    return;
+  end if;
+
+  for v_key in
+    select jsonb_object_keys(p_condition)
+    except
+    select unnest(case
+      when p_condition ?| array['all', 'any', 'not'] then array[v_key]
+      when p_condition ? 'field' then array['field', 'op', 'value']
+      else array['event', 'within', 'at_least', 'channel']
+    end)
+  loop
+    return next format('key %s is not known in condition %s', quote_literal(left(v_key, 80)), left(p_condition::text, 80));
+  end loop;
+end;
+$$;
+
+comment on function brainops.condition_problems(jsonb, int) is
+  'The same about a condition that lies in p_depth others.';
+
+revoke execute on function brainops.condition_problems(jsonb, int) from public;
+grant execute
+on function brainops.condition_problems(jsonb, int)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- Adding more than this to an instant may lead past the end of time.
+create or replace function brainops.is_interval(p_text text)
+returns boolean
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  return coalesce(p_text::interval > '0' and p_text::interval <= '100 years', false);
+exception
+  when data_exception then return false;
+end;
+$$;
+
+comment on function brainops.is_interval(text) is
+  'Whether the text spells a positive interval of at most 100 years, such as 7 days.';
+
+revoke execute on function brainops.is_interval(text) from public;
+grant execute
+on function brainops.is_interval(text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.time_between(p_from timestamptz, p_to timestamptz)
+returns interval
+language sql
+immutable
+parallel safe
+as $$
+  select make_interval(secs => (extract(epoch from p_to) - extract(epoch from p_from))::float8);
+$$;
+
+comment on function brainops.time_between(timestamptz, timestamptz) is
+  'The time between two instants in seconds, so that adding it meets no calendar.';
+
+revoke execute on function brainops.time_between(timestamptz, timestamptz) from public;
+grant execute
+on function brainops.time_between(timestamptz, timestamptz)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.add_delay(p_at timestamptz, p_delay interval, p_time_zone text)
+returns timestamptz
+language plpgsql
+stable
+parallel safe
+set search_path = ''
+as $$
+declare
+  v_calendar interval := make_interval(
+    years => extract(year from p_delay)::int,
+    months => extract(month from p_delay)::int,
+    days => extract(day from p_delay)::int
+  );
+begin
+  -- Without days no way there and back through local time, which in the repeated hour of autumn is not unique.
+  if v_calendar = '0' then
+    return p_at + p_delay;
+  end if;
+  return ((p_at at time zone p_time_zone) + v_calendar) at time zone p_time_zone + (p_delay - v_calendar);
+end;
+$$;
+
+comment on function brainops.add_delay(timestamptz, interval, text) is
+  'The instant after a delay: days, months and years by the calendar of the zone, hours and less exactly.';
+
+revoke execute on function brainops.add_delay(timestamptz, interval, text) from public;
+grant execute
+on function brainops.add_delay(timestamptz, interval, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

@@ -1,0 +1,157 @@
+create or replace function brainops.exit_enrolment(p_id uuid, p_reason text)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update public.ai_nurture_campaigns
+  set status = 'exited', exit_reason = coalesce(nullif(btrim(p_reason), ''), 'no reason given')
+  where id = p_id and lead_id is not null and status in ('active', 'paused');
+  return found;
+end;
+$$;
+
+comment on function brainops.exit_enrolment(uuid, text) is
+  'Ends an enrolment for this reason, with what of it waits in the queues; false where it was over already.';
+
+revoke execute on function brainops.exit_enrolment(uuid, text) from public;
+grant execute
+on function brainops.exit_enrolment(uuid, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- Nothing more of it happens; what lies in the queues is taken out, unless all steps were done.
+create or replace function brainops.close_enrolment(p_enrolment public.ai_nurture_campaigns)
+returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_left constant boolean := p_enrolment.status <> 'completed';
+  v_reason constant text := p_enrolment.status || coalesce(': ' || p_enrolment.exit_reason, '');
+begin
+  update public.ai_campaign_touches as t
+  set status = 'skipped', skip_reason = 'the enrolment is ' || v_reason
+  from (
+    select id from public.ai_campaign_touches
+    where tenant_id = p_enrolment.tenant_id and campaign_id = p_enrolment.id and performed_at is null
+      and status in ('pending', 'awaiting_approval') and (v_left or step_key is not null)
+    for update skip locked
+  ) as o
+  where t.id = o.id;
+  if not v_left then
+    return;
+  end if;
+  update public.ai_email_queue as q
+  set status = 'skipped', skip_reason = 'left the campaign: ' || v_reason
+  from (
+    select id from public.ai_email_queue
+    where tenant_id = p_enrolment.tenant_id and enrolment_id = p_enrolment.id and status in ('pending', 'awaiting_approval')
+    for update skip locked
+  ) as o
+  where q.id = o.id;
+  update public.ai_sms_queue as q
+  set status = 'skipped', skip_reason = 'left the campaign: ' || v_reason
+  from (
+    select id from public.ai_sms_queue
+    where tenant_id = p_enrolment.tenant_id and enrolment_id = p_enrolment.id and status in ('pending', 'awaiting_approval')
+    for update skip locked
+  ) as o
+  where q.id = o.id;
+end;
+$$;
+
+alter function brainops.close_enrolment(ai_nurture_campaigns) owner to brainops_system;
+revoke execute on function brainops.close_enrolment(ai_nurture_campaigns) from public;
+
+-- What an event ends an enrolment for; null where it goes on.
+create or replace function brainops.exit_reason_of(
+  p_campaign public.campaigns,
+  p_event text,
+  p_channel text,
+  p_metadata jsonb
+)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select
+    case
+      when w.word = p_campaign.goal_event then 'goal: ' || w.word
+      when w.word = any (p_campaign.exit_on)
+      or w.word || ':' || p_channel = any (p_campaign.exit_on) then w.word
+    end
+  from
+    (
+      select
+        case
+          when p_event = 'stage_changed'
+          and p_metadata ->> 'to' in ('won', 'lost') then p_metadata ->> 'to'
+          else p_event
+        end as word
+    ) as w;
+$$;
+
+revoke execute on function brainops.exit_reason_of(campaigns, text, text, jsonb) from public;
+grant execute on function brainops.exit_reason_of(campaigns, text, text, jsonb) to brainops_system;
+
+create or replace function brainops.enrolment_exit_reason(p_enrolment_id uuid)
+returns text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_enrolment public.ai_nurture_campaigns;
+begin
+  select * into v_enrolment from public.ai_nurture_campaigns where id = p_enrolment_id;
+  if not found then
+    return 'the enrolment is gone';
+  elsif v_enrolment.status in ('exited', 'cancelled') then
+    return v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, '');
+  elsif v_enrolment.status <> 'completed' then
+    -- Events end a running one in their own transaction.
+    return null;
+  end if;
+  return (
+    select brainops.exit_reason_of(c, v.event, v.channel, v.metadata)
+    from public.lead_events as v
+    inner join public.campaigns as c on c.tenant_id = v.tenant_id and c.id = v_enrolment.campaign_id
+    where v.tenant_id = v_enrolment.tenant_id and v.lead_id = v_enrolment.lead_id
+      and v.occurred_at >= date_trunc('second', v_enrolment.enrolled_at)
+      and brainops.exit_reason_of(c, v.event, v.channel, v.metadata) is not null
+    order by v.occurred_at
+    limit 1
+  );
+end;
+$$;
+
+comment on function brainops.enrolment_exit_reason(uuid) is
+  'Why a message of this enrolment must not go any more; null when it may. Asked at each claim.';
+
+alter function brainops.enrolment_exit_reason(uuid) owner to brainops_system;
+revoke execute on function brainops.enrolment_exit_reason(uuid) from public;
+grant execute on function brainops.enrolment_exit_reason(uuid) to brainops_worker;
+
+create or replace function brainops.enrolment_pause_reason(p_enrolment_id uuid)
+returns text
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select brainops.enrolment_hold_reason(e, c)
+  from
+    public.ai_nurture_campaigns as e
+    inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
+  where e.id = p_enrolment_id;
+$$;
+
+comment on function brainops.enrolment_pause_reason(uuid) is
+  'Why a message of this enrolment must wait; null when it need not. Asked at each claim: what a worker had in its hands when the pause began and put off is not held by it.';
+
+alter function brainops.enrolment_pause_reason(uuid) owner to brainops_system;
+revoke execute on function brainops.enrolment_pause_reason(uuid) from public;
+grant execute on function brainops.enrolment_pause_reason(uuid) to brainops_worker;

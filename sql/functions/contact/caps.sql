@@ -1,0 +1,228 @@
+-- When marketing went, or may have gone, to the person of each place since p_since, newest first;
+-- own: on the channel that asks. Places without any are left out. A person is found by each lead and
+-- each address.
+-- The one with a limit stays for claims that are under way while this is applied.
+create or replace function brainops.contact_history(
+  p_tenant_id uuid,
+  p_channel text,
+  p_places brainops.contact_place[],
+  p_since timestamptz
+)
+returns table (place int, every timestamptz[], own timestamptz[])
+language plpgsql
+stable
+set search_path = ''
+set jit = off
+set enable_seqscan = off
+set enable_nestloop = off
+as $$
+begin
+  return query
+    with
+      places as materialized (
+        select n::int as n, p.lead_ids, p.emails, p.phones
+        from unnest(p_places) with ordinality
+          as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
+      ),
+      leads as materialized (select p.n, unnest(p.lead_ids) as key from places as p),
+      emails as materialized (select p.n, unnest(p.emails) as key from places as p),
+      phones as materialized (select p.n, unnest(p.phones) as key from places as p),
+      -- The messages first, each set through its own index, then whose they are.
+      mails_to_leads as materialized (
+        select q.id, q.lead_id as key, q.started_at from public.ai_email_queue as q
+        where q.tenant_id = p_tenant_id and q.lead_id = any (array(select k.key from leads as k))
+          and q.started_at > p_since and q.is_marketing and q.status in ('processing', 'completed', 'unconfirmed')
+      ),
+      mails_to_addresses as materialized (
+        select q.id, q.recipient_key as key, q.started_at from public.ai_email_queue as q
+        where q.tenant_id = p_tenant_id and q.recipient_key = any (array(select k.key from emails as k))
+          and q.started_at > p_since and q.is_marketing and q.status in ('processing', 'completed', 'unconfirmed')
+      ),
+      texts_to_leads as materialized (
+        select q.id, q.lead_id as key, q.started_at from public.ai_sms_queue as q
+        where q.tenant_id = p_tenant_id and q.lead_id = any (array(select k.key from leads as k))
+          and q.started_at > p_since and q.is_marketing and q.status in ('processing', 'completed', 'unconfirmed')
+      ),
+      texts_to_numbers as materialized (
+        select q.id, q.recipient as key, q.started_at from public.ai_sms_queue as q
+        where q.tenant_id = p_tenant_id and q.recipient = any (array(select k.key from phones as k))
+          and q.started_at > p_since and q.is_marketing and q.status in ('processing', 'completed', 'unconfirmed')
+      )
+    select
+      h.n,
+      array_agg(h.started_at order by h.started_at desc),
+      coalesce(array_agg(h.started_at order by h.started_at desc) filter (where h.channel = p_channel), '{}')
+    from (
+      select k.n, 'email' as channel, m.id, m.started_at
+      from mails_to_leads as m inner join leads as k on k.key = m.key
+      union
+      select k.n, 'email', m.id, m.started_at
+      from mails_to_addresses as m inner join emails as k on k.key = m.key
+      union
+      select k.n, 'sms', m.id, m.started_at
+      from texts_to_leads as m inner join leads as k on k.key = m.key
+      union
+      select k.n, 'sms', m.id, m.started_at
+      from texts_to_numbers as m inner join phones as k on k.key = m.key
+    ) as h
+    group by h.n;
+end;
+$$;
+
+comment on function brainops.contact_history(uuid, text, brainops.contact_place[], timestamptz) is
+  'When marketing went, or may have gone, to each person since an instant: on both channels, and on the one that asks.';
+
+revoke execute on function brainops.contact_history(uuid, text, brainops.contact_place[], timestamptz) from public;
+grant execute
+on function brainops.contact_history(uuid, text, brainops.contact_place[], timestamptz)
+to brainops_worker;
+
+-- The frequency caps: the tenant's, over both channels, and the law's, over the channel alone.
+-- Messages of one batch count for each other, in order. A row that is over waits until the
+-- message goes out of the window in whose place it comes, and until the hours allow it.
+-- As in sql/0014, but that history is read without a limit, and shared persons are looked for where there are any.
+create or replace function brainops.cap_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[])
+returns setof brainops.verdict
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC' -- a day is 24 hours, in the count and in when it ends
+as $$
+declare
+  v_now constant timestamptz := brainops.now();
+  v_law record;
+  v_keys text[];
+  v_shared text[];
+  v_place brainops.contact_place;
+  v_asked record;
+  v_going brainops.contact_place[] := '{}';
+  v_waiting brainops.contact_place[] := '{}';
+  v_same int;
+  v_ahead int;
+  v_frees timestamptz;
+begin
+  select array_agg(k.key), array_agg(k.key) filter (where k.times > 1) into v_keys, v_shared
+    from (
+      select key, count(*) as times
+      from unnest(p_places) as p
+      cross join unnest(p.lead_ids::text[] || p.emails || p.phones) as key
+      group by key
+    ) as k;
+  perform brainops.lock_persons(p_policy.tenant_id, v_keys);
+
+  select max(cap_window) as cap_window into v_law
+    from brainops.contact_caps where channel = p_policy.channel;
+  -- Who was not written to yet, and is there once, may be written to: no cap is below 1.
+  for v_asked in
+    select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.contact_place as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
+    from unnest(p_places) with ordinality
+      as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
+    left join brainops.contact_history(
+      p_policy.tenant_id, p_policy.channel, p_places, v_now - greatest(p_policy.cap_window, v_law.cap_window)
+    ) as h on h.place = p.n
+    left join lateral (
+      select min(c.cap) as cap, max(c.cap_window) as cap_window
+      from brainops.contact_caps as c
+      where c.country = p.country and c.channel = p_policy.channel
+        and (c.state is null or p.state is null or c.state = p.state)
+    ) as law on p.country is not null
+    where h.place is not null or v_shared is not null and p.lead_ids::text[] || p.emails || p.phones && v_shared
+    order by p.n
+  loop
+    v_place := v_asked.place;
+    v_same := 0;
+    v_ahead := 0;
+    if v_shared is not null then
+      select count(*) into v_same from unnest(v_going) as g
+        where g.lead_ids && v_place.lead_ids or g.emails && v_place.emails or g.phones && v_place.phones;
+      select count(*) into v_ahead from unnest(v_waiting) as w
+        where w.lead_ids && v_place.lead_ids or w.emails && v_place.emails or w.phones && v_place.phones;
+    end if;
+    v_frees := greatest(
+      brainops.cap_frees_at(v_now, v_same, v_ahead, v_asked.every, p_policy.cap, p_policy.cap_window),
+      brainops.cap_frees_at(v_now, v_same, v_ahead, v_asked.own, v_asked.cap, v_asked.cap_window)
+    );
+    if v_frees is null then
+      if v_shared is not null then
+        v_going := v_going || v_place;
+      end if;
+    else
+      if v_shared is not null then
+        v_waiting := v_waiting || v_place;
+      end if;
+      return next row(
+        v_place.id,
+        'defer',
+        brainops.spread_contact_time(v_frees, v_place.zones, v_place.opens, v_place.closes, p_policy.spread),
+        'frequency cap: this person was written to as often as is allowed; a place is free from ' || v_frees
+      )::brainops.verdict;
+    end if;
+  end loop;
+end;
+$$;
+
+comment on function brainops.cap_verdicts(public.contact_policies, brainops.contact_place[]) is
+  'Which messages are over the frequency cap, and until when. Locks the persons.';
+
+revoke execute on function brainops.cap_verdicts(contact_policies, brainops.contact_place[]) from public;
+grant execute on function brainops.cap_verdicts(contact_policies, brainops.contact_place[]) to brainops_worker;
+
+-- When a place under a cap is free: null for now. p_times are messages within any window, newest
+-- first; p_same rows of this batch go before, p_ahead others wait already, each for its own place.
+create or replace function brainops.cap_frees_at(
+  p_now timestamptz,
+  p_same int,
+  p_ahead int,
+  p_times timestamptz[],
+  p_cap int,
+  p_window interval
+)
+returns timestamptz
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_times timestamptz[] := array_fill(p_now, array[p_same])
+    || array(select t from unnest(p_times) as t where t > p_now - p_window order by t desc);
+begin
+  return case when cardinality(v_times) >= p_cap then v_times[greatest(p_cap - p_ahead, 1)] + p_window end;
+end;
+$$;
+
+comment on function brainops.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval) is
+  'When a place under a cap is free; null for now.';
+
+revoke execute on function brainops.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval) from public;
+grant execute on function brainops.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval) to brainops_worker;
+
+-- Two claims that concern one person wait for each other here, whichever channel they are for;
+-- what comes after sees what the other has written. For many persons one key of the tenant stands
+-- for all of them: a claim of 1,000 rows does not fill the table of locks.
+create or replace function brainops.lock_persons(p_tenant_id uuid, p_keys text[])
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  c_most constant int := 64;
+  v_key bigint;
+begin
+  if cardinality(p_keys) > c_most then
+    perform pg_advisory_xact_lock(hashtextextended('brainops persons of ' || p_tenant_id, 0));
+    return;
+  end if;
+  perform pg_advisory_xact_lock_shared(hashtextextended('brainops persons of ' || p_tenant_id, 0));
+  for v_key in
+    select distinct hashtextextended('brainops person ' || p_tenant_id || ' ' || k, 0) from unnest(p_keys) as k order by 1
+  loop
+    perform pg_advisory_xact_lock(v_key);
+  end loop;
+end;
+$$;
+
+comment on function brainops.lock_persons(uuid, text[]) is
+  'Makes claims that concern the same persons wait for each other, until the transaction ends.';
+
+revoke execute on function brainops.lock_persons(uuid, text[]) from public;
+grant execute on function brainops.lock_persons(uuid, text[]) to brainops_worker;

@@ -1,0 +1,199 @@
+create or replace function brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select state
+  from public.contact_consents
+  where tenant_id = p_tenant_id and channel = p_channel and address_key = lower(btrim(p_address))
+  order by occurred_at desc, state = 'denied' desc, created_at desc
+  limit 1;
+$$;
+
+comment on function brainops.consent_state(uuid, text, text) is
+  'The last word about an address: granted, denied, pending; null for none.';
+
+revoke execute on function brainops.consent_state(uuid, text, text) from public;
+grant execute
+on function brainops.consent_state(uuid, text, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- Consent, and what else ends or fails a message for good; a hold, which does not.
+-- As in sql/0014, but that the last words are read in one go.
+create or replace function brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[])
+returns setof brainops.verdict
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  -- brainops.lift_marketing_hold brings the rows forward.
+  c_ask_held_again constant interval := '6 hours';
+  c_ask_paused_again constant interval := '1 hour';
+  v_now constant timestamptz := brainops.now();
+  v_exits jsonb := '{}';
+  v_pauses jsonb := '{}';
+  v_settings jsonb := (select settings from public.tenants where id = p_policy.tenant_id);
+  v_hold text := (
+    select reason from public.marketing_holds
+    where tenant_id = p_policy.tenant_id and channel = p_policy.channel and lifted_at is null
+  );
+begin
+  if exists (select from unnest(p_rows) as r where r.enrolment_id is not null) then
+    select jsonb_object_agg(e.id, brainops.enrolment_exit_reason(e.id)), jsonb_object_agg(e.id, brainops.enrolment_pause_reason(e.id))
+      into v_exits, v_pauses
+      from (select distinct enrolment_id from unnest(p_rows) where enrolment_id is not null) as e (id);
+  end if;
+  return query
+    with
+      asked as materialized (
+        select u.id, u.enrolment_id, u.first_due_at, lower(btrim(u.address)) as key from unnest(p_rows) as u
+      )
+    select
+      d.id,
+      case
+        when d.skip is not null then 'skip'
+        when d.fail is not null then 'fail'
+        else 'defer'
+      end,
+      case
+        when d.skip is not null or d.fail is not null then null
+        when v_hold is null then v_now + c_ask_paused_again
+        else v_now + c_ask_held_again * (1 + random())
+      end,
+      coalesce(d.skip, d.fail, 'marketing on hold: ' || v_hold, d.paused)
+    from (
+      select
+        r.id,
+        case
+          when c.state = 'denied' then 'consent denied'
+          when p_policy.consent <> 'opt_out' and c.state is null then 'no consent for ' || p_policy.channel
+          when p_policy.consent <> 'opt_out' and (c.state = 'pending' or p_policy.consent = 'double_opt_in' and not (
+            c.confirmed or exists (
+              select from public.contact_consents as p
+              where p.tenant_id = p_policy.tenant_id and p.channel = p_policy.channel and p.address_key = r.key
+                and p.state = 'pending' and p.occurred_at <= c.occurred_at
+            )
+          ))
+            then 'double opt-in not confirmed'
+          when v_exits ->> r.enrolment_id::text is not null then 'left the campaign: ' || (v_exits ->> r.enrolment_id::text)
+          when r.first_due_at < v_now - p_policy.expires_after
+            then format('expired: it was due at %s and could not go within %s', r.first_due_at, p_policy.expires_after)
+        end as skip,
+        case
+          when p_policy.channel = 'email' and coalesce(btrim(v_settings ->> 'postal_address'), '') = ''
+            then 'the law wants a postal address in marketing mail: give tenants.settings a postal_address, and set status to pending'
+        end as fail,
+        v_pauses ->> r.enrolment_id::text as paused
+      from asked as r
+      left join brainops.last_words(p_policy.tenant_id, p_policy.channel, array(select key from asked)) as c on c.address_key = r.key
+    ) as d
+    where d.skip is not null or d.fail is not null or v_hold is not null or d.paused is not null;
+end;
+$$;
+
+comment on function brainops.consent_verdicts(public.contact_policies, brainops.contact[]) is
+  'Of marketing: no consent, left the campaign, expired (skip), no postal address (fail), on hold (defer).';
+
+revoke execute on function brainops.consent_verdicts(contact_policies, brainops.contact[]) from public;
+grant execute on function brainops.consent_verdicts(contact_policies, brainops.contact[]) to brainops_worker;
+
+create or replace function brainops.last_words(p_tenant_id uuid, p_channel text, p_addresses text[])
+returns table (address_key text, state text, occurred_at timestamptz, confirmed boolean)
+language plpgsql
+stable
+rows 1000
+set search_path = ''
+set jit = off
+set enable_seqscan = off
+set enable_nestloop = off
+as $$
+begin
+  return query
+    select distinct on (w.address_key) w.address_key, w.state, w.occurred_at, w.evidence ? 'confirmed_at'
+    from public.contact_consents as w
+    where w.tenant_id = p_tenant_id and w.channel = p_channel and w.address_key = any (p_addresses)
+    order by w.address_key, w.occurred_at desc, w.state = 'denied' desc, w.created_at desc;
+end;
+$$;
+
+comment on function brainops.last_words(uuid, text, text[]) is
+  'What each address (in lower case) last said of the channel; confirmed: and said in the same breath that it is its own. Addresses without a word are left out.';
+
+revoke execute on function brainops.last_words(uuid, text, text[]) from public;
+grant execute on function brainops.last_words(uuid, text, text[]) to brainops_worker;
+
+create or replace function brainops.refuse_consent_change()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- The generated address_key is not there yet in new.
+  if to_jsonb(new) - '{lead_id,address_key}'::text[] = to_jsonb(old) - '{lead_id,address_key}'::text[] then
+    return new;
+  end if;
+  raise exception 'contact_consents is append only: update is refused'
+    using errcode = 'insufficient_privilege', hint = 'Insert a new row: the last word about an address counts.';
+end;
+$$;
+
+revoke execute on function brainops.refuse_consent_change() from public;
+
+-- What people said counts however their address was written. A suppression or a word of consent for
+-- "(303) 555-0101" was taken as it stood and never met a text to +13035550101; so did an e-mail address that came with the
+-- carriage return of a file. From here on both are kept as messages are addressed, and what is there already is rewritten.
+create or replace function brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    case
+      -- A person who was forgotten.
+      when a.address ~ '^sha256:' then a.address
+      when p_channel = 'email' then a.address
+      -- Short codes are as they are.
+      when a.address ~ '^(\+[1-9][0-9]{6,14}|[0-9]{3,6})$' then a.address
+      else coalesce(brainops.sms_number(a.address, t.country), brainops.phone_e164(a.address, t.country))
+    end
+  from
+    (select regexp_replace(p_address, '^[[:space:]]+|[[:space:]]+$', '', 'g') as address) as a
+    cross join lateral (
+      select brainops.tenant_country((select t.settings from public.tenants as t where t.id = p_tenant_id)) as country
+    ) as t;
+$$;
+
+comment on function brainops.contact_address(uuid, text, text) is
+  'An address as messages to it are addressed: without white space around it, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
+
+revoke execute on function brainops.contact_address(uuid, text, text) from public;
+grant execute
+on function brainops.contact_address(uuid, text, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.keep_contact_address()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_address constant text := brainops.contact_address(new.tenant_id, new.channel, new.address);
+begin
+  if v_address is null then
+    -- A yes to a number that cannot be read reaches nobody, and a form or file with a bad number is not lost for it; but
+    -- whoever writes a no by hand must know that it stops nothing.
+    if tg_table_name = 'contact_consents' and (to_jsonb(new) ->> 'state' <> 'denied' or new.source <> 'client') then
+      return new;
+    end if;
+    raise exception 'address: % is not a phone number', quote_literal(left(new.address, 120))
+      using errcode = 'OP017', column = 'address', hint = 'Give one number with its country code such as +13035550100, without an extension.';
+  end if;
+  new.address := v_address;
+  return new;
+end;
+$$;
+
+revoke execute on function brainops.keep_contact_address() from public;

@@ -1,0 +1,202 @@
+create or replace function brainops.start_warmup(p_tenant text, p_channel text, p_plan int[] default null)
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into public.sender_warmups as w (tenant_id, channel, started_on, plan)
+  select
+    t.id,
+    p_channel,
+    (brainops.now() at time zone t.time_zone)::date,
+    -- SendGrid's automatic warm-up of an IP address, messages an hour by day.
+    coalesce(
+      p_plan,
+      '{20,28,39,55,77,108,151,211,295,413,579,810,1000,1587,2222,3111,4356,6098,8583,11953,16734,23427,32798,45917,64284,89998,125997,176395,246953,345735,484029,677640,948696,1328175,1859444,2603222}'
+    )
+  from public.tenants as t
+  where t.id = brainops.tenant_id_of(p_tenant)
+  on conflict (tenant_id, channel) do update
+    set
+      started_on = excluded.started_on,
+      plan = excluded.plan;
+$$;
+
+comment on function brainops.start_warmup(text, text, int[]) is
+  'Begins a warm-up today: marketing of the tenant (slug or id) on the channel is limited by hour, more each day. Plan null: SendGrid''s, 36 days from 20 an hour. Deleting the row of sender_warmups ends it.';
+
+revoke execute on function brainops.start_warmup(text, text, int[]) from public;
+grant execute on function brainops.start_warmup(text, text, int[]) to brainops_admin, brainops_system;
+
+-- How many marketing messages may go in the hour of p_at; null for no limit.
+create or replace function brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamptz)
+returns int
+language sql
+stable
+set search_path = ''
+as $$
+  select least(p.hourly_limit, w.plan[greatest((p_at at time zone t.time_zone)::date - w.started_on, 0) + 1])
+  from
+    public.tenants as t
+    left join public.contact_policies as p on p.tenant_id = t.id and p.channel = p_channel
+    left join public.sender_warmups as w on w.tenant_id = t.id and w.channel = p_channel
+  where t.id = p_tenant_id;
+$$;
+
+comment on function brainops.hourly_limit(uuid, text, timestamptz) is
+  'Marketing messages that may go in the hour of an instant: the lower of the warm-up''s and the policy''s; null for no limit.';
+
+revoke execute on function brainops.hourly_limit(uuid, text, timestamptz) from public;
+grant execute
+on function brainops.hourly_limit(uuid, text, timestamptz)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- Takes places in this hour for up to p_n messages. Answers with an instant for each: null may go
+-- now, the others are put off to hours that have room for them.
+create or replace function brainops.take_hourly_places(p_tenant_id uuid, p_channel text, p_n int)
+returns timestamptz[]
+language plpgsql
+security definer
+set search_path = ''
+set timezone = 'UTC'
+as $$
+declare
+  c_ahead constant int := 14 * 24;
+  v_now constant timestamptz := brainops.now();
+  v_hour timestamptz := date_trunc('hour', v_now);
+  v_limit int := brainops.hourly_limit(p_tenant_id, p_channel, v_now);
+  v_room int;
+  v_take int;
+  v_places timestamptz[] := '{}';
+begin
+  -- While the sender is out of reach nothing but a probe goes: that takes no places.
+  if v_limit is null or exists (
+    select
+    from brainops.circuit_breakers as b
+    inner join brainops.job_tables as j on b.sender in (j.sender, j.sender || ':' || p_tenant_id)
+    where j.channel = p_channel and b.opened_at is not null
+  ) then
+    return array_fill(null::timestamptz, array[p_n]);
+  end if;
+
+  insert into brainops.contact_counts as c (tenant_id, channel, hour)
+  values (p_tenant_id, p_channel, v_hour)
+  on conflict (tenant_id, channel, hour) do update set taken = c.taken
+  returning v_limit - c.taken into v_room;
+  v_take := greatest(least(p_n, v_room), 0);
+  if v_take > 0 then
+    update brainops.contact_counts set taken = taken + v_take
+    where tenant_id = p_tenant_id and channel = p_channel and hour = v_hour;
+    v_places := array_fill(null::timestamptz, array[v_take]);
+  end if;
+
+  for i in 1..c_ahead loop
+    exit when cardinality(v_places) = p_n;
+    v_hour := v_hour + interval '1 hour';
+    v_limit := coalesce(brainops.hourly_limit(p_tenant_id, p_channel, v_hour), p_n);
+    insert into brainops.contact_counts as c (tenant_id, channel, hour)
+    values (p_tenant_id, p_channel, v_hour)
+    on conflict (tenant_id, channel, hour) do update set taken = c.taken
+    returning v_limit - c.promised into v_room;
+    v_take := case when i = c_ahead then p_n - cardinality(v_places) else least(p_n - cardinality(v_places), v_room) end;
+    continue when v_take <= 0;
+    update brainops.contact_counts set promised = promised + v_take
+    where tenant_id = p_tenant_id and channel = p_channel and hour = v_hour;
+    v_places := v_places || (select array_agg(v_hour + random() * interval '55 minutes') from generate_series(1, v_take));
+  end loop;
+  delete from brainops.contact_counts
+  where tenant_id = p_tenant_id and channel = p_channel and hour < v_now - interval '3 days';
+  return v_places;
+end;
+$$;
+
+comment on function brainops.take_hourly_places(uuid, text, int) is
+  'Places for n marketing messages under the hourly limit: null may go now, an instant is when to ask again.';
+
+alter function brainops.take_hourly_places(uuid, text, int) owner to brainops_system;
+revoke execute on function brainops.take_hourly_places(uuid, text, int) from public;
+grant execute on function brainops.take_hourly_places(uuid, text, int) to brainops_worker;
+
+create or replace function brainops.hourly_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[])
+returns setof brainops.verdict
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_times timestamptz[] := brainops.take_hourly_places(p_policy.tenant_id, p_policy.channel, cardinality(p_places));
+begin
+  return query
+    select
+      p.id,
+      'defer',
+      brainops.spread_contact_time(t.until, p.zones, p.opens, p.closes, p_policy.spread),
+      'hourly limit: as many messages as the warm-up or hourly_limit allows have gone in this hour'
+    from unnest(p_places) with ordinality
+      as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
+    inner join unnest(v_times) with ordinality as t (until, n) on t.n = p.n
+    where t.until is not null;
+end;
+$$;
+
+comment on function brainops.hourly_verdicts(public.contact_policies, brainops.contact_place[]) is
+  'Which messages are over the hourly limit, and until when.';
+
+revoke execute on function brainops.hourly_verdicts(contact_policies, brainops.contact_place[]) from public;
+grant execute on function brainops.hourly_verdicts(contact_policies, brainops.contact_place[]) to brainops_worker;
+
+-- Brings waiting rows forward, one after the other instead of all at once: 20 a second (or what the
+-- table's rate limit says), but all of them within the hour. Tenants take turns. p_waiting null:
+-- rows that are due; else those whose last_error is like it.
+create or replace function brainops.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+  c_step constant interval := interval '1 second' / 20;
+  c_longest constant interval := '1 hour';
+  v_per_second numeric := (
+    select min(per_second) from brainops.rate_limits
+    where table_name = p_job.table_name and (tenant_id is null or tenant_id = p_tenant_id)
+  );
+  v_count int;
+begin
+  -- Whoever resumes puts nothing off: what expires goes on counting from when it was first due.
+  perform set_config('brainops.spreading', 'on', true);
+  execute format(
+    $sql$
+    with
+      open_tenants as materialized (
+        select id from public.tenants where ($2 is null or id = $2) and brainops.pause_reason($3, id) is null
+      ),
+      waiting as (
+        select t.id, t.job_priority, t.scheduled_for,
+          row_number() over (partition by t.tenant_id order by t.job_priority, t.scheduled_for, t.id) as turn
+        from %1$s as t
+        inner join open_tenants as o on o.id = t.tenant_id
+        where t.status = 'pending' and case when $4 is null then t.scheduled_for < $1 else t.last_error like $4 end
+      ),
+      places as (
+        select id, row_number() over (order by turn, job_priority, scheduled_for, id) - 1 as n, count(*) over () as total
+        from waiting
+      )
+    update %1$s as t
+    set scheduled_for = $1 + p.n * least($5, $6 / p.total), last_error = null
+    from places as p
+    where t.id = p.id and t.status = 'pending'
+    $sql$,
+    p_job.relation
+  )
+    using brainops.now(), p_tenant_id, p_job.table_name, p_waiting,
+      coalesce(interval '1 second' / v_per_second::float8, c_step), case when v_per_second is null then c_longest end;
+  get diagnostics v_count = row_count;
+  perform set_config('brainops.spreading', '', true);
+  return v_count;
+end;
+$$;
+
+comment on function brainops.spread_rows(brainops.job_tables, uuid, text) is
+  'Lets waiting rows go on, spread over time; returns how many. Behind brainops.resume and brainops.lift_marketing_hold.';
+
+revoke execute on function brainops.spread_rows(brainops.job_tables, uuid, text) from public;
+grant execute on function brainops.spread_rows(brainops.job_tables, uuid, text) to brainops_admin, brainops_system;

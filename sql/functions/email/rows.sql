@@ -1,0 +1,218 @@
+-- Refuses what can never be sent, naming the column, the value and the remedy. Runs before the
+-- tenant is filled in, which may come from the lead.
+-- As in sql/0009, but for the text, which is its broadcast's where the row has one.
+create or replace function brainops.check_email_row()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- The lengths apart: bounds within the expression made it fifteen times as slow.
+  c_address constant text := '^[a-z0-9.!#$%&''*+/=?^_`{|}~-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-][a-z0-9-]+$';
+  v_lead_id uuid;
+begin
+  new.recipient := btrim(new.recipient, E' \t\r\n');
+  -- Clients write the JSON null where they mean none.
+  new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
+  v_lead_id := brainops.uuid_or_null(new.recipient);
+
+  if coalesce(new.recipient, '') = '' then
+    raise exception 'recipient: is empty'
+      using errcode = 'OP004', column = 'recipient', hint = 'Give one e-mail address, or the id of a lead.';
+  end if;
+  if v_lead_id is null and (
+    new.recipient !~* c_address
+    or length(new.recipient) > 254
+    or position('@' in new.recipient) > 65
+    or length(new.recipient) > 64 and 63 < any (
+      select length(label) from unnest(string_to_array(split_part(new.recipient, '@', 2), '.')) as label
+    )
+  ) then
+    raise exception 'recipient: % is not an e-mail address', quote_literal(left(new.recipient, 120))
+      using errcode = 'OP004', column = 'recipient',
+        hint = 'Give one bare address such as ann@example.com (a domain with other letters in punycode), or the id of a lead.';
+  end if;
+  if new.broadcast_id is null then
+    perform brainops.check_mail_text(new.subject, new.body);
+  elsif new.subject is not null or new.body is not null then
+    raise exception 'subject and body: are those of broadcast %', new.broadcast_id
+      using errcode = 'OP005', hint = 'Leave both out, or insert a mail of its own without broadcast_id.';
+  end if;
+  if jsonb_typeof(new.metadata) <> 'object' then
+    raise exception 'metadata: % is no JSON object', quote_literal(left(new.metadata::text, 120))
+      using errcode = 'OP006', column = 'metadata', hint = 'Give an object such as {"first_name": "Ann"}; {} or null for none.';
+  end if;
+
+  if tg_op = 'INSERT' then
+    if new.metadata ->> 'priority' = 'high' and new.job_priority = 0 then
+      new.job_priority := -10;
+    end if;
+    if v_lead_id is null and new.lead_id is null and new.metadata ? 'lead_id' then
+      new.lead_id := brainops.find_lead(brainops.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
+    end if;
+  elsif new.recipient = old.recipient then
+    -- The lead may be gone by now: the gate says so when the mail is due.
+    return new;
+  end if;
+  if v_lead_id is not null then
+    new.lead_id := brainops.find_lead(v_lead_id, new.tenant_id);
+    if new.lead_id is null then
+      raise exception 'recipient: % is no lead of this tenant', new.recipient
+        using errcode = 'OP004', column = 'recipient', hint = 'Give an e-mail address, or the id of a row in revenue_leads.';
+    end if;
+  end if;
+  return new;
+end;
+$$;
+
+revoke execute on function brainops.check_email_row() from public;
+
+-- What can never be sent is refused where it is written, naming the column, the value and the remedy.
+create or replace function brainops.check_mail_text(p_subject text, p_body text)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if coalesce(btrim(p_subject), '') = '' then
+    raise exception 'subject: is empty'
+      using errcode = 'OP005', column = 'subject', hint = 'Give a subject of 1 to 998 characters.';
+  end if;
+  if length(p_subject) > 998 then
+    raise exception 'subject: has % characters, at most 998 are allowed', length(p_subject)
+      using errcode = 'OP005', column = 'subject', hint = 'Shorten it.';
+  end if;
+  if p_subject ~ '[\x01-\x1f\x7f]' then
+    raise exception 'subject: % holds a control character', quote_literal(left(p_subject, 120))
+      using errcode = 'OP005', column = 'subject', hint = 'Remove line breaks, tabs and other control characters.';
+  end if;
+  if coalesce(p_body, '') = '' then
+    raise exception 'body: is empty'
+      using errcode = 'OP005', column = 'body', hint = 'Give the mail''s text or HTML.';
+  end if;
+  if octet_length(p_body) > 1048576 then
+    raise exception 'body: has % bytes, at most 1048576 (1 MiB) are allowed', octet_length(p_body)
+      using errcode = 'OP005', column = 'body', hint = 'Link to large content instead of sending it.';
+  end if;
+end;
+$$;
+
+comment on function brainops.check_mail_text(text, text) is
+  'Raises OP005 for a subject or body that can never be sent.';
+
+revoke execute on function brainops.check_mail_text(text, text) from public;
+grant execute
+on function brainops.check_mail_text(text, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- A mail to a lead goes to that lead, whatever lead_id says; or to the one that it was merged into.
+create or replace function brainops.email_address(p_email public.ai_email_queue)
+returns text
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    case
+      when brainops.uuid_or_null(p_email.recipient) is null then p_email.recipient
+      else (
+        select nullif(btrim(l.email), '')
+        from public.revenue_leads as l
+        where
+          l.tenant_id = p_email.tenant_id
+          and l.id = coalesce(
+            (
+              select a.lead_id
+              from public.revenue_lead_aliases as a
+              where a.tenant_id = p_email.tenant_id and a.id = brainops.uuid_or_null(p_email.recipient)
+            ),
+            brainops.uuid_or_null(p_email.recipient)
+          )
+      )
+    end;
+$$;
+
+comment on function brainops.email_address(public.ai_email_queue) is
+  'The address that a mail goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
+
+revoke execute on function brainops.email_address(ai_email_queue) from public;
+grant execute
+on function brainops.email_address(ai_email_queue)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- Asked for each message: without a search_path, so that it is inlined.
+create or replace function brainops.address_digest(p_address text)
+returns text
+language sql
+stable
+parallel safe
+as $$
+  select
+    pg_catalog.textcat(
+      'sha256:',
+      pg_catalog.encode(
+        pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.lower(pg_catalog.btrim(p_address)), 'UTF8')),
+        'hex'
+      )
+    );
+$$;
+
+comment on function brainops.address_digest(text) is 'What is left of the address of a person who was forgotten.';
+
+revoke execute on function brainops.address_digest(text) from public;
+grant execute
+on function brainops.address_digest(text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.gate_email(p_ids uuid[])
+returns setof brainops.verdict
+language plpgsql
+volatile
+set search_path = ''
+as $$
+declare
+  v_rows brainops.contact[];
+begin
+  -- The address as brainops.email_address has it, a lead's only where the row names one. What is looked
+  -- for is reckoned a step before: behind row level security an index serves plain columns alone.
+  select array_agg(
+    row(
+      q.id, q.tenant_id, q.lead_id,
+      case
+        when q.lead_now is null then q.recipient
+        else (
+          select nullif(btrim(l.email), '') from public.revenue_leads as l
+          where l.tenant_id = q.tenant_id and l.id = q.lead_now
+        )
+      end,
+      q.is_marketing, q.enrolment_id, q.recipient, q.due_at, q.expires_at
+    )::brainops.contact
+    order by q.job_priority, q.scheduled_for, q.id
+  )
+    into v_rows
+    from (
+      select u.*,
+        case when u.named is not null then coalesce(
+          (select a.lead_id from public.revenue_lead_aliases as a where a.tenant_id = u.tenant_id and a.id = u.named),
+          u.named
+        ) end as lead_now
+      from (
+        select e.id, e.tenant_id, e.lead_id, e.recipient, e.is_marketing, e.enrolment_id, e.job_priority, e.scheduled_for,
+          brainops.uuid_or_null(e.recipient) as named, coalesce(e.first_due_at, e.scheduled_for) as due_at,
+          e.metadata ->> 'expires_at' as expires_at
+        from public.ai_email_queue as e
+        where e.id = any (p_ids)
+        offset 0
+      ) as u
+      offset 0
+    ) as q;
+  return query select * from brainops.contact_verdicts('email', v_rows);
+end;
+$$;
+
+comment on function brainops.gate_email(uuid[]) is
+  'Which of the mails may not go now: the rules of brainops.contact_verdicts.';
+
+revoke execute on function brainops.gate_email(uuid[]) from public;
+grant execute on function brainops.gate_email(uuid[]) to brainops_worker;

@@ -1,0 +1,212 @@
+-- One SendGrid event. Returns null, or why it has no effect.
+create or replace function brainops.apply_sendgrid_event(p_event jsonb)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  c_events constant text[] := array[
+    'processed', 'deferred', 'delivered', 'bounce', 'dropped', 'open', 'click', 'spamreport',
+    'unsubscribe', 'group_unsubscribe', 'group_resubscribe'
+  ];
+  v_event text := p_event ->> 'event';
+  v_recipient text := lower(btrim(p_event ->> 'email'));
+  v_at timestamptz;
+  v_email brainops.email_reference;
+  v_reason text := coalesce(p_event ->> 'reason', p_event ->> 'response');
+  v_detail text := concat_ws(' ', p_event ->> 'url', (p_event -> 'url_offset')::text, p_event ->> 'attempt');
+  v_classification text := lower(coalesce(p_event ->> 'bounce_classification', ''));
+  v_hard boolean;
+begin
+  if jsonb_typeof(p_event) <> 'object' or v_event is null then
+    return 'it is no event: it has no field "event"';
+  end if;
+  if v_event <> all (c_events) then
+    return 'nobody knows the event ' || quote_literal(left(v_event, 80));
+  end if;
+  if length(coalesce(v_recipient, '')) not between 1 and 320
+    or coalesce(p_event ->> 'timestamp', '') !~ '^[0-9]{9,11}$'
+  then
+    return 'it has no usable "email" and "timestamp"';
+  end if;
+  v_at := to_timestamp((p_event ->> 'timestamp')::bigint);
+  v_email := brainops.find_email(p_event);
+  if v_email.tenant_id is null then
+    return 'it is about no message of ours';
+  end if;
+
+  insert into public.email_deliveries (tenant_id, email_id, recipient, event, provider_message_id, occurred_at, detail, metadata)
+  values (
+    v_email.tenant_id,
+    v_email.email_id,
+    v_recipient,
+    v_event,
+    brainops.sendgrid_message_id(p_event),
+    v_at,
+    -- A clicked url may be longer than an index takes.
+    case when length(v_detail) <= 500 then v_detail else left(v_detail, 400) || ' md5:' || md5(v_detail) end,
+    jsonb_strip_nulls(jsonb_build_object(
+      'reason', v_reason,
+      'type', p_event -> 'type',
+      'status', p_event -> 'status',
+      'bounce_classification', p_event -> 'bounce_classification',
+      'url', p_event -> 'url',
+      'machine_open', p_event -> 'sg_machine_open',
+      'asm_group_id', case when v_event like 'group_%' then p_event -> 'asm_group_id' end
+    ))
+  )
+  on conflict do nothing;
+  if not found then
+    return null; -- told before, under another event id
+  end if;
+
+  -- Asked first, because an update of no row still costs the queue's triggers.
+  if exists (select from public.ai_email_queue where id = v_email.email_id and status = 'unconfirmed') then
+    perform brainops.settle_by_events(v_email.tenant_id, v_email.email_id);
+  end if;
+
+  if v_event = 'bounce' then
+    -- "blocked" and the soft classes may work another day; an address that does not exist will not.
+    v_hard := coalesce(p_event ->> 'type', 'bounce') = 'bounce'
+      and v_classification not in ('reputation', 'content', 'technical failure', 'frequency or volume too high')
+      and (
+        v_classification in ('invalid address', 'mailbox unavailable')
+        or coalesce(p_event ->> 'status', '') like '5.%'
+        or coalesce(v_reason, '') ~ '^5'
+      );
+    insert into public.email_bounces (tenant_id, recipient, bounce_type, reason, occurred_at, email_id)
+    values (v_email.tenant_id, v_recipient, case when v_hard then 'hard' else 'soft' end, v_reason, v_at, v_email.email_id)
+    on conflict do nothing;
+    if v_hard then
+      perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+    end if;
+  elsif v_event = 'spamreport' then
+    perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+  elsif v_event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe') then
+    perform brainops.settle_consent(v_email.tenant_id, v_recipient);
+  elsif v_event = 'dropped' then
+    -- The provider knows of an older refusal: take it over.
+    case lower(v_reason)
+      when 'bounced address' then
+        perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+      when 'spam reporting address' then
+        perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+      when 'unsubscribed address' then
+        perform brainops.settle_consent(v_email.tenant_id, v_recipient);
+      else
+        null; -- about the mail, not about the person
+    end case;
+  end if;
+  return null;
+end;
+$$;
+
+revoke execute on function brainops.apply_sendgrid_event(jsonb) from public;
+grant execute on function brainops.apply_sendgrid_event(jsonb) to brainops_system;
+
+-- As in sql/0010, but that an address is looked for where the index has it.
+create or replace function brainops.find_email(p_event jsonb)
+returns brainops.email_reference
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_id uuid := brainops.uuid_or_null(p_event ->> 'bo_msg');
+  v_message_id text := brainops.sendgrid_message_id(p_event);
+  v_address text := lower(btrim(p_event ->> 'email'));
+  v_found brainops.email_reference;
+begin
+  if v_id is not null then
+    select tenant_id, id into v_found from public.ai_email_queue where id = v_id;
+    if not found then
+      select tenant_id, row_id into v_found
+        from brainops.job_archive
+        where row_id = v_id and table_name = 'ai_email_queue'
+        limit 1;
+    end if;
+    return v_found;
+  end if;
+  if v_message_id is not null then
+    -- One message of many recipients has one id: the address decides.
+    select found.tenant_id, found.id into v_found
+      from (
+        select tenant_id, id, recipient_key from public.ai_email_queue
+        where provider_message_id = v_message_id and broadcast_id is null
+        union all
+        select tenant_id, id, recipient_key from public.ai_email_queue
+        where recipient_key = v_address and provider_message_id = v_message_id and broadcast_id is not null
+      ) as found
+      order by found.recipient_key = v_address desc
+      limit 1;
+    if found then
+      return v_found;
+    end if;
+  end if;
+  if p_event ->> 'event' = 'bounce' and coalesce(p_event ->> 'sg_message_id', '') = '' then
+    select min(tenant_id::text)::uuid, case when count(*) = 1 then min(id::text)::uuid end
+      into v_found.tenant_id, v_found.email_id
+      from public.ai_email_queue
+      where recipient_key = v_address and sent_at > brainops.now() - interval '7 days'
+      having count(distinct tenant_id) = 1;
+  end if;
+  return v_found;
+end;
+$$;
+
+revoke execute on function brainops.find_email(jsonb) from public;
+grant execute on function brainops.find_email(jsonb) to brainops_system;
+
+-- SendGrid's X-Message-Id, as events carry it: before the first dot of sg_message_id; a bounce that
+-- came as a mail of its own lacks that, but may have it in smtp-id, <X-Message-Id@…>.
+create or replace function brainops.sendgrid_message_id(p_event jsonb)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(
+    nullif(split_part(p_event ->> 'sg_message_id', '.', 1), ''),
+    substring(p_event ->> 'smtp-id' from '^<([^@<>]+)@')
+  )
+$$;
+
+revoke execute on function brainops.sendgrid_message_id(jsonb) from public;
+grant execute on function brainops.sendgrid_message_id(jsonb) to brainops_system;
+
+-- An event about a mail whose outcome we lost says that the provider had it. The result is the
+-- same whichever of the mail's events comes first.
+create or replace function brainops.settle_by_events(p_tenant_id uuid, p_email_id uuid)
+returns void
+language sql
+set search_path = ''
+as $$
+  update public.ai_email_queue as q
+  set
+    status = case
+      when e.taken then 'completed'
+      else 'failed'
+    end,
+    sent_at = case
+      when e.taken then coalesce(q.sent_at, q.started_at, e.first_at)
+      else q.sent_at
+    end,
+    provider_message_id = coalesce(q.provider_message_id, e.message_id),
+    last_error = case
+      when not e.taken then 'SendGrid dropped it: ' || coalesce(e.reason, 'no reason given')
+    end
+  from
+    (
+      select
+        bool_or(event <> 'dropped') as taken,
+        min(occurred_at) as first_at,
+        min(provider_message_id) as message_id,
+        min(metadata ->> 'reason') as reason
+      from public.email_deliveries
+      where tenant_id = p_tenant_id and email_id = p_email_id
+    ) as e
+  where q.tenant_id = p_tenant_id and q.id = p_email_id and q.status = 'unconfirmed' and e.taken is not null;
+$$;
+
+revoke execute on function brainops.settle_by_events(uuid, uuid) from public;
+grant execute on function brainops.settle_by_events(uuid, uuid) to brainops_system;

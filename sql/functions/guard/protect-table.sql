@@ -1,0 +1,201 @@
+-- The guard of every tenant table, as one function that also takes tables which exist already.
+--
+-- It closes the holes that policies alone leave open: forced RLS (the owner is bound too),
+-- policies that name their roles, foreign keys by the pair (tenant_id, x_id), unique keys that
+-- begin with tenant_id, no TRUNCATE, REFERENCES or TRIGGER for tenants. test/sql/guard.test.ts
+-- reads the same rules back from the catalog.
+
+-- What stands between the table and the guard, as sentences; empty when nothing does.
+create or replace function brainops.guard_obstacles(p_table regclass)
+returns setof text
+language sql
+stable
+set search_path = ''
+as $$
+  select 'it is no ordinary or partitioned table'
+  where not exists (select from pg_catalog.pg_class where oid = p_table and relkind in ('r', 'p'))
+  union all
+  select 'it has no column tenant_id uuid'
+  where
+    not exists (
+      select
+      from pg_catalog.pg_attribute
+      where attrelid = p_table and attname = 'tenant_id' and atttypid = 'uuid'::regtype and not attisdropped
+    )
+  union all
+  select
+    format('unique key %s does not begin with tenant_id, so it tells tenants of each other', i.indexrelid::regclass)
+  from
+    pg_catalog.pg_index as i
+    -- No attribute where the key begins with an expression.
+    left join pg_catalog.pg_attribute as a
+      on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+  where
+    i.indrelid = p_table
+    and (i.indisunique or i.indisexclusion)
+    and a.attname is distinct from 'tenant_id'
+    and not (i.indisprimary and i.indnkeyatts = 1 and a.atttypid = 'uuid'::regtype)
+  union all
+  select
+    format('policy %I is for every role and adds its rows to those of the guard; drop it or name its roles', polname)
+  from pg_catalog.pg_policy
+  where polrelid = p_table and polpermissive and 0 = any (polroles)
+  union all
+  select
+    format(
+      'foreign key %s to %s is not the pair (tenant_id, …), so rows can point into another tenant',
+      c.conname,
+      c.confrelid::regclass
+    )
+  from pg_catalog.pg_constraint as c
+  where
+    c.conrelid = p_table
+    and c.contype = 'f'
+    and c.confrelid <> 'public.tenants'::regclass
+    and exists (
+      select
+      from pg_catalog.pg_attribute
+      where attrelid = c.confrelid and attname = 'tenant_id' and not attisdropped
+    )
+    and not exists (
+      select
+      from pg_catalog.pg_attribute
+      where attrelid = p_table and attname = 'tenant_id' and attnum = any (c.conkey)
+    );
+$$;
+
+comment on function brainops.guard_obstacles(regclass) is
+  'Why protect_table would refuse the table, one sentence each.';
+
+revoke execute on function brainops.guard_obstacles(regclass) from public;
+grant execute on function brainops.guard_obstacles(regclass) to brainops_admin, brainops_system;
+
+-- p_reference_tenants false leaves the foreign key to tenants out: job tables check the tenants of a
+-- whole statement at once instead (sql/0003, after_job_insert).
+create or replace function brainops.guard_table(p_table regclass, p_reference_tenants boolean)
+returns void
+language plpgsql
+set search_path = ''
+-- "policy … does not exist, skipping" helps nobody.
+set client_min_messages = 'warning'
+as $$
+declare
+  v_obstacles text;
+  v_part regclass;
+begin
+  select string_agg(obstacle, '; ') into v_obstacles from brainops.guard_obstacles(p_table) as obstacle;
+  if v_obstacles is not null then
+    raise exception 'cannot protect %: %', p_table, v_obstacles
+      using errcode = 'OP008', hint = 'Change the table as the message says, then call brainops.protect_table again.';
+  end if;
+
+  begin
+    execute format('alter table %s alter column tenant_id set not null', p_table);
+  exception
+    when not_null_violation then
+      raise exception 'cannot protect %: it has rows without a tenant_id', p_table
+        using errcode = 'OP008', hint = format('update %s set tenant_id = … where tenant_id is null', p_table);
+  end;
+
+  if p_reference_tenants and not exists (
+    select from pg_catalog.pg_constraint
+    where conrelid = p_table and contype = 'f' and confrelid = 'public.tenants'::regclass
+  ) then
+    begin
+      execute format('alter table %s add foreign key (tenant_id) references public.tenants (id)', p_table);
+    exception
+      when foreign_key_violation then
+        raise exception 'cannot protect %: it has rows of tenants that are not in public.tenants', p_table
+          using errcode = 'OP008',
+            hint = format('select * from %s as t where not exists (select from tenants where id = t.tenant_id)', p_table);
+    end;
+  end if;
+
+  -- For the foreign key. A job table has none, and its own indexes.
+  if p_reference_tenants and not exists (
+    select from pg_catalog.pg_index as i
+    inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = p_table and a.attname = 'tenant_id' and i.indpred is null
+  ) then
+    execute format('create index on %s (tenant_id)', p_table);
+  end if;
+
+  execute format('alter table %s enable row level security', p_table);
+  execute format('alter table %s force row level security', p_table);
+
+  execute format('drop policy if exists own_tenant on %s', p_table);
+  execute format(
+    'create policy own_tenant on %s for all to brainops_tenant, brainops_worker
+       using (tenant_id = (select brainops.current_tenant_id()))
+       with check (tenant_id = (select brainops.current_tenant_id()))',
+    p_table
+  );
+  execute format('drop policy if exists named_tenant on %s', p_table);
+  execute format(
+    'create policy named_tenant on %s for all to brainops_service
+       using (tenant_id = (select brainops.current_tenant_id()))
+       with check (tenant_id = (select brainops.current_tenant_id()) or (select brainops.may_name_tenant()))',
+    p_table
+  );
+  execute format('drop policy if exists every_row on %s', p_table);
+  execute format(
+    'create policy every_row on %s for all to brainops_admin, brainops_system using (true) with check (true)',
+    p_table
+  );
+
+  execute format('revoke all on %s from public, brainops_tenant, brainops_service', p_table);
+  execute format(
+    'grant select, insert, update, delete on %s to
+       brainops_tenant, brainops_service, brainops_worker, brainops_admin, brainops_system',
+    p_table
+  );
+
+  execute format(
+    'create or replace trigger a0_remember_tenant before insert on %s
+       for each statement execute function brainops.remember_tenant()',
+    p_table
+  );
+  execute format(
+    'alter table %s alter column tenant_id set default nullif(current_setting(''brainops.statement_tenant'', true), '''')::uuid',
+    p_table
+  );
+  execute format(
+    'create or replace trigger a1_fill_tenant before insert on %s
+       for each row when (new.tenant_id is null or current_setting(''brainops.statement_tenant'', true) = '''')
+       execute function brainops.fill_tenant()',
+    p_table
+  );
+
+  -- A part can be asked by its own name, past the parent's policies: nobody but admins may.
+  for v_part in
+    select relid from pg_catalog.pg_partition_tree(p_table) where level > 0
+    union
+    select inhrelid from pg_catalog.pg_inherits where inhparent = p_table
+  loop
+    execute format('alter table %s enable row level security', v_part);
+    execute format('alter table %s force row level security', v_part);
+    execute format('drop policy if exists every_row on %s', v_part);
+    execute format('create policy every_row on %s for all to brainops_admin, brainops_system using (true) with check (true)', v_part);
+    execute format('revoke all on %s from public, brainops_tenant, brainops_service, brainops_worker', v_part);
+  end loop;
+end;
+$$;
+
+comment on function brainops.guard_table(regclass, boolean) is 'Behind protect_table and define_job_table.';
+
+revoke execute on function brainops.guard_table(regclass, boolean) from public;
+grant execute on function brainops.guard_table(regclass, boolean) to brainops_admin, brainops_system;
+
+create or replace function brainops.protect_table(p_table regclass)
+returns void
+language sql
+set search_path = ''
+as $$
+  select brainops.guard_table(p_table, p_reference_tenants => true);
+$$;
+
+comment on function brainops.protect_table(regclass) is
+  'Gives an existing table with a tenant_id the whole guard: forced row level security, policies by role, grants, the tenant filled in on insert. OP008 says what stands in the way. For the table''s owner.';
+
+revoke execute on function brainops.protect_table(regclass) from public;
+grant execute on function brainops.protect_table(regclass) to brainops_admin, brainops_system;

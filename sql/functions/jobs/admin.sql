@@ -1,0 +1,213 @@
+-- The SQL interface for admins: everything that can be done to jobs and tenants, as functions and
+-- views of the schema brainops. They run with the caller's rights; brainops_admin has those.
+
+create or replace function brainops.job_table(p_table text)
+returns brainops.job_tables
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_job brainops.job_tables;
+begin
+  select * into v_job from brainops.job_tables where p_table in (table_name, relation);
+  if not found then
+    raise exception 'table: % is no job table', quote_literal(p_table)
+      using errcode = 'OP007',
+        hint = 'Job tables: ' || (select string_agg(table_name, ', ' order by table_name) from brainops.job_tables);
+  end if;
+  return v_job;
+end;
+$$;
+
+comment on function brainops.job_table(text) is 'The entry of a job table by its name; OP007 lists the names.';
+
+revoke execute on function brainops.job_table(text) from public;
+grant execute
+on function brainops.job_table(text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- Sets one row's status; shared by the verbs below.
+create or replace function brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text)
+returns text
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job brainops.job_tables := brainops.job_table(p_table);
+  v_status text;
+begin
+  execute format('select status from %s where id = $1 for update', v_job.relation) into v_status using p_id;
+  if v_status is null then
+    raise exception 'id: % has no row %', v_job.table_name, p_id
+      using errcode = 'OP009', hint = 'select * from brainops.jobs where id = …; archived rows are in brainops.job_archive.';
+  end if;
+  if v_status <> all (p_from) then
+    raise exception 'status: row % is %, and only % can become %', p_id, v_status, array_to_string(p_from, ', '), p_to
+      using errcode = 'OP010', hint = 'select status, last_error from brainops.jobs where id = …';
+  end if;
+  execute format(
+    'update %s set status = $2, scheduled_for = case when $2 = ''pending'' then least(scheduled_for, $3) else scheduled_for end
+     where id = $1 returning status',
+    v_job.relation
+  )
+    into v_status
+    using p_id, p_to, brainops.now();
+  return v_status;
+end;
+$$;
+
+comment on function brainops.set_job_status(text, uuid, text[], text) is
+  'Behind retry, cancel and confirm: OP009 for no such row, OP010 where its status is none of p_from.';
+
+revoke execute on function brainops.set_job_status(text, uuid, text[], text) from public;
+grant execute
+on function brainops.set_job_status(text, uuid, text[], text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.retry(p_table text, p_id uuid)
+returns text
+language sql
+set search_path = ''
+as $$
+  select
+    brainops.set_job_status(p_table, p_id, array['failed', 'cancelled', 'skipped', 'awaiting_approval'], 'pending');
+$$;
+
+comment on function brainops.retry(text, uuid) is
+  'Runs a row again, now, with all its attempts. An unconfirmed one goes through confirm.';
+
+revoke execute on function brainops.retry(text, uuid) from public;
+grant execute
+on function brainops.retry(text, uuid)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.retry_failed(p_table text, p_since timestamptz)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count int;
+begin
+  execute format(
+    'update %s set status = ''pending'' where status = ''failed'' and finished_at >= $1',
+    (brainops.job_table(p_table)).relation
+  )
+    using p_since;
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+comment on function brainops.retry_failed(text, timestamptz) is
+  'Runs again all rows that failed since then; returns how many.';
+
+revoke execute on function brainops.retry_failed(text, timestamptz) from public;
+grant execute
+on function brainops.retry_failed(text, timestamptz)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.cancel(p_table text, p_id uuid)
+returns text
+language sql
+set search_path = ''
+as $$
+  select
+    brainops.set_job_status(
+      p_table,
+      p_id,
+      array['pending', 'processing', 'failed', 'unconfirmed', 'awaiting_approval'],
+      'cancelled'
+    );
+$$;
+
+comment on function brainops.cancel(text, uuid) is
+  'Stops a row. One in processing stays so until its effect is known (cancel_requested_at is set), and is not tried again.';
+
+revoke execute on function brainops.cancel(text, uuid) from public;
+grant execute
+on function brainops.cancel(text, uuid)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.confirm(p_table text, p_id uuid, p_happened boolean)
+returns text
+language sql
+set search_path = ''
+as $$
+  select
+    brainops.set_job_status(
+      p_table,
+      p_id,
+      array['unconfirmed'],
+      case
+        when p_happened then 'completed'
+        else 'pending'
+      end
+    );
+$$;
+
+comment on function brainops.confirm(text, uuid, boolean) is
+  'Settles an unconfirmed row: the effect happened (completed), or it did not (pending: it is done now).';
+
+revoke execute on function brainops.confirm(text, uuid, boolean) from public;
+grant execute
+on function brainops.confirm(text, uuid, boolean)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.pause(
+  p_table text,
+  p_tenant text default null,
+  p_channel text default null,
+  p_reason text default 'no reason given'
+)
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into brainops.pauses as p (table_name, tenant_id, channel, reason)
+  values
+    (
+      (brainops.job_table(p_table)).table_name,
+      case
+        when p_tenant is not null then brainops.tenant_id_of(p_tenant)
+      end,
+      p_channel,
+      p_reason
+    )
+  on conflict (tenant_id, table_name, channel) do update
+    set
+      reason = excluded.reason,
+      paused_by = session_user,
+      paused_at = now();
+$$;
+
+comment on function brainops.pause(text, text, text, text) is
+  'Holds a job table: for one tenant (slug or id) or, with null, for all. Rows wait as pending; what is being processed ends.';
+
+revoke execute on function brainops.pause(text, text, text, text) from public;
+grant execute on function brainops.pause(text, text, text, text) to brainops_admin, brainops_system;
+
+create or replace function brainops.resume(p_table text, p_tenant text default null, p_channel text default null)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job brainops.job_tables := brainops.job_table(p_table);
+  v_tenant_id uuid := case when p_tenant is not null then brainops.tenant_id_of(p_tenant) end;
+begin
+  delete from brainops.pauses
+  where table_name = v_job.table_name
+    and (p_tenant is null or tenant_id = v_tenant_id)
+    and (p_channel is null or channel = p_channel);
+  -- Their jobs are gone: a new time gives due rows new ones, through the trigger.
+  return brainops.spread_rows(v_job, v_tenant_id, null);
+end;
+$$;
+
+comment on function brainops.resume(text, text, text) is
+  'Ends pauses; returns how many rows that were due go on: spread at 20 a second (or the rate limit''s), within an hour. With tenant null: every pause of the table.';
+
+revoke execute on function brainops.resume(text, text, text) from public;
+grant execute on function brainops.resume(text, text, text) to brainops_admin, brainops_system;

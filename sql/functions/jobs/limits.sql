@@ -1,0 +1,229 @@
+-- What may hold a row back: pauses (a person's or the engine's word), rate limits (a token bucket
+-- shared by all workers) and circuit breakers (one row each, one leased probe). All of them are
+-- asked inside the claiming transaction, so what they say is true at the moment it counts.
+
+-- Why nothing of the table may go for the tenant now, or null.
+create or replace function brainops.pause_reason(p_table text, p_tenant_id uuid)
+returns text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_reason text;
+begin
+  select 'tenant ' || slug || ' is suspended' into v_reason
+    from public.tenants
+    where id = p_tenant_id and status <> 'active';
+  if not found then
+    select 'paused by ' || p.paused_by || ': ' || p.reason into v_reason
+      from brainops.pauses as p
+      inner join brainops.job_tables as j using (table_name)
+      where p.table_name = p_table
+        and (p.tenant_id is null or p.tenant_id = p_tenant_id)
+        and (p.channel is null or p.channel = j.channel)
+      limit 1;
+  end if;
+  return v_reason;
+end;
+$$;
+
+comment on function brainops.pause_reason(text, uuid) is
+  'Why nothing of the table may go for the tenant now; null when it may.';
+
+alter function brainops.pause_reason(text, uuid) owner to brainops_system;
+revoke execute on function brainops.pause_reason(text, uuid) from public;
+grant execute on function brainops.pause_reason(text, uuid) to brainops_worker, brainops_admin;
+
+-- Reserves a slot for each of p_n rows, in order. A slot that lies in the future is when that row
+-- may go: the caller defers the row to it and need not ask again. Null where no limit is set.
+-- Locks the bucket until the end of the transaction; the tenant's bucket before the common one.
+create or replace function brainops.take_rate_slots(p_table text, p_tenant_id uuid, p_n int)
+returns timestamptz[]
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_limit record;
+  v_from timestamptz;
+  v_slots timestamptz[];
+  v_all timestamptz[];
+begin
+  for v_limit in
+    select * from brainops.rate_limits
+    where table_name = p_table and (tenant_id = p_tenant_id or tenant_id is null)
+    order by tenant_id nulls last
+    for update
+  loop
+    v_from := greatest(v_limit.next_slot, brainops.now());
+    select array_agg(v_from + make_interval(secs => ((i - v_limit.burst) / v_limit.per_second)::float8) order by i)
+      into v_slots
+      from generate_series(1, p_n) as i;
+    update brainops.rate_limits
+    set next_slot = v_from + make_interval(secs => (p_n / v_limit.per_second)::float8)
+    where id = v_limit.id;
+    select array_agg(greatest(mine, v_all[i]) order by i) into v_all from unnest(v_slots) with ordinality as s (mine, i);
+  end loop;
+  return v_all;
+end;
+$$;
+
+comment on function brainops.take_rate_slots(text, uuid, int) is
+  'When each of n rows may go under the table''s rate limits, reserved; null without a limit.';
+
+alter function brainops.take_rate_slots(text, uuid, int) owner to brainops_system;
+revoke execute on function brainops.take_rate_slots(text, uuid, int) from public;
+grant execute on function brainops.take_rate_slots(text, uuid, int) to brainops_worker;
+
+-- How many of p_n rows may go through the sender now, and when to ask again for the others.
+-- Closed: all. Open: none before retry_at; after it one, which leases the probe.
+create or replace function brainops.ask_breaker(
+  p_sender text,
+  p_n int,
+  p_probe_lease interval,
+  out allowed int,
+  out ask_at timestamptz
+)
+returns record
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_breaker brainops.circuit_breakers;
+begin
+  allowed := p_n;
+  select * into v_breaker from brainops.circuit_breakers where sender = p_sender and opened_at is not null;
+  if not found then
+    return;
+  end if;
+  -- Two workers may come at once: the row lock decides who probes.
+  update brainops.circuit_breakers
+  set probe_expires_at = brainops.now() + p_probe_lease
+  where sender = p_sender
+    and opened_at is not null
+    and retry_at <= brainops.now()
+    and coalesce(probe_expires_at, '-infinity') <= brainops.now();
+  allowed := case when found then 1 else 0 end;
+  ask_at := greatest(v_breaker.retry_at, brainops.now() + interval '2 seconds');
+end;
+$$;
+
+comment on function brainops.ask_breaker(text, int, interval) is
+  'How many of n rows may go through the sender now; ask_at is when to ask again for the rest.';
+
+alter function brainops.ask_breaker(text, int, interval) owner to brainops_system;
+revoke execute on function brainops.ask_breaker(text, int, interval) from public;
+grant execute on function brainops.ask_breaker(text, int, interval) to brainops_worker;
+
+-- A circuit breaker opens on a sender that is away, not on one that refuses a few of many.
+--
+-- Writes down how it went. Costs nothing while all is well: a success touches only a breaker that
+-- has failures to forget.
+-- As in sql/0004, but that outcomes which are told together count by what most of them were: a
+-- hundred rows with five failures among them opened it before.
+create or replace function brainops.tell_breaker(p_sender text, p_succeeded int, p_failed int, p_error text)
+returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if p_succeeded > p_failed then
+    -- Closes only when it is time: answers to rows that were under way when it opened, or when the
+    -- sender asked to wait, do not end the wait.
+    update brainops.circuit_breakers
+    set
+      failures = 0,
+      opened_at = case when retry_at > brainops.now() then opened_at end,
+      current_delay = case when retry_at > brainops.now() then current_delay end,
+      probe_expires_at = case when retry_at > brainops.now() then probe_expires_at end,
+      retry_at = case when retry_at > brainops.now() then retry_at end
+    where sender = p_sender and (failures > 0 or retry_at <= brainops.now());
+  elsif p_failed > 0 then
+    insert into brainops.circuit_breakers as b (sender, failures, last_error)
+    values (p_sender, p_failed, left(p_error, 500))
+    on conflict (sender) do update
+      set
+        -- Successes beside the failures show that the sender is there: start to count anew.
+        failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
+        last_error = excluded.last_error;
+    -- Opens at the threshold; an open one whose probe failed waits twice as long as before.
+    update brainops.circuit_breakers
+    set
+      opened_at = coalesce(opened_at, brainops.now()),
+      current_delay = least(coalesce(current_delay * 2, base_delay), max_delay),
+      retry_at = brainops.now() + least(coalesce(current_delay * 2, base_delay), max_delay),
+      probe_expires_at = null
+    where sender = p_sender
+      and case
+        when opened_at is null then failures >= threshold
+        -- Rows that were under way when it opened count, but only a probe's failure prolongs it.
+        else probe_expires_at is not null and retry_at <= brainops.now()
+      end;
+  else
+    -- The row that probed never reached the sender: another may.
+    update brainops.circuit_breakers
+    set probe_expires_at = null
+    where sender = p_sender and probe_expires_at is not null;
+  end if;
+end;
+$$;
+
+comment on function brainops.tell_breaker(text, int, int, text) is
+  'Counts successes and failures of a sender; opens its breaker at the threshold, closes it on success. Told together they count by what most of them were.';
+
+alter function brainops.tell_breaker(text, int, int, text) owner to brainops_system;
+revoke execute on function brainops.tell_breaker(text, int, int, text) from public;
+grant execute on function brainops.tell_breaker(text, int, int, text) to brainops_worker;
+
+-- A sender that said "not before T" is open until then, without a failure to its name.
+create or replace function brainops.hold_sender(p_sender text, p_until timestamptz)
+returns void
+language sql
+security definer
+set search_path = ''
+as $$
+  insert into brainops.circuit_breakers as b (sender, opened_at, retry_at, last_error)
+  values (p_sender, brainops.now(), p_until, 'asked to wait')
+  on conflict (sender) do update
+    set
+      opened_at = coalesce(b.opened_at, brainops.now()),
+      retry_at = greatest(b.retry_at, p_until),
+      probe_expires_at = null;
+$$;
+
+comment on function brainops.hold_sender(text, timestamptz) is
+  'Holds all rows of a sender until it said it can be asked again.';
+
+alter function brainops.hold_sender(text, timestamptz) owner to brainops_system;
+revoke execute on function brainops.hold_sender(text, timestamptz) from public;
+grant execute on function brainops.hold_sender(text, timestamptz) to brainops_worker;
+
+-- The engine's own pause, when a provider refuses everything: the current tenant's, or everybody's.
+create or replace function brainops.pause_sender(p_table text, p_everyone boolean, p_reason text)
+returns void
+language sql
+security definer
+set search_path = ''
+as $$
+  insert into brainops.pauses (table_name, tenant_id, reason)
+  values
+    (
+      p_table,
+      case
+        when not p_everyone then brainops.current_tenant_id()
+      end,
+      p_reason
+    )
+  on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason;
+$$;
+
+comment on function brainops.pause_sender(text, boolean, text) is
+  'Pauses a table because its provider refuses everything: for the current tenant, or for everyone.';
+
+alter function brainops.pause_sender(text, boolean, text) owner to brainops_system;
+revoke execute on function brainops.pause_sender(text, boolean, text) from public;
+grant execute on function brainops.pause_sender(text, boolean, text) to brainops_worker;

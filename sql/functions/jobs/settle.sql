@@ -1,0 +1,142 @@
+-- Writes results where the lease still holds, and returns those rows with the status they got.
+create or replace function brainops.settle(p_table text, p_settlements brainops.settlement[])
+returns table (id uuid, status text)
+language plpgsql
+set search_path = ''
+-- Each row by its key: at the default of 4 the planner would rather read the whole table for 250.
+set random_page_cost = 1
+as $$
+declare
+  -- Spelled once, used in each assignment below.
+  c_status constant text := $sql$
+    case
+      when s.outcome = 'completed' then 'completed'
+      when s.outcome = 'fail' then 'failed'
+      when s.outcome = 'skip' then 'skipped'
+      when s.outcome = 'unconfirmed' then 'unconfirmed'
+      when t.cancel_requested_at is not null then 'cancelled'
+      when s.outcome = 'retry' and t.attempts >= t.max_attempts then 'failed'
+      when s.outcome = 'defer' and t.deferrals >= $3 then 'failed'
+      else 'pending'
+    end
+  $sql$;
+  v_job brainops.job_tables;
+  v_results text;
+begin
+  if exists (
+    select from unnest(p_settlements) as s
+    where s.outcome is null or s.outcome not in ('completed', 'retry', 'defer', 'hold', 'fail', 'skip', 'unconfirmed')
+  ) then
+    raise exception 'outcome: expected completed, retry, defer, hold, fail, skip or unconfirmed'
+      using errcode = 'invalid_parameter_value', hint = 'See the comment on type brainops.settlement.';
+  end if;
+  select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
+  select string_agg(
+    format(', %1$I = case when s.result ? %1$L then (s.result ->> %1$L)::%2$s else t.%1$I end', a.attname, format_type(a.atttypid, a.atttypmod)),
+    ''
+  )
+    into v_results
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = v_job.relation::regclass and a.attname = any (v_job.result_columns);
+
+  return query execute format(
+    $sql$
+    update %1$s as t
+    set
+      status = %2$s,
+      scheduled_for = case
+        when s.outcome = 'hold' or %2$s <> 'pending' then t.scheduled_for
+        else coalesce(s.run_at, $2 + brainops.retry_delay(t.attempts))
+      end,
+      attempts = t.attempts - (s.outcome in ('defer', 'hold'))::int,
+      deferrals = t.deferrals + (s.outcome = 'defer')::int,
+      finished_at = case when %2$s in ('completed', 'failed', 'skipped', 'cancelled') then $2 end,
+      skip_reason = case when s.outcome = 'skip' then coalesce(s.reason, 'no reason given') end,
+      last_error = case when s.outcome in ('completed', 'skip') then null else coalesce(s.reason, t.last_error) end,
+      lease = null,
+      worker_id = null,
+      rate_slot = null%3$s
+    from unnest($1) as s
+    -- Not by the status, which the lease implies: the index of rows in processing is small in the
+    -- planner's eyes, and full of what was there before.
+    where t.id = s.id and t.lease = s.lease
+    returning t.id, t.status
+    $sql$,
+    v_job.relation, c_status, coalesce(v_results, '')
+  )
+    using p_settlements, brainops.now(), v_job.max_deferrals;
+end;
+$$;
+
+comment on function brainops.settle(text, brainops.settlement[]) is
+  'Writes how effects ended, where the lease still holds; a late or second settler changes nothing and is left out of the answer.';
+
+revoke execute on function brainops.settle(text, brainops.settlement[]) from public;
+grant execute on function brainops.settle(text, brainops.settlement[]) to brainops_worker;
+
+-- What of brainops.settle is left where many rows came to the same good end: nothing to decide for
+-- each, and their results are read once.
+create or replace function brainops.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb)
+returns setof uuid
+language plpgsql
+set search_path = ''
+set random_page_cost = 1 -- as in brainops.settle
+as $$
+declare
+  v_job brainops.job_tables;
+  v_names text;
+  v_values text;
+begin
+  select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
+  select
+    string_agg(format(', %1$I = r.%1$I', a.attname), '' order by a.attnum),
+    string_agg(format(', (p ->> %1$L)::%2$s as %1$I', a.attname, format_type(a.atttypid, a.atttypmod)), '' order by a.attnum)
+    into v_names, v_values
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = v_job.relation::regclass and a.attname = any (v_job.result_columns) and p_result ? a.attname;
+  return query execute format(
+    $sql$
+    update %1$s as t
+    set
+      status = 'completed',
+      finished_at = $3,
+      skip_reason = null,
+      last_error = null,
+      lease = null,
+      worker_id = null,
+      rate_slot = null%2$s
+    from (select p%3$s from (values ($4)) as v (p) offset 0) as r
+    where t.id = any ($1) and t.lease = $2
+    returning t.id
+    $sql$,
+    v_job.relation, v_names, v_values
+  )
+    using p_ids, p_lease, brainops.now(), p_result;
+end;
+$$;
+
+comment on function brainops.settle_completed(text, uuid[], uuid, jsonb) is
+  'As brainops.settle, for rows under one lease that all are completed with the same result; returns those whose lease still held.';
+
+revoke execute on function brainops.settle_completed(text, uuid[], uuid, jsonb) from public;
+grant execute on function brainops.settle_completed(text, uuid[], uuid, jsonb) to brainops_worker;
+
+-- When to try again after attempt n: 15 s, 1 min, 4 min, 16 min, then each hour; ±20 % so that
+-- rows that failed together do not come back together.
+create or replace function brainops.retry_delay(p_attempt int)
+returns interval
+language sql
+volatile
+set search_path = ''
+as $$
+  select
+    least(interval '15 seconds' * power(4, greatest(p_attempt, 1) - 1), interval '1 hour') * (0.8 + 0.4 * random());
+$$;
+
+comment on function brainops.retry_delay(int) is
+  'How long to wait after attempt n: 15 s, 1 min, 4 min, 16 min, then 1 h; 20 % more or less by chance.';
+
+revoke execute on function brainops.retry_delay(int) from public;
+grant execute
+on function brainops.retry_delay(int)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

@@ -1,0 +1,73 @@
+-- Makes good what was lost, each minute: due rows without a job get one; rows in processing far
+-- past their time limit are settled as crashed; jobs locked by pools that nobody owns are freed;
+-- rows for which no live worker has a task say so in last_error.
+create or replace function brainops.sweep(p_most int default 10000)
+returns table (table_name text, requeued int, timed_out int)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job brainops.job_tables;
+  v_orphans text[];
+begin
+  select array_agg(distinct j.locked_by) into v_orphans
+    from graphile_worker.jobs as j
+    where j.locked_by is not null
+      and j.locked_at < now() - interval '30 seconds'
+      and not exists (select from brainops.worker_processes as w where j.locked_by = any (w.pool_ids));
+  if v_orphans is not null then
+    perform graphile_worker.force_unlock_workers(v_orphans);
+  end if;
+
+  for v_job in select * from brainops.job_tables as j order by j.table_name
+  loop
+    table_name := v_job.table_name;
+    timed_out := brainops.abandon(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker never settled it within the time limit');
+    requeued := brainops.requeue(v_job, null, p_most);
+    return next;
+  end loop;
+end;
+$$;
+
+comment on function brainops.sweep(int) is
+  'Each minute: jobs for due rows that have none (at most p_most a table), an end for rows stuck in processing, freedom for orphaned jobs.';
+
+revoke execute on function brainops.sweep(int) from public;
+grant execute on function brainops.sweep(int) to brainops_system;
+
+-- Says on the due rows of a task what they are waiting for, unless a live worker can run it.
+create or replace function brainops.note_waiting(p_task_identifier text, p_reason text)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job brainops.job_tables;
+  v_count int;
+begin
+  select * into v_job from brainops.job_tables as j where j.task_identifier = p_task_identifier;
+  if not found or exists (
+    select from brainops.worker_processes as w
+    where p_task_identifier = any (w.tasks) and brainops.worker_is_alive(w.number, w.backend_pid)
+  ) then
+    return 0;
+  end if;
+  execute format(
+    'update %s set last_error = $1 where id in (
+       select id from %s
+       where status = ''pending'' and scheduled_for <= $2 and last_error is distinct from $1
+       limit 10000 for update skip locked
+     )',
+    v_job.relation, v_job.relation
+  )
+    using p_reason, brainops.now();
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+comment on function brainops.note_waiting(text, text) is
+  'Writes p_reason into last_error of the due rows of a task that no live worker offers; returns how many.';
+
+revoke execute on function brainops.note_waiting(text, text) from public;
+grant execute on function brainops.note_waiting(text, text) to brainops_system;

@@ -1,0 +1,227 @@
+-- Liveness, rescue and sweep: what keeps promises when processes die.
+--
+-- A worker holds a session advisory lock for as long as it lives; Postgres drops the lock with the
+-- connection, whatever killed it. Any other worker looks every second. A lock that is gone
+-- makes its worker suspect; one that is still gone three seconds later makes it dead: its
+-- graphile-worker jobs are unlocked and its rows settled as a crash leaves them. (graphile-worker
+-- alone waits four hours.)
+
+create or replace function brainops.liveness_class()
+returns int
+language sql
+immutable
+parallel safe
+as $$
+  select 1112690512;
+$$;
+
+comment on function brainops.liveness_class is 'First half of every worker''s advisory lock key.';
+
+revoke execute on function brainops.liveness_class() from public;
+grant execute on function brainops.liveness_class() to brainops_admin, brainops_system;
+
+-- Takes (or takes up again) the lock that says the worker lives, on this very connection, and
+-- enters the worker. False when the lock is held by another connection still: try again soon.
+create or replace function brainops.announce_worker(p_id uuid, p_host text, p_pid int, p_tasks text[])
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_number int;
+  v_connection_id text := nullif(current_setting('brainops.connection_id', true), '');
+begin
+  insert into brainops.worker_processes as w (id, host, pid, tasks)
+  values (p_id, p_host, p_pid, p_tasks)
+  on conflict (id) do update set tasks = excluded.tasks
+  returning number into v_number;
+
+  if current_setting('brainops.embedded', true) = 'on' then
+    insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
+  elsif not pg_catalog.pg_try_advisory_lock(brainops.liveness_class(), v_number) then
+    -- Our own earlier connection, which died without Postgres hearing of it (a lost route).
+    perform pg_terminate_backend(a.pid)
+    from brainops.worker_processes as w
+    inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
+    where w.id = p_id and a.pid <> pg_backend_pid();
+    return false;
+  end if;
+  update brainops.worker_processes
+  set backend_pid = pg_backend_pid(), suspect_since = null, last_seen_at = brainops.now()
+  where id = p_id;
+  return true;
+end;
+$$;
+
+revoke execute on function brainops.announce_worker(uuid, text, int, text[]) from public;
+grant execute on function brainops.announce_worker(uuid, text, int, text[]) to brainops_system;
+
+create or replace function brainops.dismiss_worker(p_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_pool_ids text[];
+begin
+  delete from brainops.worker_processes where id = p_id returning pool_ids into v_pool_ids;
+  if v_pool_ids <> '{}' then
+    perform graphile_worker.force_unlock_workers(v_pool_ids);
+  end if;
+end;
+$$;
+
+comment on function brainops.dismiss_worker(uuid) is
+  'A worker''s last word: forgets it and frees jobs that it still holds.';
+
+revoke execute on function brainops.dismiss_worker(uuid) from public;
+grant execute on function brainops.dismiss_worker(uuid) to brainops_system;
+
+create or replace function brainops.worker_is_alive(p_number int, p_backend_pid int)
+returns boolean
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    case
+      when current_setting('brainops.embedded', true) = 'on' then exists (
+        select from brainops.embedded_connections where worker_number = p_number
+      )
+      else exists (
+        select
+        from pg_catalog.pg_locks
+        where
+          locktype = 'advisory'
+          and database = (select oid from pg_catalog.pg_database where datname = current_database())
+          and classid = brainops.liveness_class()::oid
+          and objid = p_number::oid
+          and objsubid = 2
+          and granted
+          and pid = p_backend_pid
+      )
+    end;
+$$;
+
+comment on function brainops.worker_is_alive(int, int) is
+  'Whether the connection that the worker was announced on still holds its lock.';
+
+revoke execute on function brainops.worker_is_alive(int, int) from public;
+grant execute on function brainops.worker_is_alive(int, int) to brainops_admin, brainops_system;
+
+-- Looks after the workers: p_self says it is there; those that lost their lock become suspect,
+-- then dead. Returns the dead. Two rescuers at once share the work by skip locked.
+create or replace function brainops.watch_workers(p_self uuid)
+returns table (worker_id uuid, host text, pid int, rescued_rows int)
+language plpgsql
+set search_path = ''
+as $$
+declare
+  c_patience constant interval := '3 seconds';
+  v_worker brainops.worker_processes;
+  v_job brainops.job_tables;
+begin
+  update brainops.worker_processes set last_seen_at = brainops.now() where id = p_self;
+
+  for v_worker in
+    select * from brainops.worker_processes as w
+    where w.id is distinct from p_self and not brainops.worker_is_alive(w.number, w.backend_pid)
+    for update skip locked
+  loop
+    -- After a restart of Postgres every worker has lost its lock: let it take it up again first.
+    if v_worker.suspect_since is null or v_worker.suspect_since < pg_postmaster_start_time() then
+      update brainops.worker_processes set suspect_since = clock_timestamp() where id = v_worker.id;
+      continue;
+    end if;
+    continue when v_worker.suspect_since > clock_timestamp() - c_patience;
+
+    worker_id := v_worker.id;
+    host := v_worker.host;
+    pid := v_worker.pid;
+    rescued_rows := 0;
+    for v_job in select * from brainops.job_tables
+    loop
+      rescued_rows := rescued_rows + brainops.abandon(
+        v_job, v_worker.id, '0', format('its worker (%s, process %s) died while the row was in its hands', v_worker.host, v_worker.pid)
+      );
+    end loop;
+    perform graphile_worker.force_unlock_workers(v_worker.pool_ids);
+    delete from brainops.worker_processes where id = v_worker.id;
+    return next;
+  end loop;
+end;
+$$;
+
+comment on function brainops.watch_workers(uuid) is
+  'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every second.';
+
+revoke execute on function brainops.watch_workers(uuid) from public;
+grant execute on function brainops.watch_workers(uuid) to brainops_system;
+
+-- Settles rows whose worker will not: pending where the effect may be tried again, failed where
+-- the attempts are used up (a row that kills its worker ends here), else unconfirmed.
+create or replace function brainops.abandon(
+  p_job brainops.job_tables,
+  p_worker_id uuid,
+  p_older_than interval,
+  p_reason text
+)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count int;
+begin
+  execute format(
+    $sql$
+    update %s as t
+    set
+      status = n.status,
+      scheduled_for = case when n.status = 'pending' then $4 else t.scheduled_for end,
+      finished_at = case when n.status in ('failed', 'cancelled') then $4 end,
+      last_error = $3,
+      lease = null,
+      worker_id = null,
+      rate_slot = null
+    from (
+      select
+        s.id,
+        case
+          when not $5 then 'unconfirmed'
+          when s.cancel_requested_at is not null then 'cancelled'
+          when s.attempts >= s.max_attempts then 'failed'
+          else 'pending'
+        end as status
+      from %s as s
+      where s.status = 'processing'
+        and ($1 is null or s.worker_id = $1)
+        and s.started_at <= $4 - $2
+      for update skip locked
+    ) as n
+    where t.id = n.id
+    $sql$,
+    p_job.relation, p_job.relation
+  )
+    using p_worker_id, p_older_than, p_reason, brainops.now(), p_job.effect_is_idempotent;
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+revoke execute on function brainops.abandon(brainops.job_tables, uuid, interval, text) from public;
+grant execute on function brainops.abandon(brainops.job_tables, uuid, interval, text) to brainops_system;
+
+create or replace function brainops.embedded_connection_closed(p_connection_id text)
+returns void
+language sql
+set search_path = ''
+as $$
+  delete from brainops.embedded_connections where p_connection_id is null or connection_id = p_connection_id;
+$$;
+
+comment on function brainops.embedded_connection_closed(text) is
+  'Called by the built-in Postgres when a connection ends; null when it starts.';
+
+revoke execute on function brainops.embedded_connection_closed(text) from public;
+grant execute on function brainops.embedded_connection_closed(text) to brainops_system;

@@ -1,0 +1,229 @@
+create or replace function brainops.phone_e164(p_phone text, p_country text default 'US')
+returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select
+    case
+      -- A "+" is a number as the world writes it; 00 is what Europe dials for it.
+      when p_phone ~ '^\s*(\+|00)'
+      and d ~ '^[1-9][0-9]{6,14}$' then '+' || d
+      -- Ten digits where the North American plan rules, and eleven with its leading 1.
+      when p_country in ('US', 'CA')
+      and d ~ '^1?[2-9][0-9]{2}[2-9][0-9]{6}$' then '+1' || right(d, 10)
+    end
+  from
+    (
+      select regexp_replace(regexp_replace(p_phone, '(?i)\s*(ext|x|#).*$', ''), '^\s*00|\(0\)|\D', '', 'g') as d
+      where length(p_phone) <= 60
+    ) as s;
+$$;
+
+comment on function brainops.phone_e164(text, text) is
+  'A phone number as +<country><number>, or null where that can''t be told: a number without "+" is understood in the United States and Canada alone. `brainops leads import` knows every country''s plan.';
+
+revoke execute on function brainops.phone_e164(text, text) from public;
+grant execute
+on function brainops.phone_e164(text, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- The lead that an id means: itself, or the one that it was merged into.
+create or replace function brainops.lead_alias(p_lead_id uuid, p_tenant_id uuid default null)
+returns uuid
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+begin
+  return (
+    select a.lead_id
+    from public.revenue_lead_aliases as a
+    where a.id = p_lead_id and (p_tenant_id is null or a.tenant_id = p_tenant_id)
+  );
+end;
+$$;
+
+comment on function brainops.lead_alias(uuid, uuid) is
+  'The lead that this id''s lead was merged into; null for an id that is no alias.';
+
+alter function brainops.lead_alias(uuid, uuid) owner to brainops_system;
+revoke execute on function brainops.lead_alias(uuid, uuid) from public;
+
+-- A lead by its id, for callers that may know it: the tenant's own, or (services that have not
+-- said whose row it is, and admins) anyone's.
+create or replace function brainops.find_lead(p_lead_id uuid, p_tenant_id uuid)
+returns uuid
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select l.id
+  from public.revenue_leads as l
+  where
+    l.id = coalesce((select a.lead_id from public.revenue_lead_aliases as a where a.id = p_lead_id), p_lead_id)
+    and (p_tenant_id is null or l.tenant_id = p_tenant_id)
+    and (
+      l.tenant_id = (select brainops.current_tenant_id())
+      or brainops.may_name_tenant()
+      or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
+    );
+$$;
+
+comment on function brainops.find_lead(uuid, uuid) is
+  'The id of the lead that the id means (itself, or the lead it was merged into), where the caller may refer to it; else null.';
+
+alter function brainops.find_lead(uuid, uuid) owner to brainops_system;
+revoke execute on function brainops.find_lead(uuid, uuid) from public;
+grant execute
+on function brainops.find_lead(uuid, uuid)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
+
+-- Hangs on every table with a lead_id, before its tenant is filled in. The lock is the one that the
+-- foreign key takes a moment later: taken here, it waits for a merge that is under way, and the
+-- alias is seen.
+create or replace function brainops.resolve_lead_id()
+returns trigger
+language plpgsql
+-- The lead may be of a tenant that a service has not named yet.
+security definer
+set search_path = ''
+as $$
+declare
+  v_lead_id uuid;
+begin
+  perform from public.revenue_leads where id = new.lead_id for key share;
+  if not found then
+    select a.lead_id into v_lead_id
+      from public.revenue_lead_aliases as a
+      where a.id = new.lead_id and (new.tenant_id is null or a.tenant_id = new.tenant_id);
+    new.lead_id := coalesce(v_lead_id, new.lead_id);
+  end if;
+  return new;
+end;
+$$;
+
+comment on function brainops.resolve_lead_id is
+  'Trigger of tables that refer to leads, as a0_resolve_lead_id before insert: takes the id of a lead that was merged as the one that it was merged into.';
+
+alter function brainops.resolve_lead_id() owner to brainops_system;
+revoke execute on function brainops.resolve_lead_id() from public;
+grant execute on function brainops.resolve_lead_id() to brainops_admin;
+
+-- The lead of a person who is known by every address that the row has; null where the row is somebody
+-- new, or tells something new of who is who: then it takes an insert.
+create or replace function brainops.known_lead(p_lead public.revenue_leads)
+returns uuid
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_email text := 'email:' || brainops.email_key(p_lead.email);
+  v_phone text := 'phone:' || p_lead.phone_e164;
+  v_lead_id uuid;
+begin
+  select l.id into v_lead_id
+    from (
+      select min(k.lead_id::text)::uuid as lead_id, count(*) as keys, count(distinct k.lead_id) as leads
+      from brainops.lead_keys as k
+      where k.tenant_id = p_lead.tenant_id and k.key in (v_email, v_phone)
+    ) as k
+    inner join public.revenue_leads as l on l.tenant_id = p_lead.tenant_id and l.id = k.lead_id
+    where k.leads = 1 and k.keys = (v_email is not null)::int + (v_phone is not null)::int;
+  return v_lead_id;
+end;
+$$;
+
+revoke execute on function brainops.known_lead(revenue_leads) from public;
+grant execute on function brainops.known_lead(revenue_leads) to brainops_system;
+
+-- Whose key it is now: the one that holds it, or p_lead_id, for whom it is claimed. Waits for a
+-- transaction that is claiming the same one.
+create or replace function brainops.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid)
+returns uuid
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_holder uuid;
+begin
+  loop
+    insert into brainops.lead_keys (tenant_id, key, lead_id) values (p_tenant_id, p_key, p_lead_id) on conflict do nothing;
+    if found then
+      return p_lead_id;
+    end if;
+    select lead_id into v_holder from brainops.lead_keys where tenant_id = p_tenant_id and key = p_key;
+    continue when not found;
+    if v_holder = p_lead_id or exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = v_holder) then
+      return v_holder;
+    end if;
+    -- Claimed by an insert that came to nothing.
+    update brainops.lead_keys set lead_id = p_lead_id
+    where tenant_id = p_tenant_id and key = p_key and lead_id = v_holder;
+    if found then
+      return p_lead_id;
+    end if;
+  end loop;
+end;
+$$;
+
+revoke execute on function brainops.claim_lead_key(uuid, text, uuid) from public;
+grant execute on function brainops.claim_lead_key(uuid, text, uuid) to brainops_system;
+
+create or replace function brainops.move_lead_keys()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_old text := 'email:' || brainops.email_key(old.email);
+  v_new text := 'email:' || brainops.email_key(new.email);
+  v_holder uuid;
+begin
+  if new.merged_into is not null then
+    return new; -- its keys go to the other lead
+  end if;
+  if v_new is distinct from v_old then
+    if v_new is not null then
+      v_holder := brainops.claim_lead_key(new.tenant_id, v_new, new.id);
+      if v_holder <> new.id then
+        raise exception 'email: % is lead %''s already', quote_literal(left(new.email, 120)), v_holder
+          using errcode = 'OP012', column = 'email',
+            hint = format('If they are one person: select brainops.merge_leads(%L, %L).', v_holder, new.id);
+      end if;
+    end if;
+    delete from brainops.lead_keys where tenant_id = new.tenant_id and key = v_old and lead_id = new.id;
+  end if;
+  if new.phone_e164 is distinct from old.phone_e164 then
+    if new.phone_e164 is not null then
+      perform brainops.claim_lead_key(new.tenant_id, 'phone:' || new.phone_e164, new.id);
+    end if;
+    delete from brainops.lead_keys where tenant_id = new.tenant_id and key = 'phone:' || old.phone_e164 and lead_id = new.id;
+  end if;
+  return new;
+end;
+$$;
+
+alter function brainops.move_lead_keys() owner to brainops_system;
+revoke execute on function brainops.move_lead_keys() from public;
+
+create or replace function brainops.leads_at(p_tenant_id uuid, p_address text)
+returns setof public.revenue_leads
+language sql
+stable
+set search_path = ''
+as $$
+  select l.*
+  from public.revenue_leads as l
+  where l.tenant_id = p_tenant_id and lower(l.email) = lower(btrim(p_address));
+$$;
+
+comment on function brainops.leads_at(uuid, text) is 'The leads of a tenant with this e-mail address.';
+
+revoke execute on function brainops.leads_at(uuid, text) from public;
+grant execute on function brainops.leads_at(uuid, text) to brainops_system;

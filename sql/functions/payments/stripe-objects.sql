@@ -1,0 +1,85 @@
+-- Makes the ids known as belonging to the request; returns those that were not.
+create or replace function brainops.know_stripe_objects(p_known public.stripe_objects, p_ids text[])
+returns text[]
+language sql
+set search_path = ''
+as $$
+  with
+    new_ones as (
+      insert into public.stripe_objects (tenant_id, object_id, own_account, payment_request_id, key_generation)
+      select (p_known).tenant_id, i.id, (p_known).own_account, (p_known).payment_request_id, (p_known).key_generation
+      from unnest(p_ids) as i (id)
+      order by i.id
+      on conflict do nothing
+      returning object_id
+    )
+  select coalesce(array_agg(object_id), '{}')
+  from new_ones;
+$$;
+
+revoke execute on function brainops.know_stripe_objects(stripe_objects, text[]) from public;
+grant execute on function brainops.know_stripe_objects(stripe_objects, text[]) to brainops_system;
+
+-- An id, or the object that stands in its place where it was expanded.
+create or replace function brainops.stripe_id(p_value jsonb)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select
+    nullif(
+      case jsonb_typeof(p_value)
+        when 'string' then p_value #>> '{}'
+        when 'object' then p_value ->> 'id'
+      end,
+      ''
+    );
+$$;
+
+revoke execute on function brainops.stripe_id(jsonb) from public;
+grant execute on function brainops.stripe_id(jsonb) to brainops_system;
+
+-- All that an object is known by: its own id, and those of the objects around the same payment. No
+-- customer: one customer pays many requests.
+create or replace function brainops.stripe_ids(p_object jsonb)
+returns text[]
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(array_agg(distinct i.id order by i.id), '{}')
+  from
+    unnest(
+      array[
+        p_object ->> 'id',
+        brainops.stripe_id(p_object -> 'payment_link'),
+        brainops.stripe_id(p_object -> 'payment_intent'),
+        brainops.stripe_id(p_object -> 'charge'),
+        brainops.stripe_id(p_object -> 'invoice'),
+        brainops.stripe_id(p_object -> 'subscription'),
+        brainops.stripe_id(p_object #> '{parent,subscription_details,subscription}'),
+        brainops.stripe_id(p_object #> '{payment,payment_intent}'),
+        brainops.stripe_id(p_object #> '{payment,charge}')
+      ]
+    ) as i (id)
+  where length(i.id) between 1 and 255;
+$$;
+
+revoke execute on function brainops.stripe_ids(jsonb) from public;
+grant execute on function brainops.stripe_ids(jsonb) to brainops_system;
+
+create or replace function brainops.stripe_time(p_value jsonb)
+returns timestamptz
+language sql
+immutable
+set search_path = ''
+as $$
+  select
+    case
+      when jsonb_typeof(p_value) = 'number' then to_timestamp((p_value #>> '{}')::float8)
+    end;
+$$;
+
+revoke execute on function brainops.stripe_time(jsonb) from public;
+grant execute on function brainops.stripe_time(jsonb) to brainops_system;

@@ -1,0 +1,153 @@
+-- A form that anybody could have filled in is no proof that the address wants it. One mail asks, and
+-- not a second one within a day, whoever presses the button; none to who has said no.
+create or replace function brainops.ask_for_opt_in()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_key text := lower(btrim(new.address));
+  v_id uuid;
+begin
+  if not (new.state = 'pending' and coalesce(new.evidence ->> 'double_opt_in', '') = 'true')
+    and (brainops.contact_policy(new.tenant_id, 'email')).consent <> 'double_opt_in'
+  then
+    return null;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('opt_in:' || new.tenant_id || ':' || v_key, 0));
+  if exists (
+    select from public.opt_in_requests
+    where tenant_id = new.tenant_id and address_key = v_key and created_at > brainops.now() - interval '1 day'
+  ) or exists (
+    select from public.contact_suppressions
+    where tenant_id = new.tenant_id and channel = 'email'
+      and address_key in (v_key, brainops.address_digest(v_key))
+      and (expires_at is null or expires_at > brainops.now())
+  ) then
+    return null;
+  end if;
+  insert into public.opt_in_requests (tenant_id, lead_id, address)
+  values (new.tenant_id, new.lead_id, new.address)
+  returning id into v_id;
+  perform brainops.mail_opt_in(v_id);
+  return null;
+exception
+  -- What was said is kept, even of an address that no mail can go to.
+  when sqlstate 'OP004' then return null;
+end;
+$$;
+
+alter function brainops.ask_for_opt_in() owner to brainops_system;
+revoke execute on function brainops.ask_for_opt_in() from public;
+
+-- The same by text: YES is the answer that counts, and comes in as any text does.
+create or replace function brainops.ask_for_opt_in_by_text()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if coalesce(new.evidence ->> 'double_opt_in', '') <> 'true'
+    and (brainops.contact_policy(new.tenant_id, 'sms')).consent <> 'double_opt_in'
+  then
+    return null;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('opt_in:' || new.tenant_id || ':' || new.address_key, 0));
+  if exists (
+    select from public.ai_sms_queue
+    where tenant_id = new.tenant_id and recipient = new.address_key and metadata ->> 'type' = 'opt_in'
+      and created_at > brainops.now() - interval '1 day'
+  ) then
+    return null;
+  end if;
+  insert into public.ai_sms_queue (tenant_id, recipient, lead_id, body, metadata, scheduled_for, created_at)
+  values (
+    new.tenant_id, new.address, new.lead_id,
+    '{{ tenant.name }}: reply YES to get texts from us, STOP if it was not you. Msg & data rates may apply.',
+    '{"type": "opt_in", "transactional": true}', brainops.now(), brainops.now()
+  );
+  return null;
+exception
+  -- What was said is kept, even of a number that no text can go to.
+  when sqlstate 'OP017' then return null;
+end;
+$$;
+
+alter function brainops.ask_for_opt_in_by_text() owner to brainops_system;
+revoke execute on function brainops.ask_for_opt_in_by_text() from public;
+
+create or replace function brainops.mail_opt_in(p_id uuid)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_url text := (select public_url from brainops.installation);
+  v_request public.opt_in_requests;
+begin
+  if v_url is null then
+    return;
+  end if;
+  update public.opt_in_requests
+  set email_id = gen_random_uuid(), expires_at = brainops.now() + interval '7 days'
+  where id = p_id and email_id is null
+  returning * into v_request;
+  insert into public.ai_email_queue (id, tenant_id, recipient, lead_id, subject, body, metadata, idempotency_key, scheduled_for)
+  select
+    v_request.email_id, v_request.tenant_id, v_request.address, v_request.lead_id,
+    'Please confirm: news from {{ tenant.name }}',
+    '<p>Somebody, probably you, asked for mail from {{ tenant.name }} to this address.</p>'
+      || '<p><a href="{{ confirm_url }}">Yes, I want it</a></p>'
+      || '<p>If it was not you, do nothing: you will get no more mail about this. The link works until {{ expires }}.</p>',
+    jsonb_build_object(
+      'type', 'opt_in',
+      'confirm_url', rtrim(v_url, '/') || '/confirm/' || v_request.token,
+      'expires', to_char(v_request.expires_at at time zone t.time_zone, 'FMDD FMMonth YYYY, HH24:MI')
+    ),
+    'opt_in:' || v_request.id, brainops.now()
+  from public.tenants as t
+  where t.id = v_request.tenant_id;
+end;
+$$;
+
+comment on function brainops.mail_opt_in(uuid) is
+  'Queues the mail of an opt-in request, once; nothing while no process has said where /confirm is.';
+
+revoke execute on function brainops.mail_opt_in(uuid) from public;
+grant execute on function brainops.mail_opt_in(uuid) to brainops_system;
+
+create or replace function brainops.confirm_opt_in(p_token text, p_evidence jsonb default '{}')
+returns text
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_request public.opt_in_requests;
+begin
+  select * into v_request from public.opt_in_requests where token = p_token for no key update;
+  if not found then
+    return 'unknown';
+  end if;
+  if v_request.confirmed_at is not null then
+    return 'confirmed';
+  end if;
+  if v_request.expires_at <= brainops.now() then
+    return 'expired';
+  end if;
+  update public.opt_in_requests set confirmed_at = brainops.now() where id = v_request.id;
+  perform brainops.resume_mail(
+    v_request.tenant_id, v_request.address, 'double_opt_in',
+    p_evidence || jsonb_build_object('request_id', v_request.id, 'requested_at', v_request.created_at)
+  );
+  return 'confirmed';
+end;
+$$;
+
+comment on function brainops.confirm_opt_in(text, jsonb) is
+  'The button behind /confirm/<token>: consent granted, with its evidence. Returns confirmed (twice is as once), expired or unknown.';
+
+alter function brainops.confirm_opt_in(text, jsonb) owner to brainops_system;
+revoke execute on function brainops.confirm_opt_in(text, jsonb) from public;

@@ -1,0 +1,195 @@
+-- What a refused or undelivered text means beyond itself. Nothing is sent again: "undelivered" is
+-- no proof that the handset did not get it, so what follows is for the campaign or a person to say.
+create or replace function brainops.apply_sms_error(
+  p_tenant_id uuid,
+  p_number text,
+  p_lead_id uuid,
+  p_code int,
+  p_at timestamptz,
+  p_words text
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  -- One text that a carrier filters is bad luck; several in an hour are the sender's doing.
+  c_routes constant int := 3;
+begin
+  case brainops.sms_error_class(p_code)
+    when 'recipient' then
+      perform brainops.suppress(p_tenant_id, 'sms', p_number, 'bounced', 'twilio');
+    when 'opted_out' then
+      perform brainops.settle_sms_consent(p_tenant_id, p_number);
+      perform brainops.record_sms_consent(
+        p_tenant_id, p_number, p_lead_id, 'denied', p_at, jsonb_build_object('error_code', p_code)
+      );
+      perform brainops.record_sms_lead_event(
+        p_tenant_id, p_number, null, 'opted_out', p_at, 'twilio:' || p_code || ':' || p_at, jsonb_build_object('error_code', p_code)
+      );
+    when 'sender', 'account' then
+      perform brainops.pause_sms(p_tenant_id, p_words);
+    when 'route' then
+      -- Three refused at the same moment would each see only themselves. Always after the number's lock.
+      perform pg_advisory_xact_lock(hashtextextended('brainops sms route ' || p_tenant_id || ' ' || p_code, 0));
+      -- Any hour that has this one in it: they may be told in any order.
+      if exists (
+        select from
+          (
+            select
+              count(*) over (order by occurred_at range between interval '1 hour' preceding and current row) as n
+            from public.sms_deliveries
+            where tenant_id = p_tenant_id and error_code = p_code
+              and occurred_at between p_at - interval '1 hour' and p_at + interval '1 hour'
+          ) as hours
+        where hours.n >= c_routes
+      ) then
+        perform brainops.pause_sms(p_tenant_id, c_routes || ' or more texts within an hour: ' || p_words);
+      end if;
+    when 'unreachable' then
+      perform brainops.settle_unreachable(p_tenant_id, p_number);
+    else
+      null; -- about this text alone
+  end case;
+end;
+$$;
+
+revoke execute on function brainops.apply_sms_error(uuid, text, uuid, int, timestamptz, text) from public;
+grant execute on function brainops.apply_sms_error(uuid, text, uuid, int, timestamptz, text) to brainops_system;
+
+-- What Twilio's error codes mean for us (twilio.com/docs/api/errors). src/providers/twilio.ts has the
+-- same list for what is refused at once; test/sms/classes.test.ts compares the two.
+create or replace function brainops.sms_error_class(p_code int)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select
+    case
+      when p_code in (21211, 21214, 21217, 21614, 30005, 30006) then 'recipient'
+      when p_code in (21610, 30004) then 'opted_out'
+      when p_code in (21212, 21603, 21606, 21659, 21660, 21661, 30032, 30034, 30035) then 'sender'
+      when p_code in (21408, 21608, 21612, 30007) then 'route'
+      when p_code in (20003, 20005, 20006, 30002) then 'account'
+      when p_code = 30003 then 'unreachable'
+      when p_code in (20429, 20503, 21611, 30001) then 'later'
+      when p_code in (20500, 30008, 30500) then 'unknown'
+      else 'text'
+    end;
+$$;
+
+comment on function brainops.sms_error_class(int) is
+  'recipient (no text can reach it) · opted_out · sender (our number may not send) · route (not from here to there, or filtered) · account · unreachable (may be on later) · later · unknown · text (anything else: this text as it stands).';
+
+revoke execute on function brainops.sms_error_class(int) from public;
+grant execute
+on function brainops.sms_error_class(int)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- A handset that is off is no reason to stop; one that is off for days is, for a month. Anything
+-- delivered since takes it back.
+create or replace function brainops.settle_unreachable(p_tenant_id uuid, p_number text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  c_times constant int := 3;
+  c_apart constant interval := '4 hours';
+  c_within constant interval := '14 days';
+  c_for constant interval := '30 days';
+  v_delivered_at timestamptz;
+  v_last timestamptz;
+begin
+  select max(occurred_at) into v_delivered_at
+    from public.sms_deliveries
+    where tenant_id = p_tenant_id and recipient = p_number and event in ('delivered', 'read');
+  select max(occurred_at) into v_last
+    from public.sms_deliveries
+    where tenant_id = p_tenant_id and recipient = p_number and error_code = 30003
+      and occurred_at > coalesce(v_delivered_at, '-infinity')
+      and occurred_at > brainops.now() - c_within
+    having count(distinct provider_message_id) >= c_times and max(occurred_at) - min(occurred_at) >= c_apart;
+  if v_last is null then
+    delete from public.contact_suppressions
+    where tenant_id = p_tenant_id and channel = 'sms' and address_key = p_number
+      and reason = 'unreachable' and source = 'twilio';
+    return;
+  end if;
+  insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source, expires_at)
+  values (p_tenant_id, 'sms', p_number, 'unreachable', 'twilio', v_last + c_for)
+  on conflict (tenant_id, channel, address_key) do update
+    set expires_at = excluded.expires_at
+    where s.reason = 'unreachable' and s.source = 'twilio';
+end;
+$$;
+
+revoke execute on function brainops.settle_unreachable(uuid, text) from public;
+grant execute on function brainops.settle_unreachable(uuid, text) to brainops_system;
+
+-- Nothing of the tenant's goes until a person has looked.
+create or replace function brainops.pause_sms(p_tenant_id uuid, p_reason text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into brainops.pauses (table_name, tenant_id, reason)
+  values ('ai_sms_queue', p_tenant_id, p_reason)
+  on conflict (tenant_id, table_name, channel) do nothing;
+  if found and to_regprocedure('brainops.notify(uuid,text,text,text)') is not null then
+    perform brainops.notify(
+      p_tenant_id,
+      'Text messages are paused',
+      p_reason || E'\n\nOnce that is mended: select brainops.resume(''ai_sms_queue'', …)',
+      'ai_sms_queue paused ' || to_char(brainops.now(), 'YYYY-MM-DD HH24')
+    );
+  end if;
+end;
+$$;
+
+revoke execute on function brainops.pause_sms(uuid, text) from public;
+grant execute on function brainops.pause_sms(uuid, text) to brainops_system;
+
+-- Twilio would not take the row that a worker has in hand. By the worker, as the row's tenant.
+create or replace function brainops.note_sms_refusal(p_id uuid, p_lease uuid, p_code int, p_words text)
+returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_sms public.ai_sms_queue;
+begin
+  select * into v_sms
+    from public.ai_sms_queue
+    where id = p_id and lease = p_lease and tenant_id = brainops.current_tenant_id();
+  if not found then
+    return;
+  end if;
+  insert into public.sms_deliveries as d (tenant_id, sms_id, recipient, event, error_code, occurred_at, metadata)
+  values (v_sms.tenant_id, p_id, v_sms.to_number, 'refused', p_code, brainops.now(), jsonb_build_object('reason', p_words))
+  on conflict (tenant_id, provider_message_id, event, sms_id) do update
+    set
+      error_code = excluded.error_code,
+      occurred_at = excluded.occurred_at,
+      recipient = excluded.recipient,
+      metadata = excluded.metadata;
+  perform brainops.apply_sms_error(v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, p_code, brainops.now(), p_words);
+  perform brainops.record_sms_lead_event(
+    v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, 'sms_failed', brainops.now(), p_id || ':refused',
+    jsonb_strip_nulls(jsonb_build_object(
+      'sms_id', p_id, 'touch_id', v_sms.touch_id, 'campaign_id', v_sms.enrolment_id, 'error_code', p_code
+    ))
+  );
+end;
+$$;
+
+comment on function brainops.note_sms_refusal(uuid, uuid, int, text) is
+  'Writes down that Twilio refused the text, and does what the code asks for: suppression, consent, pause. For the worker that has the row.';
+
+alter function brainops.note_sms_refusal(uuid, uuid, int, text) owner to brainops_system;
+revoke execute on function brainops.note_sms_refusal(uuid, uuid, int, text) from public;
+grant execute on function brainops.note_sms_refusal(uuid, uuid, int, text) to brainops_worker;

@@ -1,0 +1,126 @@
+create or replace function brainops.launch_problems(p_tenant_id uuid, p_channel text default 'email')
+returns setof text
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+declare
+  v_settings jsonb := (select settings from public.tenants where id = p_tenant_id);
+  v_provider text := case p_channel when 'sms' then 'twilio' when 'email' then 'sendgrid' end;
+  v_task text := case when p_channel = 'sms' then 'sms__send' else 'email__send' end;
+begin
+  if not brainops.may_act_for(p_tenant_id) then
+    raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
+      using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
+  end if;
+  if v_provider is null then
+    raise exception 'channel: % is none', coalesce(quote_literal(p_channel), 'null')
+      using errcode = 'OP007', hint = 'Channels: email, sms.';
+  end if;
+  if p_channel = 'email' then
+    if coalesce(btrim(v_settings ->> 'postal_address'), '') = '' then
+      return next 'settings.postal_address is missing: marketing mail must carry the sender''s postal address. '
+        || 'update tenants set settings = settings || ''{"postal_address": "…"}''';
+    end if;
+    if not exists (select from brainops.installation where public_url is not null) then
+      return next 'PUBLIC_URL is missing: marketing mail must carry an unsubscribe link. '
+        || 'Start the web server (brainops serve or up) with PUBLIC_URL set';
+    end if;
+  end if;
+  -- Workers say which tasks they can do; where none is alive, nobody knows.
+  if exists (select from brainops.worker_processes as w where brainops.worker_is_alive(w.number, w.backend_pid))
+    and not exists (
+      select from brainops.worker_processes as w
+      where v_task = any (w.tasks) and brainops.worker_is_alive(w.number, w.backend_pid)
+    )
+    and not exists (
+      select from public.provider_credentials as c
+      where c.tenant_id = p_tenant_id and c.provider = v_provider and c.name = 'default' and c.active
+    )
+  then
+    return next case p_channel
+      when 'sms' then 'there is no sender: no worker has TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and TWILIO_FROM, and the tenant has no Twilio credential of its own'
+      else 'there is no sender: no worker has SENDGRID_API_KEY and MAIL_FROM, and the tenant has no SendGrid credential of its own'
+    end;
+  end if;
+end;
+$$;
+
+comment on function brainops.launch_problems(uuid, text) is
+  'What keeps the tenant from sending marketing by email or sms, one sentence each with its remedy; empty when nothing does.';
+
+alter function brainops.launch_problems(uuid, text) owner to brainops_system;
+revoke execute on function brainops.launch_problems(uuid, text) from public;
+grant execute
+on function brainops.launch_problems(uuid, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
+
+create or replace function brainops.refuse_launch(p_tenant_id uuid, p_channel text default 'email')
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  v_problems text[] := array(select brainops.launch_problems(p_tenant_id, p_channel));
+begin
+  if v_problems <> '{}' then
+    raise exception 'marketing by % cannot be launched: %', p_channel, array_to_string(v_problems, '; ')
+      using errcode = 'OP031', hint = 'Mend all of it, then launch again. select * from brainops.launch_problems(tenant_id, channel) lists it.';
+  end if;
+end;
+$$;
+
+comment on function brainops.refuse_launch(uuid, text) is
+  'Raises OP031 with everything that launch_problems finds; asked when a campaign or a broadcast becomes active.';
+
+revoke execute on function brainops.refuse_launch(uuid, text) from public;
+grant execute
+on function brainops.refuse_launch(uuid, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- Opt-in requests from before any process had said PUBLIC_URL were mailed in one statement: one address that no mail can
+-- go to undid the announcement, for every tenant, and no worker with PUBLIC_URL could start. Each stands alone now.
+-- And a yes is kept though nothing can be mailed to its address; it was refused once PUBLIC_URL was known.
+create or replace function brainops.announce_public_url(p_public_url text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_id uuid;
+begin
+  insert into brainops.installation as i (public_url)
+  values (p_public_url)
+  on conflict (only_row) do update
+    set
+      public_url = excluded.public_url,
+      announced_at = brainops.now()
+    where i.public_url is distinct from excluded.public_url;
+  for v_id in
+    select r.id from public.opt_in_requests as r
+    where r.email_id is null and r.expires_at is null and r.confirmed_at is null
+    order by r.created_at, r.id
+  loop
+    begin
+      perform brainops.mail_opt_in(v_id);
+    exception
+      when others then
+        -- What the server lacks (rollbacks, resources, locks, operators, the system, its own faults) is
+        -- nothing about the request: whoever announces tries again.
+        if left(sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX') then
+          raise;
+        end if;
+        -- The mail queue refuses it, and will another time.
+        update public.opt_in_requests set expires_at = brainops.now() where id = v_id;
+    end;
+  end loop;
+end;
+$$;
+
+comment on function brainops.announce_public_url(text) is
+  'Said by a server or worker that has PUBLIC_URL, when it starts; opt-in mails that waited for it are queued, and a request that the mail queue refuses is closed.';
+
+revoke execute on function brainops.announce_public_url(text) from public;
+grant execute on function brainops.announce_public_url(text) to brainops_system;

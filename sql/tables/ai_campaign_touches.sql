@@ -1,0 +1,67 @@
+select
+  brainops.define_job_table(
+    'public.ai_campaign_touches',
+    p_task_identifier => 'campaign_touch__run',
+    p_effect_is_idempotent => true, -- what is performed is never performed again
+    p_channel => 'campaign',
+    p_gate => 'brainops.gate_campaign_touch',
+    p_result_columns =>
+      array[
+        'step_key',
+        'step_number',
+        'version',
+        'entrance',
+        'due_at',
+        'woken_at',
+        'performed_at',
+        'outcome',
+        'next_key',
+        'message_id',
+        'template_version',
+        'split_key',
+        'variant'
+      ],
+    p_max_attempts => 10
+  );
+
+-- A touch on record is what keeps it from happening again, and it stays in its enrolment.
+revoke delete on public.ai_campaign_touches from brainops_tenant, brainops_service;
+revoke update (campaign_id, touch_type) on public.ai_campaign_touches from brainops_tenant, brainops_service;
+
+create or replace trigger a2_adopt_touch
+before insert on public.ai_campaign_touches
+for each row
+when (new.step_key is null)
+execute function brainops.adopt_touch();
+
+create or replace trigger b2_move_touch
+before update of scheduled_for on public.ai_campaign_touches
+for each row
+when
+  (
+    old.scheduled_for is distinct from new.scheduled_for
+    and new.performed_at is null
+    and new.step_key is not null
+    -- What runs again, or a dead worker's, has another status as well: its plan stays.
+    and old.status = new.status
+    and new.status in ('pending', 'awaiting_approval')
+  )
+execute function brainops.move_touch();
+
+create or replace trigger b9_hold_sent_template
+before update of template_version on public.ai_campaign_touches
+for each row
+when (new.template_version is not null and new.template_version is distinct from old.template_version)
+execute function brainops.hold_sent_template();
+
+create or replace trigger d0_leave_out_step
+after update on public.ai_campaign_touches
+for each row
+when
+  (
+    old.status is distinct from new.status
+    and new.status in ('cancelled', 'skipped', 'completed')
+    and new.performed_at is null
+    and new.step_key is not null
+  )
+execute function brainops.leave_out_step();

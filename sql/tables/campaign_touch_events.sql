@@ -1,0 +1,3 @@
+select brainops.protect_table('public.campaign_touch_events');
+
+revoke insert, update, delete on public.campaign_touch_events from brainops_tenant, brainops_service;

@@ -1,0 +1,25 @@
+select brainops.protect_table('public.campaigns');
+
+-- Published by brainops.publish_campaign alone.
+revoke insert, update on public.campaigns from brainops_tenant, brainops_service;
+grant
+  insert (id, tenant_id, code, name, description, status, goal_event, exit_on, reentry, created_at),
+  update (name, description, status, goal_event, exit_on, reentry)
+on public.campaigns
+to brainops_tenant, brainops_service;
+
+create or replace trigger b0_before_campaign
+before insert or update on public.campaigns
+for each row
+execute function brainops.before_campaign();
+
+create or replace trigger z0_touch_updated_at
+before update on public.campaigns
+for each row
+execute function brainops.touch_updated_at();
+
+create or replace trigger c0_after_campaign_status
+after update on public.campaigns
+for each row
+when (old.status is distinct from new.status)
+execute function brainops.after_campaign_status();

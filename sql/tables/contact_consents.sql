@@ -1,0 +1,36 @@
+select brainops.protect_table('public.contact_consents');
+
+-- Append only by rights; the engine itself may forget a person, and move what was said to the lead
+-- that another was merged into.
+revoke update, delete
+on public.contact_consents
+from brainops_tenant, brainops_service, brainops_worker, brainops_admin;
+
+create or replace trigger a0_resolve_lead_id
+before insert on public.contact_consents
+for each row
+when (new.lead_id is not null)
+execute function brainops.resolve_lead_id();
+
+create or replace trigger a2_keep_contact_address
+before insert on public.contact_consents
+for each row
+when (new.channel = 'sms' and new.address !~ '^\+[1-9][0-9]{6,14}$' or new.address ~ '^[[:space:]]|[[:space:]]$')
+execute function brainops.keep_contact_address();
+
+create or replace trigger b0_append_only
+before update on public.contact_consents
+for each row
+execute function brainops.refuse_consent_change();
+
+create or replace trigger d0_ask_for_opt_in
+after insert on public.contact_consents
+for each row
+when (new.channel = 'email' and new.state in ('pending', 'granted') and not new.evidence ? 'confirmed_at')
+execute function brainops.ask_for_opt_in();
+
+create or replace trigger d1_ask_for_opt_in_by_text
+after insert on public.contact_consents
+for each row
+when (new.channel = 'sms' and new.state = 'pending')
+execute function brainops.ask_for_opt_in_by_text();

@@ -1,0 +1,1 @@
+select brainops.protect_table('public.contact_topics');

@@ -1,0 +1,28 @@
+select brainops.protect_table('public.lead_events');
+
+-- Append only: what happened stays. brainops_system moves rows when two leads are one, and erases
+-- a person who asks for it.
+revoke update, delete on public.lead_events from brainops_tenant, brainops_service, brainops_worker, brainops_admin;
+
+create or replace trigger a0_resolve_lead_id
+before insert on public.lead_events
+for each row
+execute function brainops.resolve_lead_id();
+
+create or replace trigger c0_after_lead_events
+after insert on public.lead_events
+referencing new table as inserted
+for each statement
+execute function brainops.after_lead_events();
+
+create or replace trigger d0_campaigns_hear_events
+after insert on public.lead_events
+referencing new table as inserted
+for each statement
+execute function brainops.campaigns_hear_events();
+
+create or replace trigger d1_event_advances_onboarding
+after insert on public.lead_events
+referencing new table as inserted
+for each statement
+execute function brainops.event_advances_onboarding();

@@ -1,0 +1,20 @@
+select brainops.protect_table('public.lead_score_events');
+
+-- Append only: what happened stays. brainops_system moves rows when two leads are one, and erases
+-- a person who asks for it.
+revoke update, delete
+on public.lead_score_events
+from brainops_tenant, brainops_service, brainops_worker, brainops_admin;
+
+create or replace trigger a0_resolve_lead_id
+before insert on public.lead_score_events
+for each row
+execute function brainops.resolve_lead_id();
+
+-- The reckoning's own rows ask for no other one.
+create or replace trigger c0_after_lead_score_events
+after insert on public.lead_score_events
+referencing new table as inserted
+for each statement
+when (current_user <> 'brainops_system')
+execute function brainops.after_lead_score_events();

@@ -1,0 +1,2 @@
+revoke all on brainops.library_templates from public;
+grant select, insert, update, delete on brainops.library_templates to brainops_admin, brainops_system;

@@ -1,0 +1,10 @@
+select
+  brainops.define_job_table(
+    'public.onboarding_reminders',
+    p_task_identifier => 'onboarding_reminder__send',
+    p_effect_is_idempotent => true, -- rows of ours, under keys of its own
+    p_channel => 'onboarding',
+    p_gate => 'brainops.gate_onboarding_reminder'
+  );
+
+revoke insert on public.onboarding_reminders from brainops_tenant, brainops_service;

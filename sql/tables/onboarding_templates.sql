@@ -1,0 +1,6 @@
+select brainops.protect_table('public.onboarding_templates');
+
+create or replace trigger z0_touch_updated_at
+before update on public.onboarding_templates
+for each row
+execute function brainops.touch_updated_at();

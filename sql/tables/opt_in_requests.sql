@@ -1,0 +1,10 @@
+select brainops.protect_table('public.opt_in_requests');
+
+-- Rows are made by what people say, and confirmed by them.
+revoke insert, update, delete on public.opt_in_requests from brainops_tenant, brainops_service, brainops_worker;
+
+create or replace trigger a0_resolve_lead_id
+before insert on public.opt_in_requests
+for each row
+when (new.lead_id is not null)
+execute function brainops.resolve_lead_id();

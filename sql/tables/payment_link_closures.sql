@@ -1,0 +1,39 @@
+select
+  brainops.define_job_table(
+    'public.payment_link_closures',
+    p_task_identifier => 'payment_link_closure__deactivate',
+    p_effect_is_idempotent => true,
+    p_channel => 'payment',
+    p_gate => 'brainops.gate_payment_closure',
+    p_sender => 'stripe',
+    p_result_columns => array['stripe_payment_link_id'],
+    p_time_limit => '60 seconds',
+    p_max_attempts => 20
+  );
+
+-- Made by the engine; a client may only move, stop or repeat one.
+revoke insert, delete on public.payment_link_closures from brainops_tenant, brainops_service;
+revoke
+  insert (
+    payment_request_id,
+    key_generation,
+    account,
+    reason,
+    scheduled_for,
+    status,
+    job_priority,
+    idempotency_key,
+    max_attempts,
+    id,
+    tenant_id,
+    created_at
+  ),
+  update (payment_request_id, key_generation, account, reason)
+on public.payment_link_closures
+from brainops_tenant, brainops_service;
+
+create or replace trigger d0_after_payment_closure
+after update on public.payment_link_closures
+for each row
+when (new.status = 'completed' and old.status <> 'completed')
+execute function brainops.after_payment_closure();

@@ -1,0 +1,89 @@
+select
+  brainops.define_job_table(
+    'public.payment_requests',
+    p_task_identifier => 'payment_request__create_link',
+    p_effect_is_idempotent => true, -- by the key
+    p_channel => 'payment',
+    p_gate => 'brainops.gate_payment_request',
+    p_sender => 'stripe',
+    p_result_columns => array['payment_url', 'stripe_payment_link_id', 'livemode'],
+    p_time_limit => '60 seconds',
+    p_max_attempts => 12
+  );
+
+-- Facts are the engine's to write, payment_status is a client's wish.
+revoke
+  insert (
+    plan_name,
+    amount_minor,
+    interval,
+    paid_at,
+    attention,
+    paid_minor,
+    refunded_minor,
+    disputes_open,
+    cancelled_at,
+    expired_at,
+    failed_generation,
+    link_inactive,
+    link_told_at,
+    key_generation,
+    key_started_at,
+    key_account
+  ),
+  update (
+    plan_name,
+    amount_minor,
+    interval,
+    paid_at,
+    attention,
+    paid_minor,
+    refunded_minor,
+    disputes_open,
+    cancelled_at,
+    expired_at,
+    failed_generation,
+    link_inactive,
+    link_told_at,
+    key_generation,
+    key_started_at,
+    key_account
+  )
+on public.payment_requests
+from brainops_tenant, brainops_service;
+
+create or replace trigger a0_resolve_lead_id
+before insert on public.payment_requests
+for each row
+when (new.lead_id is not null)
+execute function brainops.resolve_lead_id();
+
+-- Also an older link than the present one may be open yet, and so may one that is switched off have been paid
+-- a moment before.
+create or replace trigger a2_before_payment_delete
+before delete on public.payment_requests
+for each row
+when (old.key_started_at is not null or old.stripe_payment_link_id is not null or old.key_generation > 0)
+execute function brainops.before_payment_delete();
+
+create or replace trigger a2_before_payment_update
+before update on public.payment_requests
+for each row
+execute function brainops.before_payment_update();
+
+create or replace trigger a2_check_payment_request
+before insert on public.payment_requests
+for each row
+execute function brainops.check_payment_request();
+
+create or replace trigger d0_after_payment_update
+after update on public.payment_requests
+for each row
+when
+  (
+    new.stripe_payment_link_id is distinct from old.stripe_payment_link_id
+    or new.cancelled_at is distinct from old.cancelled_at
+    or new.paid_at is distinct from old.paid_at
+    or new.expires_at <> old.expires_at
+  )
+execute function brainops.after_payment_update();

@@ -1,0 +1,5 @@
+select brainops.protect_table('public.revenue_lead_aliases');
+
+revoke insert, update, delete
+on public.revenue_lead_aliases
+from brainops_tenant, brainops_service, brainops_worker, brainops_admin;

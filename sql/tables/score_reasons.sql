@@ -1,0 +1,3 @@
+revoke all on brainops.score_reasons from public;
+grant select on brainops.score_reasons to brainops_tenant, brainops_worker, brainops_service;
+grant select, insert, update, delete on brainops.score_reasons to brainops_admin, brainops_system;

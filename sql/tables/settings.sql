@@ -1,0 +1,2 @@
+grant select, update on brainops.settings to brainops_admin;
+grant select on brainops.settings to brainops_system;

@@ -1,0 +1,3 @@
+select brainops.protect_table('public.sms_threads');
+
+revoke all on public.sms_threads from brainops_tenant, brainops_service;

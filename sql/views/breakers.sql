@@ -1,0 +1,22 @@
+drop view if exists brainops.breakers;
+
+create view brainops.breakers
+with (security_invoker = true)
+as
+  select
+    sender,
+    case
+      when opened_at is null then 'closed'
+      when probe_expires_at > brainops.now() then 'half_open'
+      else 'open'
+    end as state,
+    failures,
+    opened_at,
+    retry_at,
+    last_error
+  from brainops.circuit_breakers;
+
+comment on view brainops.breakers is
+  'The circuit breakers: closed (all goes), open (nothing before retry_at), half_open (one row tries).';
+
+grant select on brainops.breakers to brainops_admin, brainops_system;

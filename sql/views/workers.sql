@@ -1,0 +1,24 @@
+drop view if exists brainops.workers;
+
+create view brainops.workers
+with (security_invoker = true)
+as
+  select
+    id,
+    host,
+    pid,
+    login,
+    tasks,
+    case
+      when brainops.worker_is_alive(number, backend_pid) then 'alive'
+      when suspect_since is not null then 'suspect'
+      else 'unknown'
+    end as state,
+    started_at,
+    last_seen_at
+  from brainops.worker_processes;
+
+comment on view brainops.workers is
+  'Worker processes and whether they live: alive (holds its lock), suspect (lost it, about to be given up), unknown.';
+
+grant select on brainops.workers to brainops_admin, brainops_system;
