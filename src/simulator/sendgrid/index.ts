@@ -1,4 +1,5 @@
 // A local stand-in for SendGrid that speaks its protocol. Never runs unless it is started by this call.
+import { control } from "./control.ts";
 import type { SendgridSimulatorOptions } from "./options.ts";
 import { SendgridSimulator } from "./simulator.ts";
 
@@ -8,7 +9,7 @@ export type { SendgridSimulator } from "./simulator.ts";
 export type { SendgridEvent } from "./types.ts";
 
 export async function startSendgridSimulator(options: SendgridSimulatorOptions = {}): Promise<SendgridSimulator> {
-  const simulator = new SendgridSimulator(options);
+  const simulator = new SendgridSimulator(options, control);
   await simulator.listen(options.port ?? 0);
   return simulator;
 }

@@ -1,7 +1,6 @@
 // The simulator itself: one HTTP server, the record of what it accepted, its faults and its webhook.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { control } from "./control.ts";
 import { EventWebhook, type FlushReport } from "./deliver.ts";
 import { EventSource } from "./events.ts";
 import { Faults, refusal } from "./faults.ts";
@@ -13,6 +12,13 @@ import { mailSend, type Outcome, refuse } from "./server.ts";
 import type { AcceptedMessage, MailSend } from "./types.ts";
 import type { SendgridSimulatorOptions, SimulatorStats } from "./options.ts";
 
+/** Serves /_control/ (control.ts). Given by the caller, so that this file does not import its own user. */
+export type ControlHandler = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  simulator: SendgridSimulator,
+) => Promise<void>;
+
 export class SendgridSimulator implements AsyncDisposable {
   readonly faults: Faults;
   readonly webhook: EventWebhook;
@@ -22,7 +28,7 @@ export class SendgridSimulator implements AsyncDisposable {
   readonly #waiting = new Set<() => void>();
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(options: SendgridSimulatorOptions) {
+  constructor(options: SendgridSimulatorOptions, control: ControlHandler) {
     const now = options.now ?? Date.now;
     const seed = options.seed ?? 1;
     const source = options.events === false ? null : new EventSource();

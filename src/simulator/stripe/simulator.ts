@@ -4,15 +4,24 @@ import type { AddressInfo } from "node:net";
 import { seededRandom } from "../sendgrid/random.ts";
 import { Account, type World } from "./account.ts";
 import { Clock } from "./clock.ts";
-import { control } from "./control.ts";
 import { Faults } from "./faults.ts";
 import type { Outcome, SimulatorStats, StripeSimulatorOptions } from "./options.ts";
-import { page } from "./page.ts";
 import { People } from "./people.ts";
 import { api } from "./server.ts";
 import type { Item, Metadata, Objects, StripeEvent } from "./types.ts";
 import { type FlushReport, WebhookSender } from "./webhook/deliver.ts";
 import { wanted, type WebhookModes } from "./webhook/modes.ts";
+
+/** Serves a request that needs the whole simulator. */
+export type Handler = (request: IncomingMessage, response: ServerResponse, simulator: StripeSimulator) => Promise<void>;
+
+/** Given by the caller, so that this file does not import its own users. */
+export interface Handlers {
+  /** Paths below /_control/ (control.ts). */
+  readonly control: Handler;
+  /** Paths below /pay/ (page.ts). */
+  readonly page: Handler;
+}
 
 /** Another account than the one that is there from the start: a tenant's own. */
 export interface OwnAccount {
@@ -29,17 +38,19 @@ export class StripeSimulator extends People implements AsyncDisposable {
   readonly #accounts: Map<string, Account>;
   readonly #world: World;
   readonly #server: Server;
+  readonly #handlers: Handlers;
   readonly #outcomes: Record<Outcome, number> = { accepted: 0, replayed: 0, refused: 0, faulted: 0 };
   readonly #waiting = new Set<() => void>();
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(options: StripeSimulatorOptions) {
+  constructor(options: StripeSimulatorOptions, handlers: Handlers) {
     const accounts = new Map<string, Account>();
     const clock = new Clock(options.now ?? Date.now);
     super(accounts, clock);
     const seed = options.seed ?? 1;
     const { retryDelaysMs = [100, 300, 1000], timeoutMs = 10_000 } = options;
     this.clock = clock;
+    this.#handlers = handlers;
     this.faults = new Faults(seededRandom(seed));
     // Its own generator: a shuffle must not change which requests a fault strikes.
     this.sender = new WebhookSender({ retryDelaysMs, timeoutMs }, clock, seededRandom(seed + 1));
@@ -186,8 +197,8 @@ export class StripeSimulator extends People implements AsyncDisposable {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = (request.url ?? "/").split("?")[0] ?? "/";
-    if (path.startsWith("/_control/")) await control(request, response, this);
-    else if (path.startsWith("/pay/")) await page(request, response, this);
+    if (path.startsWith("/_control/")) await this.#handlers.control(request, response, this);
+    else if (path.startsWith("/pay/")) await this.#handlers.page(request, response, this);
     else {
       await api(request, response, {
         faults: this.faults,

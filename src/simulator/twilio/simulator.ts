@@ -1,9 +1,8 @@
 // The simulator itself: one HTTP server, its accounts, the record of their messages, its faults and its webhooks.
 import { randomBytes } from "node:crypto";
-import { createServer, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { seededRandom } from "../sendgrid/random.ts";
-import { control } from "./control.ts";
 import { Exchange, type Inbound } from "./exchange.ts";
 import { Faults } from "./faults.ts";
 import type { SimulatorStats, TwilioSimulatorOptions } from "./options.ts";
@@ -12,6 +11,13 @@ import { MessageRecord } from "./record.ts";
 import { serveApi, type Outcome } from "./server.ts";
 import type { Account, Fate, Message } from "./types.ts";
 import { Webhooks, type FlushReport, type WebhookModes } from "./webhooks.ts";
+
+/** Serves /_control/ (control.ts). Given by the caller, so that this file does not import its own user. */
+export type ControlHandler = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  simulator: TwilioSimulator,
+) => Promise<void>;
 
 export interface OwnAccount extends Account {
   setWebhook(url: string | null): void;
@@ -29,7 +35,7 @@ export class TwilioSimulator implements AsyncDisposable {
   readonly #waiting = new Set<() => void>();
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(options: TwilioSimulatorOptions) {
+  constructor(options: TwilioSimulatorOptions, control: ControlHandler) {
     const { now = Date.now, seed = 1, flushMs = null } = options;
     this.faults = new Faults(seededRandom(seed));
     // Its own generator: a shuffle must not change which requests a fault strikes.
