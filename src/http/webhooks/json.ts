@@ -1,5 +1,6 @@
 // JSON from outside, made fit for jsonb. Postgres refuses U+0000 and lone surrogates, and with one
 // such character in one event the whole batch; so they become U+FFFD before it sees them.
+import { cleanText } from "../../text.ts";
 
 // Events are two or three levels deep. JSON.stringify and Postgres both walk recursively, so what
 // goes to them is bounded; the walk here is not recursive.
@@ -49,9 +50,4 @@ function cleanOne(node: object): object[] {
     Object.defineProperty(node, cleanKey, { value: cleanValue, enumerable: true, configurable: true, writable: true });
   }
   return below;
-}
-
-/** The text as Postgres takes it. */
-export function cleanText(text: string): string {
-  return text.includes("\0") || !text.isWellFormed() ? text.toWellFormed().replaceAll("\0", "\uFFFD") : text;
 }

@@ -9,7 +9,7 @@ import { BrainOpsError } from "../../errors.ts";
 import { findEndpoint, openCredential } from "../../revenue/credentials/store.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { recordWebhook } from "../../telemetry/metrics.ts";
-import { cleanText } from "./json.ts";
+import { cleanText } from "../../text.ts";
 import { isGenuine, parseParameters, SIGNATURE_HEADER, type Parameters } from "./twilioSignature.ts";
 
 // A text has at most 1600 characters; what else Twilio sends is short.

@@ -1,6 +1,7 @@
 // What a file or a form says about a person -> a lead, or what is wrong with it. Both are written by
 // people and by other people's programs, so columns are known by several names, and every fault is
 // told at once, with the value and what was expected.
+import { cleanText } from "../../text.ts";
 import { e164 } from "../sms/number.ts";
 
 /** Columns of revenue_leads as they are given to brainops.capture_lead; the rest is metadata. */
@@ -150,9 +151,6 @@ function isTimeZone(text: string): boolean {
     return false;
   }
 }
-
-/** Postgres takes no U+0000 and no half characters. */
-const cleanText = (text: string): string => text.toWellFormed().replaceAll("\0", "\uFFFD");
 
 /** Null for a value that is no text, such as a list; "" for none. */
 function textOf(given: unknown): string | null {

@@ -1,5 +1,6 @@
 // Row -> text. Pure: what it throws is the row's own fault and makes it fail with that sentence.
 import { messageOf } from "../../errors.ts";
+import { cleanText } from "../../text.ts";
 import { renderText } from "../email/template.ts";
 import type { SmsRow } from "./load.ts";
 import { segmentsOf } from "./segments.ts";
@@ -35,8 +36,8 @@ function rendered(row: SmsRow): string {
     const reason = messageOf(error).replaceAll(/\s+/g, " ");
     throw new Error(`body: its Liquid cannot be rendered: ${reason}`, { cause: error });
   }
-  // A template leaves lone surrogates and NULs where its values had them, which nobody can send.
-  text = text.toWellFormed().replaceAll("\0", "").replaceAll("\r\n", "\n").trim();
+  // U+0000 is dropped, not replaced: the text is read by a person, and one U+FFFD doubles the number of segments.
+  text = cleanText(text.replaceAll("\0", "")).replaceAll("\r\n", "\n").trim();
   if (text === "") throw new Error("body: is empty once its variables are filled in");
   return text;
 }
