@@ -48,3 +48,8 @@ export async function runAsTenant(
     client.release(broken);
   }
 }
+
+/** The rows of a statement's result; empty if `result` is undefined. The caller vouches for their type. */
+export function rowsOf<Row>(result: pg.QueryResult | undefined): Row[] {
+  return (result?.rows ?? []) as Row[];
+}
