@@ -1,6 +1,6 @@
 // Sends one row of ai_email_queue, or many of one broadcast. The gate (suppression, pause, rate, breaker) was asked in the
 // claiming transaction; the engine writes the outcome.
-import { defineBatch, defineJob } from "../src/jobs/define.ts";
+import { defineBulk, defineJob } from "../src/jobs/define.ts";
 import { sendBroadcast } from "../src/revenue/email/broadcast.ts";
 import { loadEmails, type EmailRow } from "../src/revenue/email/load.ts";
 import { loadRecipients, type RecipientRow } from "../src/revenue/email/loadBroadcast.ts";
@@ -12,5 +12,5 @@ export default defineJob<EmailRow, PreparedEmail>({
   load: loadEmails,
   prepare: (row, { config }) => prepareEmail(row, config),
   effect: sendEmail,
-  batch: defineBatch<RecipientRow>({ load: loadRecipients, effect: sendBroadcast }),
+  bulk: defineBulk<RecipientRow>({ load: loadRecipients, effect: sendBroadcast }),
 });

@@ -1,52 +1,79 @@
-// Coalesces calls that come while others are under way. Owns the trade between latency and round
-// trips: a lone call goes at once, and under load each round trip carries whatever has gathered
-// meanwhile. No timer delays anything.
+// Coalesces calls of one table and tenant into batches. Owns the trade between latency and round
+// trips: a lone call starts at once, and under load each round trip carries whatever has gathered
+// since the last one started. No timer delays anything.
+import type { JobTable } from "./types.ts";
 
-interface Waiting<Item, Result> {
-  readonly item: Item;
-  readonly resolve: (result: Result) => void;
-  readonly reject: (error: unknown) => void;
+/** What one transaction carries. */
+export interface Batch<Item> {
+  readonly table: JobTable;
+  readonly tenantId: string;
+  readonly items: readonly Item[];
 }
 
-export interface BatcherOptions<Item, Result> {
-  /** Runs one batch: results in the order of the items. What it throws, all its callers get. */
-  readonly run: (key: string, items: readonly Item[]) => Promise<readonly Result[]>;
-  /** Most items in a batch. */
+export interface BatcherOptions<Item, Output> {
+  /**
+   * Runs one batch. Resolves with one output for each item, in the order of the items; what it throws rejects all
+   * calls of the batch. The next batch of the same table and tenant starts when `release` is called, and at the
+   * latest when this promise has settled.
+   */
+  readonly run: (batch: Batch<Item>, release: () => void) => Promise<readonly Output[]>;
+  /** Maximum number of items in a batch. */
   readonly size: number;
 }
 
-/** Returns a function that joins the next batch of its key. A key has one batch under way at a time; keys never share one. */
-export function createBatcher<Item, Result>(
-  options: BatcherOptions<Item, Result>,
-): (key: string, item: Item) => Promise<Result> {
-  // A lane is there while its key has a batch under way, or one that is about to begin.
-  const lanes = new Map<string, Waiting<Item, Result>[]>();
+interface Waiting<Item, Output> {
+  readonly item: Item;
+  readonly resolve: (output: Output) => void;
+  readonly reject: (error: unknown) => void;
+}
 
-  const flush = (key: string): void => {
-    const batch = lanes.get(key)?.splice(0, options.size) ?? [];
+interface Lane<Item, Output> {
+  readonly table: JobTable;
+  readonly tenantId: string;
+  readonly waiting: Waiting<Item, Output>[];
+}
+
+/** Returns a function that joins the next batch of its table and tenant. */
+export function createBatcher<Item, Output>({
+  run,
+  size,
+}: BatcherOptions<Item, Output>): (table: JobTable, tenantId: string, item: Item) => Promise<Output> {
+  // table -> tenant -> lane. A lane is there while a batch of it is not released, or about to start.
+  const lanes = new Map<JobTable, Map<string, Lane<Item, Output>>>();
+
+  const startBatch = (lane: Lane<Item, Output>): void => {
+    const { table, tenantId } = lane;
+    const batch = lane.waiting.splice(0, size);
     if (batch.length === 0) {
-      lanes.delete(key);
+      lanes.get(table)?.delete(tenantId);
       return;
     }
-    options
-      .run(
-        key,
-        batch.map(({ item }) => item),
-      )
+    let released = false;
+    const release = (): void => {
+      if (released) return;
+      released = true;
+      startBatch(lane);
+    };
+    run({ table, tenantId, items: batch.map(({ item }) => item) }, release)
       .then(
-        (results) => batch.forEach(({ resolve }, index) => resolve(results[index] as Result)),
+        (outputs) => batch.forEach(({ resolve }, index) => resolve(outputs[index] as Output)),
         (error: unknown) => batch.forEach(({ reject }) => reject(error)),
       )
-      .finally(() => flush(key));
+      .finally(release);
   };
 
-  return (key, item) =>
+  return (table, tenantId, item) =>
     new Promise((resolve, reject) => {
-      const lane = lanes.get(key);
-      if (lane === undefined) {
-        lanes.set(key, [{ item, resolve, reject }]);
-        // After the callers that are awake in this same turn of the event loop.
-        setImmediate(flush, key);
-      } else lane.push({ item, resolve, reject });
+      const ofTable = lanes.get(table) ?? new Map<string, Lane<Item, Output>>();
+      lanes.set(table, ofTable);
+      const lane = ofTable.get(tenantId);
+      if (lane !== undefined) {
+        lane.waiting.push({ item, resolve, reject });
+        return;
+      }
+      const opened: Lane<Item, Output> = { table, tenantId, waiting: [{ item, resolve, reject }] };
+      ofTable.set(tenantId, opened);
+      // Callers that run in the same turn of the event loop share the first batch.
+      setImmediate(startBatch, opened);
     });
 }

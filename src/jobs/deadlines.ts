@@ -1,21 +1,22 @@
-// Time limits of effects. Owns their timers: each ends with its effect, so that a million rows
-// leave nothing behind (AbortSignal.timeout would keep each for its whole limit).
+// Time limits of effects. Owns their timers, and ends each with its effect: AbortSignal.timeout
+// would keep a timer for its whole limit, for every row that was ever processed.
 
-// An effect whose signal was aborted gets this long to say what it knows.
-const LAST_WORDS_MS = 2000;
+// How long an effect may still run after its signal was aborted, to return what it knows.
+const ABORT_GRACE_MS = 2000;
 
 export interface Deadline {
-  /** Aborted when the limit is over, or when all must stop. */
+  /** Aborted when the limit has passed, or by abortAll. */
   readonly signal: AbortSignal;
-  /** Rejects a while after the signal: an effect that does not heed it must not hold its slot for ever. */
+  /** Never resolves. Rejects 2 s after the abort, so that an effect that ignores its signal does not keep its slot. */
   readonly over: Promise<never>;
-  /** Ends the timers. */
+  /** Ends the timers. Call it when the effect has ended. */
   clear(): void;
 }
 
 export interface Deadlines {
+  /** @param limitMs milliseconds, above zero */
   start(limitMs: number): Deadline;
-  /** Aborts every effect that is under way. */
+  /** Aborts every deadline that has started and is not cleared. */
   abortAll(reason: string): void;
 }
 
@@ -32,7 +33,7 @@ export function createDeadlines(): Deadlines {
       const abort = (reason: string): void => {
         clearTimeout(timer);
         controller.abort(new Error(reason));
-        timer = setTimeout(() => giveUp(new Error(`${reason}, and did not stop when told to`)), LAST_WORDS_MS);
+        timer = setTimeout(() => giveUp(new Error(`${reason}, and its handler ignored the abort`)), ABORT_GRACE_MS);
       };
       timer = setTimeout(abort, limitMs, `took longer than ${limitMs / 1000} s`);
       running.add(abort);

@@ -1,15 +1,16 @@
-// What a file in tasks/ exports. A job is the work of one job table, row by row; a task is
-// anything else that crontab or a trigger sets off.
+// What a file in tasks/ exports. A job is the work on one job table, row by row; a task is anything
+// else that crontab or a trigger starts.
 import type pg from "pg";
 import type { JobHelpers } from "graphile-worker";
 import type { Config, Provider } from "../config.ts";
 import type { Log } from "../telemetry/log.ts";
-import type { Ended, Outcome } from "./outcome.ts";
+import type { Outcome, Result } from "./outcome.ts";
 
-/** What the engine knows of a row, whatever its table; the table's own columns come beside it. */
+/** The columns that every load query returns. The table's own columns are beside them. */
 export interface JobRow {
   readonly id: string;
   readonly tenant_id: string;
+  /** Attempts so far, this one included. */
   readonly attempts: number;
   readonly max_attempts: number;
 }
@@ -17,11 +18,14 @@ export interface JobRow {
 export interface JobContext {
   readonly config: Config;
   readonly log: Log;
-  /** The engine's clock: brainops.now() as of the claim, and on from there. Never `new Date()` for business time. */
+  /**
+   * The engine's clock: brainops.now() as of the claim, advanced by this process's monotonic clock. Use it instead of
+   * `new Date()` for every decision about a row.
+   */
   readonly now: () => Date;
-  /** Aborted when the table's time_limit is over or the worker must stop at once. */
+  /** Aborted when the table's time_limit has passed, or when the worker must stop at once. */
   readonly signal: AbortSignal;
-  /** Runs statements in one transaction as the row's tenant. Never held over an outside call. */
+  /** Runs one statement in a transaction of its own, as the row's tenant. */
   readonly query: (text: string, values?: readonly unknown[]) => Promise<pg.QueryResult>;
 }
 
@@ -29,39 +33,48 @@ export interface JobDefinition<Row extends JobRow, Prepared> {
   /** Name in brainops.job_tables, e.g. ai_email_queue. */
   readonly table: string;
   /**
-   * Provider of the effect. Where the worker has neither its variables nor BRAINOPS_SECRET_KEY the
-   * task is not offered; where it has only the latter, tenants with an account of their own go on.
-   * The rows that wait say what for.
+   * Provider that the effect calls. A worker that has neither the provider's variables nor BRAINOPS_SECRET_KEY does
+   * not offer the task. With BRAINOPS_SECRET_KEY alone it processes the rows of tenants that have an account of their
+   * own. The other rows wait, and their last_error names what is missing. @default no provider
    */
   readonly requires?: Provider;
   /**
-   * Reads claimed rows with what belongs to them, in the claiming transaction. $1 is uuid[].
-   * @default the table's own columns, without the engine's books
+   * Query that reads claimed rows, and what belongs to them, in the claiming transaction. $1 is uuid[].
+   * @default the table's own columns, without the engine's bookkeeping columns
    */
   readonly load?: string;
-  /** Turns a row into what the effect needs. Pure; what it throws makes the row fail. @default the row itself */
+  /**
+   * Turns a row into what the effect takes. Pure. If it throws, the row fails with that message, and the provider
+   * does not count as called. @default the row itself
+   */
   readonly prepare?: (row: Row, context: Pick<JobContext, "config" | "now">) => Prepared;
   /**
-   * Does it, outside any transaction. What it throws is retry where the table's effect is
-   * idempotent, else unconfirmed: a handler that knows better returns an Outcome.
+   * Does the work, outside any transaction. If it throws, the outcome is retry where the table's effect is
+   * idempotent, else unconfirmed. A handler that knows better returns an Outcome.
    */
   readonly effect: (prepared: Prepared, context: JobContext) => Promise<Outcome>;
-  /** What is done with rows that have a batch (brainops.job_tables.batch_column), instead of all of the above. */
-  readonly batch?: BatchDefinition<JobRow>;
+  /**
+   * Handles rows that have a bulk key, instead of load, prepare and effect. Needed if the table has one
+   * (brainops.job_tables.batch_column). @default none
+   */
+  readonly bulk?: BulkDefinition<JobRow>;
 }
 
-/** The work of rows that share a batch: many rows, one call. */
-export interface BatchDefinition<Row extends JobRow> {
-  /** Reads claimed rows that have a batch. $1 is uuid[]. `load` leaves these out. Values come by way of JSON: times as text. */
+/** The handler of rows that share one provider call. */
+export interface BulkDefinition<Row extends JobRow> {
+  /**
+   * Query that reads claimed rows with a bulk key, which `load` must leave out. $1 is uuid[]. The rows come as JSON,
+   * so timestamps are text.
+   */
   readonly load: string;
   /**
-   * Does rows of one batch, outside any transaction; how each ended, in their order. What it
-   * throws counts for all of them.
+   * Does the work for claimed rows with the same bulk key, outside any transaction. Returns one result for each row,
+   * in their order. If it throws, all of them get the outcome that a thrown error has for a single row.
    */
-  readonly effect: (rows: readonly Row[], context: JobContext) => Promise<readonly Ended[]>;
+  readonly effect: (rows: readonly Row[], context: JobContext) => Promise<readonly Result[]>;
 }
 
-/** A job definition with its types closed over, as the engine holds it. */
+/** A job as the engine holds it, without its type parameters. */
 export interface Job {
   readonly kind: "job";
   readonly definition: JobDefinition<JobRow, unknown>;
@@ -71,9 +84,10 @@ export interface TaskContext {
   readonly config: Config;
   readonly log: Log;
   readonly pool: pg.Pool;
+  /** Aborted when the worker must stop at once. */
   readonly signal: AbortSignal;
   readonly helpers: JobHelpers;
-  /** Tasks that this worker does not offer -> why, in the words their rows show. */
+  /** Tasks that this worker does not offer -> the reason, as their waiting rows show it in last_error. */
   readonly waiting: ReadonlyMap<string, string>;
 }
 
@@ -82,20 +96,20 @@ export interface Task {
   readonly run: (payload: unknown, context: TaskContext) => Promise<void>;
 }
 
-/** The work of one job table. Without `prepare`, the effect takes the row itself. */
+/** Defines the work on one job table. Without `prepare`, the effect takes the row itself. */
 export function defineJob<Row extends JobRow, Prepared>(definition: JobDefinition<Row, Prepared>): Job;
 export function defineJob<Row extends JobRow>(definition: Omit<JobDefinition<Row, Row>, "prepare">): Job;
 export function defineJob(definition: Omit<JobDefinition<JobRow, unknown>, "prepare">): Job {
   return { kind: "job", definition };
 }
 
-/** The batch half of a job, with the type of its rows closed over. */
-export function defineBatch<Row extends JobRow>(definition: BatchDefinition<Row>): BatchDefinition<JobRow>;
-export function defineBatch(definition: BatchDefinition<JobRow>): BatchDefinition<JobRow> {
+/** Defines the bulk handler of a job, with its row type checked. */
+export function defineBulk<Row extends JobRow>(definition: BulkDefinition<Row>): BulkDefinition<JobRow>;
+export function defineBulk(definition: BulkDefinition<JobRow>): BulkDefinition<JobRow> {
   return definition;
 }
 
-/** Work without a job table: `run` gets the graphile-worker payload. Throwing makes graphile-worker retry. */
+/** Defines work without a job table. `run` gets the graphile-worker payload; if it throws, graphile-worker retries. */
 export function defineTask(run: Task["run"]): Task {
   return { kind: "task", run };
 }

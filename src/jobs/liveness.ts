@@ -1,7 +1,7 @@
-// A worker's sign of life, and its eye on the others. Owns one connection, which holds a session
-// advisory lock: when the process or the connection dies, Postgres drops the lock, and the other
-// workers see it (sql/0006). When it is this connection alone that died, another takes its place
-// before the others lose patience (3 s).
+// Worker liveness. Owns one connection, which holds a session advisory lock: when the process or the
+// connection dies, Postgres releases the lock, and the other workers notice (brainops.watch_workers).
+// If only this connection was lost, a new one takes the lock again before the others declare the
+// worker dead (3 s).
 import { hostname } from "node:os";
 import pg from "pg";
 import { messageOf } from "../errors.ts";
@@ -14,22 +14,22 @@ export interface LivenessOptions {
   readonly workerId: string;
   readonly tasks: readonly string[];
   readonly log: Log;
-  /** Told the difference between this process's clock and Postgres's, in milliseconds. */
+  /** Called with each measurement of skewOf, in milliseconds. */
   readonly onSkew: (skewMs: number) => void;
 }
 
 export interface Liveness {
-  /** Names a graphile-worker pool as ours, so that what it locks is freed when we die. */
+  /** Records a graphile-worker pool as this worker's, so that its jobs are unlocked if the worker dies. */
   addPool(poolId: string): Promise<void>;
-  /** Frees what a pool of ours that has ended still holds; as soon as Postgres is within reach. */
+  /** Unlocks the jobs of a pool that has ended, as soon as Postgres is reachable. */
   retirePool(poolId: string): void;
-  /** Whether the sign of life stands right now. */
+  /** Whether the connection that holds the lock is up. */
   readonly standing: boolean;
-  /** Takes leave: frees everything, so that nobody need rescue it. */
+  /** Deregisters the worker and unlocks its jobs, so that the others need not rescue it. */
   stop(): Promise<void>;
 }
 
-/** Resolves once the worker is announced. */
+/** Resolves when the worker is registered. Throws if that fails. */
 export async function startLiveness(options: LivenessOptions): Promise<Liveness> {
   let client: pg.Client | null = null;
   let stopped = false;
@@ -57,7 +57,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
         "select brainops.announce_worker($1, $2, $3, $4) as announced, clock_timestamp() as now",
         [options.workerId, hostname(), process.pid, options.tasks],
       );
-      if (rows[0]?.announced !== true) throw new Error("the lock is still held by the connection that was lost");
+      if (rows[0]?.announced !== true) throw new Error("the lost connection still holds the lock");
       options.onSkew(skewOf(asked, rows[0].now));
       await savePools(fresh);
     } catch (error) {
@@ -71,7 +71,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
     await on.query("update brainops.worker_processes set pool_ids = $2 where id = $1", [options.workerId, [...pools]]);
   };
 
-  const freeRetired = async (on: pg.Client): Promise<void> => {
+  const unlockRetired = async (on: pg.Client): Promise<void> => {
     const gone = [...retired];
     if (gone.length === 0) return;
     await on.query("select graphile_worker.force_unlock_workers($1)", [gone]);
@@ -85,7 +85,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
   const tick = async (): Promise<void> => {
     try {
       client ??= await connect();
-      await freeRetired(client);
+      await unlockRetired(client);
       const asked = Date.now();
       const { rows } = await client.query<{
         worker_id: string | null;
@@ -100,10 +100,10 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
       const now = rows[0]?.now;
       if (now !== undefined) options.onSkew(skewOf(asked, now));
       for (const row of rows) {
-        if (row.worker_id !== null) options.log.warn(row, "a worker died; its rows and jobs are free again");
+        if (row.worker_id !== null) options.log.warn(row, "a worker died; its rows and jobs were released");
       }
     } catch (error) {
-      options.log.warn({ reason: messageOf(error) }, "no sign of life could be given; trying again");
+      options.log.warn({ reason: messageOf(error) }, "liveness connection failed; reconnecting");
       const broken = client;
       client = null;
       await broken?.end().catch(() => {});
@@ -140,7 +140,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
       client = null;
       if (last === null) return;
       await last.query("select brainops.dismiss_worker($1)", [options.workerId]).catch((error: unknown) => {
-        options.log.warn({ reason: messageOf(error) }, "could not take leave; the others will see to it");
+        options.log.warn({ reason: messageOf(error) }, "could not deregister; another worker will");
       });
       await last.end().catch(() => {});
     },
@@ -148,8 +148,9 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
 }
 
 /**
- * How far this machine's clock is from Postgres' at least, in ms, positive where it is ahead: `read` was read at some time
- * since `asked`. A slow answer says little about clocks.
+ * The smallest difference between this machine's clock and Postgres's that the answer proves, in milliseconds; above
+ * zero if this machine is ahead. Postgres read `read` at some time between `asked` and `answered` (both by this
+ * machine's clock, in Unix milliseconds), so a slow answer proves little.
  */
 export function skewOf(asked: number, read: Date, answered = Date.now()): number {
   const readAt = read.getTime();

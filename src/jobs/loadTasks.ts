@@ -1,5 +1,5 @@
-// Finds what tasks/ holds: one file, one task, named by its file. Reads our folder and any that
-// people who run it add (--tasks).
+// Loads the files of tasks/: one file, one task, named by its file. Reads this installation's
+// folder, and folders that its operators add (--tasks).
 import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -11,8 +11,8 @@ const tasksDirectory = fileURLToPath(new URL("../../tasks", import.meta.url));
 export type LoadedTask = Job | Task;
 
 /**
- * Task name -> what its file exports by default. A later folder's file replaces an earlier one of
- * the same name. Throws an error that names the file.
+ * Task name -> the default export of its file. A file in a later folder replaces one with the same name in an earlier
+ * folder. Throws an error that names the folder that does not exist, or the file that exports something else.
  */
 export async function loadTasks(extraDirectories: readonly string[] = []): Promise<Map<string, LoadedTask>> {
   const tasks = new Map<string, LoadedTask>();
@@ -34,7 +34,7 @@ async function list(directory: string): Promise<string[]> {
     const files = await readdir(directory);
     return files.filter((file) => /\.(ts|mts|js|mjs)$/.test(file) && !file.endsWith(".d.ts")).toSorted();
   } catch (error) {
-    throw new Error(`no folder of tasks at ${directory}`, { cause: error });
+    throw new Error(`cannot read the task folder ${directory}`, { cause: error });
   }
 }
 

@@ -1,51 +1,76 @@
-// How an effect ended, as a value: the engine decides retry, stop or later by its kind, never by
-// the text of an error.
+// How the effect on a row ended, as a value. The engine chooses between retry, stop and later by
+// `kind`, never by the text of an error.
+//
+// One list of words from the gate to the settlement, the same in SQL (brainops.verdict,
+// brainops.claim, brainops.settlement) and here:
+//
+//                gate  claim  effect  settle   the row becomes
+//   go             -     x      -       -      processing
+//   slot           x     x      -       -      pending, due at its slot of a rate limit
+//   hold           x     x      x       x      pending, due as before; costs no attempt
+//   defer          x     x      x       x      pending, due at `at`; costs no attempt
+//   skip           x     x      x       x      skipped
+//   fail           x     x      x       x      failed
+//   completed      -     -      x       x      completed
+//   retry          -     -      x       x      pending, due at `at`; failed after max_attempts
+//   unconfirmed    -     -      x       x      unconfirmed
 import { BrainOpsError, messageOf } from "../errors.ts";
+import { cleanText } from "../text.ts";
+
+/** What the gate and the limits decide about a due row. `slot` is a rate limit's, `hold` a pause or missing credentials. */
+export type ClaimOutcome = "go" | "slot" | "hold" | "defer" | "skip" | "fail";
 
 /**
- * - completed: it happened. `result` fills the table's result_columns.
- * - retry: it did not happen, and may later: at `at`, or after the usual delay. Costs an attempt.
- * - defer: "not before `at`". Costs no attempt; max_deferrals bounds it. With `holdsSender` the
- *   provider said so of everything: no row of the sender goes before.
- * - fail: it can never happen as the row stands; a person changes the row and sets it to pending.
+ * - completed: the effect happened. `result` fills the table's result_columns.
+ * - retry: it did not happen, and may succeed later: at `at`, or after the usual delay (brainops.retry_delay).
+ *   Costs an attempt; after max_attempts the row is failed.
+ * - defer: it must not happen before `at`. Costs no attempt; after max_deferrals the row is failed. With
+ *   `holdsAccount` no row of the same provider account goes out before `at` either (a provider's 429).
+ * - fail: it cannot happen with the row as it is. A person changes the row and sets its status to pending.
  * - skip: it must not happen.
- * - unconfirmed: nobody knows whether it happened. Never tried again blindly.
- * - pause: nothing of this table can go for now (wrong key, account suspended). The table is
- *   paused with the reason, for the tenant or for all, until a person resumes it.
+ * - unconfirmed: it may or may not have happened. The engine never tries it again by itself.
+ * - hold: no row of this table can go out for now (wrong key, account suspended). The table is paused with the
+ *   reason, for the row's tenant or for everyone, until a person resumes it. The row stays due.
  */
 export type Outcome =
   | { readonly kind: "completed"; readonly result?: Readonly<Record<string, string | number | boolean | Date | null>> }
   | { readonly kind: "retry"; readonly reason: string; readonly at?: Date }
-  | { readonly kind: "defer"; readonly reason: string; readonly at: Date; readonly holdsSender?: boolean }
+  | { readonly kind: "defer"; readonly reason: string; readonly at: Date; readonly holdsAccount?: boolean }
   | { readonly kind: "fail"; readonly reason: string }
   | { readonly kind: "skip"; readonly reason: string }
   | { readonly kind: "unconfirmed"; readonly reason: string }
-  | { readonly kind: "pause"; readonly reason: string; readonly scope: "tenant" | "everyone" };
+  | { readonly kind: "hold"; readonly reason: string; readonly scope: "tenant" | "everyone" };
 
-/** How a row's turn ended. */
-export interface Ended {
+/** An outcome, and whether the circuit breaker hears of it. */
+export interface Result {
   readonly outcome: Outcome;
-  /** Whether it says something of the sender: a row whose effect never began does not, and of rows that shared a call one does. */
-  readonly reachedSender: boolean;
+  /**
+   * Whether this outcome counts for the circuit breaker of the row's provider account. False if the call was never
+   * made. Of rows that shared a call, true for one.
+   */
+  readonly providerCalled: boolean;
 }
 
-// A tenant's own credential that this worker cannot open: not the row's fault, and not the row's to mend.
-const SEALED = new Set<string>(["OP035", "OP036"]);
+// A tenant's credential that this worker cannot open: not caused by the row, and editing the row cannot fix it.
+const UNREADABLE_CREDENTIAL = new Set<string>(["OP035", "OP036"]);
 
-/** What it means that a row could not be prepared: it never reached the sender. */
-export function afterRefusal(error: unknown): Ended {
-  return { outcome: refusal(error), reachedSender: false };
+const MAX_REASON_LENGTH = 2000;
+
+/** The result of a row that could not be prepared: the provider was never called. */
+export function afterRefusal(error: unknown): Result {
+  return { outcome: refusal(error), providerCalled: false };
 }
 
 function refusal(error: unknown): Outcome {
   const reason = messageOf(error);
   if (!(error instanceof BrainOpsError)) return { kind: "fail", reason };
-  if (SEALED.has(error.code))
-    return { kind: "pause", scope: "tenant", reason: `${error.code}: ${reason} ${error.hint}` };
+  if (UNREADABLE_CREDENTIAL.has(error.code)) {
+    return { kind: "hold", scope: "tenant", reason: `${error.code}: ${reason} ${error.hint}` };
+  }
   return { kind: "fail", reason: `${error.code}: ${reason}` };
 }
 
-/** What an outcome says about the sender's health: whether its circuit breaker counts it. */
+/** What an outcome shows of the provider's health: whether its circuit breaker counts it as success, failure or neither. */
 export function healthOf(outcome: Outcome): "up" | "down" | "unknown" {
   switch (outcome.kind) {
     case "completed":
@@ -56,9 +81,15 @@ export function healthOf(outcome: Outcome): "up" | "down" | "unknown" {
     case "unconfirmed":
       return "down";
     case "defer":
-    case "pause":
+    case "hold":
       return "unknown";
     default:
       return outcome satisfies never;
   }
+}
+
+/** The reason as it is stored: text that Postgres accepts, cut to 2,000 UTF-16 units. Null for completed. */
+export function reasonOf(outcome: Outcome): string | null {
+  // Cut first: the cut may leave half of a surrogate pair.
+  return "reason" in outcome ? cleanText(outcome.reason.slice(0, MAX_REASON_LENGTH)) : null;
 }

@@ -1,4 +1,4 @@
-// The way of one row through a worker: claim, prepare, effect, settle.
+// A row's way through a worker: claim, prepare, effect, settle.
 import { setImmediate } from "node:timers/promises";
 import { isConnectionLost } from "../db/pool.ts";
 import { runAsTenant } from "../db/tenant.ts";
@@ -8,15 +8,16 @@ import type { Log } from "../telemetry/log.ts";
 import { recordOutcome } from "../telemetry/metrics.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { Job, JobContext } from "./define.ts";
-import { afterRefusal, type Ended, type Outcome } from "./outcome.ts";
-import type { Claimed, JobTable, Store } from "./store.ts";
+import { afterRefusal, type Outcome, type Result } from "./outcome.ts";
+import type { Store } from "./store.ts";
+import type { Claimed, JobTable } from "./types.ts";
 import type pg from "pg";
 import { z } from "zod";
 
 export interface Runtime {
   readonly config: Config;
   readonly log: Log;
-  /** Pipelining pool for tenant transactions. */
+  /** Pool of pipelining clients, for tenant transactions. */
   readonly pool: pg.Pool;
   readonly store: Store;
   readonly deadlines: Deadlines;
@@ -25,13 +26,13 @@ export interface Runtime {
 const payloadShape = z.object({ id: z.uuid(), tenant_id: z.uuid() });
 
 /**
- * Runs the row that the payload names, if it may go now, with what came along of its batch. Throws
- * only when Postgres is out of reach.
+ * Runs the row that the payload names, and the rows of its bulk that were claimed with it, if it may go now. Throws
+ * only if Postgres is out of reach; every other failure is an outcome of the row.
  */
 export async function runJob(runtime: Runtime, job: Job, table: JobTable, payload: unknown): Promise<void> {
   const named = payloadShape.safeParse(payload);
   if (!named.success) {
-    runtime.log.error({ task: table.task_identifier, payload }, "a job's payload names no row; it is dropped");
+    runtime.log.error({ task: table.task_identifier, payload }, "dropped a job whose payload does not name a row");
     return;
   }
   const { id, tenant_id: tenantId } = named.data;
@@ -40,15 +41,14 @@ export async function runJob(runtime: Runtime, job: Job, table: JobTable, payloa
   if (first === undefined) return;
 
   const started = performance.now();
-  const ended =
-    first.batch === null
-      ? [await perform(runtime, job, table, first)]
-      : await performBatch(runtime, job, table, claimed);
+  const results =
+    first.bulk === null ? [await perform(runtime, job, table, first)] : await performBulk(runtime, job, table, claimed);
   await Promise.all(
     claimed.map(async (row, index) => {
-      const end = ended[index] ?? afterThrow(new Error("its batch said nothing of it"), table, row.now());
-      const status = await runtime.store.settle(table, tenantId, row, end);
-      report(runtime, table, row, end.outcome, status, started);
+      const result =
+        results[index] ?? afterThrow(new Error("the bulk handler returned no result for this row"), table, row.now());
+      const status = await runtime.store.settle(table, tenantId, row, result);
+      report(runtime, table, row, result.outcome, status, started);
     }),
   );
 }
@@ -62,15 +62,15 @@ function report(
   started: number,
 ): void {
   recordOutcome(table, outcome.kind, (performance.now() - started) / 1000);
-  if (status === null) log.warn({ table, id, outcome }, "settled too late: the row is no longer ours");
+  if (status === null) log.warn({ table, id, outcome }, "settled too late: the row's lease no longer holds");
   else if (status !== "completed") log.info({ table, id, status, outcome }, "row not completed");
 }
 
-async function perform(runtime: Runtime, job: Job, table: JobTable, claimed: Claimed): Promise<Ended> {
+async function perform(runtime: Runtime, job: Job, table: JobTable, claimed: Claimed): Promise<Result> {
   const { row, now } = claimed;
   let prepared: unknown = row;
   if (job.definition.prepare !== undefined) {
-    // Rows are prepared in turns with everything else: one tenant's slow templates hold up nobody.
+    // Yield before each row, so that one tenant's slow templates do not block the event loop for the others.
     await setImmediate();
     try {
       prepared = job.definition.prepare(row, { config: runtime.config, now });
@@ -80,27 +80,27 @@ async function perform(runtime: Runtime, job: Job, table: JobTable, claimed: Cla
   }
   return underDeadline(runtime, table, claimed, async (context) => ({
     outcome: await job.definition.effect(prepared, context),
-    reachedSender: true,
+    providerCalled: true,
   })).catch((error: unknown) => afterThrow(error, table, now()));
 }
 
-async function performBatch(
+async function performBulk(
   runtime: Runtime,
-  { definition: { batch } }: Job,
+  { definition: { bulk } }: Job,
   table: JobTable,
   claimed: readonly Claimed[],
-): Promise<readonly Ended[]> {
+): Promise<readonly Result[]> {
   const [first] = claimed;
-  if (first === undefined || batch === undefined) throw new Error(`${table.table_name}: nothing does its batches`);
+  if (first === undefined || bulk === undefined) throw new Error(`${table.table_name}: the job has no bulk handler`);
   const rows = claimed.map(({ row }) => row);
-  return underDeadline(runtime, table, first, (context) => batch.effect(rows, context)).catch((error: unknown) => {
-    const ended = afterThrow(error, table, first.now());
-    // One call, one word on the sender.
-    return rows.map((_, index) => ({ ...ended, reachedSender: ended.reachedSender && index === 0 }));
+  return underDeadline(runtime, table, first, (context) => bulk.effect(rows, context)).catch((error: unknown) => {
+    const result = afterThrow(error, table, first.now());
+    // One provider call counts once for the circuit breaker.
+    return rows.map((_, index) => ({ ...result, providerCalled: result.providerCalled && index === 0 }));
   });
 }
 
-/** Runs an effect with its context, for as long as the table's limit allows. */
+/** Runs an effect with its context, for at most the table's time limit. */
 async function underDeadline<T>(
   runtime: Runtime,
   table: JobTable,
@@ -115,7 +115,7 @@ async function underDeadline<T>(
     signal: deadline.signal,
     query: async (text, values = []) => {
       const [result] = await runAsTenant(runtime.pool, row.tenant_id, [{ text, values }]);
-      if (result === undefined) throw new Error("no result");
+      if (result === undefined) throw new Error("the statement returned no result");
       return result;
     },
   };
@@ -126,11 +126,11 @@ async function underDeadline<T>(
   }
 }
 
-/** What a thrown error means: the handler did not know better, so the table's nature decides. */
-function afterThrow(error: unknown, table: JobTable, now: Date): Ended {
+/** The result of a thrown error: the handler did not say how it ended, so the table decides by whether it may be repeated. */
+function afterThrow(error: unknown, table: JobTable, now: Date): Result {
   if (error instanceof BrainOpsError) return afterRefusal(error);
   const reason = messageOf(error);
-  if (!table.effect_is_idempotent) return { outcome: { kind: "unconfirmed", reason }, reachedSender: true };
+  if (!table.effect_is_idempotent) return { outcome: { kind: "unconfirmed", reason }, providerCalled: true };
   const at = isConnectionLost(error) ? { at: new Date(now.getTime() + 2000) } : {};
-  return { outcome: { kind: "retry", reason, ...at }, reachedSender: true };
+  return { outcome: { kind: "retry", reason, ...at }, providerCalled: true };
 }

@@ -1,7 +1,7 @@
 // Keeps graphile-worker running. It ends its run when Postgres restarts, when its backends are
-// killed, and on a NOTIFY that any role can send (worker:migrate); it leaves its jobs locked then.
-// So its end is an event like any other here: free what it held, start it again, with a pause that
-// grows while it keeps ending.
+// killed, and on a NOTIFY that any role can send (worker:migrate), and then leaves its jobs locked.
+// So the end of a run is an expected event here: unlock its jobs and start the next run, after a
+// delay that grows while runs keep ending.
 import { EventEmitter } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseCrontab, run, type Runner, type TaskList, type WorkerEvents } from "graphile-worker";
@@ -15,53 +15,55 @@ import type { Liveness } from "./liveness.ts";
 export interface RunnerOptions {
   readonly createPool: () => pg.Pool;
   readonly taskList: TaskList;
-  /** Lines of crontab; empty runs none. */
+  /** Lines of crontab. Empty for none. */
   readonly crontab: string;
-  /** Rows in hand at once. */
+  /** Maximum number of jobs that run at once. */
   readonly concurrency: number;
   readonly liveness: Liveness;
-  /** Whether crontab runs from the start. */
+  /** Whether crontab lines fire from the start. */
   readonly cron: boolean;
   readonly log: Log;
 }
 
 export interface SupervisedRunner {
-  /** Ends the current run, whatever state it is in, and starts another. */
+  /** Ends the current run, whatever its state, and starts another. No effect while a restart is under way. */
   restart(reason: string): void;
-  /** Crontab lines fire only while true: a clock that is off would fire them at the wrong time, for everybody. */
+  /** Whether crontab lines fire. With a wrong clock they would fire at the wrong time, for all workers. */
   setCron(enabled: boolean): void;
-  /** Stops claiming; resolves when nothing is running, or after graceMs. */
+  /** Starts no more jobs. Resolves when none is running, or after graceMs milliseconds. */
   stop(graceMs: number): Promise<void>;
 }
 
-// A run that broke may never come to its end: its connections are dead, its answers never come.
+// How long to wait for a broken run to stop. It may never: the answers on its dead connections do not come.
 const BROKEN_PATIENCE_MS = 2000;
 
+/** Starts graphile-worker and keeps it running. Throws if the first start fails. */
 export async function superviseRunner(options: RunnerOptions): Promise<SupervisedRunner> {
   const state = { stopping: false, cron: options.cron, wake: new AbortController() };
   let current = await startRun(options, state.cron);
 
   const supervise = async (): Promise<void> => {
     let delayMs = 100;
-    // Until stopping, and once more then: a run that started meanwhile must not be left behind.
+    // Runs one extra time after stop(), to retire a run that started meanwhile.
     for (;;) {
       const began = performance.now();
       const reason = await ended(current, state.wake.signal);
       await retire(options, current, state.stopping ? null : BROKEN_PATIENCE_MS);
       if (state.stopping) return;
       recordRunnerRestart();
-      // graphile-worker sets 57 on a forged worker:migrate; our process is not ending.
+      // graphile-worker sets exit code 57 on worker:migrate, but this process goes on.
       process.exitCode = undefined;
       delayMs = performance.now() - began > 30_000 ? 100 : Math.min(delayMs * 2, 5000);
-      options.log.warn({ reason, delayMs }, "graphile-worker's run ended; starting it again");
+      options.log.warn({ reason, delayMs }, "graphile-worker stopped; restarting it");
       current = await startAgain(options, state, delayMs);
-      // What called for a restart meanwhile was about the run that is gone; a call to stop was not.
+      // A restart requested meanwhile was about the run that is gone. A stop was not.
       state.wake = new AbortController();
       if (state.stopping) state.wake.abort("stopping");
     }
   };
   const supervision = supervise().catch((error: unknown) => {
-    if (!state.stopping) options.log.fatal({ err: error }, "the supervisor of graphile-worker failed");
+    if (!state.stopping)
+      options.log.fatal({ err: error }, "the supervisor of graphile-worker failed; this worker runs no more jobs");
   });
 
   return {
@@ -69,7 +71,7 @@ export async function superviseRunner(options: RunnerOptions): Promise<Supervise
     setCron: (enabled) => {
       if (state.cron === enabled) return;
       state.cron = enabled;
-      state.wake.abort(enabled ? "the clock is right again: crontab runs" : "the clock is off: crontab stands still");
+      state.wake.abort(enabled ? "clock skew is gone: crontab enabled" : "clock skew: crontab disabled");
     },
     stop: async (graceMs) => {
       state.stopping = true;
@@ -83,7 +85,7 @@ interface Run {
   readonly runner: Runner;
   readonly pool: pg.Pool;
   readonly poolIds: ReadonlySet<string>;
-  /** Resolves when the run begins to shut down, which may be long before it has. */
+  /** Resolves with the reason when the run begins to shut down, which may be long before it ends. */
   readonly shutsDown: Promise<string>;
 }
 
@@ -93,9 +95,9 @@ async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
   const events: WorkerEvents = new EventEmitter();
   events.on("pool:create", ({ workerPool }) => {
     poolIds.add(workerPool.id);
-    // A crash before this is written leaves the pool to the sweep.
+    // If the worker crashes before this is written, the sweep unlocks the pool's jobs.
     options.liveness.addPool(workerPool.id).catch((error: unknown) => {
-      options.log.warn({ reason: messageOf(error) }, "a pool could not be entered yet");
+      options.log.warn({ reason: messageOf(error) }, "could not record a graphile-worker pool yet");
     });
   });
   const shutsDown = new Promise<string>((resolve) => {
@@ -112,10 +114,10 @@ async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
       preset: {
         worker: {
           concurrentJobs: options.concurrency,
-          // Says nothing about the pool above, which is smaller: claims and settles go through ours.
+          // Does not size the pool above, which is smaller: handlers claim and settle through the worker's own pool.
           maxPoolSize: options.concurrency,
           pollInterval: 1000,
-          // As large as what is in hand, no larger: jobs that wait in it are deaf to priority.
+          // No larger than needed to keep every slot busy: jobs in the local queue are not reordered by priority.
           localQueue: { size: options.concurrency * 2 },
           completeJobBatchDelay: 0,
           failJobBatchDelay: 0,
@@ -124,7 +126,7 @@ async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
       },
     });
     runner.promise.catch(() => {
-      // `ended` below hears of it too; here it only must not count as unhandled.
+      // `ended` handles it. This catch only keeps it from being an unhandled rejection.
     });
     return { runner, pool, poolIds, shutsDown };
   } catch (error) {
@@ -144,24 +146,24 @@ async function startAgain(
     try {
       return await startRun(options, state.cron);
     } catch (error) {
-      options.log.warn({ reason: messageOf(error) }, "graphile-worker cannot start yet");
+      options.log.warn({ reason: messageOf(error) }, "graphile-worker could not start; trying again");
     }
   }
 }
 
-/** Why the run came to its end, or was told to. */
+/** Resolves with the reason when the run has ended, shuts down, or must end (`wake`). */
 async function ended({ runner, shutsDown }: Run, wake: AbortSignal): Promise<string> {
   const woken = new Promise<string>((resolve) => {
     if (wake.aborted) resolve(String(wake.reason));
     wake.addEventListener("abort", () => resolve(String(wake.reason)), { once: true });
   });
-  const finished = runner.promise.then(() => "it stopped by itself", messageOf);
+  const finished = runner.promise.then(() => "it stopped without an error", messageOf);
   return Promise.race([woken, shutsDown, finished]);
 }
 
 /**
- * Stops what is left of a run and frees its jobs. Waits for its handlers for patienceMs (null: to
- * their end); those that run on settle by their leases all the same.
+ * Stops a run and unlocks its jobs. Waits for its handlers for patienceMs milliseconds; null waits until they end.
+ * Handlers that still run after that settle their rows by their leases.
  */
 async function retire(
   options: RunnerOptions,
@@ -173,7 +175,7 @@ async function retire(
     .catch(() => {})
     .then(() => runner.promise.catch(() => {}));
   await (patienceMs === null ? stopped : Promise.race([stopped, sleep(patienceMs, undefined, { ref: false })]));
-  // Not awaited: a client that waits for a dead connection is returned when its query times out.
+  // Not awaited: a client on a dead connection is returned only when its query times out.
   pool.end().catch(() => {});
   for (const poolId of poolIds) options.liveness.retirePool(poolId);
 }

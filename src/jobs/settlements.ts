@@ -1,93 +1,81 @@
-// Outcomes on the wire: what a batch of them writes to the rows, and insisting on it.
-import { setTimeout as sleep } from "node:timers/promises";
+// Batched settle: writes the results of many rows in one transaction, together with what they say
+// of provider accounts.
 import type pg from "pg";
-import { isConnectionLost, isPassing } from "../db/pool.ts";
-import { runAsTenant, type Statement } from "../db/tenant.ts";
+import { insist } from "../db/insist.ts";
+import { isConnectionLost } from "../db/pool.ts";
+import { rowsOf, runAsTenant, type Statement } from "../db/tenant.ts";
 import { messageOf } from "../errors.ts";
-import type { Outcome } from "./outcome.ts";
-import { pauses, senderReports, wellFormed } from "./senderReports.ts";
-import type { JobTable } from "./store.ts";
-
-export interface Settlement {
-  readonly id: string;
-  readonly lease: string;
-  readonly outcome: Outcome;
-  /** Whose breaker it counts for; null for none. */
-  readonly sender: string | null;
-  /** Whether the effect began: a row that failed before it says nothing of the sender. */
-  readonly reachedSender: boolean;
-}
+import { accountReports, pauses } from "./accountReports.ts";
+import { reasonOf, type Outcome } from "./outcome.ts";
+import type { JobTable, Settlement } from "./types.ts";
 
 const SETTLE_FOR_MS = 10 * 60_000;
-// Fewer rows than that share one statement with whatever else ended: each statement is planned anew.
-const MANY = 20;
+// Below this size, completed rows go into the mixed settle statement; a separate one would cost another plan.
+const MIN_ALIKE = 20;
 
 /**
- * Settles a batch, insisting while Postgres is out of reach. A settlement that Postgres refuses
- * must not cost the others theirs: they are then settled one by one, and the one at fault without
- * its result, as what an unknown outcome of its table is.
+ * Writes the results; returns each row's new status, in their order, or null if its lease no longer held. Retries
+ * for 10 minutes while Postgres is out of reach. If Postgres refuses the batch, the rows are settled one by one, so
+ * that one bad result costs no other row its own. The refused row gets the table's outcome for an unknown end
+ * instead (retry or unconfirmed), with the refusal as its reason.
  */
-export async function settleAll(
+export async function settleBatch(
   pool: pg.Pool,
   table: JobTable,
   tenantId: string,
   settlements: readonly Settlement[],
 ): Promise<(string | null)[]> {
+  const write = (some: readonly Settlement[]): Promise<(string | null)[]> =>
+    insist(() => writeBatch(pool, table, tenantId, some), SETTLE_FOR_MS);
   try {
-    return await insist(() => settleBatch(pool, table, tenantId, settlements), SETTLE_FOR_MS);
+    return await write(settlements);
   } catch (error) {
     if (isConnectionLost(error)) throw error;
     const [only, ...others] = settlements;
     if (only === undefined) return [];
     if (others.length > 0) {
       const statuses: (string | null)[] = [];
-      for (const settlement of settlements) statuses.push(...(await settleAll(pool, table, tenantId, [settlement])));
+      for (const settlement of settlements) statuses.push(...(await settleBatch(pool, table, tenantId, [settlement])));
       return statuses;
     }
     const reason = `its outcome (${only.outcome.kind}) could not be written: ${messageOf(error)}`;
     const outcome: Outcome = table.effect_is_idempotent ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
-    return insist(
-      () => settleBatch(pool, table, tenantId, [{ ...only, outcome, reachedSender: false }]),
-      SETTLE_FOR_MS,
-    );
+    return write([{ ...only, outcome, providerCalled: false }]);
   }
 }
 
-async function settleBatch(
+/** One transaction. */
+async function writeBatch(
   pool: pg.Pool,
   table: JobTable,
   tenantId: string,
   settlements: readonly Settlement[],
 ): Promise<(string | null)[]> {
-  const groups = settlementGroups(settlements);
+  const groups = groupAlike(settlements);
   const isAlike = ({ ids, outcome }: Group): boolean =>
-    outcome.kind === "completed" && (ids.length >= MANY || groups.length === 1);
-  const outcomes = [
-    ...groups.filter(isAlike).map((group) => completion(table, group)),
-    ...various(
+    outcome.kind === "completed" && (ids.length >= MIN_ALIKE || groups.length === 1);
+  const writes = [
+    ...groups.filter(isAlike).map((group) => settleCompleted(table, group)),
+    ...settleMixed(
       table,
       groups.filter((group) => !isAlike(group)),
     ),
   ];
   const results = await runAsTenant(pool, tenantId, [
-    ...outcomes,
-    ...senderReports(settlements),
+    ...writes,
+    ...accountReports(settlements),
     ...pauses(table, settlements),
   ]);
   const statuses = new Map(
     results
-      .slice(0, outcomes.length)
+      .slice(0, writes.length)
       .flatMap((result) => rowsOf<{ ids: string[]; status: string }>(result))
       .flatMap(({ ids, status }) => ids.map((id) => [id, status])),
   );
   return settlements.map(({ id }) => statuses.get(id) ?? null);
 }
 
-export function rowsOf<Row>(result: pg.QueryResult | undefined): Row[] {
-  return (result?.rows ?? []) as Row[];
-}
-
-/** Rows that ended as one, under one lease. */
+/** Rows with the same outcome under the same lease. */
 interface Group {
   readonly ids: string[];
   readonly lease: string;
@@ -96,10 +84,11 @@ interface Group {
 
 const plainlyCompleted: Outcome = { kind: "completed" };
 
-function settlementGroups(settlements: readonly Settlement[]): Group[] {
+/** Outcomes are alike if they are the same object, as a bulk call's are, or completed without a result. */
+function groupAlike(settlements: readonly Settlement[]): Group[] {
   const groups = new Map<Outcome, Group[]>();
-  for (const { id, lease, outcome: ended } of settlements) {
-    const outcome = ended.kind === "completed" && ended.result === undefined ? plainlyCompleted : ended;
+  for (const { id, lease, outcome: given } of settlements) {
+    const outcome = given.kind === "completed" && given.result === undefined ? plainlyCompleted : given;
     const alike = groups.get(outcome) ?? [];
     groups.set(outcome, alike);
     const group = alike.find((one) => one.lease === lease);
@@ -109,8 +98,8 @@ function settlementGroups(settlements: readonly Settlement[]): Group[] {
   return [...groups.values()].flat();
 }
 
-/** A batch that went: one result for all of it. */
-function completion(table: JobTable, { ids, lease, outcome }: Group): Statement {
+/** Many completed rows with one result. */
+function settleCompleted(table: JobTable, { ids, lease, outcome }: Group): Statement {
   const result = "result" in outcome ? outcome.result : undefined;
   return {
     name: "settle_completed",
@@ -120,9 +109,9 @@ function completion(table: JobTable, { ids, lease, outcome }: Group): Statement 
   };
 }
 
-function various(table: JobTable, groups: readonly Group[]): Statement[] {
+function settleMixed(table: JobTable, groups: readonly Group[]): Statement[] {
   if (groups.length === 0) return [];
-  const settlements = groups.map(({ ids, lease, outcome }) => ({ ids, lease, ...settlementOf(outcome) }));
+  const settlements = groups.map(({ ids, lease, outcome }) => ({ ids, lease, ...columnsOf(outcome) }));
   return [
     {
       name: "settle",
@@ -137,36 +126,21 @@ function various(table: JobTable, groups: readonly Group[]): Statement[] {
   ];
 }
 
-function settlementOf(outcome: Outcome): object {
-  const reason = "reason" in outcome ? wellFormed(outcome.reason) : null;
+/** The outcome as columns of brainops.settlement. */
+function columnsOf(outcome: Outcome): object {
+  const reason = reasonOf(outcome);
   switch (outcome.kind) {
     case "completed":
-      return { outcome: "completed", result: outcome.result ?? {} };
+      return { outcome: outcome.kind, result: outcome.result ?? {} };
     case "retry":
-      return { outcome: "retry", run_at: outcome.at ?? null, reason };
     case "defer":
-      return { outcome: "defer", run_at: outcome.at, reason };
-    case "pause":
-      // Back to pending, due as it was: the pause written beside it is what holds the row.
-      return { outcome: "hold", reason };
+      return { outcome: outcome.kind, run_at: outcome.at ?? null, reason };
+    case "hold":
     case "fail":
     case "skip":
     case "unconfirmed":
       return { outcome: outcome.kind, reason };
     default:
       return outcome satisfies never;
-  }
-}
-
-/** Runs again while Postgres is out of reach or transactions collide, for at most that long. */
-export async function insist<T>(run: () => Promise<T>, forMs: number): Promise<T> {
-  const deadline = performance.now() + forMs;
-  for (let delayMs = 50; ; delayMs = Math.min(delayMs * 2, 2000)) {
-    try {
-      return await run();
-    } catch (error) {
-      if (!isPassing(error) || performance.now() > deadline) throw error;
-      await sleep(delayMs);
-    }
   }
 }

@@ -161,24 +161,24 @@ export function classify(
   }
   const { code: status, response } = answer.data;
   const reason = `SendGrid answered ${status}: ${textOf(response.body)}`;
-  if (status === 429) return { kind: "defer", reason, at: resetTime(response.headers, now), holdsSender: true };
+  if (status === 429) return { kind: "defer", reason, at: resetTime(response.headers, now), holdsAccount: true };
   if ((status === 401 || status === 403) && ownAccount) {
     return {
-      kind: "pause",
+      kind: "hold",
       scope: "tenant",
       reason: `${reason} (check the tenant's own SendGrid key and settings.mail_from, then brainops.resume)`,
     };
   }
   if (status === 403 && fromTenant) {
     return {
-      kind: "pause",
+      kind: "hold",
       scope: "tenant",
       reason: `${reason} (verify the tenant's settings.mail_from with SendGrid, then brainops.resume)`,
     };
   }
   if (status === 401 || status === 403) {
     return {
-      kind: "pause",
+      kind: "hold",
       scope: "everyone",
       reason: `${reason} (check SENDGRID_API_KEY and MAIL_FROM, then brainops.resume)`,
     };

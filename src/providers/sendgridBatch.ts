@@ -1,6 +1,6 @@
 // One content to many recipients in one call of SendGrid: a personalization each, with the values
 // that stand in for its tags, its own id and its own way to unsubscribe.
-import type { Ended, Outcome } from "../jobs/outcome.ts";
+import type { Outcome, Result } from "../jobs/outcome.ts";
 import { classify, messageIdOf, refusedPlaces, request, unsubscribeHeaders, type SendgridAccount } from "./sendgrid.ts";
 
 export interface BatchMail {
@@ -40,8 +40,8 @@ export async function sendBatch(
   mail: BatchMail,
   recipients: readonly BatchRecipient[],
   now: () => Date,
-): Promise<Ended[]> {
-  const ends = new Map<string, Ended>();
+): Promise<Result[]> {
+  const ends = new Map<string, Result>();
   let left = recipients;
   for (let refusals = 0; left.length > 0; refusals += 1) {
     try {
@@ -58,14 +58,14 @@ export async function sendBatch(
       left = left.filter((_, place) => !places.has(place));
     }
   }
-  return recipients.map(({ rowId }) => ends.get(rowId) ?? { outcome: lost, reachedSender: false });
+  return recipients.map(({ rowId }) => ends.get(rowId) ?? { outcome: lost, providerCalled: false });
 }
 
 const lost: Outcome = { kind: "unconfirmed", reason: "nothing is known of its call to SendGrid" };
 
 /** One call is one word on the sender, however many it carried. */
-function note(ends: Map<string, Ended>, recipients: readonly BatchRecipient[], outcome: Outcome): void {
-  for (const [place, { rowId }] of recipients.entries()) ends.set(rowId, { outcome, reachedSender: place === 0 });
+function note(ends: Map<string, Result>, recipients: readonly BatchRecipient[], outcome: Outcome): void {
+  for (const [place, { rowId }] of recipients.entries()) ends.set(rowId, { outcome, providerCalled: place === 0 });
 }
 
 function bodyOf(mail: BatchMail, recipients: readonly BatchRecipient[]): string {

@@ -173,11 +173,11 @@ export function classify(error: unknown, account: Pick<StripeAccount, "isTenants
   if (status === 401 || status === 403) {
     return account.isTenants
       ? {
-          kind: "pause",
+          kind: "hold",
           scope: "tenant",
           reason: `${reason} (write the tenant's Stripe credential again, then brainops.resume)`,
         }
-      : { kind: "pause", scope: "everyone", reason: `${reason} (check STRIPE_SECRET_KEY, then brainops.resume)` };
+      : { kind: "hold", scope: "everyone", reason: `${reason} (check STRIPE_SECRET_KEY, then brainops.resume)` };
   }
   if (status === 409 || status >= 500) return { kind: "retry", reason };
   return { kind: "fail", reason };

@@ -210,7 +210,7 @@ export function outcomeOf(error: TwilioError, now: Date, senderIsTenants: boolea
     return NOT_SENT.has(networkCode ?? "") ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
   }
   if (status === 429 || code === 20429) {
-    return { kind: "defer", reason, at: retryTime(error, now), holdsSender: true };
+    return { kind: "defer", reason, at: retryTime(error, now), holdsAccount: true };
   }
   const scope = senderIsTenants ? "tenant" : "everyone";
   switch (code === null ? "text" : classOf(code)) {
@@ -221,9 +221,9 @@ export function outcomeOf(error: TwilioError, now: Date, senderIsTenants: boolea
     case "unreachable":
       return { kind: "fail", reason };
     case "sender":
-      return { kind: "pause", scope, reason: `${reason} (check the number it is sent from, then brainops.resume)` };
+      return { kind: "hold", scope, reason: `${reason} (check the number it is sent from, then brainops.resume)` };
     case "account":
-      return { kind: "pause", scope, reason: `${reason} (check the Twilio account, then brainops.resume)` };
+      return { kind: "hold", scope, reason: `${reason} (check the Twilio account, then brainops.resume)` };
     case "later":
       return code === 21611
         ? { kind: "defer", reason, at: new Date(now.getTime() + QUEUE_FULL_MS) }
@@ -239,7 +239,7 @@ function byStatus(status: number, reason: string, scope: "tenant" | "everyone"):
   if (status >= 500) return { kind: "unconfirmed", reason };
   // 404 where the account itself is not found: its SID is wrong.
   if (status === 401 || status === 403 || status === 404) {
-    return { kind: "pause", scope, reason: `${reason} (check the Twilio account, then brainops.resume)` };
+    return { kind: "hold", scope, reason: `${reason} (check the Twilio account, then brainops.resume)` };
   }
   return { kind: "fail", reason };
 }

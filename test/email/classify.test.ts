@@ -20,17 +20,17 @@ describe("what an error of SendGrid means", () => {
   });
 
   it.each([401, 403])("%i: nothing can go, the table is paused for everyone", (status) => {
-    expect(classify(answer(status), now)).toMatchObject({ kind: "pause", scope: "everyone" });
+    expect(classify(answer(status), now)).toMatchObject({ kind: "hold", scope: "everyone" });
   });
 
   it("403 for the tenant's own sender: the tenant alone is paused, and told where to look", () => {
     const outcome = classify(answer(403), now, { fromTenant: true });
-    expect(outcome).toMatchObject({ kind: "pause", scope: "tenant" });
+    expect(outcome).toMatchObject({ kind: "hold", scope: "tenant" });
     expect(outcome).toMatchObject({ reason: expect.stringContaining("settings.mail_from") });
   });
 
   it.each([401, 403])("%i on the tenant's own account: the tenant alone is paused", (status) => {
-    expect(classify(answer(status), now, { ownAccount: true })).toMatchObject({ kind: "pause", scope: "tenant" });
+    expect(classify(answer(status), now, { ownAccount: true })).toMatchObject({ kind: "hold", scope: "tenant" });
   });
 
   it.each([500, 502, 503, 504])("%i: unknown, for SendGrid answers some of them after accepting", (status) => {
@@ -41,7 +41,7 @@ describe("what an error of SendGrid means", () => {
     const reset = String(now.getTime() / 1000 + 90);
     expect(classify(answer(429, { "x-ratelimit-reset": reset }), now)).toMatchObject({
       kind: "defer",
-      holdsSender: true,
+      holdsAccount: true,
       at: new Date("2026-01-01T00:01:30Z"),
     });
   });

@@ -2,7 +2,8 @@ import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createPool } from "../../src/db/pool.ts";
-import { createStore, type Claimed, type JobTable, type Store } from "../../src/jobs/store.ts";
+import { createStore, type Store } from "../../src/jobs/store.ts";
+import type { Claimed, JobTable } from "../../src/jobs/types.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
 let db: TestDatabase;
@@ -10,14 +11,12 @@ let pool: pg.Pool;
 let store: Store;
 const table: JobTable = {
   table_name: "ai_email_queue",
-  relation: "public.ai_email_queue",
   task_identifier: "email__send",
   effect_is_idempotent: false,
-  sender: "sendgrid",
   time_limit_ms: 30_000,
   load: "select id, tenant_id, attempts, max_attempts from public.ai_email_queue where id = any ($1)",
-  loadBatch: null,
-  lacks: { platform: null, own: null },
+  loadBulk: null,
+  missingCredentials: { platform: null, tenant: null },
 };
 
 beforeAll(async () => {
@@ -42,9 +41,13 @@ async function claimed(n: number): Promise<(Claimed | undefined)[]> {
   return (await Promise.all(rows.map(({ id }) => store.claim(table, db.tenantA, id)))).map(([row]) => row);
 }
 
-const settle = (row: Claimed | undefined, outcome: Parameters<Store["settle"]>[3]["outcome"], reachedSender = true) => {
+const settle = (
+  row: Claimed | undefined,
+  outcome: Parameters<Store["settle"]>[3]["outcome"],
+  providerCalled = true,
+) => {
   if (row === undefined) throw new Error("not claimed");
-  return store.settle(table, db.tenantA, row, { outcome, reachedSender });
+  return store.settle(table, db.tenantA, row, { outcome, providerCalled });
 };
 
 describe("settling many rows at once", () => {
@@ -89,6 +92,13 @@ describe("settling many rows at once", () => {
       rows.map((row, index) => settle(row, index === 24 ? { kind: "skip", reason: "no" } : refused)),
     );
     expect(statuses).toEqual([...Array.from({ length: 24 }, () => "unconfirmed"), "skipped"]);
+  });
+
+  it("writes a reason whose cut leaves half of a character", async () => {
+    const [row] = await claimed(1);
+    expect(await settle(row, { kind: "fail", reason: `${"x".repeat(1999)}😀` })).toBe("failed");
+    const [after] = await db.query("select last_error from ai_email_queue where id = $1", [row?.row.id]);
+    expect(after).toEqual({ last_error: `${"x".repeat(1999)}\uFFFD` });
   });
 
   it("ends a row at once that the task's own query leaves out", async () => {
@@ -137,7 +147,7 @@ describe("what outcomes say of the sender", () => {
 
   it("a success of a row that was under way does not end the wait that the sender asked for", async () => {
     const [early, late] = await claimed(2);
-    await settle(late, { kind: "defer", reason: "429", at: new Date(Date.now() + 600_000), holdsSender: true });
+    await settle(late, { kind: "defer", reason: "429", at: new Date(Date.now() + 600_000), holdsAccount: true });
     await settle(early, { kind: "completed" });
     expect(await breaker()).toEqual({ state: "open", failures: 0 });
   });

@@ -50,7 +50,7 @@ describe("a refusal", () => {
     [{ status: 403 }, true, "tenant"],
     [{ status: 404, code: 20404 }, false, "everyone"],
   ])("%j of an account of the tenant's own (%s) pauses %s", (changes, own, scope) => {
-    expect(outcome(changes, own)).toMatchObject({ kind: "pause", scope });
+    expect(outcome(changes, own)).toMatchObject({ kind: "hold", scope });
   });
 
   it.each([
@@ -60,13 +60,13 @@ describe("a refusal", () => {
     [{ status: 429, retryAfterSeconds: 86_400 }, 3600],
   ])("%j holds the sender for %i s", (changes, seconds) => {
     const at = new Date(now.getTime() + seconds * 1000);
-    expect(outcome(changes)).toMatchObject({ kind: "defer", at, holdsSender: true });
+    expect(outcome(changes)).toMatchObject({ kind: "defer", at, holdsAccount: true });
   });
 
   it("21611 (too many are queued) waits, and holds nobody else", () => {
     const found = outcome({ code: 21611 });
     expect(found).toMatchObject({ kind: "defer" });
-    expect(found).not.toHaveProperty("holdsSender");
+    expect(found).not.toHaveProperty("holdsAccount");
   });
 
   it.each([

@@ -3,7 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import type { Config } from "../../config.ts";
 import { messageOf } from "../../errors.ts";
 import type { JobContext } from "../../jobs/define.ts";
-import { afterRefusal, type Ended } from "../../jobs/outcome.ts";
+import { afterRefusal, type Result } from "../../jobs/outcome.ts";
 import { sendMail, type SendgridAccount } from "../../providers/sendgrid.ts";
 import {
   MOST_RECIPIENTS,
@@ -29,11 +29,11 @@ interface Prepared {
   readonly account: SendgridAccount;
 }
 
-export async function sendBroadcast(rows: readonly RecipientRow[], context: JobContext): Promise<readonly Ended[]> {
+export async function sendBroadcast(rows: readonly RecipientRow[], context: JobContext): Promise<readonly Result[]> {
   const prepared = await prepare(rows[0]?.broadcast_id ?? "", context);
   if ("outcome" in prepared) return rows.map(() => prepared);
 
-  const ends = new Map<string, Ended>();
+  const results = new Map<string, Result>();
   const together: BatchRecipient[] = [];
   const alone: RecipientRow[] = [];
   for (const [index, row] of rows.entries()) {
@@ -44,42 +44,42 @@ export async function sendBroadcast(rows: readonly RecipientRow[], context: JobC
       if (recipient === null) alone.push(row);
       else together.push(recipient);
     } catch (error) {
-      ends.set(row.id, afterRefusal(error));
+      results.set(row.id, afterRefusal(error));
     }
   }
 
   const mail = { ...prepared.sheet, ...sendingOf(prepared.broadcast, context.config) };
   for (let from = 0; from < together.length; from += MOST_RECIPIENTS) {
     const recipients = together.slice(from, from + MOST_RECIPIENTS);
-    const ended = await sendBatch(prepared.account, mail, recipients, context.now);
-    for (const [index, { rowId }] of recipients.entries()) ends.set(rowId, ended[index] ?? notReached);
+    const sent = await sendBatch(prepared.account, mail, recipients, context.now);
+    for (const [index, { rowId }] of recipients.entries()) results.set(rowId, sent[index] ?? notReached);
   }
   for (let from = 0; from < alone.length; from += ALONE_AT_ONCE) {
     const turn = alone.slice(from, from + ALONE_AT_ONCE);
-    const ended = await Promise.all(turn.map((row) => sendAlone(prepared, row, context)));
-    for (const [index, { id }] of turn.entries()) ends.set(id, ended[index] ?? notReached);
+    const sent = await Promise.all(turn.map((row) => sendAlone(prepared, row, context)));
+    for (const [index, { id }] of turn.entries()) results.set(id, sent[index] ?? notReached);
   }
-  return rows.map(({ id }) => ends.get(id) ?? notReached);
+  return rows.map(({ id }) => results.get(id) ?? notReached);
 }
 
-const notReached: Ended = { outcome: { kind: "retry", reason: "its turn did not come" }, reachedSender: false };
+const notReached: Result = { outcome: { kind: "retry", reason: "its turn did not come" }, providerCalled: false };
 
 /** What all recipients need; where it is not to be had, what that means for each of them. */
-async function prepare(id: string, context: JobContext): Promise<Prepared | Ended> {
+async function prepare(id: string, context: JobContext): Promise<Prepared | Result> {
   const { config, now } = context;
   let broadcast: Broadcast;
   try {
     broadcast = await readBroadcast(context, id);
   } catch (error) {
     // Nothing has left this machine.
-    return { outcome: { kind: "retry", reason: messageOf(error) }, reachedSender: false };
+    return { outcome: { kind: "retry", reason: messageOf(error) }, providerCalled: false };
   }
   try {
     const account = accountOf(broadcast, config);
     const wait = whyNot(sendingOf(broadcast, config).from, config.PUBLIC_URL === undefined, now);
     return wait === null
       ? { broadcast, account, sheet: sheetOf(JSON.stringify(contentOf(broadcast))) }
-      : { outcome: wait, reachedSender: false };
+      : { outcome: wait, providerCalled: false };
   } catch (error) {
     return afterRefusal(error);
   }
@@ -119,13 +119,13 @@ function metadataOf(broadcast: Broadcast, row: RecipientRow): RecipientRow["meta
   return { ...broadcast.metadata, ...row.metadata };
 }
 
-async function sendAlone({ broadcast, account }: Prepared, row: RecipientRow, context: JobContext): Promise<Ended> {
+async function sendAlone({ broadcast, account }: Prepared, row: RecipientRow, context: JobContext): Promise<Result> {
   if (context.signal.aborted) return notReached;
   try {
     // As if it were a mail of its own.
     const alone = { ...row, ...broadcast, metadata: metadataOf(broadcast, row) };
     const mail = composeEmail(alone, context.config);
-    return { outcome: await sendMail(account, mail, context.now), reachedSender: true };
+    return { outcome: await sendMail(account, mail, context.now), providerCalled: true };
   } catch (error) {
     return afterRefusal(error);
   }

@@ -39,7 +39,7 @@ export async function sendEmail(
 export function whyNot(from: string, lacksLink: boolean, now: () => Date): Outcome | null {
   if (from === "") {
     const reason = "the tenant's own SendGrid account needs settings.mail_from (set it, then brainops.resume)";
-    return { kind: "pause", scope: "tenant", reason };
+    return { kind: "hold", scope: "tenant", reason };
   }
   if (lacksLink) {
     const reason = "waiting: marketing mail needs an unsubscribe link, and PUBLIC_URL is not set";

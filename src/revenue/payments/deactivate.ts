@@ -53,7 +53,7 @@ export async function deactivateLink(row: PaymentClosureRow, context: JobContext
   const outcome = await switchOff(row, account, context);
   const isOff = row.made_through_sealed !== null && row.made_through !== row.own_account_id;
   // The account is out of use: a pause would hold the links that the tenant makes elsewhere.
-  return outcome.kind === "pause" && isOff
+  return outcome.kind === "hold" && isOff
     ? waiting("is switched off and refuses its key; write its credential again, or deactivate the link there", context)
     : outcome;
 }

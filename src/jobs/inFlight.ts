@@ -1,14 +1,16 @@
-// Rows that are ours: from their claim until their outcome is written.
+// Rows in flight: from the commit of their claim until their result is written.
 
-export interface InHand {
+export interface InFlight {
+  /** Number of rows. */
   readonly size: number;
   add(ids: Iterable<string>): void;
   remove(ids: Iterable<string>): void;
-  /** Resolves when fewer rows than the limit are in hand. */
+  /** Resolves when there are fewer rows than the limit; at once if there are now. */
   room(): Promise<void>;
 }
 
-export function createInHand(limit: number): InHand {
+/** The limit is checked by `room` alone: a claim that has room may exceed it by its own rows. */
+export function createInFlight(limit: number): InFlight {
   const rows = new Set<string>();
   const waiting: (() => void)[] = [];
   return {

@@ -1,0 +1,107 @@
+// Which tasks a worker offers, and what each of them calls. A task that needs credentials this
+// worker does not have is not offered; its rows wait and show why.
+import type { TaskList } from "graphile-worker";
+import type pg from "pg";
+import { missingVariables, type Config } from "../config.ts";
+import type { Job } from "./define.ts";
+import type { LoadedTask } from "./loadTasks.ts";
+import { runJob, type Runtime } from "./run.ts";
+import type { JobTable, MissingCredentials } from "./types.ts";
+
+type Tasks = ReadonlyMap<string, LoadedTask>;
+type JobTableRow = Omit<JobTable, "missingCredentials" | "loadBulk">;
+
+/** The sentence is written into last_error of waiting rows, so it says what an operator has to set. */
+function missingCredentialsOf(task: LoadedTask, config: Config): MissingCredentials {
+  const provider = task.kind === "job" ? task.definition.requires : undefined;
+  if (provider === undefined) return { platform: null, tenant: null };
+  const missing = missingVariables(config, provider);
+  return {
+    platform: missing.length === 0 ? null : `waiting: no worker has ${missing.join(" and ")} set`,
+    tenant: config.BRAINOPS_SECRET_KEY === undefined ? "waiting: no worker has BRAINOPS_SECRET_KEY set" : null,
+  };
+}
+
+/** Splits tasks into those whose rows can go through at least one kind of account, and the others with the reason. */
+export function splitByCredentials(
+  tasks: Tasks,
+  config: Config,
+): { offered: Map<string, LoadedTask>; waiting: Map<string, string> } {
+  const offered = new Map<string, LoadedTask>();
+  const waiting = new Map<string, string>();
+  for (const [name, task] of tasks) {
+    const { platform, tenant } = missingCredentialsOf(task, config);
+    if (platform === null || tenant === null) offered.set(name, task);
+    else waiting.set(name, platform);
+  }
+  return { offered, waiting };
+}
+
+/** Queues rows that waited for credentials which this worker has. They lost their jobs when another worker held them. */
+export async function wakeWaiting(pool: pg.Pool, tasks: Tasks, config: Config): Promise<void> {
+  for (const task of tasks.values()) {
+    if (task.kind !== "job" || task.definition.requires === undefined) continue;
+    const { platform } = missingCredentialsOf(task, config);
+    if (platform === null) await pool.query("select brainops.wake_rows($1)", [task.definition.table]);
+  }
+}
+
+/**
+ * The handlers that graphile-worker calls, by task name. Jobs use the runtime's pool, other tasks `taskPool`. Throws
+ * if a job's table is not a job table, or is another task's.
+ */
+export async function makeTaskList(
+  runtime: Runtime,
+  taskPool: pg.Pool,
+  tasks: Tasks,
+  waiting: ReadonlyMap<string, string>,
+): Promise<TaskList> {
+  const { config, log, pool } = runtime;
+  const tables = await readJobTables(pool);
+  const list: TaskList = {};
+  for (const [name, task] of tasks) {
+    if (task.kind === "job") {
+      const known = tableOf(name, task, tables);
+      const { load = known.load, bulk } = task.definition;
+      const missingCredentials = missingCredentialsOf(task, config);
+      const table: JobTable = { ...known, load, loadBulk: bulk?.load ?? null, missingCredentials };
+      list[name] = (payload) => runJob(runtime, task, table, payload);
+    } else {
+      list[name] = async (payload, helpers) => {
+        const signal = helpers.abortSignal ?? new AbortController().signal;
+        await task.run(payload, { config, log, pool: taskPool, helpers, signal, waiting });
+      };
+    }
+  }
+  return list;
+}
+
+async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTableRow>> {
+  // The default load: the table's own columns, and id, tenant_id and attempts. Without the engine's
+  // bookkeeping columns, whose many timestamps node-postgres would parse for nothing.
+  const { rows } = await pool.query<JobTableRow>(
+    `select j.table_name, j.task_identifier, j.effect_is_idempotent,
+       (extract(epoch from j.time_limit) * 1000)::int as time_limit_ms,
+       format('select %s from %s where id = any ($1)', string_agg(quote_ident(a.attname), ', '), j.relation) as load
+     from brainops.job_tables as j
+     inner join pg_attribute as a on a.attrelid = j.relation::regclass and a.attnum > 0 and not a.attisdropped
+     where a.attname not in (
+       'status', 'scheduled_for', 'job_priority', 'deferrals', 'last_error', 'skip_reason', 'lease', 'worker_id',
+       'rate_slot', 'cancel_requested_at', 'started_at', 'finished_at'
+     )
+     group by j.table_name`,
+  );
+  return new Map(rows.map((row) => [row.table_name, row]));
+}
+
+function tableOf(name: string, job: Job, tables: ReadonlyMap<string, JobTableRow>): JobTableRow {
+  const table = tables.get(job.definition.table);
+  if (table === undefined || table.task_identifier !== name) {
+    throw new Error(
+      table === undefined
+        ? `task ${name}: ${job.definition.table} is not a job table; make it one with brainops.define_job_table`
+        : `task ${name}: the rows of ${table.table_name} go to the task ${table.task_identifier}`,
+    );
+  }
+  return table;
+}
