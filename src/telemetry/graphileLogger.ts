@@ -1,22 +1,24 @@
-// graphile-worker's log lines, handed on to ours.
+// Forwards graphile-worker's log to the process's log.
 import { Logger } from "graphile-worker";
 
-/** What graphile-worker is told to write to: a pino logger, or anything shaped like one. */
+/** A pino logger, or anything with these methods. */
 interface LogTarget {
   debug(fields: object, message: string): void;
   warn(fields: object, message: string): void;
 }
 
+/** A logger for graphile-worker that writes to `target`, at lower levels. */
 export function graphileLogger(target: LogTarget): Logger {
   return new Logger(() => (level, message, meta) => {
     const error = meta?.["error"];
     const fields = error === undefined ? {} : { err: error };
-    // Its errors are what the supervisor mends, its warnings tuning advice, its "info" one line a job.
+    // Errors are warnings here: the supervisor recovers from them. Warnings are tuning advice; info is one line per job.
     if (level === "error") target.warn(fields, message);
     else target.debug(fields, message);
   });
 }
 
+/** A logger for graphile-worker that writes nothing. */
 export function quietLogger(): Logger {
   return new Logger(() => () => {});
 }

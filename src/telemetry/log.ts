@@ -1,20 +1,21 @@
-// The log: JSON lines for machines, one short line each for a person at a terminal.
+// The process's log: JSON lines, or short lines for a person at a terminal.
 import { pino, type Logger } from "pino";
 import pretty from "pino-pretty";
 
 export type Log = Logger;
 
 export interface LogOptions {
+  /** pino's level: trace, debug, info, warn, error, fatal or silent. */
   readonly level: string;
   /** Short coloured lines instead of JSON. */
   readonly human: boolean;
 }
 
-/** Writes to stderr, so that stdout stays what a command prints. */
+/** Writes to stderr, so that stdout has only what a command prints. */
 export function createLog(options: LogOptions): Log {
   const settings = {
     level: options.level,
-    // Last line of defence: nothing below should hold a secret or a person's data.
+    // A second safeguard: callers must not log secrets or personal data in the first place.
     redact: ["*.password", "*.apiKey", "*.authorization", "*.headers.authorization"],
   };
   if (!options.human) return pino(settings, pino.destination({ dest: 2, sync: false }));

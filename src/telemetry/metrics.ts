@@ -1,4 +1,4 @@
-// Prometheus metrics of this process, and of the queues as Postgres sees them.
+// Prometheus metrics: counters of this process, and gauges of the queues, which are read from Postgres.
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type pg from "pg";
 
@@ -7,37 +7,37 @@ collectDefaultMetrics({ register: registry });
 
 const outcomes = new Counter({
   name: "brainops_job_outcomes_total",
-  help: "Effects that ended, by table and outcome",
+  help: "Rows processed, by table and outcome",
   labelNames: ["table", "outcome"],
   registers: [registry],
 });
 const durations = new Histogram({
   name: "brainops_job_duration_seconds",
-  help: "From claim to outcome, by table",
+  help: "Time from the claim of a row to its settlement, by table",
   labelNames: ["table"],
   buckets: [0.005, 0.02, 0.1, 0.5, 2, 10, 30, 60],
   registers: [registry],
 });
 const webhooks = new Counter({
   name: "brainops_webhook_events_total",
-  help: "Events received, by provider and whether they were new",
+  help: "Webhook events received, by provider and result: new, known (seen before) or refused",
   labelNames: ["provider", "result"],
   registers: [registry],
 });
 const runnerEnds = new Counter({
   name: "brainops_runner_restarts_total",
-  help: "Times graphile-worker ended its run and was started again",
+  help: "Restarts of graphile-worker's run",
   registers: [registry],
 });
 const rows = new Gauge({
   name: "brainops_rows",
-  help: "Job rows that are not done, by table and status",
+  help: "Rows in job tables that are not completed, cancelled or skipped, by table and status",
   labelNames: ["table", "status"],
   registers: [registry],
 });
 const oldest = new Gauge({
   name: "brainops_oldest_due_seconds",
-  help: "How late the oldest due row of a table is",
+  help: "Age of the oldest due row of a table, from the time it was due",
   labelNames: ["table"],
   registers: [registry],
 });
@@ -45,7 +45,10 @@ const oldest = new Gauge({
 type Recorder = (seconds: number) => void;
 const records = new Map<string, Recorder>();
 
-/** Labels are looked up once for each table and outcome: said of every row, that took more time than counting. */
+/**
+ * Counts a row that ended, `seconds` after its claim. Labels are resolved once per table and outcome, because resolving
+ * them for every row took longer than counting.
+ */
 export function recordOutcome(table: string, outcome: string, seconds: number): void {
   const key = `${table} ${outcome}`;
   let record = records.get(key);
@@ -68,7 +71,7 @@ export function recordRunnerRestart(): void {
   runnerEnds.inc();
 }
 
-/** The text of GET /metrics; asks Postgres once for the queues. */
+/** The body of GET /metrics. Runs one query on Postgres. Throws if that fails. */
 export async function renderMetrics(pool: pg.Pool): Promise<{ contentType: string; body: string }> {
   const { rows: queues } = await pool.query<{ table_name: string; status: string; n: number; late: number | null }>(
     `select table_name, status, count(*)::int as n,
