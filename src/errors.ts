@@ -1,16 +1,17 @@
-// The registry of error codes: what SQL raises, which class TypeScript sees, what to do about it.
-// sql/_README.md lists the same codes for DBAs; test/errors.test.ts fails when SQL, this file and
-// that page disagree. A retired code is never used again.
+// The registry of error codes that SQL and TypeScript raise. sql/_README.md lists the same codes for
+// DBAs; test/errors.test.ts fails if SQL, this file and that page disagree. The code of a removed
+// error is never reused.
 
-/** What a person who meets the error can do; one sentence, in the imperative. */
 interface ErrorEntry {
+  /** Unique, in snake case. */
   readonly name: string;
+  /** What the person who gets the error can do: one or two sentences, in the imperative. */
   readonly remedy: string;
 }
 
 /**
- * SQLSTATE -> name and remedy. Class OP is ours: the SQL standard keeps classes that begin with
- * 0-4 and A-H for itself.
+ * SQLSTATE -> name and remedy. The codes are in class OP, because the SQL standard reserves the classes that begin
+ * with 0 to 4 and A to H.
  */
 export const errorCodes = {
   OP001: {
@@ -19,34 +20,34 @@ export const errorCodes = {
   },
   OP002: {
     name: "unknown_status",
-    remedy: "Write one of the job statuses; queued, scheduled, new and open are taken as pending.",
+    remedy: "Write one of the job statuses; queued, scheduled, new and open mean pending.",
   },
   OP003: {
     name: "status_not_writable",
     remedy: "Write pending to run the row (again) or cancelled to stop it; the worker writes the rest.",
   },
   OP004: { name: "recipient_malformed", remedy: "Give one e-mail address or a lead's id." },
-  OP005: { name: "text_not_deliverable", remedy: "Remove the character that is named, or shorten the text." },
+  OP005: { name: "text_not_deliverable", remedy: "Remove the character that the message names, or shorten the text." },
   OP006: {
     name: "metadata_not_object",
-    remedy: "Give metadata as a JSON object of no more than the size that is named, {} for none.",
+    remedy: "Give metadata as a JSON object within the size that the message names; {} if there is none.",
   },
   OP007: { name: "unknown_name", remedy: "Use one of the names that the message lists." },
   OP008: {
     name: "table_not_protectable",
-    remedy: "Do to the table what the message says, then call protect_table again.",
+    remedy: "Change the table as the message says, then call protect_table again.",
   },
   OP009: { name: "row_not_found", remedy: "Check the table and the id; archived rows are in brainops.job_archive." },
-  OP010: { name: "row_not_in_state", remedy: "Look at the row's status; the message says which one the call needs." },
+  OP010: { name: "row_not_in_state", remedy: "Check the row's status; the message says which one the call needs." },
   OP011: { name: "lead_stage_refused", remedy: "Write a stage that the message or its hint names." },
   OP012: {
     name: "lead_is_another",
-    remedy: "Make the two leads one with brainops.merge_leads, or keep their addresses apart.",
+    remedy: "Merge the two leads with brainops.merge_leads, or give them different addresses.",
   },
   OP013: { name: "lead_without_address", remedy: "Give an e-mail address, or a phone number with its country code." },
   OP014: {
     name: "cap_window_too_long",
-    remedy: "Count over a shorter window, or keep done rows longer (job_tables.archive_after).",
+    remedy: "Shorten the window, or keep done rows longer (job_tables.archive_after).",
   },
   OP015: { name: "zones_missing", remedy: "Give at least one IANA time zone and a finite instant." },
   OP017: {
@@ -55,7 +56,7 @@ export const errorCodes = {
   },
   OP018: {
     name: "phone_number_taken",
-    remedy: "Delete the other tenant's row first; two tenants that share a number use TWILIO_FROM.",
+    remedy: "Delete the other tenant's row first. Tenants that share a number use TWILIO_FROM.",
   },
   OP020: {
     name: "campaign_unknown",
@@ -63,21 +64,21 @@ export const errorCodes = {
   },
   OP021: {
     name: "version_in_use",
-    remedy: "Make a new version: brainops.revise_campaign, or insert the template again.",
+    remedy: "Create a new version with brainops.revise_campaign, or insert the template again.",
   },
-  OP022: { name: "campaign_not_publishable", remedy: "Mend what the message names, then publish or write it again." },
+  OP022: { name: "campaign_not_publishable", remedy: "Fix what the message names, then publish or write it again." },
   OP023: {
     name: "enrolment_over",
-    remedy: "Enrol the lead anew; the campaign's reentry says whether it may come back.",
+    remedy: "Enrol the lead again; the campaign's reentry says whether that is allowed.",
   },
-  OP024: { name: "touch_type_unknown", remedy: "Write email or sms; other kinds are steps of a campaign." },
+  OP024: { name: "touch_type_unknown", remedy: "Write email or sms. Other kinds exist only as steps of a campaign." },
   OP025: {
     name: "plan_unknown",
-    remedy: "Name a plan that is active by plan_id, plan_code or product_service, or insert one.",
+    remedy: "Name an active plan by plan_id, plan_code or product_service, or insert one.",
   },
   OP026: {
     name: "price_not_plans",
-    remedy: "Leave amount and currency out; for another price insert a plan, and another request.",
+    remedy: "Leave out amount and currency. For another price, insert another plan and another request.",
   },
   OP027: { name: "amount_not_payable", remedy: "Give an amount above zero in whole smallest units of the currency." },
   OP028: { name: "currency_unknown", remedy: "Give a code of brainops.currencies." },
@@ -87,32 +88,32 @@ export const errorCodes = {
   },
   OP030: {
     name: "onboarding_state_refused",
-    remedy: "Do first what the hint says: reopen the step, or the workflow that it is part of.",
+    remedy: "Reopen the step, or the workflow that it is part of, as the hint says; then try again.",
   },
   OP031: {
     name: "marketing_not_ready",
-    remedy: "Mend what the message names; brainops.launch_problems lists it.",
+    remedy: "Fix what the message names; brainops.launch_problems lists it.",
   },
   OP032: {
     name: "person_not_named",
     remedy: "Give an e-mail address, or a phone number with its country code.",
   },
-  OP035: { name: "secret_key_missing", remedy: "Set BRAINOPS_SECRET_KEY: openssl rand -base64 32 makes one." },
+  OP035: { name: "secret_key_missing", remedy: "Set BRAINOPS_SECRET_KEY; openssl rand -base64 32 generates one." },
   OP036: {
     name: "credential_sealed",
     remedy:
-      "Set the BRAINOPS_SECRET_KEY it was sealed with; where that is lost, write the credential again: brainops tenant credential set <slug> <provider> --new-key.",
+      "Set the BRAINOPS_SECRET_KEY that sealed the credential. If it is lost, store the credential again: brainops tenant credential set <slug> <provider> --new-key.",
   },
   OP037: { name: "credential_malformed", remedy: "Give the fields that the message names, as JSON." },
   OP038: {
     name: "broadcast_not_in_state",
-    remedy: "Look at the broadcast's status; insert a new one for another content or after a cancellation.",
+    remedy: "Check the broadcast's status. For other content, or after a cancellation, insert a new broadcast.",
   },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;
 
-/** An error with a code of the registry. `cause` keeps what led to it. */
+/** An error with a code of the registry. `cause` is the error that led to it. `hint` defaults to the code's remedy. */
 export class BrainOpsError extends Error {
   readonly code: ErrorCode;
   readonly hint: string;
@@ -125,7 +126,7 @@ export class BrainOpsError extends Error {
   }
 }
 
-/** The SQLSTATE or Node code of an error, or null where it has none. */
+/** The SQLSTATE or Node.js code of an error; null if it has none. */
 export function codeOf(error: unknown): string | null {
   if (typeof error === "object" && error !== null && "code" in error && typeof error.code === "string") {
     return error.code;
@@ -133,7 +134,7 @@ export function codeOf(error: unknown): string | null {
   return null;
 }
 
-/** The typed error for one that Postgres raised with a code of ours; anything else is returned as it came. */
+/** Turns an error that Postgres raised with a code of the registry into a BrainOpsError. Returns anything else unchanged. */
 export function fromDatabase(error: unknown): unknown {
   const code = codeOf(error);
   if (code === null || !Object.hasOwn(errorCodes, code) || !(error instanceof Error)) return error;
@@ -141,7 +142,7 @@ export function fromDatabase(error: unknown): unknown {
   return new BrainOpsError(code as ErrorCode, error.message, { cause: error, ...hint });
 }
 
-/** The text of anything thrown. */
+/** The message of anything thrown. For an AggregateError without a message, those of its errors. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === "") return error.errors.map(messageOf).join("; ");
   return error instanceof Error ? error.message : String(error);

@@ -1,10 +1,13 @@
-// What programs that build on BrainOps import: tasks of their own, workers in their own process.
+// The public interface, for programs that add their own tasks or run a worker in their own process.
 //
-// - tenant: a customer of the installation; a row of tenants
-// - job: the work of one row of a job table (brainops.job_tables); ends in an Outcome
-// - task: work that crontab or a trigger sets off, without a row; a file in tasks/ that is no job
-// - claim: a worker takes a due row under a lease; settle: it writes how the effect ended
-// - gate: what may hold a row back at the moment of the claim (sql/0004, sql/0009)
+// - tenant: a customer of the installation; a row in the `tenants` table
+// - job table: a table whose rows are work to be done once (brainops.job_tables)
+// - job: the code that processes the rows of one job table; each row ends in an Outcome
+// - task: a file in tasks/: a job, or code that crontab or a trigger starts without a row
+// - claim: a worker takes a due row under a lease, a uuid that is unique to the claim
+// - gate: the SQL function that decides, during the claim, whether the row may go out now
+// - effect: the call outside the database that the row asks for, such as sending a mail
+// - settle: the worker writes the outcome to the row, if its lease still holds
 export { defineJob, defineTask, type JobContext, type JobRow, type TaskContext } from "./jobs/define.ts";
 export type { Outcome } from "./jobs/outcome.ts";
 export { startWorker, type Worker, type WorkerOptions } from "./jobs/worker.ts";
