@@ -1,13 +1,13 @@
-// Reckons leads' scores: those named, when something that feeds them arrived; and each night those
-// whose points have faded.
+// Computes scores: of the leads named in the payload, after an event that affects them; and each
+// night, of all leads whose points have decayed since.
 import { z } from "zod";
 import { defineTask } from "../src/jobs/define.ts";
 import { scoreFaded, scoreLeads } from "../src/revenue/leads/score.ts";
 
 const payloadShape = z.object({
-  /** Leads to reckon; one that is gone is left out. */
+  /** Leads to score. An id that does not exist is ignored. */
   ids: z.array(z.uuid()).max(10_000).optional(),
-  /** All whose points have faded; crontab sets it. */
+  /** Score all leads whose points have decayed. Set by crontab. */
   faded: z.boolean().optional(),
 });
 
@@ -15,10 +15,10 @@ export default defineTask(async (payload, { pool, log, signal }) => {
   const { ids = [], faded = false } = payloadShape.parse(payload);
   if (ids.length > 0) {
     const changed = await scoreLeads(pool, ids);
-    log.debug({ leads: ids.length, changed }, "score: reckoned leads");
+    log.debug({ leads: ids.length, changed }, "score: computed scores");
   }
   if (faded) {
     const rescored = await scoreFaded(pool, signal);
-    log.info({ rescored }, "score: reckoned the leads whose points have faded");
+    log.info({ rescored }, "score: computed scores that had decayed");
   }
 });

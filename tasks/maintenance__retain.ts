@@ -1,8 +1,9 @@
-// Each night: done rows move to the archive, whole old months go, new months are made; old webhooks and reports go.
+// Each night: moves done rows to the archive, creates the coming monthly partitions, and deletes old
+// partitions, webhook events and reports.
 import { defineTask, type TaskContext } from "../src/jobs/define.ts";
 
-/** Rows of a table that one statement takes at most, so that no transaction is long. */
-const MOST = 5000;
+/** Rows per table and statement, so that no transaction is long. */
+const MAX_ROWS = 5000;
 
 export default defineTask(async (_payload, context) => {
   await untilFewer(context, "select max(archived) as most from brainops.archive_done($1)");
@@ -11,12 +12,12 @@ export default defineTask(async (_payload, context) => {
   await untilFewer(context, "select brainops.prune_reports($1) as most");
 });
 
-/** Runs a statement again while it takes as many rows of a table as it may. */
+/** Repeats the statement while it reaches the limit in some table. `most` is its count in the table with the most rows. */
 async function untilFewer({ pool, log, signal }: TaskContext, statement: string): Promise<void> {
-  let most = MOST;
-  while (most === MOST && !signal.aborted) {
-    const { rows } = await pool.query<{ most: number | null }>(statement, [MOST]);
+  let most = MAX_ROWS;
+  while (most === MAX_ROWS && !signal.aborted) {
+    const { rows } = await pool.query<{ most: number | null }>(statement, [MAX_ROWS]);
     most = rows[0]?.most ?? 0;
-    log.info({ statement, most }, "retain: rows of the table with the most");
+    log.info({ statement, most }, "retain: rows moved or deleted, in the table with the most");
   }
 }

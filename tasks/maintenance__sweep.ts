@@ -1,5 +1,6 @@
-// Each minute: due rows that lost their job get one, rows stuck in processing get an end, rows
-// that no worker can run say what they wait for; senders that get too many complaints are held.
+// Each minute: queues due rows that lost their job, ends rows stuck in processing, writes into rows
+// that no worker can process what they wait for, and holds the marketing mail of tenants with too
+// many complaints or bounces.
 import { defineTask } from "../src/jobs/define.ts";
 
 export default defineTask(async (_payload, { pool, log, waiting }) => {
@@ -12,6 +13,7 @@ export default defineTask(async (_payload, { pool, log, waiting }) => {
     "select table_name, requeued, timed_out from brainops.sweep()",
   );
   for (const row of rows) {
-    if (row.requeued + row.timed_out > 0) log.warn(row, "sweep: rows were without a job or stuck");
+    if (row.requeued + row.timed_out > 0)
+      log.warn(row, "sweep: queued rows without a job, and ended rows stuck in processing");
   }
 });

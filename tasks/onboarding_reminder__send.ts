@@ -1,5 +1,5 @@
-// Sends one row of onboarding_reminders. The gate (whether the step is still open) was asked in the
-// claiming transaction; the engine writes the outcome.
+// Sends one row of onboarding_reminders. The gate (step still open) was checked in the claiming
+// transaction. The engine writes the outcome.
 import { defineJob, type JobRow } from "../src/jobs/define.ts";
 import { sendReminder } from "../src/revenue/onboarding/remind.ts";
 

@@ -1,4 +1,4 @@
-// Switches off the link of one row of payment_link_closures: its request was cancelled, or its time is over.
+// Deactivates the payment link of one row of payment_link_closures, after its request was cancelled or has expired.
 import { defineJob } from "../src/jobs/define.ts";
 import { deactivateLink, loadPaymentClosures, type PaymentClosureRow } from "../src/revenue/payments/deactivate.ts";
 

@@ -1,5 +1,6 @@
-// Makes the payment link of one row of payment_requests. The gate (paid already, expired, pause, rate,
-// breaker) was asked in the claiming transaction; the engine writes the outcome.
+// Creates the payment link of one row of payment_requests. The gate (already paid, expired), pauses,
+// rate limits and the circuit breaker were checked in the claiming transaction. The engine writes the
+// outcome.
 import { defineJob } from "../src/jobs/define.ts";
 import { createLink, loadPaymentRequests, type PaymentRequestRow } from "../src/revenue/payments/createLink.ts";
 

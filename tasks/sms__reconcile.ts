@@ -1,4 +1,4 @@
-// Each minute: looks in Twilio's own list for texts whose outcome was lost.
+// Each minute: looks up texts whose outcome was lost in Twilio's list of messages.
 import { defineTask } from "../src/jobs/define.ts";
 import { reconcileSms } from "../src/revenue/sms/reconcile.ts";
 

@@ -1,5 +1,5 @@
-// Sends one row of ai_sms_queue. The gate (opt-out, consent, quiet hours, caps, pause, rate, breaker)
-// was asked in the claiming transaction; the engine writes the outcome.
+// Sends one row of ai_sms_queue. The gate (opt-out, consent, quiet hours, caps), pauses, rate limits
+// and the circuit breaker were checked in the claiming transaction. The engine writes the outcome.
 import { defineJob } from "../src/jobs/define.ts";
 import { loadSms, type SmsRow } from "../src/revenue/sms/load.ts";
 import { prepareSms, sendSms, type PreparedSms } from "../src/revenue/sms/send.ts";

@@ -1,5 +1,5 @@
-// Tells the tenant one row of tenant_notifications. The gate (whether it can be told at all) was asked
-// in the claiming transaction; the engine writes the outcome.
+// Delivers one row of tenant_notifications to the tenant. The gate (whether the tenant has a channel
+// for it) was checked in the claiming transaction. The engine writes the outcome.
 import { defineJob } from "../src/jobs/define.ts";
 import { loadNotifications, sendNotification, type NotificationRow } from "../src/revenue/notifications/send.ts";
 

@@ -1,9 +1,9 @@
-// Applies recorded webhook events. Each event stands alone: one that fails stays behind with its
-// error and takes nothing with it.
+// Applies recorded webhook events, each in a subtransaction of its own: one that fails stays pending
+// with its error (failed after the third attempt), and the others are applied.
 import { z } from "zod";
 import { defineTask } from "../src/jobs/define.ts";
 
-/** ids: rows of webhook_events. */
+/** `ids` are rows of webhook_events. */
 const payloadShape = z.object({ ids: z.array(z.uuid()).max(10_000) });
 
 export default defineTask(async (payload, { pool, helpers }) => {
@@ -14,7 +14,7 @@ export default defineTask(async (payload, { pool, helpers }) => {
   );
   const again = rows.find((row) => row.status === "pending")?.events ?? 0;
   if (again > 0) {
-    // graphile-worker comes back with its usual delay; what is done is not done again.
-    throw new Error(`${again} of ${ids.length} events failed and are tried again (job ${helpers.job.id})`);
+    // graphile-worker retries the job after its usual delay. Applied events are not applied again.
+    throw new Error(`${again} of ${ids.length} events failed and will be retried (job ${helpers.job.id})`);
   }
 });
