@@ -134,7 +134,7 @@ export function codeOf(error: unknown): string | null {
   return null;
 }
 
-/** Turns an error that Postgres raised with a code of the registry into a BrainOpsError. Returns anything else unchanged. */
+/** A BrainOpsError for an error that Postgres raised with a code of the registry; anything else unchanged. */
 export function fromDatabase(error: unknown): unknown {
   const code = codeOf(error);
   if (code === null || !Object.hasOwn(errorCodes, code) || !(error instanceof Error)) return error;

@@ -1,7 +1,7 @@
 // How the effect on a row ended, as a value. The engine chooses between retry, stop and later by
 // `kind`, never by the text of an error.
 //
-// One list of words from the gate to the settlement, the same in SQL (brainops.verdict,
+// One list of outcomes from the gate to the settlement, with the same names in SQL (brainops.verdict,
 // brainops.claim, brainops.settlement) and here:
 //
 //                gate  claim  effect  settle   the row becomes
@@ -17,7 +17,7 @@
 import { BrainOpsError, messageOf } from "../errors.ts";
 import { cleanText } from "../text.ts";
 
-/** What the gate and the limits decide about a due row. `slot` is a rate limit's, `hold` a pause or missing credentials. */
+/** What a claim decides about a due row: `slot` because of a rate limit, `hold` of a pause or missing credentials. */
 export type ClaimOutcome = "go" | "slot" | "hold" | "defer" | "skip" | "fail";
 
 /**
@@ -70,7 +70,7 @@ function refusal(error: unknown): Outcome {
   return { kind: "fail", reason: `${error.code}: ${reason}` };
 }
 
-/** What an outcome shows of the provider's health: whether its circuit breaker counts it as success, failure or neither. */
+/** Whether the circuit breaker counts the outcome as success (up), failure (down) or neither (unknown). */
 export function healthOf(outcome: Outcome): "up" | "down" | "unknown" {
   switch (outcome.kind) {
     case "completed":

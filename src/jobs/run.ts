@@ -126,7 +126,7 @@ async function underDeadline<T>(
   }
 }
 
-/** The result of a thrown error: the handler did not say how it ended, so the table decides by whether it may be repeated. */
+/** The result of a thrown error: whether the effect happened is unknown, so it is retried only if it is idempotent. */
 function afterThrow(error: unknown, table: JobTable, now: Date): Result {
   if (error instanceof BrainOpsError) return afterRefusal(error);
   const reason = messageOf(error);

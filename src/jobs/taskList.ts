@@ -37,7 +37,7 @@ export function splitByCredentials(
   return { offered, waiting };
 }
 
-/** Queues rows that waited for credentials which this worker has. They lost their jobs when another worker held them. */
+/** Queues rows that waited for credentials that this worker has. They lost their jobs when another worker held them. */
 export async function wakeWaiting(pool: pg.Pool, tasks: Tasks, config: Config): Promise<void> {
   for (const task of tasks.values()) {
     if (task.kind !== "job" || task.definition.requires === undefined) continue;

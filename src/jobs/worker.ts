@@ -38,8 +38,8 @@ export interface Worker {
   stop(graceMs?: number): Promise<void>;
 }
 
-// graphile-worker's cron goes by the process's clock, and a worker whose clock is ahead would fire
-// the crontab for all workers too early. A worker whose skew exceeds this runs no crontab.
+// graphile-worker's cron goes by the process's clock, and a worker whose clock is ahead silences the
+// crontab of all others, to which its times look executed. A worker whose skew exceeds this runs none.
 const MAX_SKEW_MS = 1000;
 
 // The engine's statements take milliseconds. One that takes longer is on a dead connection.

@@ -12,7 +12,7 @@ export function graphileLogger(target: LogTarget): Logger {
   return new Logger(() => (level, message, meta) => {
     const error = meta?.["error"];
     const fields = error === undefined ? {} : { err: error };
-    // Errors are warnings here: the supervisor recovers from them. Warnings are tuning advice; info is one line per job.
+    // The supervisor recovers from errors. Warnings are tuning advice, and info is one line per job.
     if (level === "error") target.warn(fields, message);
     else target.debug(fields, message);
   });
