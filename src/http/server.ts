@@ -10,13 +10,14 @@ import { announcePublicUrl } from "./announce.ts";
 import { answerBadRequest, answerErrors, answerUnserved } from "./answers.ts";
 import { createCloser } from "./close.ts";
 import { serveConfirm } from "./confirm.ts";
-import { serveForms } from "./forms.ts";
+import { formWebhook } from "./forms.ts";
 import { serveHealth } from "./health.ts";
 import { servePreferences } from "./preferences.ts";
 import { serveUnsubscribe } from "./unsubscribe.ts";
-import { serveSendgridWebhook } from "./webhooks/sendgrid.ts";
-import { serveStripeWebhook } from "./webhooks/stripe.ts";
-import { serveTwilioWebhooks } from "./webhooks/twilio.ts";
+import { serveWebhook } from "./webhooks/receive.ts";
+import { sendgridWebhook } from "./webhooks/sendgrid.ts";
+import { stripeWebhook } from "./webhooks/stripe.ts";
+import { twilioWebhook } from "./webhooks/twilio.ts";
 
 export interface HttpServerOptions {
   readonly config: Config;
@@ -53,10 +54,12 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     serveUnsubscribe(app, { log, pool });
     servePreferences(app, { log, pool });
     serveConfirm(app, { log, pool });
-    serveSendgridWebhook(app, { config, log, pool, now });
-    serveTwilioWebhooks(app, { config, log, pool });
-    serveStripeWebhook(app, { config, log, pool, now });
-    serveForms(app, { config, log, pool, now });
+    const services = { config, log, pool, now };
+    serveWebhook(app, services, sendgridWebhook(config));
+    serveWebhook(app, services, twilioWebhook("status", config));
+    serveWebhook(app, services, twilioWebhook("inbound", config));
+    serveWebhook(app, services, stripeWebhook(config));
+    serveWebhook(app, services, formWebhook);
     const announce = announcePublicUrl(pool, config.PUBLIC_URL, log);
     app.addHook("onClose", async () => {
       announce.stop();

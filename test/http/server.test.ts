@@ -45,7 +45,7 @@ const inventory: Record<string, number> = {
   "GET /confirm/:token": 404,
   "HEAD /confirm/:token": 404,
   "POST /confirm/:token": 404,
-  "POST /forms/:token(^[0-9a-f]{64}$)": 401,
+  "POST /forms/:endpoint(^[0-9a-f]{64}$)": 401,
   "POST /webhooks/sendgrid": 401,
   "POST /webhooks/sendgrid/:endpoint(^[0-9a-f]{64}$)": 401,
   "POST /webhooks/stripe": 401,

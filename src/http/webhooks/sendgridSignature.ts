@@ -2,15 +2,29 @@
 // By node:crypto, as the SDK's verifier (starkbank-ecdsa, pure JavaScript) takes 10 ms a call where
 // this takes 0.15, and throws on garbage where this says no.
 import { createPublicKey, verify, type KeyObject } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
 import { ConfigError } from "../../config.ts";
 
-export const SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature";
-export const TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp";
+const SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature";
+const TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp";
 
 // SendGrid tries a batch again for a rolling 24 h, and does not say whether it signs it anew then.
 // What comes twice is recognised by the ledger; the window only bounds for how long it must be.
 const OLDEST_SECONDS = 25 * 3600;
 const FUTURE_SECONDS = 5 * 60;
+
+export interface SendgridSignatureHeaders {
+  /** As it was signed: unix seconds. */
+  readonly timestamp: string;
+  /** Base64. */
+  readonly signature: string;
+}
+
+/** Null if a header is missing. */
+export function readSignature(headers: IncomingHttpHeaders): SendgridSignatureHeaders | null {
+  const { [TIMESTAMP_HEADER]: timestamp, [SIGNATURE_HEADER]: signature } = headers;
+  return typeof timestamp === "string" && typeof signature === "string" ? { timestamp, signature } : null;
+}
 
 export class SendgridSignature {
   readonly #keys: readonly KeyObject[];
