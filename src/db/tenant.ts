@@ -17,9 +17,10 @@ const enter = {
 };
 
 /**
- * Runs statements as the tenant in one transaction, sent together where the pool's clients
- * pipeline, and returns their results in order. Throws the first statement's error; then nothing
- * of them has happened.
+ * Runs statements as the tenant in one transaction and returns their results in order. Throws the
+ * error of the first statement that failed; the transaction is rolled back then.
+ * @param pool with `pipeline: true`, so that all statements are sent at once; without it pg queues
+ * them and warns that this is deprecated
  */
 export async function runAsTenant(
   pool: pg.Pool,

@@ -1,8 +1,9 @@
-// Lead forms: made once, then whatever is signed with the form's secret is a lead.
+// Lead forms: created once; from then on every request signed with the form's secret is a lead.
 import { randomBytes } from "node:crypto";
 import type pg from "pg";
 import type { Config } from "../../config.ts";
-import { BrainOpsError, fromDatabase } from "../../errors.ts";
+import { runAsTenant } from "../../db/tenant.ts";
+import { BrainOpsError } from "../../errors.ts";
 import { saveCredential } from "../credentials/store.ts";
 import type { LeadInput } from "./fields.ts";
 
@@ -10,11 +11,11 @@ export interface FormToSave {
   readonly tenantId: string;
   readonly name: string;
   readonly source: string;
-  /** Whether a form that is there gets another secret; its endpoint stays. */
+  /** Whether an existing form gets a new secret; its endpoint stays the same. */
   readonly renew: boolean;
 }
 
-/** Makes a form with a secret of its own. In a transaction of the caller's. */
+/** Creates a form and its secret, inside the caller's transaction. Throws OP010 if it exists and `renew` is false. */
 export async function saveForm(
   client: pg.ClientBase,
   config: Pick<Config, "BRAINOPS_SECRET_KEY">,
@@ -28,7 +29,7 @@ export async function saveForm(
     [tenantId, name, source],
   );
   if (rowCount === 0 && !renew) {
-    throw new BrainOpsError("OP010", `form: ${name} is there already`, {
+    throw new BrainOpsError("OP010", `form: ${name} already exists`, {
       hint: "Choose another name, or give it a new secret with --renew.",
     });
   }
@@ -39,33 +40,21 @@ export async function saveForm(
 export interface Submission {
   readonly tenantId: string;
   readonly form: string;
-  /** The sender's id of it; the same one again is the same submission. */
+  /** Chosen by the form's server: a second submission with the same id changes nothing. */
   readonly id: string;
   readonly lead: LeadInput;
   readonly evidence: Readonly<Record<string, unknown>>;
 }
 
-/** Takes a verified submission. Throws OP009 where the form is switched off, OP011 for an unknown stage. */
+/** Stores a verified submission. Throws OP009 if the form is switched off, OP011 for an unknown stage. */
 export async function submitForm(pool: pg.Pool, submission: Submission): Promise<{ leadId: string; isNew: boolean }> {
   const { tenantId, form, id, lead, evidence } = submission;
-  const client = await pool.connect();
-  let broken: Error | undefined;
-  try {
-    await client.query("begin");
-    await client.query("select set_config('role', 'brainops_worker', true), set_config('app.tenant_id', $1, true)", [
-      tenantId,
-    ]);
-    const { rows } = await client.query<{ lead_id: string; is_new: boolean }>(
-      "select lead_id, is_new from brainops.submit_lead_form($1, $2, $3, $4, $5)",
-      [tenantId, form, id, JSON.stringify(lead), JSON.stringify(evidence)],
-    );
-    await client.query("commit");
-    return { leadId: rows[0]?.lead_id ?? "", isNew: rows[0]?.is_new ?? false };
-  } catch (error) {
-    // A client whose transaction may still be open must not serve anybody else.
-    await client.query("rollback").catch((reason: Error) => (broken = reason));
-    throw fromDatabase(error);
-  } finally {
-    client.release(broken);
-  }
+  const [result] = await runAsTenant(pool, tenantId, [
+    {
+      text: "select lead_id, is_new from brainops.submit_lead_form($1, $2, $3, $4, $5)",
+      values: [tenantId, form, id, JSON.stringify(lead), JSON.stringify(evidence)],
+    },
+  ]);
+  const [row] = (result?.rows ?? []) as { lead_id: string; is_new: boolean }[];
+  return { leadId: row?.lead_id ?? "", isNew: row?.is_new ?? false };
 }
