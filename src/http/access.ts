@@ -1,12 +1,12 @@
-// Who may call a route. Every route says so when it is registered, and one that does not keeps the
-// server from starting: a route that somebody forgot to protect can't be served by accident.
+// Who may call a route. Every route declares it (config.access); the server does not start if one
+// does not, so an unprotected route can't be served by accident.
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Config } from "../config.ts";
 
 /**
- * - public: anyone; the route gives nothing away and needs no caller (health, a link with its own token)
- * - signature: the provider; the route verifies the signature over the raw body itself
+ * - public: anyone; the route reveals nothing, or its URL holds a secret token
+ * - signature: whoever has the signing key; the route verifies the signature itself (webhooks/receive.ts)
  * - metrics-token: whoever sends METRICS_TOKEN as a bearer token
  */
 export type Access = "public" | "signature" | "metrics-token";
@@ -23,7 +23,7 @@ export interface ServedRoute {
   readonly access: Access;
 }
 
-/** Guards all routes registered from now on; returns the list of them, which grows as they are. */
+/** Guards every route registered after this call. Returns the list of them; it grows with each registration. */
 export function guardRoutes(app: FastifyInstance, config: Config): readonly ServedRoute[] {
   const served: ServedRoute[] = [];
   app.addHook("onRoute", ({ method, url, config: options }) => {
@@ -43,7 +43,7 @@ async function requireToken(expected: Buffer | null, request: FastifyRequest, re
     return reply.code(503).send({ error: "METRICS_TOKEN is not set, so nobody may read this. Set it on the server." });
   }
   const given = /^bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
-  // Digests are of one length, and comparing them takes as long wherever they differ.
+  // timingSafeEqual needs equal lengths, and digests have them.
   if (given !== undefined && timingSafeEqual(digest(given), expected)) return;
   return reply
     .code(401)

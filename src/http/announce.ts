@@ -1,12 +1,12 @@
-// Tells the database where this server is reached, so that SQL can refuse to launch what would have no
-// link to it. In the background: a server starts, and serves what needs no Postgres, without one.
+// Stores PUBLIC_URL in brainops.installation, so that SQL can refuse to launch marketing whose
+// unsubscribe links would lead nowhere. In the background: the server starts without Postgres.
 import type pg from "pg";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 
-const AGAIN_MS = 30_000;
+const RETRY_MS = 30_000;
 
-/** Begun once the server listens. Without a URL there is nothing to say. */
+/** Call `begin` once the server listens; it retries until it succeeds or `stop` is called. No-op without a URL. */
 export function announcePublicUrl(
   pool: pg.Pool,
   publicUrl: string | undefined,
@@ -20,8 +20,8 @@ export function announcePublicUrl(
       await pool.query("select brainops.announce_public_url($1)", [publicUrl]);
     } catch (error) {
       if (stopped) return;
-      log.warn({ reason: messageOf(error) }, "PUBLIC_URL could not be announced yet");
-      timer = setTimeout(() => void announce(), AGAIN_MS).unref();
+      log.warn({ reason: messageOf(error) }, "could not store PUBLIC_URL; will retry");
+      timer = setTimeout(() => void announce(), RETRY_MS).unref();
     }
   };
   return {

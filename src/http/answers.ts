@@ -1,17 +1,18 @@
-// Answers that no route gives: errors, and paths or methods that are not served. They tell the
-// caller what to do and nothing about us: no stack, SQL, host or key.
+// Answers outside the routes' own: errors, and paths or methods that are not served. They name what
+// the caller can do and reveal nothing of the server: no stack, SQL, host or key.
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { isPassing } from "../db/pool.ts";
 import { codeOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ServedRoute } from "./access.ts";
+import { sendPage, type Page } from "./page.ts";
 
-/** Seconds after which a caller may try again when Postgres is out of reach. */
-export const RETRY_AFTER = "30";
+/** Retry-After in seconds, if Postgres is out of reach. */
+const RETRY_AFTER = "30";
 
-/** What an error is to the caller: a status and a sentence. */
-export function outcomeOf(error: unknown): { status: number; sentence: string } {
-  // Fastify's own refusals (413, 415, …) and a caller who hung up: about the request alone. Asked
+/** The status and the sentence that the caller gets for an error. */
+function errorAnswer(error: unknown): { status: number; sentence: string } {
+  // Fastify's own refusals (413, 415, …) and a caller who hung up concern the request only. They come
   // first, because a lost caller and a lost Postgres are both ECONNRESET.
   const { statusCode = 500 } = (error ?? {}) as Partial<FastifyError>;
   if (statusCode >= 400 && statusCode < 500 && error instanceof Error) {
@@ -23,26 +24,41 @@ export function outcomeOf(error: unknown): { status: number; sentence: string } 
   return { status: 500, sentence: "Something went wrong on our side." };
 }
 
-/** Writes down what went wrong on our side. Database messages may quote a row, so only their code is kept. */
-export function logFailure(log: Log, request: FastifyRequest, error: unknown, status: number): void {
+/** Logs a 5xx. A database message may quote a row, so only its code is logged. */
+function logFailure(log: Log, request: FastifyRequest, error: unknown, status: number): void {
   if (status < 500) return;
   const code = codeOf(error);
   const where = { method: request.method, route: request.routeOptions.url, code };
-  if (status === 503) log.warn(where, "Postgres is out of reach; the caller is asked to try again");
-  else if (code === null) log.error({ ...where, err: error }, "a request failed");
-  else log.error(where, "a request failed");
+  if (status === 503) log.warn(where, "Postgres is out of reach; answered 503");
+  else if (code === null) log.error({ ...where, err: error }, "request failed");
+  else log.error(where, "request failed");
 }
 
+/** Answers errors with JSON. */
 export function answerErrors(app: FastifyInstance, log: Log): void {
   app.setErrorHandler((error, request, reply) => {
-    const { status, sentence } = outcomeOf(error);
+    const { status, sentence } = errorAnswer(error);
     logFailure(log, request, error, status);
     if (status === 503) void reply.header("retry-after", RETRY_AFTER);
     return reply.code(status).send({ error: sentence });
   });
 }
 
-/** 404, or for a path that is served with other methods 405 with Allow; OPTIONS is answered with Allow alone. */
+/** Answers errors with pages for people: `later` for ours (5xx), `notUnderstood` for the request's (4xx). */
+export function answerErrorsWithPages(
+  scope: FastifyInstance,
+  log: Log,
+  { later, notUnderstood }: { readonly later: Page; readonly notUnderstood: Page },
+): void {
+  scope.setErrorHandler((error, request, reply) => {
+    const { status } = errorAnswer(error);
+    logFailure(log, request, error, status);
+    if (status >= 500) void reply.header("retry-after", RETRY_AFTER);
+    return sendPage(reply, status, status >= 500 ? later : notUnderstood);
+  });
+}
+
+/** 404; for a path that is served with other methods, 405 with Allow, and for OPTIONS 204 with Allow. */
 export function answerUnserved(app: FastifyInstance, served: readonly ServedRoute[]): void {
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split("?")[0] ?? "/";
@@ -59,7 +75,7 @@ function patternOf(url: string): RegExp {
   return new RegExp(`^${url.replaceAll(/:\w+/g, "[^/]+")}$`);
 }
 
-/** For what fastify refuses before it looks for a route, such as a path that can't be decoded. */
+/** For requests that Fastify refuses before routing, such as a path that can't be decoded. */
 export function answerBadRequest(_error: FastifyError, _request: FastifyRequest, reply: FastifyReply): void {
   void reply.code(400).send({ error: "The request can't be read." });
 }

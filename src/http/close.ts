@@ -1,13 +1,14 @@
-// The end of a server: requests in flight are answered, everything else is hung up on.
+// Shutdown: requests in flight are answered, all other connections are closed.
 import type { Socket } from "node:net";
 import type { FastifyInstance } from "fastify";
 
 const CLOSE_WITHIN_MS = 10_000;
 
 /**
- * Closes the app when called, once. Fastify and Node know a connection as idle only after its first
- * request: one that a browser or load balancer opened ahead would hold the close up until its
- * headers are overdue, so the connections without a request are kept track of here.
+ * Returns the function that closes the app; further calls return the same promise. Fastify and Node
+ * count a connection as idle only after its first request. One that a browser or load balancer
+ * opened in advance would delay the close until the header timeout, so connections without a request
+ * are tracked here.
  */
 export function createCloser(app: FastifyInstance): () => Promise<void> {
   const idle = new Set<Socket>();
@@ -23,7 +24,7 @@ export function createCloser(app: FastifyInstance): () => Promise<void> {
   });
 
   let closing: Promise<void> | null = null;
-  // Else the connection of a request in flight would stay open for keepAliveTimeout.
+  // Without it, the connection of a request in flight would stay open for keepAliveTimeout.
   app.addHook("onSend", async (_request, reply) => {
     if (closing !== null) void reply.header("connection", "close");
   });

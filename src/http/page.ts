@@ -1,4 +1,4 @@
-// A page for people: no script, no outside resource, readable without its style.
+// Pages for people: no script, no external resource, readable without the style.
 import { createHash } from "node:crypto";
 import type { FastifyReply } from "fastify";
 
@@ -9,7 +9,7 @@ h1 { font-size: 1.5rem; line-height: 1.25; }
 button { font: inherit; padding: 0.6rem 1.2rem; cursor: pointer; }
 `;
 
-// The style's own hash instead of unsafe-inline; nothing else may be loaded, framed or posted to.
+// The hash of the style instead of unsafe-inline; everything else is forbidden, but for posting to the own origin.
 const policy = [
   "default-src 'none'",
   `style-src 'sha256-${createHash("sha256").update(style).digest("base64")}'`,
@@ -21,9 +21,9 @@ const policy = [
 export interface Page {
   readonly title: string;
   readonly paragraphs: readonly string[];
-  /** A form that posts to the page's own URL: one hidden field, and boxes to tick. */
+  /** A form that posts to the page's own URL: one hidden field, and check boxes. */
   readonly form?: Form;
-  /** Where else to go; relative to the page. */
+  /** A link to another page; href is relative to this one. */
   readonly link?: { readonly href: string; readonly text: string };
 }
 
@@ -34,7 +34,7 @@ interface Form {
   readonly boxes?: readonly Box[];
 }
 
-/** Posted as its name where it is ticked; in any case as one of `shown`, so that a box that was not there says nothing. */
+/** A check box. Its name is posted if it is ticked, and in `shown` always: a box that was not on the page is not a "no". */
 export interface Box {
   readonly name: string;
   readonly label: string;
@@ -76,7 +76,7 @@ ${text}${form === undefined ? "" : renderForm(form)}${elsewhere}
 }
 
 function renderForm({ name, value, button, boxes = [] }: Form): string {
-  // Without an action the form posts to the address in the address bar, whatever proxy is in front.
+  // Without an action, the form posts to the URL in the address bar, behind any proxy.
   return (
     `\n<form method="post"><input type="hidden" name="${escape(name)}" value="${escape(value)}">` +
     `${boxes.map(renderBox).join("")}<button type="submit">${escape(button)}</button></form>`

@@ -1,17 +1,17 @@
-// What a person wants to get: the page behind the unsubscribe link's token. Opening it reads, and
-// changes nothing; its button saves. What may be chosen, and what follows from it, is decided in SQL.
+// What a person wants to receive: a page with the same token as the unsubscribe link. GET only reads;
+// POST saves. What can be chosen, and what a choice changes, is decided in SQL.
 import type { FastifyInstance } from "fastify";
 import type pg from "pg";
 import { z } from "zod";
 import type { Log } from "../telemetry/log.ts";
-import { logFailure, outcomeOf, RETRY_AFTER } from "./answers.ts";
+import { answerErrorsWithPages } from "./answers.ts";
 import { sendPage, type Box, type Page } from "./page.ts";
-import { isToken, unknown } from "./unsubscribe.ts";
+import { isToken, unknownLink } from "./unsubscribe.ts";
 
 const BODY_LIMIT = 16 * 1024;
 const TOPIC = "topic:";
 
-/** What brainops.preferences() answers. */
+/** The result of brainops.preferences(). */
 const preferencesShape = z.object({
   sender: z.string(),
   address: z.string(),
@@ -26,8 +26,8 @@ const later: Page = {
   paragraphs: ["Nothing has changed yet. Please try again in a few minutes."],
 };
 const notUnderstood: Page = {
-  title: "Not understood",
-  paragraphs: ["Nothing has changed yet. Open the link from the mail again."],
+  title: "The request could not be read",
+  paragraphs: ["Nothing has changed yet. Open the link from the e-mail again."],
 };
 
 interface Params {
@@ -40,32 +40,29 @@ export function servePreferences(app: FastifyInstance, { log, pool }: { log: Log
     scope.addContentTypeParser("application/x-www-form-urlencoded", { parseAs: "string" }, (_request, body, parsed) =>
       parsed(null, body),
     );
-    scope.setErrorHandler((error, request, reply) => {
-      const { status } = outcomeOf(error);
-      logFailure(log, request, error, status);
-      if (status >= 500) void reply.header("retry-after", RETRY_AFTER);
-      return sendPage(reply, status, status >= 500 ? later : notUnderstood);
-    });
+    answerErrorsWithPages(scope, log, { later, notUnderstood });
 
     const options = { bodyLimit: BODY_LIMIT, config: { access: "public" } } as const;
     scope.get<{ Params: Params }>("/preferences/:token", options, async (request, reply) => {
-      const preferences = await read(pool, request.params.token);
-      return preferences === null ? sendPage(reply, 404, unknown) : sendPage(reply, 200, pageOf(preferences, false));
+      const preferences = await readPreferences(pool, request.params.token);
+      return preferences === null
+        ? sendPage(reply, 404, unknownLink)
+        : sendPage(reply, 200, pageOf(preferences, false));
     });
 
     scope.post<{ Params: Params }>("/preferences/:token", options, async (request, reply) => {
       const { token } = request.params;
-      if (!isToken(token)) return sendPage(reply, 404, unknown);
+      if (!isToken(token)) return sendPage(reply, 404, unknownLink);
       const choices = choicesOf(new URLSearchParams(typeof request.body === "string" ? request.body : ""));
       if (choices === null) return sendPage(reply, 400, notUnderstood);
       await pool.query("select brainops.save_preferences($1, $2)", [token, JSON.stringify(choices)]);
-      const preferences = await read(pool, token);
-      return preferences === null ? sendPage(reply, 404, unknown) : sendPage(reply, 200, pageOf(preferences, true));
+      const preferences = await readPreferences(pool, token);
+      return preferences === null ? sendPage(reply, 404, unknownLink) : sendPage(reply, 200, pageOf(preferences, true));
     });
   });
 }
 
-async function read(pool: pg.Pool, token: string): Promise<Preferences | null> {
+async function readPreferences(pool: pg.Pool, token: string): Promise<Preferences | null> {
   if (!isToken(token)) return null;
   const { rows } = await pool.query<{ preferences: unknown }>("select brainops.preferences($1) as preferences", [
     token,
@@ -74,7 +71,7 @@ async function read(pool: pg.Pool, token: string): Promise<Preferences | null> {
   return preferences === null ? null : preferencesShape.parse(preferences);
 }
 
-/** The choices of a form that was filled in; null for a body that is none. */
+/** The choices in a submitted form, only for boxes that were shown; null for any other body. */
 function choicesOf(form: URLSearchParams): object | null {
   if (form.get("save") !== "choices") return null;
   const shown = form.getAll("shown");
@@ -88,7 +85,7 @@ function choicesOf(form: URLSearchParams): object | null {
 
 function pageOf({ sender, address, email, topics, phones }: Preferences, saved: boolean): Page {
   const here = phones.filter((phone) => phone.here);
-  const elsewhere = phones.filter((phone) => !phone.here).map(({ phone }) => phone);
+  const stoppedByText = phones.filter((phone) => !phone.here).map(({ phone }) => phone);
   const boxes: Box[] = [
     { name: "email", label: `E-mail to ${address}`, ticked: email },
     ...topics.map(({ code, name, description, wanted }) => ({
@@ -103,15 +100,15 @@ function pageOf({ sender, address, email, topics, phones }: Preferences, saved: 
     boxes.push({ name: "sms", label: `Text messages to ${numbers}`, ticked: here.every(({ wanted }) => wanted) });
   }
   return {
-    title: saved ? "Your choice is saved" : "What would you like to get?",
+    title: saved ? "Your choices are saved" : "What would you like to receive?",
     paragraphs: [
       saved
-        ? `${sender} keeps to it from now on. You can close this page.`
-        : `Tick what you want to get from ${sender}. Mails about what you have ordered come in any case.`,
-      ...(elsewhere.length === 0
+        ? `${sender} will follow them from now on. You can close this page.`
+        : `Select what you want to receive from ${sender}. E-mails about your orders are always sent.`,
+      ...(stoppedByText.length === 0
         ? []
         : [
-            `Text messages to ${elsewhere.join(", ")} were stopped by a text message; only the word START, texted from there, brings them back.`,
+            `Text messages to ${stoppedByText.join(", ")} were stopped by a text message. To receive them again, text START from that number.`,
           ]),
     ],
     form: { name: "save", value: "choices", button: "Save", boxes },

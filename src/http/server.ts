@@ -1,5 +1,5 @@
-// The HTTP server: its limits, its headers, its routes. Everything it does to data is one function
-// call into Postgres; it keeps nothing itself, so any number of them may run.
+// The HTTP server: limits, headers, routes. It is stateless: every change of data is one call of a
+// function in Postgres, so any number of servers may run.
 import type { AddressInfo } from "node:net";
 import { fastify, type FastifyInstance } from "fastify";
 import type { Config } from "../config.ts";
@@ -22,24 +22,24 @@ import { twilioWebhook } from "./webhooks/twilio.ts";
 export interface HttpServerOptions {
   readonly config: Config;
   readonly log: Log;
-  /** Its login is a member of brainops_system. */
+  /** Of a login that is a member of brainops_system. */
   readonly connectionString: string;
-  /** Of the worker in the same process; asked by GET /readyz. */
+  /** Health of the worker in the same process, for GET /readyz. */
   readonly workerHealth?: () => { ok: boolean; reason?: string };
-  /** What signed times are compared with, in unix milliseconds; a simulated month has its own. @default Date.now */
+  /** The clock that signed times are compared with, in unix milliseconds. @default Date.now */
   readonly now?: () => number;
 }
 
 export interface HttpServer {
-  /** Where it really listens, without a final slash. */
+  /** The address it listens on, without a trailing slash. */
   readonly url: string;
-  /** What it serves, and to whom. */
+  /** Every route, with who may call it. */
   readonly routes: readonly ServedRoute[];
-  /** Lets requests in flight finish (10 s at most), then closes every connection. Twice is as once. */
+  /** Lets requests in flight finish (10 s at most), then closes every connection. Idempotent. */
   close(): Promise<void>;
 }
 
-/** Listens on config.HOST:config.PORT; port 0 takes a free one. Throws a ConfigError where a key can't be used. */
+/** Listens on config.HOST:config.PORT; port 0 takes a free port. Throws a ConfigError if a key is malformed. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const { config, log, connectionString, now = Date.now } = options;
   const pool = createPool({
@@ -83,16 +83,16 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
 
 function createApp(log: Log): FastifyInstance {
   const app = fastify({
-    // A whole request must be here within requestTimeout, its headers sooner; a silent socket goes.
+    // A whole request must arrive within requestTimeout, its headers sooner; silent sockets are closed.
     requestTimeout: 30_000,
     connectionTimeout: 60_000,
-    // Longer than the 60 s of common load balancers, so that they hang up first.
+    // Longer than the 60 s of common load balancers, so that they close first.
     keepAliveTimeout: 72_000,
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     bodyLimit: 64 * 1024,
     trustProxy: false,
     frameworkErrors: answerBadRequest,
-    // Fastify would log URLs, and the ones of unsubscribe links are secrets. See onResponse.
+    // Fastify logs URLs, and those of unsubscribe links are secrets. See onResponse.
     logger: false,
   });
   app.addHook("onResponse", async (request, reply) => {

@@ -12,7 +12,7 @@ it("an announcement that failed is a warning", async () => {
   const announce = announcePublicUrl(pool, "https://ops.example", log);
   announce.begin();
   try {
-    expect(JSON.parse(await said.promise)).toMatchObject({ msg: "PUBLIC_URL could not be announced yet" });
+    expect(JSON.parse(await said.promise)).toMatchObject({ msg: "could not store PUBLIC_URL; will retry" });
   } finally {
     announce.stop();
     await pool.end();

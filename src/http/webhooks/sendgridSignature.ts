@@ -1,6 +1,6 @@
 // The signature of SendGrid's event webhook: ECDSA P-256 over SHA-256 of timestamp and raw body.
-// By node:crypto, as the SDK's verifier (starkbank-ecdsa, pure JavaScript) takes 10 ms a call where
-// this takes 0.15, and throws on garbage where this says no.
+// With node:crypto (0.15 ms per call): the SDK's verifier (starkbank-ecdsa, pure JavaScript) takes
+// 10 ms, and throws on malformed signatures.
 import { createPublicKey, verify, type KeyObject } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { ConfigError } from "../../config.ts";
@@ -8,10 +8,10 @@ import { ConfigError } from "../../config.ts";
 const SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature";
 const TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp";
 
-// SendGrid tries a batch again for a rolling 24 h, and does not say whether it signs it anew then.
-// What comes twice is recognised by the ledger; the window only bounds for how long it must be.
-const OLDEST_SECONDS = 25 * 3600;
-const FUTURE_SECONDS = 5 * 60;
+// SendGrid retries a batch for 24 hours and does not document whether a retry gets a new timestamp.
+// The ledger detects replays; the window only bounds how long it must remember.
+const MAX_AGE_SECONDS = 25 * 3600;
+const MAX_AHEAD_SECONDS = 5 * 60;
 
 export interface SendgridSignatureHeaders {
   /** As it was signed: unix seconds. */
@@ -29,7 +29,10 @@ export function readSignature(headers: IncomingHttpHeaders): SendgridSignatureHe
 export class SendgridSignature {
   readonly #keys: readonly KeyObject[];
 
-  /** publicKeys: base64 SPKI DER, several separated by commas while keys are changed. Throws a ConfigError. */
+  /**
+   * @param publicKeys base64 SPKI DER; several, separated by commas, during a key rotation. Throws a
+   * ConfigError if one of them is malformed.
+   */
   constructor(publicKeys: string) {
     this.#keys = publicKeys.split(",").map((text, index) => keyOf(text.trim(), index + 1));
   }
@@ -42,11 +45,11 @@ export class SendgridSignature {
   }
 }
 
-/** Whether the signed timestamp (unix seconds) is near enough to now (milliseconds). */
+/** Whether the timestamp (unix seconds) is at most 25 hours before and 5 minutes after now (unix milliseconds). */
 export function isTimely(timestamp: string, nowMs: number): boolean {
   if (!/^\d{1,12}$/.test(timestamp)) return false;
   const age = nowMs / 1000 - Number(timestamp);
-  return age <= OLDEST_SECONDS && age >= -FUTURE_SECONDS;
+  return age <= MAX_AGE_SECONDS && age >= -MAX_AHEAD_SECONDS;
 }
 
 function keyOf(text: string, position: number): KeyObject {
@@ -54,7 +57,7 @@ function keyOf(text: string, position: number): KeyObject {
   try {
     key = createPublicKey({ key: Buffer.from(text, "base64"), format: "der", type: "spki" });
   } catch {
-    // Said below, without the text: what was put there by mistake may be a secret.
+    // Reported below, without the value: it may be a secret pasted by mistake.
   }
   if (key?.asymmetricKeyType !== "ec" || key.asymmetricKeyDetails?.namedCurve !== "prime256v1") {
     throw new ConfigError(

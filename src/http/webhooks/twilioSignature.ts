@@ -1,27 +1,27 @@
-// The signature of Twilio's webhooks: HMAC-SHA1 under the account's auth token over the URL that
-// Twilio was given and the sorted parameters of the body. It covers the query, so our own id in it
-// can be believed; it carries no time, so what comes twice is recognised by the ledger.
+// The signature of Twilio's webhooks: HMAC-SHA1 with the account's auth token over the URL configured
+// at Twilio and the sorted parameters of the body. It covers the query, so the row id in it is
+// trustworthy. It covers no time, so only the ledger detects replays.
 import { createHmac, timingSafeEqual } from "node:crypto";
 
 export const SIGNATURE_HEADER = "x-twilio-signature";
 
-/** Parameters by name, in the order they came; a name may come several times. */
+/** Parameter values by name, in the order received; a name may occur several times. */
 export type Parameters = ReadonlyMap<string, readonly string[]>;
 
-/** Whether the account's token signed this. Never throws. */
+/** Whether the account's auth token signed this URL and these parameters. Never throws. */
 export function isGenuine(authToken: string, url: string, parameters: Parameters, signature: string): boolean {
   const given = Buffer.from(signature);
-  // Whether the port is in the signed URL depends on the scheme and on Twilio's mood: both are tried.
-  return spellings(url).some((spelling) => {
-    const expected = Buffer.from(sign(authToken, spelling, parameters));
+  // Twilio signs some URLs with their default port and some without, so both are accepted.
+  return withAndWithoutPort(url).some((candidate) => {
+    const expected = Buffer.from(sign(authToken, candidate, parameters));
     return expected.length === given.length && timingSafeEqual(expected, given);
   });
 }
 
-/** The signature that Twilio sends for a request to the URL. */
+/** The signature that Twilio sends with a request to the URL. */
 export function sign(authToken: string, url: string, parameters: Parameters): string {
   const pairs = [...parameters].toSorted(([a], [b]) => (a < b ? -1 : 1));
-  // A name that comes several times is there with each different value once, in order.
+  // A name that occurs several times is signed once per distinct value, in order.
   const text = pairs.map(([name, values]) =>
     [...new Set(values)]
       .toSorted()
@@ -33,16 +33,16 @@ export function sign(authToken: string, url: string, parameters: Parameters): st
     .digest("base64");
 }
 
-/** The parts are not parsed and put together again: what is signed is the URL to the letter. */
-function spellings(url: string): string[] {
+/** The URL without a port and with one. Not through the URL class, which normalises: the signature covers the exact text. */
+function withAndWithoutPort(url: string): string[] {
   const parts = /^(https?):\/\/(\[[^\]]*\]|[^/:?#]*)(:\d+)?(.*)$/is.exec(url);
   if (parts === null) return [url];
   const [, scheme = "", host = "", port, rest = ""] = parts;
-  const usual = port ?? (scheme.toLowerCase() === "https" ? ":443" : ":80");
-  return [`${scheme}://${host}${rest}`, `${scheme}://${host}${usual}${rest}`];
+  const shownPort = port ?? (scheme.toLowerCase() === "https" ? ":443" : ":80");
+  return [`${scheme}://${host}${rest}`, `${scheme}://${host}${shownPort}${rest}`];
 }
 
-/** A body of the type application/x-www-form-urlencoded. */
+/** Parses a body of type application/x-www-form-urlencoded. */
 export function parseParameters(body: Buffer): Parameters {
   const parameters = new Map<string, string[]>();
   for (const [name, value] of new URLSearchParams(body.toString("utf8"))) {
