@@ -129,7 +129,7 @@ describe("without a usable key", () => {
     ["a key of another kind", "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="],
   ])("the server does not start: %s", async (_name, key) => {
     const start = startTestServer(db, { SENDGRID_WEBHOOK_PUBLIC_KEY: key });
-    await expect(start).rejects.toThrow(/^SENDGRID_WEBHOOK_PUBLIC_KEY: key \d is no P-256 public key/);
+    await expect(start).rejects.toThrow(/^SENDGRID_WEBHOOK_PUBLIC_KEY: key \d is not a P-256 public key/);
     await expect(start).rejects.not.toThrow(key);
   });
 });
@@ -146,7 +146,7 @@ describe("a signed body", () => {
   ])("that is %s is 400", async (_name, body) => {
     const response = await postEvents(server, first, body);
     expect(response.status).toBe(400);
-    expect(await response.json()).toEqual({ error: "The body is no JSON array of events." });
+    expect(await response.json()).toEqual({ error: "The body is not a JSON array of events." });
   });
 
   it("without events is 200", async () => {

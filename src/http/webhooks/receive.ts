@@ -177,7 +177,7 @@ function serveRoute<P extends CredentialProvider, Signed, Parsed, Owner>(
     if ("reason" in account) return refuse(reply, account);
     if (!account.verifier({ signed, url: request.url, body: raw })) return refuse(reply, invalidSignature);
     const body = webhook.parse(raw);
-    if (body === null) return reply.code(400).send({ error: `The body is no ${webhook.bodyFormat}.` });
+    if (body === null) return reply.code(400).send({ error: `The body is not a ${webhook.bodyFormat}.` });
     const { endpoint } = account;
     const receipt = await accept({ signed, body, query: request.query, endpoint }, pool);
     recordWebhook(provider, "new", receipt.added);

@@ -61,7 +61,7 @@ function keyOf(text: string, position: number): KeyObject {
   }
   if (key?.asymmetricKeyType !== "ec" || key.asymmetricKeyDetails?.namedCurve !== "prime256v1") {
     throw new ConfigError(
-      `SENDGRID_WEBHOOK_PUBLIC_KEY: key ${position} is no P-256 public key in base64 (SPKI DER). Copy the ` +
+      `SENDGRID_WEBHOOK_PUBLIC_KEY: key ${position} is not a P-256 public key in base64 (SPKI DER). Copy the ` +
         "verification key from SendGrid's Mail Settings, Event Webhook, Signature Verification.",
     );
   }
