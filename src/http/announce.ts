@@ -1,5 +1,6 @@
-// Stores PUBLIC_URL in brainops.installation, so that SQL can refuse to launch marketing whose
-// unsubscribe links would lead nowhere. In the background: the server starts without Postgres.
+// Stores PUBLIC_URL in brainops.installation, so that SQL knows where links lead: without it
+// marketing can't be launched, and opt-in mails wait. In the background: the server also starts while
+// Postgres is out of reach.
 import type pg from "pg";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
