@@ -32,12 +32,12 @@ export interface SignedRequest<Signed> {
 export type Verifier<Signed> = (request: SignedRequest<Signed>) => boolean;
 
 /** A request whose signature is valid. */
-export interface Verified<Signed, Parsed, Owner> {
+export interface Verified<Signed, Parsed, To extends Endpoint | null> {
   readonly signed: Signed;
   readonly body: Parsed;
   readonly query: unknown;
   /** The tenant's endpoint it was posted to; null for the platform's. */
-  readonly endpoint: Owner;
+  readonly endpoint: To;
 }
 
 /** The answer to a verified request, and for the metrics how many of its events were new. */
@@ -100,18 +100,18 @@ interface Refusal {
   readonly reason: string;
 }
 
-interface Account<Signed, Owner> {
+interface Account<Signed, To extends Endpoint | null> {
   readonly verifier: Verifier<Signed>;
-  readonly endpoint: Owner;
+  readonly endpoint: To;
 }
 
 /** One route of a webhook. */
-interface Route<Signed, Parsed, Owner> {
+interface Route<Signed, Parsed, To extends Endpoint | null> {
   readonly url: string;
   readonly needs: readonly (keyof Config)[];
   /** Whose signature is expected. */
-  readonly findAccount: (request: FastifyRequest) => Promise<Account<Signed, Owner> | Refusal>;
-  readonly accept: (request: Verified<Signed, Parsed, Owner>, pool: pg.Pool) => Promise<Receipt>;
+  readonly findAccount: (request: FastifyRequest) => Promise<Account<Signed, To> | Refusal>;
+  readonly accept: (request: Verified<Signed, Parsed, To>, pool: pg.Pool) => Promise<Receipt>;
 }
 
 /** The 503 of accounts: see Declaration.sealedError. */
@@ -145,11 +145,11 @@ export function serveWebhook<P extends CredentialProvider, Signed, Parsed>(
   });
 }
 
-function serveRoute<P extends CredentialProvider, Signed, Parsed, Owner>(
+function serveRoute<P extends CredentialProvider, Signed, Parsed, To extends Endpoint | null>(
   scope: FastifyInstance,
   { config, log, pool, now }: WebhookServices,
   webhook: Declaration<P, Signed, Parsed>,
-  { url, needs, findAccount, accept }: Route<Signed, Parsed, Owner>,
+  { url, needs, findAccount, accept }: Route<Signed, Parsed, To>,
 ): void {
   const { provider, bodyLimit } = webhook;
   const refuse = (reply: FastifyReply, { status, reason }: Refusal): FastifyReply => {
