@@ -1,17 +1,16 @@
-// The registry of error codes that SQL and TypeScript raise. sql/_README.md lists the same codes for
-// DBAs; test/errors.test.ts fails if SQL, this file and that page disagree. The code of a removed
-// error is never reused.
+// The registry of error codes: what SQL raises, which class TypeScript sees, what to do about it.
+// sql/_README.md lists the same codes for DBAs; test/errors.test.ts fails when SQL, this file and
+// that page disagree. A retired code is never used again.
 
+/** What a person who meets the error can do; one sentence, in the imperative. */
 interface ErrorEntry {
-  /** Unique, in snake case. */
   readonly name: string;
-  /** What the person who gets the error can do: one or two sentences, in the imperative. */
   readonly remedy: string;
 }
 
 /**
- * SQLSTATE -> name and remedy. The codes are in class OP, because the SQL standard reserves the classes that begin
- * with 0 to 4 and A to H.
+ * SQLSTATE -> name and remedy. Class OP is ours: the SQL standard keeps classes that begin with
+ * 0-4 and A-H for itself.
  */
 export const errorCodes = {
   OP001: {
@@ -20,11 +19,11 @@ export const errorCodes = {
   },
   OP002: {
     name: "unknown_status",
-    remedy: "Write one of the job statuses; queued, scheduled, new and open mean pending.",
+    remedy: "Write one of the job statuses; queued, scheduled, new and open count as pending.",
   },
   OP003: {
     name: "status_not_writable",
-    remedy: "Write pending to run the row (again) or cancelled to stop it; the worker writes the rest.",
+    remedy: "Write pending to run the row (again) or cancelled to stop it; only workers write the other statuses.",
   },
   OP004: { name: "recipient_malformed", remedy: "Give one e-mail address or a lead's id." },
   OP005: { name: "text_not_deliverable", remedy: "Remove the character that the message names, or shorten the text." },
@@ -47,16 +46,16 @@ export const errorCodes = {
   OP013: { name: "lead_without_address", remedy: "Give an e-mail address, or a phone number with its country code." },
   OP014: {
     name: "cap_window_too_long",
-    remedy: "Shorten the window, or keep done rows longer (job_tables.archive_after).",
+    remedy: "Use a shorter window, or keep finished rows longer (job_tables.archive_after).",
   },
-  OP015: { name: "zones_missing", remedy: "Give at least one IANA time zone and a finite instant." },
+  OP015: { name: "zones_missing", remedy: "Give at least one IANA time zone and a finite timestamp." },
   OP017: {
     name: "phone_number_malformed",
     remedy: "Give one phone number with its country code, or a lead's id.",
   },
   OP018: {
     name: "phone_number_taken",
-    remedy: "Delete the other tenant's row first. Tenants that share a number use TWILIO_FROM.",
+    remedy: "Delete the other tenant's row first; tenants that share a number use TWILIO_FROM.",
   },
   OP020: {
     name: "campaign_unknown",
@@ -64,31 +63,37 @@ export const errorCodes = {
   },
   OP021: {
     name: "version_in_use",
-    remedy: "Create a new version with brainops.revise_campaign, or insert the template again.",
+    remedy: "Create a new version: call brainops.revise_campaign, or insert the template again.",
   },
   OP022: { name: "campaign_not_publishable", remedy: "Fix what the message names, then publish or write it again." },
   OP023: {
     name: "enrolment_over",
     remedy: "Enrol the lead again; the campaign's reentry says whether that is allowed.",
   },
-  OP024: { name: "touch_type_unknown", remedy: "Write email or sms. Other kinds exist only as steps of a campaign." },
+  OP024: {
+    name: "touch_type_unknown",
+    remedy: "Write email or sms; the other kinds exist only as steps of a campaign.",
+  },
   OP025: {
     name: "plan_unknown",
     remedy: "Name an active plan by plan_id, plan_code or product_service, or insert one.",
   },
   OP026: {
     name: "price_not_plans",
-    remedy: "Leave out amount and currency. For another price, insert another plan and another request.",
+    remedy: "Leave amount and currency out; for another price insert a plan, then a new request.",
   },
-  OP027: { name: "amount_not_payable", remedy: "Give an amount above zero in whole smallest units of the currency." },
-  OP028: { name: "currency_unknown", remedy: "Give a code of brainops.currencies." },
+  OP027: {
+    name: "amount_not_payable",
+    remedy: "Give an amount above zero that is a whole number of the currency's smallest units.",
+  },
+  OP028: { name: "currency_unknown", remedy: "Use a code from brainops.currencies." },
   OP029: {
     name: "payment_status_not_writable",
-    remedy: "Write cancelled, open or paid where the message allows it; Stripe's events write the rest.",
+    remedy: "Write cancelled, open or paid where the message allows it; Stripe's events write the other values.",
   },
   OP030: {
     name: "onboarding_state_refused",
-    remedy: "Reopen the step, or the workflow that it is part of, as the hint says; then try again.",
+    remedy: "First do what the hint says: reopen the step, or the workflow that it belongs to.",
   },
   OP031: {
     name: "marketing_not_ready",
@@ -102,18 +107,18 @@ export const errorCodes = {
   OP036: {
     name: "credential_sealed",
     remedy:
-      "Set the BRAINOPS_SECRET_KEY that sealed the credential. If it is lost, store the credential again: brainops tenant credential set <slug> <provider> --new-key.",
+      "Set the BRAINOPS_SECRET_KEY that it was encrypted with. If that key is lost, run brainops tenant credential set <slug> <provider> --new-key, which deletes whatever else of the tenant's was encrypted with it, and lists it.",
   },
   OP037: { name: "credential_malformed", remedy: "Give the fields that the message names, as JSON." },
   OP038: {
     name: "broadcast_not_in_state",
-    remedy: "Check the broadcast's status. For other content, or after a cancellation, insert a new broadcast.",
+    remedy: "Check the broadcast's status; for other content, or after a cancellation, insert a new broadcast.",
   },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;
 
-/** An error with a code of the registry. `cause` is the error that led to it. `hint` defaults to the code's remedy. */
+/** An error with a code of the registry. `cause` keeps what led to it. */
 export class BrainOpsError extends Error {
   readonly code: ErrorCode;
   readonly hint: string;
@@ -126,7 +131,7 @@ export class BrainOpsError extends Error {
   }
 }
 
-/** The SQLSTATE or Node.js code of an error; null if it has none. */
+/** The SQLSTATE or Node code of an error, or null where it has none. */
 export function codeOf(error: unknown): string | null {
   if (typeof error === "object" && error !== null && "code" in error && typeof error.code === "string") {
     return error.code;
@@ -134,7 +139,7 @@ export function codeOf(error: unknown): string | null {
   return null;
 }
 
-/** A BrainOpsError for an error that Postgres raised with a code of the registry; anything else unchanged. */
+/** The typed error for one that Postgres raised with a code of ours; anything else is returned as it came. */
 export function fromDatabase(error: unknown): unknown {
   const code = codeOf(error);
   if (code === null || !Object.hasOwn(errorCodes, code) || !(error instanceof Error)) return error;
@@ -142,7 +147,7 @@ export function fromDatabase(error: unknown): unknown {
   return new BrainOpsError(code as ErrorCode, error.message, { cause: error, ...hint });
 }
 
-/** The message of anything thrown. For an AggregateError without a message, those of its errors. */
+/** The text of anything thrown. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === "") return error.errors.map(messageOf).join("; ");
   return error instanceof Error ? error.message : String(error);
