@@ -1,22 +1,43 @@
-// sql/_README.md: each of its examples runs, in the order in which it stands there.
+// The SQL of the pages: each example runs, in the order in which it stands there. And what the pages list is what there is.
 import { readFile } from "node:fs/promises";
+import { isDeepStrictEqual } from "node:util";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
-const page = await readFile(new URL("../../sql/_README.md", import.meta.url), "utf8");
-const blocks = [...page.matchAll(/^## (?<section>.+)$|^```sql\n(?<sql>[\s\S]*?)^```$/gm)];
+// In this order: the first makes the tenant that the others go on with.
+const pages = [
+  "sql/_README.md",
+  "src/revenue/README.md",
+  "src/revenue/email/README.md",
+  "src/revenue/sms/README.md",
+  "src/revenue/campaigns/README.md",
+  "src/revenue/payments/README.md",
+  "src/jobs/custom-tasks.md",
+  "src/cli/README.md",
+];
+const texts = await Promise.all(pages.map(pageText));
+const [page = ""] = texts;
+const tables = await pageText("sql/_tables.md");
+
+function pageText(path: string): Promise<string> {
+  return readFile(new URL(`../../${path}`, import.meta.url), "utf8");
+}
 
 let section = "";
-const examples = blocks.flatMap(({ groups }) => {
-  section = groups?.["section"] ?? section;
-  return groups?.["sql"] === undefined ? [] : [{ section, sql: groups["sql"] }];
-});
+const examples = [...texts.join("\n").matchAll(/^## (?<section>.+)$|^```sql\n(?<sql>[\s\S]*?)^```$/gm)].flatMap(
+  ({ groups }) => {
+    section = groups?.["section"] ?? section;
+    return groups?.["sql"] === undefined ? [] : [{ section, sql: groups["sql"] }];
+  },
+);
 
 let db: TestDatabase;
 let client: pg.Client;
-// Logins belong to the whole server: this one must not meet another run's.
-const login = `acme_app_${Math.random().toString(36).slice(2, 10)}`;
+// Logins belong to the whole server: these must not meet another run's.
+const suffix = Math.random().toString(36).slice(2, 10);
+const logins = ["acme_app", "my_worker", "new_owner"];
+const login = `acme_app_${suffix}`;
 
 beforeAll(async () => {
   db = await createTestDatabase();
@@ -24,17 +45,19 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await client.query(`drop role if exists ${login}`);
+  for (const name of logins) await client.query(`drop role if exists ${name}_${suffix}`);
   await db.close();
 });
 
 describe("an example of sql/_README.md", () => {
   it.each(examples)("runs: $section", async ({ sql }) => {
-    await expect(client.query(sql.replaceAll("acme_app", login))).resolves.toBeDefined();
+    const own = logins.reduce((text, name) => text.replaceAll(name, `${name}_${suffix}`), sql);
+    await expect(client.query(own)).resolves.toBeDefined();
   });
 
   it("stands beside the others", () => {
-    expect(examples.length).toBeGreaterThanOrEqual(9);
+    expect(examples.length).toBeGreaterThanOrEqual(21);
+    for (const text of texts) expect(text).toContain("```sql\n");
   });
 
   it("did what the page says", async () => {
@@ -49,12 +72,62 @@ describe("an example of sql/_README.md", () => {
 
 describe("the table of roles and tables", () => {
   it("names every table that a DBA sees", async () => {
-    const tables = await db.query<{ name: string }>(
+    const found = await db.query<{ name: string }>(
       `select c.oid::regclass::text as name from pg_class as c
        where c.relkind in ('r', 'p') and not c.relispartition and c.relnamespace::regnamespace::text in ('public', 'brainops')
-         and c.relname not in ('migrations_applied', 'migrations_version', 'migrations_after_applied', 'migrations_after_version', 'migrations_repeatable', 'concurrent_migrations', 'embedded_connections', 'invoice_pdfs', 'notes')`,
+         and c.relname not in ('migrations_applied', 'migrations_version', 'migrations_after_applied', 'migrations_after_version', 'migrations_repeatable', 'concurrent_migrations', 'embedded_connections', 'invoice_pdfs', 'notes', 'greetings')`,
     );
-    const missing = tables.map((row) => row.name).filter((name) => !page.includes(`\`${name}\``));
+    const missing = found.map((row) => row.name).filter((name) => !tables.includes(`\`${name}\``));
     expect(missing).toEqual([]);
   });
 });
+
+describe("the table of functions", () => {
+  // | `retry(p_table text, p_id uuid)` → text | T | … |, and in bold the heads of its groups.
+  const rows = [...page.matchAll(/^\| `(\w+)\((.*?)\)`(?: → [^|]+)? \| (\w) \|/gm)];
+  const listed = rows.map(([, name = "", parameters = "", who = ""]) => ({ name, parameters, who }));
+
+  it("gives each function with the arguments that it has", async () => {
+    expect(listed.length).toBeGreaterThan(40);
+    const found = await db.query<{ name: string; arguments: string }>(
+      `select proname as name, pg_get_function_arguments(oid) as arguments from pg_proc
+       where pronamespace = 'brainops'::regnamespace`,
+    );
+    const wrong = listed.filter(({ name, parameters }) => {
+      const given = argumentsOf(parameters);
+      // Three dots stand for parameters that another page lists.
+      const shown = given.at(-1) === "…" ? given.slice(0, -1) : given;
+      const known = found.filter((row) => row.name === name).map((row) => argumentsOf(row.arguments));
+      return !known.some((all) => isDeepStrictEqual(shown === given ? all : all.slice(0, shown.length), shown));
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it("says who may call it", async () => {
+    const found = await db.query<{ name: string; who: string }>(
+      `select distinct proname as name,
+         case
+           when has_function_privilege('brainops_tenant', oid, 'execute') then 'T'
+           when has_function_privilege('brainops_admin', oid, 'execute') then 'A'
+           when has_function_privilege('brainops_system', oid, 'execute') then 'S'
+           else 'O'
+         end as who
+       from pg_proc where pronamespace = 'brainops'::regnamespace and proname = any ($1)`,
+      [listed.map(({ name }) => name)],
+    );
+    expect(Object.fromEntries(listed.map(({ name, who }) => [name, who]))).toEqual(
+      Object.fromEntries(found.map(({ name, who }) => [name, who])),
+    );
+  });
+});
+
+/** p_tenant text DEFAULT NULL::text, p_most int = 5 → ["p_tenant text?", "p_most int?"]; what a function gives back is left out. */
+function argumentsOf(parameters: string): string[] {
+  return parameters
+    .replaceAll("integer", "int")
+    .replaceAll("timestamp with time zone", "timestamptz")
+    .replaceAll("time without time zone", "time")
+    .split(", ")
+    .filter((parameter) => parameter !== "" && !parameter.startsWith("OUT "))
+    .map((parameter) => parameter.replace(/ (?:DEFAULT|=) .*/, "?"));
+}
