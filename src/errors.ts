@@ -29,7 +29,7 @@ export const errorCodes = {
   OP005: { name: "text_not_deliverable", remedy: "Remove the character that the message names, or shorten the text." },
   OP006: {
     name: "metadata_not_object",
-    remedy: "Give metadata as a JSON object within the size that the message names; {} if there is none.",
+    remedy: "Give metadata as a JSON object within the size that the message names; use {} for no values.",
   },
   OP007: { name: "unknown_name", remedy: "Use one of the names that the message lists." },
   OP008: {
