@@ -45,6 +45,9 @@ when
     -- What runs again, or a dead worker's, has another status as well: its plan stays.
     and old.status = new.status
     and new.status in ('pending', 'awaiting_approval')
+    -- The engine puts a touch off without changing its plan.
+    and current_user not in ('brainops_worker', 'brainops_system')
+    and current_setting('brainops.spreading', true) is distinct from 'on'
   )
 execute function brainops.move_touch();
 

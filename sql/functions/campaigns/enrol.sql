@@ -1,10 +1,11 @@
 create or replace function brainops.enrol(p_lead_id uuid, p_campaign_type text)
 returns uuid
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
-  v_lead_id uuid := coalesce(brainops.find_lead(p_lead_id, null), p_lead_id);
+  v_lead_id uuid := brainops.find_lead(p_lead_id, null);
   v_tenant_id uuid;
   v_id uuid;
 begin
@@ -31,6 +32,7 @@ $$;
 comment on function brainops.enrol(uuid, text) is
   'Enrols a lead in a campaign by its code; returns the enrolment, the one that is there already where the campaign takes nobody twice.';
 
+alter function brainops.enrol(uuid, text) owner to brainops_system;
 revoke execute on function brainops.enrol(uuid, text) from public;
 grant execute
 on function brainops.enrol(uuid, text)

@@ -1,6 +1,7 @@
 create or replace function brainops.pause_campaign(p_code text, p_tenant text default null)
 returns void
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -13,6 +14,7 @@ $$;
 comment on function brainops.pause_campaign(text, text) is
   'Holds a campaign: no step is performed and nothing of it is sent, and time stands still in it. Twice is as once.';
 
+alter function brainops.pause_campaign(text, text) owner to brainops_system;
 revoke execute on function brainops.pause_campaign(text, text) from public;
 grant execute
 on function brainops.pause_campaign(text, text)
@@ -21,6 +23,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 create or replace function brainops.resume_campaign(p_code text, p_tenant text default null)
 returns void
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -33,6 +36,7 @@ $$;
 comment on function brainops.resume_campaign(text, text) is
   'Lets a paused campaign go on where it stood: everything in it comes later by the time it was paused, and what is due at once goes five a second.';
 
+alter function brainops.resume_campaign(text, text) owner to brainops_system;
 revoke execute on function brainops.resume_campaign(text, text) from public;
 grant execute
 on function brainops.resume_campaign(text, text)
@@ -185,6 +189,7 @@ grant execute on function brainops.spread(bigint, bigint) to brainops_system;
 create or replace function brainops.before_enrolment_update()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -215,6 +220,7 @@ begin
 end;
 $$;
 
+alter function brainops.before_enrolment_update() owner to brainops_system;
 revoke execute on function brainops.before_enrolment_update() from public;
 grant execute on function brainops.before_enrolment_update() to brainops_system;
 

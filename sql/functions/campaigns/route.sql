@@ -182,6 +182,7 @@ revoke execute on function brainops.tier_enrols() from public;
 create or replace function brainops.before_campaign_rule()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -196,4 +197,5 @@ begin
 end;
 $$;
 
+alter function brainops.before_campaign_rule() owner to brainops_system;
 revoke execute on function brainops.before_campaign_rule() from public;

@@ -151,17 +151,17 @@ revoke execute on function brainops.adopt_touch() from public;
 create or replace function brainops.move_touch()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 begin
-  if current_user not in ('brainops_worker', 'brainops_system') and current_setting('brainops.spreading', true) is distinct from 'on' then
-    new.due_at := new.scheduled_for;
-    perform brainops.note_next_touch(new.campaign_id, new.scheduled_for);
-  end if;
+  new.due_at := new.scheduled_for;
+  perform brainops.note_next_touch(new.campaign_id, new.scheduled_for);
   return new;
 end;
 $$;
 
+alter function brainops.move_touch() owner to brainops_system;
 revoke execute on function brainops.move_touch() from public;
 grant execute on function brainops.move_touch() to brainops_system;
 

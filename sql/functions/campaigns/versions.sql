@@ -69,6 +69,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 create or replace function brainops.revise_campaign(p_code text, p_tenant text default null)
 returns int
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -91,6 +92,7 @@ $$;
 comment on function brainops.revise_campaign(text, text) is
   'Copies the steps in force, with their keys, as a draft to be edited; returns its version. A draft that is there already stays as it is.';
 
+alter function brainops.revise_campaign(text, text) owner to brainops_system;
 revoke execute on function brainops.revise_campaign(text, text) from public;
 grant execute
 on function brainops.revise_campaign(text, text)

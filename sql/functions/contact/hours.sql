@@ -220,6 +220,7 @@ returns timestamptz
 language plpgsql
 stable
 parallel safe
+security definer
 set search_path = ''
 as $$
 declare
@@ -241,6 +242,7 @@ $$;
 comment on function brainops.next_contact_time(timestamptz, text[], time, time, int[]) is
   'The first instant at or after p_at at which the wall clock stands in [from, to) in every zone, on a weekday (1 Monday to 7 Sunday, null: any) on which the window begins. to before from: past midnight; the same: 24 hours. No common instant within 14 days: the first zone''s alone. Null: no weekday.';
 
+alter function brainops.next_contact_time(timestamptz, text[], time, time, int[]) owner to brainops_system;
 revoke execute on function brainops.next_contact_time(timestamptz, text[], time, time, int[]) from public;
 grant execute
 on function brainops.next_contact_time(timestamptz, text[], time, time, int[])
@@ -288,6 +290,7 @@ create or replace function brainops.address_zones(p_tenant_id uuid, p_lead_id uu
 returns text[]
 language sql
 stable
+security definer
 set search_path = ''
 as $$
   select p.zones
@@ -298,12 +301,14 @@ as $$
         else 'sms'
       end,
       array[row(null, p_tenant_id, p_lead_id, p_address, true, null, p_address, null, null)::brainops.contact]
-    ) as p;
+    ) as p
+  where brainops.may_act_for(p_tenant_id);
 $$;
 
 comment on function brainops.address_zones(uuid, uuid, text) is
   'Time zones that a person may be in: the lead''s, else those of the phone number, else the tenant''s.';
 
+alter function brainops.address_zones(uuid, uuid, text) owner to brainops_system;
 revoke execute on function brainops.address_zones(uuid, uuid, text) from public;
 grant execute
 on function brainops.address_zones(uuid, uuid, text)

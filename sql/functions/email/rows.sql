@@ -4,6 +4,7 @@
 create or replace function brainops.check_email_row()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -65,6 +66,7 @@ begin
 end;
 $$;
 
+alter function brainops.check_email_row() owner to brainops_system;
 revoke execute on function brainops.check_email_row() from public;
 
 -- What can never be sent is refused where it is written, naming the column, the value and the remedy.

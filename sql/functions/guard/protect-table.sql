@@ -165,6 +165,14 @@ begin
        execute function brainops.fill_tenant()',
     p_table
   );
+  execute format(
+    'create or replace trigger a1_show_inserted_row before insert on %s
+       for each row when (
+         current_setting(''brainops.statement_tenant'', true) = '''' and pg_has_role(current_user, ''brainops_service'', ''member'')
+       )
+       execute function brainops.show_inserted_row()',
+    p_table
+  );
 
   -- A part can be asked by its own name, past the parent's policies: nobody but admins may.
   for v_part in

@@ -83,20 +83,33 @@ grant execute on function brainops.remember_tenant() to brainops_admin, brainops
 create or replace function brainops.fill_tenant()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 begin
   new.tenant_id := coalesce(new.tenant_id, brainops.resolve_tenant(tg_relid, to_jsonb(new)));
-  -- Makes the row visible to RETURNING. Not for a worker: without a tenant it must write nothing.
-  if pg_catalog.pg_has_role(current_user, 'brainops_service', 'member') then
-    perform set_config('brainops.inserted_tenant', new.tenant_id::text, true);
-  end if;
   return new;
 end;
 $$;
 
+alter function brainops.fill_tenant() owner to brainops_system;
 revoke execute on function brainops.fill_tenant() from public;
 grant execute on function brainops.fill_tenant() to brainops_admin, brainops_system;
+
+-- Makes the row visible to RETURNING. The trigger's condition limits it to services: a worker without a tenant must
+-- write nothing.
+create or replace function brainops.show_inserted_row()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform set_config('brainops.inserted_tenant', new.tenant_id::text, true);
+  return new;
+end;
+$$;
+
+revoke execute on function brainops.show_inserted_row() from public;
 
 -- What a foreign key to tenants holds, once for a statement of many rows, as job tables have it
 -- (sql/0003): row by row it was an eighth of what a new link costs.

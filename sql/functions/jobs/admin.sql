@@ -28,18 +28,17 @@ on function brainops.job_table(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Sets one row's status; shared by the verbs below.
-create or replace function brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text)
+create or replace function brainops.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text)
 returns text
 language plpgsql
 set search_path = ''
 as $$
 declare
-  v_job brainops.job_tables := brainops.job_table(p_table);
   v_status text;
 begin
-  execute format('select status from %s where id = $1 for update', v_job.relation) into v_status using p_id;
+  execute format('select status from %s where id = $1 for update', p_job.relation) into v_status using p_id;
   if v_status is null then
-    raise exception 'id: % has no row %', v_job.table_name, p_id
+    raise exception 'id: % has no row %', p_job.table_name, p_id
       using errcode = 'OP009', hint = 'select * from brainops.jobs where id = …; archived rows are in brainops.job_archive.';
   end if;
   if v_status <> all (p_from) then
@@ -49,7 +48,7 @@ begin
   execute format(
     'update %s set status = $2, scheduled_for = case when $2 = ''pending'' then least(scheduled_for, $3) else scheduled_for end
      where id = $1 returning status',
-    v_job.relation
+    p_job.relation
   )
     into v_status
     using p_id, p_to, brainops.now();
@@ -57,22 +56,27 @@ begin
 end;
 $$;
 
-comment on function brainops.set_job_status(text, uuid, text[], text) is
+comment on function brainops.set_job_status(brainops.job_tables, uuid, text[], text) is
   'Behind retry, cancel and confirm: OP009 for no such row, OP010 where its status is none of p_from.';
 
-revoke execute on function brainops.set_job_status(text, uuid, text[], text) from public;
+revoke execute on function brainops.set_job_status(brainops.job_tables, uuid, text[], text) from public;
 grant execute
-on function brainops.set_job_status(text, uuid, text[], text)
+on function brainops.set_job_status(brainops.job_tables, uuid, text[], text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 create or replace function brainops.retry(p_table text, p_id uuid)
 returns text
 language sql
 set search_path = ''
-as $$
+begin atomic
   select
-    brainops.set_job_status(p_table, p_id, array['failed', 'cancelled', 'skipped', 'awaiting_approval'], 'pending');
-$$;
+    brainops.set_job_status(
+      brainops.job_table(p_table),
+      p_id,
+      array['failed', 'cancelled', 'skipped', 'awaiting_approval'],
+      'pending'
+    );
+end;
 
 comment on function brainops.retry(text, uuid) is
   'Runs a row again, now, with all its attempts. An unconfirmed one goes through confirm.';
@@ -82,7 +86,7 @@ grant execute
 on function brainops.retry(text, uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.retry_failed(p_table text, p_since timestamptz)
+create or replace function brainops.retry_failed_rows(p_job brainops.job_tables, p_since timestamptz)
 returns int
 language plpgsql
 set search_path = ''
@@ -92,13 +96,28 @@ declare
 begin
   execute format(
     'update %s set status = ''pending'' where status = ''failed'' and finished_at >= $1',
-    (brainops.job_table(p_table)).relation
+    p_job.relation
   )
     using p_since;
   get diagnostics v_count = row_count;
   return v_count;
 end;
 $$;
+
+comment on function brainops.retry_failed_rows(brainops.job_tables, timestamptz) is 'Behind retry_failed.';
+
+revoke execute on function brainops.retry_failed_rows(brainops.job_tables, timestamptz) from public;
+grant execute
+on function brainops.retry_failed_rows(brainops.job_tables, timestamptz)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+create or replace function brainops.retry_failed(p_table text, p_since timestamptz)
+returns int
+language sql
+set search_path = ''
+begin atomic
+  select brainops.retry_failed_rows(brainops.job_table(p_table), p_since);
+end;
 
 comment on function brainops.retry_failed(text, timestamptz) is
   'Runs again all rows that failed since then; returns how many.';
@@ -112,15 +131,15 @@ create or replace function brainops.cancel(p_table text, p_id uuid)
 returns text
 language sql
 set search_path = ''
-as $$
+begin atomic
   select
     brainops.set_job_status(
-      p_table,
+      brainops.job_table(p_table),
       p_id,
       array['pending', 'processing', 'failed', 'unconfirmed', 'awaiting_approval'],
       'cancelled'
     );
-$$;
+end;
 
 comment on function brainops.cancel(text, uuid) is
   'Stops a row. One in processing stays so until its effect is known (cancel_requested_at is set), and is not tried again.';
@@ -134,10 +153,10 @@ create or replace function brainops.confirm(p_table text, p_id uuid, p_happened 
 returns text
 language sql
 set search_path = ''
-as $$
+begin atomic
   select
     brainops.set_job_status(
-      p_table,
+      brainops.job_table(p_table),
       p_id,
       array['unconfirmed'],
       case
@@ -145,7 +164,7 @@ as $$
         else 'pending'
       end
     );
-$$;
+end;
 
 comment on function brainops.confirm(text, uuid, boolean) is
   'Settles an unconfirmed row: the effect happened (completed), or it did not (pending: it is done now).';

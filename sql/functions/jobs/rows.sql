@@ -57,6 +57,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 create or replace function brainops.before_job_insert()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -98,6 +99,7 @@ begin
 end;
 $$;
 
+alter function brainops.before_job_insert() owner to brainops_system;
 revoke execute on function brainops.before_job_insert() from public;
 
 -- For writes that are not the engine's own. Those are told by the lease: a claim sets it, a settle
@@ -106,6 +108,7 @@ revoke execute on function brainops.before_job_insert() from public;
 create or replace function brainops.before_job_update()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -166,6 +169,7 @@ begin
 end;
 $$;
 
+alter function brainops.before_job_update() owner to brainops_system;
 revoke execute on function brainops.before_job_update() from public;
 
 create or replace function brainops.after_job_insert()

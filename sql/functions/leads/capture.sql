@@ -290,6 +290,7 @@ revoke execute on function brainops.after_lead_insert() from public;
 create or replace function brainops.before_lead_update()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -343,6 +344,7 @@ begin
 end;
 $$;
 
+alter function brainops.before_lead_update() owner to brainops_system;
 revoke execute on function brainops.before_lead_update() from public;
 grant execute on function brainops.before_lead_update() to brainops_system;
 

@@ -113,6 +113,7 @@ grant execute on function brainops.capture_consent(uuid, uuid, text, text, jsonb
 create or replace function brainops.import_leads(p_tenant_id uuid, p_rows jsonb)
 returns table (line int, lead_id uuid, outcome text, column_name text, problem text, expected text)
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -151,6 +152,7 @@ $$;
 comment on function brainops.import_leads(uuid, jsonb) is
   'Behind `brainops leads import`: takes rows {line, lead, evidence} as capture_lead does, and says of each whether it was new, known, or rejected and why.';
 
+alter function brainops.import_leads(uuid, jsonb) owner to brainops_system;
 revoke execute on function brainops.import_leads(uuid, jsonb) from public;
 grant execute
 on function brainops.import_leads(uuid, jsonb)

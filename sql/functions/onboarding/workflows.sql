@@ -237,6 +237,7 @@ grant execute on function brainops.make_onboarding_steps(ai_onboarding_workflows
 create or replace function brainops.before_onboarding_update()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 begin
@@ -265,6 +266,7 @@ begin
 end;
 $$;
 
+alter function brainops.before_onboarding_update() owner to brainops_system;
 revoke execute on function brainops.before_onboarding_update() from public;
 grant execute on function brainops.before_onboarding_update() to brainops_system;
 

@@ -80,6 +80,7 @@ grant execute on function brainops.payment_words(bigint, text) to brainops_syste
 create or replace function brainops.check_plan()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 begin
@@ -91,6 +92,7 @@ begin
 end;
 $$;
 
+alter function brainops.check_plan() owner to brainops_system;
 revoke execute on function brainops.check_plan() from public;
 grant execute on function brainops.check_plan() to brainops_system;
 
@@ -98,6 +100,7 @@ grant execute on function brainops.check_plan() to brainops_system;
 create or replace function brainops.fill_plan_tenant()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 begin
@@ -108,5 +111,6 @@ begin
 end;
 $$;
 
+alter function brainops.fill_plan_tenant() owner to brainops_system;
 revoke execute on function brainops.fill_plan_tenant() from public;
 grant execute on function brainops.fill_plan_tenant() to brainops_system;

@@ -131,6 +131,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 create or replace function brainops.before_payment_update()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -193,6 +194,7 @@ begin
 end;
 $$;
 
+alter function brainops.before_payment_update() owner to brainops_system;
 revoke execute on function brainops.before_payment_update() from public;
 grant execute on function brainops.before_payment_update() to brainops_system;
 

@@ -3,6 +3,7 @@
 create or replace function brainops.check_sms_row()
 returns trigger
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
@@ -66,6 +67,7 @@ begin
 end;
 $$;
 
+alter function brainops.check_sms_row() owner to brainops_system;
 revoke execute on function brainops.check_sms_row() from public;
 grant execute on function brainops.check_sms_row() to brainops_system;
 
