@@ -23,7 +23,7 @@ grant execute
 on function brainops.now()
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create function brainops.is_time_zone(p_name text)
+create function brainops_internal.is_time_zone(p_name text)
 returns boolean
 language plpgsql
 -- As immutable as the time zone database itself; a check constraint needs it so.
@@ -51,12 +51,12 @@ exception
 end;
 $$;
 
-comment on function brainops.is_time_zone(text) is
+comment on function brainops_internal.is_time_zone(text) is
   'Whether it is the name of a time zone, e.g. America/Denver; an offset (+05:00) or an abbreviation (PST) is none.';
 
-revoke execute on function brainops.is_time_zone(text) from public;
+revoke execute on function brainops_internal.is_time_zone(text) from public;
 grant execute
-on function brainops.is_time_zone(text)
+on function brainops_internal.is_time_zone(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 create table public.tenants (
@@ -71,7 +71,7 @@ create table public.tenants (
   updated_at timestamptz not null default now(),
   constraint tenants_slug_is_short_name check (slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
   constraint tenants_name_length check (length(name) between 1 and 200),
-  constraint tenants_time_zone_known check (brainops.is_time_zone(time_zone)),
+  constraint tenants_time_zone_known check (brainops_internal.is_time_zone(time_zone)),
   constraint tenants_status_known check (status in ('active', 'suspended')),
   constraint tenants_settings_is_object check (jsonb_typeof(settings) = 'object')
 );

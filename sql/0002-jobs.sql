@@ -19,7 +19,7 @@ set local lock_timeout = '2s';
 
 -- The column half of brainops.define_job_table: what makes a table able to hold jobs. In a numbered file, because
 -- indexes and generated columns of job tables need the columns; functions come later.
-create function brainops.add_job_columns(p_table regclass, p_max_attempts int default 5)
+create function brainops_internal.add_job_columns(p_table regclass, p_max_attempts int default 5)
 returns void
 language plpgsql
 set search_path = ''
@@ -84,10 +84,10 @@ begin
 end;
 $$;
 
-comment on function brainops.add_job_columns(regclass, int) is
+comment on function brainops_internal.add_job_columns(regclass, int) is
   'Gives a table the engine''s columns, checks and indexes. For the table''s owner; called once for each table.';
 
-revoke execute on function brainops.add_job_columns(regclass, int) from public;
+revoke execute on function brainops_internal.add_job_columns(regclass, int) from public;
 
 -- What a gate says of a row that may not go now.
 create type brainops.verdict as (id uuid, outcome text, until timestamptz, reason text);
@@ -98,7 +98,7 @@ comment on type brainops.verdict is
 create type brainops.settlement as (id uuid, lease uuid, outcome text, run_at timestamptz, reason text, result jsonb);
 
 comment on type brainops.settlement is
-  'How an effect ended. outcome: completed, retry (run_at null: by brainops.retry_delay), defer (the provider said later; costs no attempt), hold (as it was before the claim; what stands in the way is written beside it), fail, skip or unconfirmed. result fills the table''s result_columns.';
+  'How an effect ended. outcome: completed, retry (run_at null: by brainops_internal.retry_delay), defer (the provider said later; costs no attempt), hold (as it was before the claim; what stands in the way is written beside it), fail, skip or unconfirmed. result fills the table''s result_columns.';
 
 create table brainops.job_tables (
   table_name text primary key,
@@ -112,12 +112,12 @@ create table brainops.job_tables (
   time_limit interval not null default '30 seconds',
   max_deferrals int not null default 500,
   archive_after interval not null default '30 days',
-  batch_column text,
-  batch_most int not null default 1000,
+  bulk_column text,
+  bulk_max int not null default 1000,
   constraint job_tables_time_limit_positive check (time_limit > '0'),
   constraint job_tables_archive_after_positive check (archive_after > '0'),
   -- A claim may name up to 250 rows itself.
-  constraint job_tables_batch_most_range check (batch_most between 250 and 5000)
+  constraint job_tables_bulk_max_range check (bulk_max between 250 and 5000)
 );
 
 comment on table brainops.job_tables is
@@ -140,9 +140,9 @@ comment on column brainops.job_tables.time_limit is
   'How long an effect may take; past it the handler''s signal is aborted.';
 comment on column brainops.job_tables.max_deferrals is 'How often a provider may say "later" before the row fails.';
 comment on column brainops.job_tables.archive_after is 'Rows done for this long move to brainops.job_archive.';
-comment on column brainops.job_tables.batch_column is
+comment on column brainops.job_tables.bulk_column is
   'Column (uuid) that rows have in common which may go out in one call; null where each goes alone.';
-comment on column brainops.job_tables.batch_most is 'How many rows of a batch a claim takes at most.';
+comment on column brainops.job_tables.bulk_max is 'How many rows of a batch a claim takes at most.';
 
 -- One row for each change of a status, never changed afterwards. The birth of a row is its own
 -- created_at: an event beside each insert would say nothing more, and cost as many rows again.

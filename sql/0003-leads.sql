@@ -17,7 +17,7 @@ set local lock_timeout = '2s';
 
 -- These two are part of a generated column and of every insert: without a search_path, so that they
 -- are inlined.
-create function brainops.email_key(p_email text)
+create function brainops_internal.email_key(p_email text)
 returns text
 language sql
 immutable
@@ -31,12 +31,12 @@ as $$
     end;
 $$;
 
-comment on function brainops.email_key(text) is
+comment on function brainops_internal.email_key(text) is
   'What two spellings of one e-mail address have in common; null for what is no address ("n/a", "-"), which makes nobody the same person.';
 
-revoke execute on function brainops.email_key(text) from public;
+revoke execute on function brainops_internal.email_key(text) from public;
 grant execute
-on function brainops.email_key(text)
+on function brainops_internal.email_key(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 create table public.revenue_leads (
@@ -69,7 +69,7 @@ create table public.revenue_leads (
   ) stored,
   email_key text generated always as (
     case
-      when merged_into is null then brainops.email_key(email)
+      when merged_into is null then brainops_internal.email_key(email)
     end
   ) stored,
   phone_e164 text,
@@ -87,7 +87,7 @@ create table public.revenue_leads (
   lead_id uuid,
   constraint revenue_leads_tenant_row unique (tenant_id, id),
   constraint revenue_leads_score_range check (score between 0 and 100),
-  constraint revenue_leads_time_zone_known check (brainops.is_time_zone(time_zone)),
+  constraint revenue_leads_time_zone_known check (brainops_internal.is_time_zone(time_zone)),
   constraint revenue_leads_metadata_is_object check (jsonb_typeof(metadata) = 'object'),
   constraint revenue_leads_phone_e164_shape check (phone_e164 ~ '^\+[1-9][0-9]{6,14}$'),
   constraint revenue_leads_stage_known
@@ -105,7 +105,7 @@ comment on column public.revenue_leads.value_estimate is
   'What the deal may be worth, in the tenant''s currency; null for not known.';
 comment on column public.revenue_leads.time_zone is 'IANA name; null for not known, then the tenant''s zone counts.';
 comment on column public.revenue_leads.stage is
-  'new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing; other words are understood where brainops.normal_stage knows them. brainops.next_stages says where a lead may go.';
+  'new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing; other words are understood where brainops_internal.normal_stage knows them. brainops.next_stages says where a lead may go.';
 comment on column public.revenue_leads.tier is 'hot from 80, warm from 60, cool from 40, else cold.';
 comment on column public.revenue_leads.email_key is 'The address as it is compared; null where email is no address.';
 comment on column public.revenue_leads.phone_e164 is

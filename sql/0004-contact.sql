@@ -1,5 +1,5 @@
 -- Who may be written to, and when: consent, quiet hours, frequency caps, warm-up, holds. All of it
--- is asked by one function, brainops.contact_verdicts, inside the claiming transaction, for mail
+-- is asked by one function, brainops_internal.contact_verdicts, inside the claiming transaction, for mail
 -- and texts alike; so what it says is true at the moment it counts.
 --
 -- The order: no address (fail) · suppressed (skip) · consent (skip) · left its campaign (skip) ·
@@ -10,7 +10,7 @@
 --
 -- Transactional messages pass suppression (and metadata.expires_at) alone.
 --
--- Lock order: job rows (brainops.claim), the tenant's key, persons' keys in order, hourly counters,
+-- Lock order: job rows (brainops_internal.claim), the tenant's key, persons' keys in order, hourly counters,
 -- then what claim takes after its gate (rate limits, breakers).
 --
 -- Adding the generated column rewrites ai_email_queue: on a large queue run it in a quiet hour.
@@ -32,7 +32,7 @@ comment on type brainops.contact is
   'A message that asks whether it may go. address: null where the lead is gone or has none; recipient: what the row says. expires_at: as in its metadata.';
 
 -- Where a message stands on its way through the rules for marketing.
-create type brainops.contact_place as (
+create type brainops.recipient_context as (
   id uuid,
   lead_ids uuid[],
   emails text[],

@@ -82,7 +82,7 @@ create table public.ai_email_queue (
     )
 );
 
-select brainops.add_job_columns('public.ai_email_queue');
+select brainops_internal.add_job_columns('public.ai_email_queue');
 
 -- Nothing refers to mails by this pair; the primary key finds them.
 alter table public.ai_email_queue drop constraint ai_email_queue_tenant_row;

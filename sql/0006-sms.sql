@@ -3,7 +3,7 @@
 --
 -- A text can be sent only once: Twilio has no idempotency key. What is told twice by Twilio is taken
 -- once, in any order; a row whose outcome was lost is settled by a callback, or by looking at
--- Twilio's own list (brainops.reconcile_sms), never by sending again blindly.
+-- Twilio's own list (brainops_internal.reconcile_sms), never by sending again blindly.
 set local lock_timeout = '2s';
 
 create type brainops.sms_reference as (
@@ -62,7 +62,7 @@ create table public.ai_sms_queue (
       on delete set null (lead_id)
 );
 
-select brainops.add_job_columns('public.ai_sms_queue');
+select brainops_internal.add_job_columns('public.ai_sms_queue');
 
 create index ai_sms_queue_lead_id on public.ai_sms_queue (tenant_id, lead_id) where lead_id is not null;
 create index ai_sms_queue_provider_message_id on public.ai_sms_queue (provider_message_id)

@@ -5,7 +5,7 @@
 --               └──< ai_campaign_touches (job table)    one row for each step that is reached
 --                        └── ai_email_queue, ai_sms_queue, lead_tasks, tenant_notifications
 --
--- Performing a touch is one call of brainops.perform_touch in one transaction: it marks the touch,
+-- Performing a touch is one call of brainops_internal.perform_touch in one transaction: it marks the touch,
 -- inserts what the step makes and the next touch. A worker that dies before the commit has done
 -- nothing, one that dies after it has done all; so a touch happens once, and the next one exists.
 -- An enrolment never has more than one open touch of its sequence (ai_campaign_touches_one_open),
@@ -228,7 +228,7 @@ create table public.ai_campaign_touches (
     check (touch_type in ('email', 'sms', 'wait', 'wait_for', 'branch', 'split', 'task', 'notify', 'exit'))
 );
 
-select brainops.add_job_columns('public.ai_campaign_touches', p_max_attempts => 10);
+select brainops_internal.add_job_columns('public.ai_campaign_touches', p_max_attempts => 10);
 
 -- A touch never happens twice.
 create unique index ai_campaign_touches_once on public.ai_campaign_touches (tenant_id, campaign_id, entrance, step_key)
@@ -243,7 +243,7 @@ create index ai_campaign_touches_template on public.ai_campaign_touches (tenant_
 where template_version is not null;
 
 comment on table public.ai_campaign_touches is
-  'One row for each step that an enrolment reaches; performed by brainops.perform_touch when it is due. Update scheduled_for to move it; cancelled leaves the step out.';
+  'One row for each step that an enrolment reaches; performed by brainops_internal.perform_touch when it is due. Update scheduled_for to move it; cancelled leaves the step out.';
 comment on column public.ai_campaign_touches.campaign_id is 'The enrolment: a row of ai_nurture_campaigns.';
 comment on column public.ai_campaign_touches.touch_type is 'email, sms, or the kind of a step that sends nothing.';
 comment on column public.ai_campaign_touches.content_template is

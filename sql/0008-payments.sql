@@ -133,7 +133,7 @@ create table public.payment_requests (
       on delete set null (lead_id)
 );
 
-select brainops.add_job_columns('public.payment_requests', p_max_attempts => 12);
+select brainops_internal.add_job_columns('public.payment_requests', p_max_attempts => 12);
 
 create index payment_requests_lead_id on public.payment_requests (tenant_id, lead_id) where lead_id is not null;
 create index payment_requests_payment_status on public.payment_requests (tenant_id, payment_status);
@@ -193,7 +193,7 @@ create table public.payment_link_closures (
       on delete cascade
 );
 
-select brainops.add_job_columns('public.payment_link_closures', p_max_attempts => 20);
+select brainops_internal.add_job_columns('public.payment_link_closures', p_max_attempts => 20);
 
 create unique index payment_link_closures_once on public.payment_link_closures (
   tenant_id,

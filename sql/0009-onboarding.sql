@@ -185,7 +185,7 @@ create table public.onboarding_reminders (
   constraint onboarding_reminders_kind_known check (kind in ('reminder', 'escalation'))
 );
 
-select brainops.add_job_columns('public.onboarding_reminders');
+select brainops_internal.add_job_columns('public.onboarding_reminders');
 
 comment on table public.onboarding_reminders is
   'When somebody is told about a step that is due: made when it begins, cancelled when it is closed.';

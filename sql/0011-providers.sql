@@ -107,7 +107,7 @@ create table public.tenant_notifications (
       on delete cascade
 );
 
-select brainops.add_job_columns('public.tenant_notifications');
+select brainops_internal.add_job_columns('public.tenant_notifications');
 
 create index tenant_notifications_lead_id on public.tenant_notifications (tenant_id, lead_id)
 where lead_id is not null;

@@ -41,6 +41,16 @@ create schema if not exists brainops;
 comment on schema brainops is
   'BrainOps: the SQL interface for admins, and the engine''s own tables. Start at brainops.jobs and brainops.queue_health.';
 
+create schema if not exists brainops_internal;
+
+comment on schema brainops_internal is
+  'Functions of BrainOps that nobody calls by hand: behind triggers, policies, workers and the functions of schema brainops.';
+
+-- Not to tenants and services: what triggers and the functions of schema brainops need of it, they have themselves.
+grant usage on schema brainops_internal to brainops_worker, brainops_admin;
+
+grant usage, create on schema brainops_internal to brainops_system;
+
 grant usage on schema brainops to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
 grant usage, create on schema brainops to brainops_system;

@@ -8,8 +8,8 @@ const MAX_ROWS = 5000;
 export default defineTask(async (_payload, context) => {
   await untilFewer(context, "select max(archived) as most from brainops.archive_done($1)");
   await context.pool.query("select brainops.retain_months()");
-  await untilFewer(context, "select brainops.prune_webhook_events($1) as most");
-  await untilFewer(context, "select brainops.prune_reports($1) as most");
+  await untilFewer(context, "select brainops_internal.prune_webhook_events($1) as most");
+  await untilFewer(context, "select brainops_internal.prune_reports($1) as most");
 });
 
 /** Repeats the statement until it stays below the limit in every table; `most` is its count in the largest. */

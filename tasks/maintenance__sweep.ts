@@ -4,13 +4,13 @@
 import { defineTask } from "../src/jobs/define.ts";
 
 export default defineTask(async (_payload, { pool, log, waiting }) => {
-  await pool.query("select brainops.sweep_webhook_events()");
-  await pool.query("select brainops.guard_reputation()");
+  await pool.query("select brainops_internal.sweep_webhook_events()");
+  await pool.query("select brainops_internal.guard_reputation()");
   for (const [task, reason] of waiting) {
-    await pool.query("select brainops.note_waiting($1, $2)", [task, reason]);
+    await pool.query("select brainops_internal.set_waiting_reason($1, $2)", [task, reason]);
   }
   const { rows } = await pool.query<{ table_name: string; requeued: number; timed_out: number }>(
-    "select table_name, requeued, timed_out from brainops.sweep()",
+    "select table_name, requeued, timed_out from brainops_internal.sweep()",
   );
   for (const row of rows) {
     if (row.requeued + row.timed_out > 0)

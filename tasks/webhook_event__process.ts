@@ -9,7 +9,7 @@ const payloadShape = z.object({ ids: z.array(z.uuid()).max(10_000) });
 export default defineTask(async (payload, { pool, helpers }) => {
   const { ids } = payloadShape.parse(payload);
   const { rows } = await pool.query<{ status: string; events: number }>(
-    "select status, events from brainops.process_webhook_events($1)",
+    "select status, events from brainops_internal.process_webhook_events($1)",
     [ids],
   );
   const again = rows.find((row) => row.status === "pending")?.events ?? 0;

@@ -2,6 +2,10 @@ CREATE SCHEMA brainops;
 
 COMMENT ON SCHEMA brainops IS 'BrainOps: the SQL interface for admins, and the engine''s own tables. Start at brainops.jobs and brainops.queue_health.';
 
+CREATE SCHEMA brainops_internal;
+
+COMMENT ON SCHEMA brainops_internal IS 'Functions of BrainOps that nobody calls by hand: behind triggers, policies, workers and the functions of schema brainops.';
+
 CREATE SCHEMA public;
 
 COMMENT ON SCHEMA public IS 'standard public schema';
@@ -19,19 +23,6 @@ CREATE TYPE brainops.contact AS (
 );
 
 COMMENT ON TYPE brainops.contact IS 'A message that asks whether it may go. address: null where the lead is gone or has none; recipient: what the row says. expires_at: as in its metadata.';
-
-CREATE TYPE brainops.contact_place AS (
-	id uuid,
-	lead_ids uuid[],
-	emails text[],
-	phones text[],
-	zones text[],
-	country text,
-	state text,
-	opens time without time zone[],
-	closes time without time zone[],
-	goes_at timestamp with time zone
-);
 
 CREATE TYPE brainops.email_reference AS (
 	tenant_id uuid,
@@ -66,6 +57,19 @@ CREATE TYPE brainops.person AS (
 
 COMMENT ON TYPE brainops.person IS 'What a person is known by in a tenant: addresses (e-mail in lower case, numbers in E.164), leads, and the rows that are about them; row_ids are those of job rows.';
 
+CREATE TYPE brainops.recipient_context AS (
+	id uuid,
+	lead_ids uuid[],
+	emails text[],
+	phones text[],
+	zones text[],
+	country text,
+	state text,
+	opens time without time zone[],
+	closes time without time zone[],
+	goes_at timestamp with time zone
+);
+
 CREATE TYPE brainops.settlement AS (
 	id uuid,
 	lease uuid,
@@ -75,7 +79,7 @@ CREATE TYPE brainops.settlement AS (
 	result jsonb
 );
 
-COMMENT ON TYPE brainops.settlement IS 'How an effect ended. outcome: completed, retry (run_at null: by brainops.retry_delay), defer (the provider said later; costs no attempt), hold (as it was before the claim; what stands in the way is written beside it), fail, skip or unconfirmed. result fills the table''s result_columns.';
+COMMENT ON TYPE brainops.settlement IS 'How an effect ended. outcome: completed, retry (run_at null: by brainops_internal.retry_delay), defer (the provider said later; costs no attempt), hold (as it was before the claim; what stands in the way is written beside it), fail, skip or unconfirmed. result fills the table''s result_columns.';
 
 CREATE TYPE brainops.sms_reference AS (
 	tenant_id uuid,
@@ -95,6 +99,162 @@ CREATE TYPE brainops.verdict AS (
 
 COMMENT ON TYPE brainops.verdict IS 'A gate''s word on one row: defer (until), hold (until somebody resumes), skip (never, reason says why) or fail. A row without one goes.';
 
+CREATE FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) RETURNS text[]
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select p.zones
+  from
+    brainops_internal.recipient_contexts(
+      case
+        when p_address like '%@%' then 'email'
+        else 'sms'
+      end,
+      array[row(null, p_tenant_id, p_lead_id, p_address, true, null, p_address, null, null)::brainops.contact]
+    ) as p
+  where brainops_internal.may_act_for(p_tenant_id);
+$$;
+
+COMMENT ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) IS 'Time zones that a person may be in: the lead''s, else those of the phone number, else the tenant''s.';
+
+CREATE FUNCTION brainops.announce_public_url(p_public_url text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_id uuid;
+begin
+  insert into brainops.installation as i (public_url)
+  values (p_public_url)
+  on conflict (only_row) do update
+    set
+      public_url = excluded.public_url,
+      announced_at = brainops.now()
+    where i.public_url is distinct from excluded.public_url;
+  for v_id in
+    select r.id from public.opt_in_requests as r
+    where r.email_id is null and r.expires_at is null and r.confirmed_at is null
+    order by r.created_at, r.id
+  loop
+    begin
+      perform brainops_internal.mail_opt_in(v_id);
+    exception
+      when others then
+        -- What the server lacks (rollbacks, resources, locks, operators, the system, its own faults) is
+        -- nothing about the request: whoever announces tries again.
+        if left(sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX') then
+          raise;
+        end if;
+        -- The mail queue refuses it, and will another time.
+        update public.opt_in_requests set expires_at = brainops.now() where id = v_id;
+    end;
+  end loop;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.announce_public_url(p_public_url text) IS 'Said by a server or worker that has PUBLIC_URL, when it starts; opt-in mails that waited for it are queued, and a request that the mail queue refuses is closed.';
+
+CREATE FUNCTION brainops.archive_done(p_most integer DEFAULT 5000) RETURNS TABLE(table_name text, archived integer)
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_job brainops.job_tables;
+  v_oldest date;
+begin
+  for v_job in select * from brainops.job_tables as j order by j.table_name
+  loop
+    execute format('select (min(finished_at) at time zone ''UTC'')::date from %s where finished_at < $1', v_job.relation)
+      into v_oldest
+      using brainops.now() - v_job.archive_after;
+    table_name := v_job.table_name;
+    archived := 0;
+    if v_oldest is not null then
+      perform brainops_internal.ensure_partitions(
+        'brainops.job_archive', v_oldest,
+        (12 * extract(year from age(brainops.now(), v_oldest)) + extract(month from age(brainops.now(), v_oldest)))::int + 2
+      );
+      execute format(
+        $sql$
+        with gone as (
+          delete from %1$s
+          where id in (
+            select id from %1$s where finished_at < $1 order by finished_at limit $2 for update skip locked
+          )
+          returning *
+        )
+        insert into brainops.job_archive (tenant_id, table_name, row_id, status, finished_at, job_row)
+        select tenant_id, $3, id, status, finished_at, to_jsonb(gone) from gone
+        $sql$,
+        v_job.relation
+      )
+        using brainops.now() - v_job.archive_after, p_most, v_job.table_name;
+      get diagnostics archived = row_count;
+    end if;
+    return next;
+  end loop;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops.archive_done(p_most integer) IS 'Moves done rows to brainops.job_archive, at most p_most a table. Run by the task maintenance__retain.';
+
+CREATE FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text DEFAULT 'true'::text, p_after uuid DEFAULT NULL::uuid, p_most integer DEFAULT 10000, OUT added integer, OUT last_id uuid) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_tenant_id uuid;
+  v_lead_ids uuid[];
+begin
+  select tenant_id into v_tenant_id from public.ai_broadcasts where id = p_broadcast_id;
+  if not found then
+    raise exception 'ai_broadcasts has no row %', p_broadcast_id
+      using errcode = 'OP009', hint = 'select id, subject, status from ai_broadcasts';
+  end if;
+  -- The lock is the one that the rows' foreign key takes a moment later: taken here, it waits for a merge that is under
+  -- way, and the next statement sees which rows that moved.
+  execute format(
+    $sql$
+    select array_agg(p.id order by p.id)
+    from (
+      select l.id from public.revenue_leads as l
+      where l.tenant_id = $1 and ($2 is null or l.id > $2) and btrim(l.email) <> '' and (%s)
+      order by l.id
+      limit $3
+      for key share of l
+    ) as p
+    $sql$,
+    p_where
+  )
+    into v_lead_ids
+    using v_tenant_id, p_after, p_most;
+  last_id := v_lead_ids[cardinality(v_lead_ids)];
+  update public.ai_broadcasts set audience = p_where where id = p_broadcast_id and audience is null;
+  -- Planned anew each time: the table may have grown a hundredfold since the last page. What a lead was sent is looked
+  -- for by the lead (offset 0), as it is little; a broadcast has a million rows.
+  execute $sql$
+    with inserted as (
+      insert into public.ai_email_queue (tenant_id, broadcast_id, recipient, idempotency_key)
+      select $1, $2, p.id, 'broadcast:' || $2 || ':' || p.id
+      from unnest($3) as p (id)
+      where not exists (
+        select from (
+          select q.broadcast_id from public.ai_email_queue as q where q.tenant_id = $1 and q.lead_id = p.id offset 0
+        ) as q
+        where q.broadcast_id = $2
+      )
+      on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing
+      returning 1
+    )
+    select count(*) from inserted
+    $sql$
+    into added
+    using v_tenant_id, p_broadcast_id, v_lead_ids;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) IS 'Adds leads with an address as recipients, each once however often it is called: those of the broadcast''s tenant for which p_where holds (SQL over revenue_leads as l), after p_after by id, p_most at a time. Returns how many are new, and the last id, null at the end: the next p_after.';
+
 CREATE TABLE brainops.job_tables (
     table_name text NOT NULL,
     relation text NOT NULL,
@@ -107,10 +267,10 @@ CREATE TABLE brainops.job_tables (
     time_limit interval DEFAULT '00:00:30'::interval NOT NULL,
     max_deferrals integer DEFAULT 500 NOT NULL,
     archive_after interval DEFAULT '30 days'::interval NOT NULL,
-    batch_column text,
-    batch_most integer DEFAULT 1000 NOT NULL,
+    bulk_column text,
+    bulk_max integer DEFAULT 1000 NOT NULL,
     CONSTRAINT job_tables_archive_after_positive CHECK ((archive_after > '00:00:00'::interval)),
-    CONSTRAINT job_tables_batch_most_range CHECK (((batch_most >= 250) AND (batch_most <= 5000))),
+    CONSTRAINT job_tables_bulk_max_range CHECK (((bulk_max >= 250) AND (bulk_max <= 5000))),
     CONSTRAINT job_tables_time_limit_positive CHECK ((time_limit > '00:00:00'::interval))
 );
 
@@ -138,91 +298,896 @@ COMMENT ON COLUMN brainops.job_tables.max_deferrals IS 'How often a provider may
 
 COMMENT ON COLUMN brainops.job_tables.archive_after IS 'Rows done for this long move to brainops.job_archive.';
 
-COMMENT ON COLUMN brainops.job_tables.batch_column IS 'Column (uuid) that rows have in common which may go out in one call; null where each goes alone.';
+COMMENT ON COLUMN brainops.job_tables.bulk_column IS 'Column (uuid) that rows have in common which may go out in one call; null where each goes alone.';
 
-COMMENT ON COLUMN brainops.job_tables.batch_most IS 'How many rows of a batch a claim takes at most.';
+COMMENT ON COLUMN brainops.job_tables.bulk_max IS 'How many rows of a batch a claim takes at most.';
 
-CREATE FUNCTION brainops.abandon(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) RETURNS integer
+CREATE FUNCTION brainops_internal.job_table(p_table text) RETURNS brainops.job_tables
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+  v_job brainops.job_tables;
+begin
+  select * into v_job from brainops.job_tables where p_table in (table_name, relation);
+  if not found then
+    raise exception 'table: % is no job table', quote_literal(p_table)
+      using errcode = 'OP007',
+        hint = 'Job tables: ' || (select string_agg(table_name, ', ' order by table_name) from brainops.job_tables);
+  end if;
+  return v_job;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.job_table(p_table text) IS 'The entry of a job table by its name; OP007 lists the names.';
+
+CREATE FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
 declare
-  v_count int;
+  v_status text;
 begin
+  execute format('select status from %s where id = $1 for update', p_job.relation) into v_status using p_id;
+  if v_status is null then
+    raise exception 'id: % has no row %', p_job.table_name, p_id
+      using errcode = 'OP009', hint = 'select * from brainops.jobs where id = …; archived rows are in brainops.job_archive.';
+  end if;
+  if v_status <> all (p_from) then
+    raise exception 'status: row % is %, and only % can become %', p_id, v_status, array_to_string(p_from, ', '), p_to
+      using errcode = 'OP010', hint = 'select status, last_error from brainops.jobs where id = …';
+  end if;
   execute format(
-    $sql$
-    update %s as t
-    set
-      status = n.status,
-      scheduled_for = case when n.status = 'pending' then $4 else t.scheduled_for end,
-      finished_at = case when n.status in ('failed', 'cancelled') then $4 end,
-      last_error = $3,
-      lease = null,
-      worker_id = null,
-      rate_slot = null
-    from (
-      select
-        s.id,
-        case
-          when not $5 then 'unconfirmed'
-          when s.cancel_requested_at is not null then 'cancelled'
-          when s.attempts >= s.max_attempts then 'failed'
-          else 'pending'
-        end as status
-      from %s as s
-      where s.status = 'processing'
-        and ($1 is null or s.worker_id = $1)
-        and s.started_at <= $4 - $2
-      for update skip locked
-    ) as n
-    where t.id = n.id
-    $sql$,
-    p_job.relation, p_job.relation
+    'update %s set status = $2, scheduled_for = case when $2 = ''pending'' then least(scheduled_for, $3) else scheduled_for end
+     where id = $1 returning status',
+    p_job.relation
   )
-    using p_worker_id, p_older_than, p_reason, brainops.now(), p_job.effect_is_idempotent;
-  get diagnostics v_count = row_count;
-  return v_count;
+    into v_status
+    using p_id, p_to, brainops.now();
+  return v_status;
 end;
 $_$;
 
-CREATE FUNCTION brainops.email_key(p_email text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $_$
-  select
-    case
-      when p_email operator(pg_catalog.~) '^\s*[^@\s]+@[^@\s]+\.[^@\s]+\s*$' then pg_catalog.lower(
-        pg_catalog.btrim(p_email, E' \t\r\n')
-      )
-    end;
-$_$;
+COMMENT ON FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) IS 'Behind retry, cancel and confirm: OP009 for no such row, OP010 where its status is none of p_from.';
 
-COMMENT ON FUNCTION brainops.email_key(p_email text) IS 'What two spellings of one e-mail address have in common; null for what is no address ("n/a", "-"), which makes nobody the same person.';
-
-CREATE FUNCTION brainops.is_time_zone(p_name text) RETURNS boolean
-    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION brainops.cancel(p_table text, p_id uuid) RETURNS text
+    LANGUAGE sql
     SET search_path TO ''
-    AS $_$
+    BEGIN ATOMIC
+ SELECT brainops_internal.set_job_status(brainops_internal.job_table(p_table), p_id, ARRAY['pending'::text, 'processing'::text, 'failed'::text, 'unconfirmed'::text, 'awaiting_approval'::text], 'cancelled'::text) AS set_job_status;
+END;
+
+COMMENT ON FUNCTION brainops.cancel(p_table text, p_id uuid) IS 'Stops a row. One in processing stays so until its effect is known (cancel_requested_at is set), and is not tried again.';
+
+CREATE FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) RETURNS TABLE(lead_id uuid, is_new boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  c_columns constant text[] := array[
+    'company_name', 'contact_name', 'email', 'phone', 'phone_e164', 'website', 'stage', 'score', 'value_estimate', 'source',
+    'time_zone', 'state', 'location', 'industry', 'status', 'owner_email', 'next_action', 'next_action_date', 'metadata',
+    'is_test', 'is_demo'
+  ];
+  v_row public.revenue_leads;
+  v_stage text := coalesce(p_lead ->> 'stage', 'new');
 begin
-  if p_name is null then
+  if not (
+    p_tenant_id = brainops.current_tenant_id()
+    or brainops.may_name_tenant()
+    or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
+  ) is true then
+    raise exception 'tenant_id: % is not yours', p_tenant_id
+      using errcode = 'insufficient_privilege', hint = 'Capture leads as a login of the tenant, or as a service.';
+  end if;
+  v_row := jsonb_populate_record(
+    null::public.revenue_leads,
+    (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(p_lead) as e where e.key = any (c_columns))
+  );
+  v_row.tenant_id := p_tenant_id;
+  v_row.source := coalesce(v_row.source, p_source);
+  v_row := brainops_internal.normal_lead(v_row);
+  if brainops_internal.email_key(v_row.email) is null and v_row.phone_e164 is null then
+    raise exception 'email: % and phone: % are no addresses',
+      coalesce(quote_literal(left(v_row.email, 120)), 'null'), coalesce(quote_literal(left(v_row.phone, 60)), 'null')
+      using errcode = 'OP013', column = 'email',
+        hint = 'Give an e-mail address or a phone number with its country code: without one nobody can tell whether the person is a lead already.';
+  end if;
+  if brainops_internal.normal_stage(v_stage) is null then
+    raise exception 'stage: unknown word %', quote_literal(left(v_stage, 80))
+      using errcode = 'OP011', column = 'stage',
+        hint = 'Write new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing, or leave stage out.';
+  end if;
+  v_row.stage := brainops_internal.normal_stage(v_stage);
+
+  lead_id := brainops_internal.known_lead(v_row);
+  is_new := false;
+  if lead_id is null or not brainops_internal.merge_row_into_lead(lead_id, v_row) then
+    insert into public.revenue_leads (
+      tenant_id, company_name, contact_name, email, phone, phone_e164, website, stage, score, value_estimate, source, time_zone,
+      state, location, industry, status, owner_email, next_action, next_action_date, metadata, is_test, is_demo
+    )
+    values (
+      p_tenant_id, v_row.company_name, v_row.contact_name, v_row.email, v_row.phone, v_row.phone_e164, v_row.website, v_row.stage,
+      v_row.score, v_row.value_estimate, v_row.source, v_row.time_zone, v_row.state, v_row.location, v_row.industry, v_row.status,
+      v_row.owner_email, v_row.next_action, v_row.next_action_date, v_row.metadata,
+      coalesce(v_row.is_test, false), coalesce(v_row.is_demo, false)
+    )
+    returning id into lead_id;
+    is_new := brainops_internal.lead_alias(lead_id, p_tenant_id) is null;
+    lead_id := coalesce(brainops_internal.lead_alias(lead_id, p_tenant_id), lead_id);
+  end if;
+  perform brainops_internal.capture_consent(p_tenant_id, lead_id, 'email', v_row.email, p_lead -> 'email_consent', p_source, p_evidence);
+  perform brainops_internal.capture_consent(p_tenant_id, lead_id, 'sms', v_row.phone_e164, p_lead -> 'sms_consent', p_source, p_evidence);
+  return next;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) IS 'Takes what is said about a person (columns of revenue_leads, email_consent and sms_consent true or false) as a lead: a new one, or the one that the person is. p_source: where it comes from; p_evidence: what shows the consents.';
+
+CREATE FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) RETURNS text
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_step public.ai_onboarding_steps;
+begin
+  select s.* into v_step from public.ai_onboarding_steps as s
+    where s.step_name = p_step_name
+      and s.workflow_id in (
+        select w.id from public.ai_onboarding_workflows as w where w.id = p_workflow_id or w.alias_ids @> array[p_workflow_id]
+      );
+  if not found then
+    raise exception 'step: onboarding % has no step %', coalesce(p_workflow_id::text, 'null'), coalesce(quote_literal(p_step_name), 'null')
+      using errcode = 'OP009', hint = 'select step_name, status from ai_onboarding_steps where workflow_id = …';
+  end if;
+  update public.ai_onboarding_steps set status = 'completed' where tenant_id = v_step.tenant_id and id = v_step.id and status <> 'completed';
+  return (select w.status from public.ai_onboarding_workflows as w where w.tenant_id = v_step.tenant_id and w.id = v_step.workflow_id);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) IS 'Completes a step by its name; twice is as once. Returns the workflow''s status.';
+
+CREATE FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) RETURNS text
+    LANGUAGE sql
+    SET search_path TO ''
+    BEGIN ATOMIC
+ SELECT brainops_internal.set_job_status(brainops_internal.job_table(p_table), p_id, ARRAY['unconfirmed'::text],
+         CASE
+             WHEN p_happened THEN 'completed'::text
+             ELSE 'pending'::text
+         END) AS set_job_status;
+END;
+
+COMMENT ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) IS 'Settles an unconfirmed row: the effect happened (completed), or it did not (pending: it is done now).';
+
+CREATE FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select state
+  from public.contact_consents
+  where tenant_id = p_tenant_id and channel = p_channel and address_key = lower(btrim(p_address))
+  order by occurred_at desc, state = 'denied' desc, created_at desc
+  limit 1;
+$$;
+
+COMMENT ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) IS 'The last word about an address: granted, denied, pending; null for none.';
+
+CREATE TABLE public.contact_policies (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    channel text NOT NULL,
+    window_start time without time zone,
+    window_end time without time zone,
+    weekdays integer[],
+    cap integer,
+    cap_window interval,
+    consent text,
+    spread interval,
+    hourly_limit integer,
+    expires_after interval,
+    CONSTRAINT contact_policies_cap_range CHECK (((cap >= 1) AND (cap <= 10000))),
+    CONSTRAINT contact_policies_cap_window_range CHECK (((cap_window >= '01:00:00'::interval) AND (cap_window <= '28 days'::interval))),
+    CONSTRAINT contact_policies_channel_known CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text]))),
+    CONSTRAINT contact_policies_consent_known CHECK ((consent = ANY (ARRAY['opt_out'::text, 'opt_in'::text, 'double_opt_in'::text]))),
+    CONSTRAINT contact_policies_expires_after_range CHECK (((expires_after >= '01:00:00'::interval) AND (expires_after <= '90 days'::interval))),
+    CONSTRAINT contact_policies_hourly_limit_positive CHECK ((hourly_limit > 0)),
+    CONSTRAINT contact_policies_sms_window_within_day CHECK (((channel <> 'sms'::text) OR (window_start < window_end))),
+    CONSTRAINT contact_policies_spread_range CHECK (((spread >= '00:00:00'::interval) AND (spread <= '06:00:00'::interval))),
+    CONSTRAINT contact_policies_weekdays_known CHECK (((weekdays <@ ARRAY[1, 2, 3, 4, 5, 6, 7]) AND (cardinality(weekdays) > 0))),
+    CONSTRAINT contact_policies_window_whole CHECK (((window_start IS NULL) = (window_end IS NULL)))
+);
+
+ALTER TABLE ONLY public.contact_policies FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.contact_policies IS 'How a tenant may write to people, one row for each channel; without one, and where a column is null, the defaults of brainops.contact_policy().';
+
+COMMENT ON COLUMN public.contact_policies.window_start IS 'Recipient''s wall clock from when marketing may go. Null: 08:00.';
+
+COMMENT ON COLUMN public.contact_policies.window_end IS 'Until when, exclusive. Earlier than window_start (mail only): past midnight. The same as window_start: all day. Null: 21:00.';
+
+COMMENT ON COLUMN public.contact_policies.weekdays IS 'Days on which the window may begin, 1 Monday to 7 Sunday. Null: every day.';
+
+COMMENT ON COLUMN public.contact_policies.cap IS 'Marketing messages to one person, of all campaigns and both channels, within cap_window. Null: 3.';
+
+COMMENT ON COLUMN public.contact_policies.cap_window IS 'A sliding window of 1 hour to 28 days. Null: 7 days.';
+
+COMMENT ON COLUMN public.contact_policies.consent IS 'opt_out: unless denied. opt_in: only when granted. double_opt_in: only when granted and confirmed. Null: opt_out for mail, opt_in for texts.';
+
+COMMENT ON COLUMN public.contact_policies.spread IS 'Messages that wait for the window''s start go over this time after it (half of the window at most). Null: 1 hour.';
+
+COMMENT ON COLUMN public.contact_policies.hourly_limit IS 'Marketing messages an hour. Null: no limit but the warm-up''s.';
+
+COMMENT ON COLUMN public.contact_policies.expires_after IS 'Marketing that was put off for longer than this after it was first due is skipped. Null: 30 days.';
+
+CREATE FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) RETURNS public.contact_policies
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+declare
+  v_policy public.contact_policies;
+begin
+  select * into v_policy from public.contact_policies where tenant_id = p_tenant_id and channel = p_channel;
+  v_policy.tenant_id := p_tenant_id;
+  v_policy.channel := p_channel;
+  v_policy.window_start := coalesce(v_policy.window_start, '08:00');
+  v_policy.window_end := coalesce(v_policy.window_end, '21:00');
+  v_policy.weekdays := coalesce(v_policy.weekdays, '{1,2,3,4,5,6,7}');
+  v_policy.cap := coalesce(v_policy.cap, 3);
+  v_policy.cap_window := coalesce(v_policy.cap_window, '7 days');
+  v_policy.consent := coalesce(v_policy.consent, case p_channel when 'sms' then 'opt_in' else 'opt_out' end);
+  v_policy.spread := coalesce(v_policy.spread, '1 hour');
+  v_policy.expires_after := coalesce(v_policy.expires_after, '30 days');
+  return v_policy;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) IS 'A tenant''s rules for a channel, defaults filled in: 08:00 to 21:00 every day, 3 messages in 7 days, opt_out for mail and opt_in for texts.';
+
+CREATE FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_tenant_id uuid := brainops_internal.tenant_id_of(p_tenant_slug);
+begin
+  if coalesce(length(p_password), 0) < 12 then
+    raise exception 'password: has fewer than 12 characters'
+      using errcode = 'OP005', hint = 'Give 12 or more, or a SCRAM-SHA-256 verifier (brainops tenant login makes one, so that no log sees the password).';
+  end if;
+  execute format('create role %I login password %L connection limit 20 in role brainops_tenant', p_role_name, p_password);
+  execute format('alter role %I set statement_timeout = %L', p_role_name, '60s');
+  execute format('alter role %I set idle_in_transaction_session_timeout = %L', p_role_name, '60s');
+  insert into brainops.tenant_logins (login, tenant_id) values (p_role_name, v_tenant_id);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) IS 'A database login that is the tenant: sees and writes its rows alone, whatever it sets. The password may be a SCRAM-SHA-256 verifier. Needs CREATEROLE.';
+
+CREATE FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text DEFAULT 'UTC'::text) RETURNS uuid
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  insert into public.tenants (slug, name, time_zone) values (p_slug, p_name, p_time_zone) returning id;
+$$;
+
+COMMENT ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) IS 'A new tenant: slug (a-z, 0-9, -), name, IANA time zone. Returns its id.';
+
+CREATE FUNCTION brainops.current_tenant_id() RETURNS uuid
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+declare
+  v_tenant_id uuid;
+begin
+  select tenant_id into v_tenant_id from brainops.tenant_logins where login = session_user;
+  if found then
+    return v_tenant_id;
+  end if;
+  if not pg_catalog.pg_has_role(session_user, 'brainops_service', 'member') then
     return null;
   end if;
-  if p_name ~ '/' then
-    if p_name !~* '^(etc/gmt[+-]?[0-9]{1,2}|[a-z_]+(/[a-z_-]+)+)$' then
-      return false;
-    end if;
-  elsif p_name !~* '^(utc|gmt|est5edt|cst6cdt|mst7mdt|pst8pdt)$' then
-    if p_name !~* '^[a-z-]+$' or exists (select from pg_catalog.pg_timezone_abbrevs as a where a.abbrev = upper(p_name)) then
-      return false;
-    end if;
+  v_tenant_id := brainops_internal.uuid_or_null(current_setting('app.tenant_id', true));
+  if v_tenant_id is not null then
+    return v_tenant_id;
   end if;
-  perform pg_catalog.timezone(p_name, '2000-01-01T00:00Z'::timestamptz);
-  return true;
-exception
-  when others then return false;
+  return coalesce(
+    brainops_internal.jwt_tenant_id(),
+    -- A service that names nobody sees the row it has just inserted: RETURNING needs that.
+    case when brainops_internal.names_no_tenant() then brainops_internal.uuid_or_null(current_setting('brainops.inserted_tenant', true)) end
+  );
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.current_tenant_id() IS 'The tenant that is asking, or null for nobody. In policies and queries always as (select brainops.current_tenant_id()): the bare call runs once for each row.';
+
+CREATE FUNCTION brainops.default_onboarding_steps() RETURNS SETOF brainops.onboarding_plan
+    LANGUAGE sql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+  values
+    (
+      1,
+      'welcome_email',
+      'Send welcome email and credentials',
+      interval '1 day',
+      'Welcome to {{ tenant.name }}',
+      '<p>Hello{% if lead.contact_name %} {{ lead.contact_name }}{% endif %},</p>' || '<p>thank you for choosing {{ tenant.name }}. From here on we take it step by step:</p>' || '<ol><li>we collect what we need from you,</li><li>we set everything up,</li>' || '<li>we agree on a time to show you around,</li><li>and your first project begins.</li></ol>' || '<p>You need to do nothing now; we will write to you about each step. ' || 'If you have a question, answer this mail.</p><p>{{ tenant.name }}</p>',
+      'email_sent',
+      'nobody',
+      interval '0',
+      interval '0'
+    ),
+    (
+      2,
+      'data_collection',
+      'Collect the customer''s data and requirements',
+      interval '3 days',
+      null,
+      null,
+      null,
+      'owner',
+      interval '1 day',
+      interval '1 day'
+    ),
+    (
+      3,
+      'system_setup',
+      'Set up the customer''s system and accounts',
+      interval '5 days',
+      null,
+      null,
+      null,
+      'owner',
+      interval '1 day',
+      interval '1 day'
+    ),
+    (
+      4,
+      'training_schedule',
+      'Schedule the training',
+      interval '5 days',
+      null,
+      null,
+      'meeting_booked',
+      'owner',
+      interval '1 day',
+      interval '1 day'
+    ),
+    (
+      5,
+      'first_project',
+      'Start the first project',
+      interval '14 days',
+      null,
+      null,
+      null,
+      'owner',
+      interval '2 days',
+      interval '2 days'
+    );
+$$;
+
+COMMENT ON FUNCTION brainops.default_onboarding_steps() IS 'The onboarding of tenants that have none of their own; insert into onboarding_templates (…) select … from it to begin one.';
+
+CREATE FUNCTION brainops.define_bulk(p_table text, p_column text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_job brainops.job_tables;
+begin
+  update brainops.job_tables set bulk_column = p_column where table_name = p_table returning * into strict v_job;
+  if not exists (
+    select from pg_catalog.pg_index as i
+    inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[1] and a.attname = p_column
+    where i.indrelid = v_job.relation::regclass
+  ) then
+    execute format(
+      'create index on %1$s (tenant_id, %2$I, status, scheduled_for) where %2$I is not null',
+      v_job.relation, p_column
+    );
+  end if;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.is_time_zone(p_name text) IS 'Whether it is the name of a time zone, e.g. America/Denver; an offset (+05:00) or an abbreviation (PST) is none.';
+COMMENT ON FUNCTION brainops.define_bulk(p_table text, p_column text) IS 'Lets rows of a job table that share a value of the column (uuid) go out in one call; for the table''s owner. The task says how, by `batch` in defineJob.';
+
+CREATE FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text DEFAULT NULL::text, p_gate text DEFAULT NULL::text, p_sender text DEFAULT NULL::text, p_result_columns text[] DEFAULT '{}'::text[], p_time_limit interval DEFAULT '00:00:30'::interval, p_max_attempts integer DEFAULT 5) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  c_engine_columns constant text[] := array[
+    'attempts', 'deferrals', 'last_error', 'skip_reason', 'lease', 'worker_id', 'started_at',
+    'finished_at', 'rate_slot', 'cancel_requested_at'
+  ];
+  v_columns text;
+  v_editable text;
+  v_name text := (select relname from pg_catalog.pg_class where oid = p_table);
+  v_schema text := (select nspname from pg_catalog.pg_class inner join pg_catalog.pg_namespace as n on n.oid = relnamespace where pg_class.oid = p_table);
+begin
+  if not exists (
+    select from pg_catalog.pg_attribute where attrelid = p_table and attname = 'lease' and not attisdropped
+  ) then
+    perform brainops_internal.add_job_columns(p_table, p_max_attempts);
+  end if;
+  perform brainops_internal.guard_table(p_table, p_reference_tenants => false);
+
+  -- Tenants and services write what they ask for; what came of it is the engine's to write.
+  select
+    string_agg(quote_ident(attname), ', '),
+    string_agg(quote_ident(attname), ', ') filter (where attname not in ('id', 'tenant_id', 'created_at'))
+    into v_columns, v_editable
+    from pg_catalog.pg_attribute
+    where attrelid = p_table and attnum > 0 and not attisdropped and attgenerated = ''
+      and attname <> all (c_engine_columns || p_result_columns);
+  execute format('revoke insert, update on %s from brainops_tenant, brainops_service', p_table);
+  execute format('grant insert (%1$s), update (%2$s) on %3$s to brainops_tenant, brainops_service', v_columns, v_editable, p_table);
+
+  insert into brainops.job_tables (table_name, relation, task_identifier, channel, effect_is_idempotent, gate, sender, result_columns, time_limit)
+  values (brainops_internal.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_sender, p_result_columns, p_time_limit)
+  on conflict (table_name) do update
+    set relation = excluded.relation, task_identifier = excluded.task_identifier, channel = excluded.channel,
+      effect_is_idempotent = excluded.effect_is_idempotent, gate = excluded.gate, sender = excluded.sender,
+      result_columns = excluded.result_columns;
+
+  -- Rows that are as the defaults make them need no function.
+  execute format(
+    'create or replace trigger b0_before_job_insert before insert on %s for each row
+       when (
+         new.status is distinct from ''pending'' or new.scheduled_for is null or new.attempts <> 0 or new.deferrals <> 0
+         or new.lease is not null or new.worker_id is not null or new.rate_slot is not null
+         or new.cancel_requested_at is not null or new.finished_at is not null or new.skip_reason is not null
+       )
+       execute function brainops_internal.before_job_insert()',
+    p_table
+  );
+  execute format(
+    'create or replace trigger b1_before_job_update before update on %s for each row
+       when (
+         (old.status is distinct from new.status or new.scheduled_for is null or old.tenant_id <> new.tenant_id)
+         -- a claim and a settle, known by the lease, write what is right already
+         and not (new.status = ''processing'' and old.status = ''pending'' and old.lease is null and new.lease is not null)
+         and not (old.status = ''processing'' and old.lease is not null and new.lease is null)
+       )
+       execute function brainops_internal.before_job_update()',
+    p_table
+  );
+  execute format('create or replace trigger c0_after_job_insert after insert on %s referencing new table as inserted for each statement execute function brainops_internal.after_job_insert()', p_table);
+  execute format(
+    'create or replace trigger c1_after_job_update after update on %s referencing old table as before_rows new table as after_rows
+       for each statement execute function brainops_internal.after_job_update()',
+    p_table
+  );
+  execute format('create or replace trigger c2_after_job_delete after delete on %s referencing old table as deleted for each statement execute function brainops_internal.after_job_delete()', p_table);
+
+  perform brainops_internal.rebuild_jobs_view();
+  grant select on brainops.jobs to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_sender text, p_result_columns text[], p_time_limit interval, p_max_attempts integer) IS 'Makes a table a job table: engine columns, checks, triggers, guard. Task: the file in tasks/. idempotent: whether the effect may be tried again after a crash. For the table''s owner.';
+
+CREATE FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_lead_id uuid := brainops_internal.find_lead(p_lead_id, null);
+  v_tenant_id uuid;
+  v_id uuid;
+begin
+  select tenant_id into v_tenant_id from public.revenue_leads where id = v_lead_id;
+  if not found then
+    raise exception 'lead_id: % is no lead', coalesce(p_lead_id::text, 'null')
+      using errcode = 'OP009', hint = 'select id from revenue_leads';
+  end if;
+  insert into public.ai_nurture_campaigns as e (tenant_id, lead_id, campaign_type)
+  values (v_tenant_id, v_lead_id, p_campaign_type)
+  on conflict do nothing
+  returning e.id into v_id;
+  if v_id is null then
+    select e.id into v_id
+      from public.ai_nurture_campaigns as e
+      where e.tenant_id = v_tenant_id and e.lead_id = v_lead_id and e.campaign_type = p_campaign_type
+      order by e.entrance desc
+      limit 1;
+  end if;
+  return v_id;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) IS 'Enrols a lead in a campaign by its code; returns the enrolment, the one that is there already where the campaign takes nobody twice.';
+
+CREATE FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  update public.ai_nurture_campaigns
+  set status = 'exited', exit_reason = coalesce(nullif(btrim(p_reason), ''), 'no reason given')
+  where id = p_id and lead_id is not null and status in ('active', 'paused');
+  return found;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) IS 'Ends an enrolment for this reason, with what of it waits in the queues; false where it was over already.';
+
+CREATE FUNCTION brainops.export_person(p_tenant text, p_address text) RETURNS TABLE(table_name text, held jsonb)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  -- A link's token is a key to act with, and a lease the engine's own.
+  select r.table_name, r.held - '{token,lease,worker_id}'::text[]
+  from
+    brainops_internal.person_rows(
+      brainops_internal.find_person(brainops_internal.tenant_of_caller(p_tenant), p_address)
+    ) as r
+  where
+    r.table_name <> 'public.webhook_events'
+    or r.held ->> 'provider' <> 'sendgrid'
+    or r.held ->> 'tenant_id' is not null
+    or (brainops_internal.find_email(r.held -> 'payload')).tenant_id is not null
+    or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
+$$;
+
+COMMENT ON FUNCTION brainops.export_person(p_tenant text, p_address text) IS 'Everything that a tenant holds on a person, by e-mail address or phone number, a row each; for admins also what SendGrid said of the address that is about no tenant''s message. By admins, or by the tenant itself.';
+
+CREATE FUNCTION brainops.forget(p_tenant text, p_address text) RETURNS TABLE(table_name text, erased bigint)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  v_tenant_id uuid := brainops_internal.tenant_of_caller(p_tenant);
+  v_person brainops.person := brainops_internal.find_person(v_tenant_id, p_address);
+  v_held jsonb;
+  v_source record;
+begin
+  -- Who has written of a lead may want its messages next; forget waits here, where it has none of them yet.
+  perform
+  from public.revenue_leads as l
+  where l.tenant_id = v_tenant_id and l.id = any (v_person.lead_ids)
+  order by l.id
+  for update;
+  -- What was written of the person meanwhile is the person's too.
+  v_person := brainops_internal.find_person(v_tenant_id, p_address);
+
+  -- What stops new messages comes next: what is queued from now on is not sent.
+  insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
+  select
+    v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops_internal.address_digest(a), 'forgotten', 'forget'
+  from unnest(v_person.addresses) as a
+  order by a
+  on conflict (tenant_id, channel, address_key) do nothing;
+
+  -- Counted before, as some go with others.
+  select coalesce(jsonb_object_agg(c.source, c.number), '{}') into v_held
+    from (select r.table_name as source, count(*) as number from brainops_internal.person_rows(v_person) as r group by r.table_name) as c;
+  for v_source in select * from brainops.person_sources()
+  loop
+    continue when v_source.on_forget = 'keep';
+    table_name := v_source.source;
+    erased := coalesce((v_held ->> v_source.source)::bigint, 0);
+    if erased > 0 then
+      execute format(
+        case v_source.on_forget
+          when 'delete' then 'delete from %1$s as t using (select ($1).*) as p where %3$s (%4$s)'
+          else 'update %1$s as t set %2$s from (select ($1).*) as p where %3$s (%4$s)'
+        end,
+        v_source.source,
+        v_source.on_forget,
+        case v_source.source when 'public.webhook_events' then '' else 't.tenant_id = p.tenant_id and' end,
+        v_source.condition
+      )
+        using v_person;
+    end if;
+    return next;
+  end loop;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops.forget(p_tenant text, p_address text) IS 'Erases a person (by e-mail address or phone number) of one tenant from every table and the archive; leaves a suppression under the sha256 of each address, and the books without the name. By admins, or by the tenant itself.';
+
+CREATE FUNCTION brainops.guard_obstacles(p_table regclass) RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select 'it is no ordinary or partitioned table'
+  where not exists (select from pg_catalog.pg_class where oid = p_table and relkind in ('r', 'p'))
+  union all
+  select 'it has no column tenant_id uuid'
+  where
+    not exists (
+      select
+      from pg_catalog.pg_attribute
+      where attrelid = p_table and attname = 'tenant_id' and atttypid = 'uuid'::regtype and not attisdropped
+    )
+  union all
+  select
+    format('unique key %s does not begin with tenant_id, so it tells tenants of each other', i.indexrelid::regclass)
+  from
+    pg_catalog.pg_index as i
+    -- No attribute where the key begins with an expression.
+    left join pg_catalog.pg_attribute as a
+      on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+  where
+    i.indrelid = p_table
+    and (i.indisunique or i.indisexclusion)
+    and a.attname is distinct from 'tenant_id'
+    and not (i.indisprimary and i.indnkeyatts = 1 and a.atttypid = 'uuid'::regtype)
+  union all
+  select
+    format('policy %I is for every role and adds its rows to those of the guard; drop it or name its roles', polname)
+  from pg_catalog.pg_policy
+  where polrelid = p_table and polpermissive and 0 = any (polroles)
+  union all
+  select
+    format(
+      'foreign key %s to %s is not the pair (tenant_id, …), so rows can point into another tenant',
+      c.conname,
+      c.confrelid::regclass
+    )
+  from pg_catalog.pg_constraint as c
+  where
+    c.conrelid = p_table
+    and c.contype = 'f'
+    and c.confrelid <> 'public.tenants'::regclass
+    and exists (
+      select
+      from pg_catalog.pg_attribute
+      where attrelid = c.confrelid and attname = 'tenant_id' and not attisdropped
+    )
+    and not exists (
+      select
+      from pg_catalog.pg_attribute
+      where attrelid = p_table and attname = 'tenant_id' and attnum = any (c.conkey)
+    );
+$$;
+
+COMMENT ON FUNCTION brainops.guard_obstacles(p_table regclass) IS 'Why protect_table would refuse the table, one sentence each.';
+
+CREATE FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  insert into public.marketing_holds (tenant_id, channel, reason)
+  values (brainops_internal.tenant_id_of(p_tenant), p_channel, p_reason)
+  on conflict (tenant_id, channel) where lifted_at is null do update set reason = excluded.reason;
+$$;
+
+COMMENT ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) IS 'Holds marketing of a tenant (slug or id) on a channel; what is transactional goes on. brainops.lift_marketing_hold ends it.';
+
+CREATE FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) RETURNS TABLE(line integer, lead_id uuid, outcome text, column_name text, problem text, expected text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_row jsonb;
+  v_is_new boolean;
+  v_ids uuid[];
+begin
+  -- Two files of the same people, in different orders, would end each other as deadlocks.
+  perform pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || p_tenant_id, 0));
+  perform set_config('brainops.hold_rescores', 'on', true);
+  for v_row in
+    select r from jsonb_array_elements(p_rows) as r
+  loop
+    line := (v_row ->> 'line')::int;
+    lead_id := null;
+    column_name := null;
+    problem := null;
+    expected := null;
+    begin
+      select c.lead_id, c.is_new into lead_id, v_is_new
+        from brainops.capture_lead(p_tenant_id, v_row -> 'lead', 'import', v_row -> 'evidence') as c;
+      outcome := case when v_is_new then 'new' else 'known' end;
+      v_ids := v_ids || lead_id;
+    exception
+      when data_exception or integrity_constraint_violation or sqlstate 'OP011' or sqlstate 'OP012' or sqlstate 'OP013' then
+        get stacked diagnostics problem = message_text, expected = pg_exception_hint, column_name = column_name;
+        outcome := 'rejected';
+    end;
+    return next;
+  end loop;
+  perform set_config('brainops.hold_rescores', '', true);
+  perform brainops_internal.release_rescores(p_tenant_id, v_ids);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) IS 'Behind `brainops leads import`: takes rows {line, lead, evidence} as capture_lead does, and says of each whether it was new, known, or rejected and why.';
+
+CREATE FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text DEFAULT 'email'::text) RETURNS SETOF text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_settings jsonb := (select settings from public.tenants where id = p_tenant_id);
+  v_provider text := case p_channel when 'sms' then 'twilio' when 'email' then 'sendgrid' end;
+  v_task text := case when p_channel = 'sms' then 'sms__send' else 'email__send' end;
+begin
+  if not brainops_internal.may_act_for(p_tenant_id) then
+    raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
+      using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
+  end if;
+  if v_provider is null then
+    raise exception 'channel: % is none', coalesce(quote_literal(p_channel), 'null')
+      using errcode = 'OP007', hint = 'Channels: email, sms.';
+  end if;
+  if p_channel = 'email' then
+    if coalesce(btrim(v_settings ->> 'postal_address'), '') = '' then
+      return next 'settings.postal_address is missing: marketing mail must carry the sender''s postal address. '
+        || 'update tenants set settings = settings || ''{"postal_address": "…"}''';
+    end if;
+    if not exists (select from brainops.installation where public_url is not null) then
+      return next 'PUBLIC_URL is missing: marketing mail must carry an unsubscribe link. '
+        || 'Start the web server (brainops serve or up) with PUBLIC_URL set';
+    end if;
+  end if;
+  -- Workers say which tasks they can do; where none is alive, nobody knows.
+  if exists (select from brainops.worker_processes as w where brainops_internal.worker_is_alive(w.number, w.backend_pid))
+    and not exists (
+      select from brainops.worker_processes as w
+      where v_task = any (w.tasks) and brainops_internal.worker_is_alive(w.number, w.backend_pid)
+    )
+    and not exists (
+      select from public.provider_credentials as c
+      where c.tenant_id = p_tenant_id and c.provider = v_provider and c.name = 'default' and c.active
+    )
+  then
+    return next case p_channel
+      when 'sms' then 'there is no sender: no worker has TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and TWILIO_FROM, and the tenant has no Twilio credential of its own'
+      else 'there is no sender: no worker has SENDGRID_API_KEY and MAIL_FROM, and the tenant has no SendGrid credential of its own'
+    end;
+  end if;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) IS 'What keeps the tenant from sending marketing by email or sms, one sentence each with its remedy; empty when nothing does.';
+
+CREATE FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_tenant_id uuid := brainops_internal.tenant_id_of(p_tenant);
+  v_job brainops.job_tables;
+  v_count int := 0;
+begin
+  update public.marketing_holds set lifted_at = brainops.now()
+  where tenant_id = v_tenant_id and channel = p_channel and lifted_at is null;
+  for v_job in select * from brainops.job_tables where channel = p_channel
+  loop
+    v_count := v_count + brainops_internal.spread_rows(v_job, v_tenant_id, 'marketing on hold: %');
+  end loop;
+  return v_count;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) IS 'Ends the hold on a tenant''s marketing; returns how many rows that waited for it go on, spread over time.';
+
+CREATE FUNCTION brainops.may_name_tenant() RETURNS boolean
+    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+  select
+    brainops_internal.names_no_tenant()
+    and pg_catalog.pg_has_role(session_user, 'brainops_service', 'member')
+    and not exists (select from brainops.tenant_logins where login = session_user);
+$$;
+
+COMMENT ON FUNCTION brainops.may_name_tenant() IS 'Whether the caller may say in each row whose it is: a service login that has named no tenant by a setting.';
+
+CREATE FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_into uuid := brainops_internal.find_lead(p_into, null);
+  v_from uuid := brainops_internal.find_lead(p_from, null);
+  v_tenant_id uuid;
+begin
+  if v_into is null or v_from is null then
+    raise exception 'lead: % is no lead of yours', coalesce(case when v_into is null then p_into::text else p_from::text end, 'null')
+      using errcode = 'OP009', hint = 'select id, email from revenue_leads';
+  end if;
+  if v_into = v_from then
+    return v_into;
+  end if;
+  select tenant_id into v_tenant_id from public.revenue_leads where id = v_into;
+  if not exists (select from public.revenue_leads where id = v_from and tenant_id = v_tenant_id) then
+    raise exception 'lead: % and % are not of one tenant', p_into, p_from
+      using errcode = 'OP012', hint = 'A person is one lead in each tenant; leads of two tenants stay two.';
+  end if;
+  return brainops_internal.merge_lead_into(v_tenant_id, v_into, v_from);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) IS 'Makes two leads of one tenant one: the first is filled from the second, everything that refers to the second is moved (what there is no room for is kept in the event merged), and its id goes on as an alias. Returns the id that is left; twice is as once.';
+
+CREATE FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[] DEFAULT NULL::integer[]) RETURNS timestamp with time zone
+    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+declare
+  v_opens time[];
+  v_closes time[];
+begin
+  if coalesce(cardinality(p_zones), 0) = 0 or array_position(p_zones, null) is not null or not isfinite(p_at) then
+    raise exception 'zones: % at % names no place and time', coalesce(p_zones::text, 'null'), coalesce(p_at::text, 'null')
+      using errcode = 'OP015', hint = 'Give at least one IANA time zone, e.g. America/Denver, and a finite instant.';
+  end if;
+  select array_agg(case when p_weekdays is null or d = any (p_weekdays) then p_from end order by d),
+    array_agg(case when p_weekdays is null or d = any (p_weekdays) then p_to end order by d)
+    into v_opens, v_closes
+    from generate_series(1, 7) as d;
+  return lower(brainops_internal.contact_opening(p_at, p_zones, v_opens, v_closes));
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) IS 'The first instant at or after p_at at which the wall clock stands in [from, to) in every zone, on a weekday (1 Monday to 7 Sunday, null: any) on which the window begins. to before from: past midnight; the same: 24 hours. No common instant within 14 days: the first zone''s alone. Null: no weekday.';
+
+CREATE FUNCTION brainops.next_stages(p_stage text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+  select
+    case p_stage
+      when 'new' then '{contacted,qualified,proposal_sent,negotiating,won,lost,nurturing}'::text[]
+      when 'contacted' then '{qualified,proposal_sent,negotiating,won,lost,nurturing}'
+      when 'qualified' then '{contacted,proposal_sent,negotiating,won,lost,nurturing}'
+      when 'proposal_sent' then '{qualified,negotiating,won,lost,nurturing}'
+      when 'negotiating' then '{proposal_sent,won,lost,nurturing}'
+      when 'nurturing' then '{contacted,qualified,proposal_sent,negotiating,won,lost}'
+      when 'won' then '{lost,contacted,nurturing}'
+      when 'lost' then '{won,contacted,nurturing}'
+      else '{}'
+    end;
+$$;
+
+COMMENT ON FUNCTION brainops.next_stages(p_stage text) IS 'The stages that a lead may go to from this one. A lead may be inserted at any.';
+
+CREATE FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text DEFAULT NULL::text) RETURNS uuid
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  select brainops.notify(p_tenant_id, p_subject, p_body, p_key, null);
+$$;
+
+COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) IS 'The same about nobody in particular.';
+
+CREATE FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_id uuid;
+begin
+  if not brainops_internal.may_act_for(p_tenant_id) then
+    raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
+      using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
+  end if;
+  insert into public.tenant_notifications as n (tenant_id, subject, body, idempotency_key, lead_id, scheduled_for)
+  values (
+    p_tenant_id,
+    left(regexp_replace(btrim(p_subject), '\s+', ' ', 'g'), 300),
+    left(p_body, 20000),
+    p_key,
+    p_lead_id,
+    brainops.now()
+  )
+  on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing
+  returning n.id into v_id;
+  if v_id is null then
+    select n.id into v_id
+      from public.tenant_notifications as n
+      where n.tenant_id = p_tenant_id and n.idempotency_key = p_key;
+  end if;
+  return v_id;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) IS 'Tells the tenant something, once for each key (null: always), about a lead (null: none); returns the row of tenant_notifications.';
 
 CREATE FUNCTION brainops.now() RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -232,197 +1197,455 @@ $$;
 
 COMMENT ON FUNCTION brainops.now() IS 'The engine''s clock: now(). Only test databases replace it.';
 
-CREATE TABLE public.revenue_leads (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
-    company_name text,
-    contact_name text,
-    email text,
-    phone text,
-    website text,
-    stage text DEFAULT 'new'::text NOT NULL,
-    score numeric DEFAULT 0 NOT NULL,
-    value_estimate numeric,
-    source text,
-    time_zone text,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
-    last_contact timestamp with time zone,
-    next_action text,
-    next_action_date timestamp with time zone,
-    merged_into uuid,
-    tier text GENERATED ALWAYS AS (
-CASE
-    WHEN (score >= (80)::numeric) THEN 'hot'::text
-    WHEN (score >= (60)::numeric) THEN 'warm'::text
-    WHEN (score >= (40)::numeric) THEN 'cool'::text
-    ELSE 'cold'::text
-END) STORED NOT NULL,
-    email_key text GENERATED ALWAYS AS (
-CASE
-    WHEN (merged_into IS NULL) THEN brainops.email_key(email)
-    ELSE NULL::text
-END) STORED,
-    phone_e164 text,
-    owner_email text,
-    state text,
-    scored_at timestamp with time zone,
-    rescore_requested_at timestamp with time zone,
-    location text,
-    industry text,
-    status text,
-    is_test boolean DEFAULT false,
-    is_demo boolean DEFAULT false,
-    assigned_agent_id uuid,
-    lead_id uuid,
-    CONSTRAINT revenue_leads_metadata_is_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
-    CONSTRAINT revenue_leads_phone_e164_shape CHECK ((phone_e164 ~ '^\+[1-9][0-9]{6,14}$'::text)),
-    CONSTRAINT revenue_leads_score_range CHECK (((score >= (0)::numeric) AND (score <= (100)::numeric))),
-    CONSTRAINT revenue_leads_stage_known CHECK ((stage = ANY (ARRAY['new'::text, 'contacted'::text, 'qualified'::text, 'proposal_sent'::text, 'negotiating'::text, 'won'::text, 'lost'::text, 'nurturing'::text]))),
-    CONSTRAINT revenue_leads_time_zone_known CHECK (brainops.is_time_zone(time_zone))
-);
+CREATE FUNCTION brainops.pause(p_table text, p_tenant text DEFAULT NULL::text, p_channel text DEFAULT NULL::text, p_reason text DEFAULT 'no reason given'::text) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  insert into brainops.pauses as p (table_name, tenant_id, channel, reason)
+  values
+    (
+      (brainops_internal.job_table(p_table)).table_name,
+      case
+        when p_tenant is not null then brainops_internal.tenant_id_of(p_tenant)
+      end,
+      p_channel,
+      p_reason
+    )
+  on conflict (tenant_id, table_name, channel) do update
+    set
+      reason = excluded.reason,
+      paused_by = session_user,
+      paused_at = now();
+$$;
 
-ALTER TABLE ONLY public.revenue_leads FORCE ROW LEVEL SECURITY;
+COMMENT ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) IS 'Holds a job table: for one tenant (slug or id) or, with null, for all. Rows wait as pending; what is being processed ends.';
 
-COMMENT ON TABLE public.revenue_leads IS 'People and companies that may become customers of a tenant.';
-
-COMMENT ON COLUMN public.revenue_leads.stage IS 'new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing; other words are understood where brainops.normal_stage knows them. brainops.next_stages says where a lead may go.';
-
-COMMENT ON COLUMN public.revenue_leads.score IS '0 (cold) to 100 (hot), reckoned from lead_score_events. What a client writes is kept (as the reason set_by_client) and goes on from there; above 0 and below 1 is taken as a share of 1, so 0.85 is 85.';
-
-COMMENT ON COLUMN public.revenue_leads.value_estimate IS 'What the deal may be worth, in the tenant''s currency; null for not known.';
-
-COMMENT ON COLUMN public.revenue_leads.time_zone IS 'IANA name; null for not known, then the tenant''s zone counts.';
-
-COMMENT ON COLUMN public.revenue_leads.merged_into IS 'Not null only while an insert of a person who is a lead already is under way.';
-
-COMMENT ON COLUMN public.revenue_leads.tier IS 'hot from 80, warm from 60, cool from 40, else cold.';
-
-COMMENT ON COLUMN public.revenue_leads.email_key IS 'The address as it is compared; null where email is no address.';
-
-COMMENT ON COLUMN public.revenue_leads.phone_e164 IS 'phone as +<country><number>; null where that can''t be told. May be given.';
-
-COMMENT ON COLUMN public.revenue_leads.owner_email IS 'Who looks after the lead; null for nobody.';
-
-COMMENT ON COLUMN public.revenue_leads.state IS 'State or province, e.g. CO; null for not known. The rules for text messages go by it.';
-
-COMMENT ON COLUMN public.revenue_leads.scored_at IS 'When the score was last reckoned; null: not yet.';
-
-COMMENT ON COLUMN public.revenue_leads.rescore_requested_at IS 'Set it, and the score is reckoned anew by a job; null when that is done.';
-
-COMMENT ON COLUMN public.revenue_leads.status IS 'A word of existing clients; nothing here goes by it.';
-
-COMMENT ON COLUMN public.revenue_leads.lead_id IS 'Link of existing clients to a table of theirs.';
-
-CREATE FUNCTION brainops.absorb_lead(p_into uuid, p_row public.revenue_leads) RETURNS boolean
+CREATE FUNCTION brainops.pause_campaign(p_code text, p_tenant text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  c_columns constant text[] := array[
-    'company_name', 'contact_name', 'email', 'phone', 'website', 'value_estimate', 'source', 'time_zone', 'state',
-    'location', 'industry', 'status', 'assigned_agent_id', 'lead_id', 'owner_email', 'next_action', 'next_action_date'
-  ];
-  v_lead public.revenue_leads;
-  v_new public.revenue_leads;
-  v_old jsonb;
-  v_given jsonb := to_jsonb(p_row);
-  v_other jsonb;
-  v_more jsonb;
-  v_other_metadata jsonb;
-  v_merged jsonb;
+  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
 begin
-  select * into v_lead from public.revenue_leads where id = p_into and tenant_id = p_row.tenant_id for no key update;
-  if not found then
-    return false;
-  end if;
-  v_old := to_jsonb(v_lead);
-
-  select
-    coalesce(jsonb_object_agg(c, v_given -> c) filter (where v_old ->> c is null), '{}'),
-    coalesce(jsonb_object_agg(c, v_given -> c) filter (where lower(btrim(v_old ->> c)) <> lower(btrim(v_given ->> c))), '{}')
-    into v_more, v_other
-    from unnest(c_columns) as c
-    where v_given ->> c is not null;
-  v_new := jsonb_populate_record(v_lead, v_more);
-  if v_lead.phone is null or v_lead.phone_e164 is null and v_lead.phone = p_row.phone then
-    v_new.phone_e164 := p_row.phone_e164;
-  elsif v_lead.phone_e164 = p_row.phone_e164 then
-    v_other := v_other - 'phone'; -- the same number, written in another way
-  end if;
-
-  select
-    coalesce(jsonb_object_agg(k.key, k.value) filter (where coalesce(v_lead.metadata -> k.key, 'null') = 'null'), '{}'),
-    coalesce(jsonb_object_agg(k.key, k.value) filter (where v_lead.metadata -> k.key not in (k.value, 'null')), '{}')
-    into v_more, v_other_metadata
-    from jsonb_each(p_row.metadata - 'merged') as k
-    where k.value <> 'null';
-  if v_other_metadata <> '{}' then
-    v_other := v_other || jsonb_build_object('metadata', v_other_metadata);
-  end if;
-
-  if brainops.stage_rank(p_row.stage) > brainops.stage_rank(v_lead.stage)
-    and p_row.stage = any (brainops.next_stages(v_lead.stage))
-    -- A lost lead is not taken up again by mistake, nor a deal under way ended by an old list.
-    and (p_row.stage <> 'lost' or v_lead.stage = 'new')
-  then
-    v_new.stage := p_row.stage;
-  elsif p_row.stage not in ('new', v_lead.stage) then
-    v_other := v_other || jsonb_build_object('stage', p_row.stage);
-  end if;
-  if p_row.score > v_lead.score and v_lead.scored_at is null then
-    v_new.score := p_row.score;
-  elsif p_row.score > 0 and p_row.score < v_lead.score then
-    v_other := v_other || jsonb_build_object('score', p_row.score);
-  end if;
-  v_new.last_contact := greatest(v_lead.last_contact, p_row.last_contact);
-  v_new.created_at := least(v_lead.created_at, p_row.created_at);
-
-  v_merged := coalesce(case when jsonb_typeof(v_lead.metadata -> 'merged') = 'array' then v_lead.metadata -> 'merged' end, '[]')
-    || coalesce(case when jsonb_typeof(p_row.metadata -> 'merged') = 'array' then p_row.metadata -> 'merged' end, '[]');
-  -- Told again it is the same; a client that inserts its whole list each night must not fill the row.
-  if v_other <> '{}' and not exists (select from jsonb_array_elements(v_merged) as m where m -> 'values' = v_other) then
-    v_merged := v_merged || jsonb_build_object('id', p_row.id, 'at', brainops.now(), 'values', v_other);
-  end if;
-  v_new.metadata := v_lead.metadata || v_more || case when v_merged <> '[]' then jsonb_build_object('merged', v_merged) else '{}' end;
-
-  if v_new is distinct from v_lead then
-    update public.revenue_leads
-    set
-      company_name = v_new.company_name,
-      contact_name = v_new.contact_name,
-      email = v_new.email,
-      phone = v_new.phone,
-      phone_e164 = v_new.phone_e164,
-      website = v_new.website,
-      value_estimate = v_new.value_estimate,
-      source = v_new.source,
-      time_zone = v_new.time_zone,
-      state = v_new.state,
-      location = v_new.location,
-      industry = v_new.industry,
-      status = v_new.status,
-      assigned_agent_id = v_new.assigned_agent_id,
-      lead_id = v_new.lead_id,
-      owner_email = v_new.owner_email,
-      next_action = v_new.next_action,
-      next_action_date = v_new.next_action_date,
-      stage = v_new.stage,
-      score = v_new.score,
-      last_contact = v_new.last_contact,
-      created_at = v_new.created_at,
-      metadata = v_new.metadata
-    where id = p_into;
-  end if;
-  if p_row.score > v_lead.score and v_lead.scored_at is not null then
-    perform brainops.set_score(v_lead.tenant_id, p_into, p_row.score, 'merged');
-  end if;
-  return true;
+  update public.campaigns set status = 'paused' where id = v_campaign.id and status = 'active';
 end;
 $$;
 
-CREATE FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) RETURNS timestamp with time zone
+COMMENT ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) IS 'Holds a campaign: no step is performed and nothing of it is sent, and time stands still in it. Twice is as once.';
+
+CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition text, on_forget text)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $_$
+  with
+    named(position, source, condition, on_forget) as (
+      values
+        -- An event that names no message of ours belongs to nobody, unless it can still be placed. A text
+        -- to the installation's account is whose sms_inbound has it: before it is there, it is nobody's to
+        -- read or to erase, and so is a STOP that other tenants have yet to hear.
+        (
+          1,
+          'public.webhook_events',
+          $c$
+            case
+              when t.provider = 'twilio' and t.tenant_id is null and t.payload ->> 'kind' = 'inbound' then
+                exists (
+                  select
+                  from public.sms_inbound as i
+                  where
+                    i.tenant_id = p.tenant_id
+                    and i.message_sid = coalesce(t.payload ->> 'MessageSid', t.payload ->> 'SmsSid')
+                )
+              else coalesce(t.tenant_id, (brainops_internal.find_email(t.payload)).tenant_id, p.tenant_id) = p.tenant_id
+            end
+            and (
+              lower(btrim(t.payload ->> 'email')) = any (p.addresses)
+              or t.payload ->> 'From' = any (p.addresses)
+              or t.payload ->> 'To' = any (p.addresses)
+              or brainops_internal.webhook_event_row(t.provider, t.payload) = any (p.row_ids)
+              or t.provider = 'stripe' and (
+                -- By objects of the account that signed: in events of its own, a tenant may name any.
+                exists (
+                  select
+                  from public.stripe_objects as o
+                  where
+                    o.tenant_id = p.tenant_id
+                    and o.object_id = any (brainops_internal.stripe_ids(t.payload #> '{data,object}'))
+                    and o.object_id = any (p.stripe_ids)
+                    and o.own_account = (t.tenant_id is not null)
+                )
+                or t.tenant_id is not null and lower(t.payload #>> '{data,object,customer_details,email}') = any (p.addresses)
+              )
+            )
+          $c$,
+          'delete'
+        ),
+        (2, 'brainops.job_events', 't.row_id = any (p.row_ids) and t.detail is not null', $c$detail = 'erased'$c$),
+        (3, 'brainops.job_archive', 't.row_id = any (p.row_ids)', 'delete'),
+        (
+          4,
+          'public.email_deliveries',
+          'lower(t.recipient) = any (p.addresses) or t.email_id = any (p.row_ids)',
+          'delete'
+        ),
+        (5, 'public.email_bounces', 'lower(t.recipient) = any (p.addresses) or t.email_id = any (p.row_ids)', 'delete'),
+        (6, 'public.sms_deliveries', 't.recipient = any (p.addresses) or t.sms_id = any (p.row_ids)', 'delete'),
+        (7, 'public.sms_inbound', 't.from_number = any (p.addresses) or t.lead_id = any (p.lead_ids)', 'delete'),
+        (8, 'public.sms_threads', 't.number = any (p.addresses)', 'delete'),
+        (9, 'public.email_unsubscribe_links', 't.address_key = any (p.addresses)', 'delete'),
+        (10, 'public.contact_suppressions', 't.address_key = any (p.addresses)', 'delete'),
+        (11, 'public.contact_consents', 't.address_key = any (p.addresses) or t.lead_id = any (p.lead_ids)', 'delete'),
+        (12, 'public.contact_topic_optouts', 't.address_key = any (p.addresses)', 'delete'),
+        (13, 'public.opt_in_requests', 't.address_key = any (p.addresses) or t.lead_id = any (p.lead_ids)', 'delete'),
+        (14, 'public.ai_email_queue', 't.id = any (p.row_ids)', 'delete'),
+        (15, 'public.ai_sms_queue', 't.id = any (p.row_ids)', 'delete'),
+        (16, 'public.tenant_notifications', 't.id = any (p.row_ids)', 'delete'),
+        (17, 'public.campaign_touch_events', 't.touch_id = any (p.row_ids)', 'delete'),
+        (18, 'public.ai_campaign_touches', 't.id = any (p.row_ids)', 'delete'),
+        (19, 'public.ai_nurture_campaigns', 't.id = any (p.enrolment_ids)', 'delete'),
+        (20, 'public.onboarding_reminders', 't.id = any (p.row_ids)', 'delete'),
+        -- Its steps go with it: one by one they would begin each other.
+        (21, 'public.ai_onboarding_workflows', 't.id = any (p.workflow_ids)', 'delete'),
+        (22, 'public.ai_onboarding_steps', 't.workflow_id = any (p.workflow_ids)', 'delete'),
+        -- The books are kept, without the name.
+        (
+          23,
+          'public.payment_requests',
+          't.id = any (p.payment_ids)',
+          $c$
+            lead_id = null, metadata = '{}', idempotency_key = null, product_service = t.plan_name, attention = null,
+            payment_status = case t.payment_status when 'open' then 'cancelled' else t.payment_status end
+          $c$
+        ),
+        (24, 'public.payment_ledger', 't.payment_request_id = any (p.payment_ids)', 'keep'),
+        (25, 'public.payment_disputes', 't.payment_request_id = any (p.payment_ids)', 'keep'),
+        (26, 'public.subscriptions', 't.payment_request_id = any (p.payment_ids)', 'keep'),
+        (27, 'public.stripe_objects', 't.payment_request_id = any (p.payment_ids)', 'keep'),
+        (
+          98,
+          'brainops.lead_keys',
+          't.lead_id = any (p.lead_ids) or substr(t.key, strpos(t.key, '':'') + 1) = any (p.addresses)',
+          'delete'
+        ),
+        (99, 'public.revenue_leads', 't.id = any (p.lead_ids)', 'delete')
+    )
+  select every.source, every.condition, every.on_forget
+  from
+    (
+      select * from named
+      union all
+      select
+        50,
+        format('%I.%I', n.nspname, c.relname),
+        format('t.%I = any (p.lead_ids)', a.attname),
+        'delete'
+      from
+        pg_catalog.pg_constraint as f
+        inner join pg_catalog.pg_class as c on c.oid = f.conrelid
+        inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        inner join pg_catalog.pg_attribute as l on l.attrelid = f.confrelid and l.attname = 'id'
+        inner join pg_catalog.pg_attribute as a
+          on a.attrelid = f.conrelid and a.attnum = f.conkey[array_position(f.confkey, l.attnum)]
+      where
+        f.contype = 'f'
+        and f.confrelid = 'public.revenue_leads'::regclass
+        and f.conparentid = 0
+        and not exists (select from named where named.source = format('%I.%I', n.nspname, c.relname))
+    ) as every
+  order by every.position, every.source;
+$_$;
+
+COMMENT ON FUNCTION brainops.person_sources() IS 'Where something may be held on a person, in the order in which it is erased. condition: over a row t and a brainops.person p. on_forget: delete, keep, or what is set instead.';
+
+CREATE FUNCTION brainops.protect_table(p_table regclass) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  select brainops_internal.guard_table(p_table, p_reference_tenants => true);
+$$;
+
+COMMENT ON FUNCTION brainops.protect_table(p_table regclass) IS 'Gives an existing table with a tenant_id the whole guard: forced row level security, policies by role, grants, the tenant filled in on insert. OP008 says what stands in the way. For the table''s owner.';
+
+CREATE FUNCTION brainops.publish_campaign(p_code text, p_move boolean DEFAULT false, p_tenant text DEFAULT NULL::text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
+  v_problems text;
+  v_open record;
+begin
+  select * into v_campaign from public.campaigns where id = v_campaign.id for update;
+  v_campaign.version := v_campaign.version + 1;
+  select string_agg(p, '; ') into v_problems from brainops_internal.campaign_problems(v_campaign.id, v_campaign.version) as p;
+  if v_problems is not null then
+    raise exception 'campaign % cannot be published: %', quote_literal(p_code), v_problems
+      using errcode = 'OP022', hint = format('Mend the steps of version %s in campaign_steps, then publish again.', v_campaign.version);
+  end if;
+  update public.campaigns set version = v_campaign.version where id = v_campaign.id;
+  if not p_move then
+    return v_campaign.version;
+  end if;
+
+  perform from public.ai_nurture_campaigns
+  where tenant_id = v_campaign.tenant_id and campaign_id = v_campaign.id and status in ('active', 'paused')
+  order by id
+  for no key update;
+  update public.ai_nurture_campaigns set version = v_campaign.version
+  where tenant_id = v_campaign.tenant_id and campaign_id = v_campaign.id and status in ('active', 'paused');
+  update public.ai_campaign_touches as t
+  set
+    version = s.version,
+    step_number = s.step_number,
+    touch_type = brainops_internal.touch_type_of(s.kind),
+    content_template = s.template
+  from public.ai_nurture_campaigns as e
+  inner join public.campaign_steps as s on s.tenant_id = e.tenant_id and s.campaign_id = e.campaign_id and s.version = e.version
+  where e.tenant_id = v_campaign.tenant_id and e.campaign_id = v_campaign.id and e.status in ('active', 'paused')
+    and t.tenant_id = e.tenant_id and t.campaign_id = e.id and t.step_key = s.step_key and t.performed_at is null;
+  for v_open in
+    select e, t
+    from public.ai_nurture_campaigns as e
+    inner join public.ai_campaign_touches as t
+      on t.tenant_id = e.tenant_id and t.campaign_id = e.id and t.step_key is not null and t.performed_at is null
+    where e.tenant_id = v_campaign.tenant_id and e.campaign_id = v_campaign.id and e.status in ('active', 'paused')
+      and t.version <> e.version
+    order by e.id
+  loop
+    perform brainops_internal.replace_open_step(v_open.e, v_open.t);
+  end loop;
+  return v_campaign.version;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) IS 'Puts the draft version of a campaign in force, for new enrolments; with p_move running ones go on in it too, each at the step of the same step_key (or, where that is gone, at the next one). OP022 lists what keeps it from being published. Returns the version.';
+
+CREATE FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text DEFAULT 'email'::text, p_text text DEFAULT NULL::text) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_lead_id uuid := brainops_internal.find_lead(p_lead_id, null);
+  v_event_id uuid;
+begin
+  if v_lead_id is null then
+    raise exception 'lead_id: % is no lead of yours', coalesce(p_lead_id::text, 'null')
+      using errcode = 'OP009', hint = 'select id, email from revenue_leads';
+  end if;
+  if p_channel is null or p_channel not in ('email', 'sms') then
+    raise exception 'channel: % is none that people reply by', coalesce(quote_literal(left(p_channel, 80)), 'null')
+      using errcode = 'OP007', hint = 'Give email or sms.';
+  end if;
+  insert into public.lead_events (tenant_id, lead_id, event, channel, metadata)
+  select l.tenant_id, l.id, p_channel || '_replied', p_channel, jsonb_strip_nulls(jsonb_build_object('text', left(p_text, 10000)))
+  from public.revenue_leads as l
+  where l.id = v_lead_id
+  returning id into v_event_id;
+  update public.revenue_leads set last_contact = brainops.now() where id = v_lead_id;
+  return v_event_id;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) IS 'Tells that a lead replied, by email or sms: it is scored, and sequences that end on a reply end. Returns the event''s id.';
+
+CREATE FUNCTION brainops.resume(p_table text, p_tenant text DEFAULT NULL::text, p_channel text DEFAULT NULL::text) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_job brainops.job_tables := brainops_internal.job_table(p_table);
+  v_tenant_id uuid := case when p_tenant is not null then brainops_internal.tenant_id_of(p_tenant) end;
+begin
+  delete from brainops.pauses
+  where table_name = v_job.table_name
+    and (p_tenant is null or tenant_id = v_tenant_id)
+    and (p_channel is null or channel = p_channel);
+  -- Their jobs are gone: a new time gives due rows new ones, through the trigger.
+  return brainops_internal.spread_rows(v_job, v_tenant_id, null);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) IS 'Ends pauses; returns how many rows that were due go on: spread at 20 a second (or the rate limit''s), within an hour. With tenant null: every pause of the table.';
+
+CREATE FUNCTION brainops.resume_campaign(p_code text, p_tenant text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
+begin
+  update public.campaigns set status = 'active' where id = v_campaign.id and status = 'paused';
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) IS 'Lets a paused campaign go on where it stood: everything in it comes later by the time it was paused, and what is due at once goes five a second.';
+
+CREATE FUNCTION brainops.retain_months() RETURNS SETOF text
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  perform brainops_internal.ensure_partitions('brainops.job_events', brainops.now()::date, 13);
+  perform brainops_internal.ensure_partitions('brainops.job_archive', brainops.now()::date, 2);
+  return query
+    select brainops_internal.drop_partitions('brainops.job_archive', brainops.now() - (select value from brainops.settings where name = 'drop_archive_after'));
+  return query
+    select brainops_internal.drop_partitions('brainops.job_events', brainops.now() - (select value from brainops.settings where name = 'drop_events_after'));
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.retain_months() IS 'Makes the coming months of the archive and the events, drops those past brainops.settings; returns what was dropped.';
+
+CREATE FUNCTION brainops.retry(p_table text, p_id uuid) RETURNS text
+    LANGUAGE sql
+    SET search_path TO ''
+    BEGIN ATOMIC
+ SELECT brainops_internal.set_job_status(brainops_internal.job_table(p_table), p_id, ARRAY['failed'::text, 'cancelled'::text, 'skipped'::text, 'awaiting_approval'::text], 'pending'::text) AS set_job_status;
+END;
+
+COMMENT ON FUNCTION brainops.retry(p_table text, p_id uuid) IS 'Runs a row again, now, with all its attempts. An unconfirmed one goes through confirm.';
+
+CREATE FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_count int;
+begin
+  execute format(
+    'update %s set status = ''pending'' where status = ''failed'' and finished_at >= $1',
+    p_job.relation
+  )
+    using p_since;
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) IS 'Behind retry_failed.';
+
+CREATE FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) RETURNS integer
+    LANGUAGE sql
+    SET search_path TO ''
+    BEGIN ATOMIC
+ SELECT brainops_internal.retry_failed_rows(brainops_internal.job_table(p_table), p_since) AS retry_failed_rows;
+END;
+
+COMMENT ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) IS 'Runs again all rows that failed since then; returns how many.';
+
+CREATE FUNCTION brainops.revise_campaign(p_code text, p_tenant text DEFAULT NULL::text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
+begin
+  insert into public.campaign_steps
+    (tenant_id, campaign_id, version, step_number, step_key, kind, name, template, delay, delay_from, next_step, config)
+  select
+    tenant_id, campaign_id, version + 1, step_number, step_key, kind, name, template, delay, delay_from, next_step, config
+  from public.campaign_steps
+  where tenant_id = v_campaign.tenant_id and campaign_id = v_campaign.id and version = v_campaign.version
+    and not exists (
+      select from public.campaign_steps as d
+      where d.tenant_id = v_campaign.tenant_id and d.campaign_id = v_campaign.id and d.version > v_campaign.version
+    );
+  return v_campaign.version + 1;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) IS 'Copies the steps in force, with their keys, as a draft to be edited; returns its version. A draft that is there already stays as it is.';
+
+CREATE FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text DEFAULT 'asked for'::text) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_lead_id uuid := brainops_internal.find_lead(p_lead_id, null);
+  v_tenant_id uuid;
+begin
+  if v_lead_id is null then
+    raise exception 'lead_id: % is no lead of yours', coalesce(p_lead_id::text, 'null')
+      using errcode = 'OP009', hint = 'Give the id of a row of revenue_leads.';
+  end if;
+  select tenant_id into v_tenant_id from public.revenue_leads where id = v_lead_id;
+  return brainops_internal.open_onboarding(v_tenant_id, v_lead_id, p_reason);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) IS 'Begins the onboarding of a lead and returns its workflow; the one there is, where it has begun.';
+
+CREATE FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[] DEFAULT NULL::integer[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  insert into public.sender_warmups as w (tenant_id, channel, started_on, plan)
+  select
+    t.id,
+    p_channel,
+    (brainops.now() at time zone t.time_zone)::date,
+    -- SendGrid's automatic warm-up of an IP address, messages an hour by day.
+    coalesce(
+      p_plan,
+      '{20,28,39,55,77,108,151,211,295,413,579,810,1000,1587,2222,3111,4356,6098,8583,11953,16734,23427,32798,45917,64284,89998,125997,176395,246953,345735,484029,677640,948696,1328175,1859444,2603222}'
+    )
+  from public.tenants as t
+  where t.id = brainops_internal.tenant_id_of(p_tenant)
+  on conflict (tenant_id, channel) do update
+    set
+      started_on = excluded.started_on,
+      plan = excluded.plan;
+$$;
+
+COMMENT ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) IS 'Begins a warm-up today: marketing of the tenant (slug or id) on the channel is limited by hour, more each day. Plan null: SendGrid''s, 36 days from 20 an hour. Deleting the row of sender_warmups ends it.';
+
+CREATE FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+  if p_sender is null then
+    return null;
+  end if;
+  if exists (
+    select from public.provider_credentials as c
+    where c.tenant_id = p_tenant_id and c.provider = p_sender and c.name = 'default' and c.active
+  ) then
+    return p_sender || ':' || p_tenant_id;
+  end if;
+  return p_sender;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) IS 'Which account a tenant''s rows go through, as brainops.breakers names it: sender for the installation''s, sender:tenant_id for the tenant''s own.';
+
+CREATE FUNCTION brainops_internal.acquire_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_breaker brainops.circuit_breakers;
+begin
+  allowed := p_n;
+  select * into v_breaker from brainops.circuit_breakers where sender = p_sender and opened_at is not null;
+  if not found then
+    return;
+  end if;
+  -- Two workers may come at once: the row lock decides who probes.
+  update brainops.circuit_breakers
+  set probe_expires_at = brainops.now() + p_probe_lease
+  where sender = p_sender
+    and opened_at is not null
+    and retry_at <= brainops.now()
+    and coalesce(probe_expires_at, '-infinity') <= brainops.now();
+  allowed := case when found then 1 else 0 end;
+  ask_at := greatest(v_breaker.retry_at, brainops.now() + interval '2 seconds');
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.acquire_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) IS 'How many of n rows may go through the sender now; ask_at is when to ask again for the rest.';
+
+CREATE FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -441,9 +1664,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) IS 'The instant after a delay: days, months and years by the calendar of the zone, hours and less exactly.';
+COMMENT ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) IS 'The instant after a delay: days, months and years by the calendar of the zone, hours and less exactly.';
 
-CREATE FUNCTION brainops.add_job_columns(p_table regclass, p_max_attempts integer DEFAULT 5) RETURNS void
+CREATE FUNCTION brainops_internal.add_job_columns(p_table regclass, p_max_attempts integer DEFAULT 5) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -507,9 +1730,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.add_job_columns(p_table regclass, p_max_attempts integer) IS 'Gives a table the engine''s columns, checks and indexes. For the table''s owner; called once for each table.';
+COMMENT ON FUNCTION brainops_internal.add_job_columns(p_table regclass, p_max_attempts integer) IS 'Gives a table the engine''s columns, checks and indexes. For the table''s owner; called once for each table.';
 
-CREATE FUNCTION brainops.address_digest(p_address text) RETURNS text
+CREATE FUNCTION brainops_internal.address_digest(p_address text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
   select
@@ -522,16 +1745,16 @@ CREATE FUNCTION brainops.address_digest(p_address text) RETURNS text
     );
 $$;
 
-COMMENT ON FUNCTION brainops.address_digest(p_address text) IS 'What is left of the address of a person who was forgotten.';
+COMMENT ON FUNCTION brainops_internal.address_digest(p_address text) IS 'What is left of the address of a person who was forgotten.';
 
-CREATE FUNCTION brainops.address_pattern(p_address text) RETURNS text
+CREATE FUNCTION brainops_internal.address_pattern(p_address text) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $_$
   select
     case
       -- A longer address that ends or begins so is somebody else's; a full stop may end a sentence.
-      when brainops.email_key(p_address) is not null then '(?<![a-z0-9._%+-])' || regexp_replace(
+      when brainops_internal.email_key(p_address) is not null then '(?<![a-z0-9._%+-])' || regexp_replace(
         p_address,
         '[][\\^$.|?*+(){}]',
         '\\\&',
@@ -541,9 +1764,9 @@ CREATE FUNCTION brainops.address_pattern(p_address text) RETURNS text
     end;
 $_$;
 
-COMMENT ON FUNCTION brainops.address_pattern(p_address text) IS 'The regular expression that finds an address (e-mail in lower case, number in E.164) whole in a text in lower case; null for what is no address.';
+COMMENT ON FUNCTION brainops_internal.address_pattern(p_address text) IS 'The regular expression that finds an address (e-mail in lower case, number in E.164) whole in a text in lower case; null for what is no address.';
 
-CREATE FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) RETURNS boolean
+CREATE FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -553,26 +1776,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) IS 'Writes the recipient in E.164; false where the lease does not hold.';
+COMMENT ON FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text) IS 'Writes the recipient in E.164; false where the lease does not hold.';
 
-CREATE FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) RETURNS text[]
-    LANGUAGE sql STABLE
-    SET search_path TO ''
-    AS $$
-  select p.zones
-  from
-    brainops.contact_places(
-      case
-        when p_address like '%@%' then 'email'
-        else 'sms'
-      end,
-      array[row(null, p_tenant_id, p_lead_id, p_address, true, null, p_address, null, null)::brainops.contact]
-    ) as p;
-$$;
-
-COMMENT ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) IS 'Time zones that a person may be in: the lead''s, else those of the phone number, else the tenant''s.';
-
-CREATE FUNCTION brainops.adopt_touch() RETURNS trigger
+CREATE FUNCTION brainops_internal.adopt_touch() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -597,7 +1803,7 @@ begin
     where tenant_id = new.tenant_id and id = new.campaign_id
     for no key update;
   if not found or v_enrolment.lead_id is null then
-    if coalesce(brainops.normal_status(new.status), 'pending') in ('pending', 'awaiting_approval') and found then
+    if coalesce(brainops_internal.normal_status(new.status), 'pending') in ('pending', 'awaiting_approval') and found then
       new.status := 'skipped';
       new.skip_reason := 'campaign_id is a definition without a lead';
     end if;
@@ -608,7 +1814,7 @@ begin
   select * into v_step
     from public.campaign_steps as s
     where s.tenant_id = new.tenant_id and s.campaign_id = v_enrolment.campaign_id and s.version = v_enrolment.version
-      and s.template = new.content_template and brainops.touch_type_of(s.kind) = new.touch_type
+      and s.template = new.content_template and brainops_internal.touch_type_of(s.kind) = new.touch_type
     order by
       not exists (
         select from public.ai_campaign_touches as t
@@ -735,15 +1941,15 @@ COMMENT ON COLUMN public.campaign_steps.delay IS 'How long after the step before
 
 COMMENT ON COLUMN public.campaign_steps.next_step IS 'Which step comes next; null: the next number, or the end.';
 
-CREATE FUNCTION brainops.advance_enrolment(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_due_at timestamp with time zone, p_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS void
+CREATE FUNCTION brainops_internal.advance_enrolment(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_due_at timestamp with time zone, p_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   -- Where time stands still, nothing becomes later.
   v_now constant timestamptz := coalesce(p_enrolment.held_since, brainops.now());
-  v_zone constant text := brainops.lead_time_zone(p_enrolment.tenant_id, p_enrolment.lead_id);
-  v_late constant interval := brainops.time_between(p_due_at, v_now);
+  v_zone constant text := brainops_internal.lead_time_zone(p_enrolment.tenant_id, p_enrolment.lead_id);
+  v_late constant interval := brainops_internal.time_between(p_due_at, v_now);
   v_base timestamptz := p_due_at;
   v_due_at timestamptz := p_at;
   v_gap interval;
@@ -756,12 +1962,12 @@ begin
   end if;
 
   if v_due_at is null then
-    v_due_at := brainops.step_due_at(p_enrolment, p_step, v_base, v_zone);
-    v_gap := brainops.time_between(p_due_at, v_due_at);
+    v_due_at := brainops_internal.step_due_at(p_enrolment, p_step, v_base, v_zone);
+    v_gap := brainops_internal.time_between(p_due_at, v_due_at);
     if v_late > '1 hour' or (v_gap > '0' and v_late > v_gap / 2) then
       v_base := v_now;
       p_enrolment.schedule_start := p_enrolment.schedule_start + v_late;
-      v_due_at := brainops.step_due_at(p_enrolment, p_step, v_base, v_zone);
+      v_due_at := brainops_internal.step_due_at(p_enrolment, p_step, v_base, v_zone);
     end if;
   end if;
   if p_step.kind = 'wait_for' and p_step.config ->> 'since' = 'enrolment' and exists (
@@ -773,7 +1979,7 @@ begin
     v_due_at := v_base;
   end if;
 
-  select brainops.enrolment_hold_reason(p_enrolment, c) into v_hold
+  select brainops_internal.enrolment_hold_reason(p_enrolment, c) into v_hold
     from public.campaigns as c
     where c.tenant_id = p_enrolment.tenant_id and c.id = p_enrolment.campaign_id;
   insert into public.ai_campaign_touches
@@ -781,7 +1987,7 @@ begin
   values (
     p_enrolment.tenant_id,
     p_enrolment.id,
-    brainops.touch_type_of(p_step.kind),
+    brainops_internal.touch_type_of(p_step.kind),
     p_step.template,
     case when v_hold is null then 'pending' else 'awaiting_approval' end,
     v_hold,
@@ -801,7 +2007,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid) RETURNS void
+CREATE FUNCTION brainops_internal.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -866,7 +2072,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.after_broadcast_status() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_broadcast_status() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -887,7 +2093,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.after_campaign_status() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_campaign_status() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -917,17 +2123,17 @@ begin
     );
   end if;
   if new.status = 'active' then
-    perform brainops.release_enrolments(new.tenant_id, v_ids);
+    perform brainops_internal.release_enrolments(new.tenant_id, v_ids);
   elsif new.status = 'archived' then
     perform brainops.exit_enrolment(id, 'the campaign is archived') from unnest(v_ids) as id;
   else
-    perform brainops.hold_enrolments(new.tenant_id, v_ids);
+    perform brainops_internal.hold_enrolments(new.tenant_id, v_ids);
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_credential_change() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_credential_change() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -945,14 +2151,60 @@ begin
       for update skip locked
     );
   end if;
-  perform brainops.wake_rows(j.table_name, coalesce(new.tenant_id, old.tenant_id))
+  perform brainops_internal.wake_rows(j.table_name, coalesce(new.tenant_id, old.tenant_id))
     from brainops.job_tables as j
     where j.sender = coalesce(new.provider, old.provider);
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_enrolment_insert() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_delivery_report() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_event text;
+  v_url text;
+  v_lead_id uuid;
+begin
+  if tg_table_name = 'email_bounces' then
+    v_event := 'email_bounced';
+  else
+    v_event := case new.event
+      when 'open' then 'email_opened'
+      when 'click' then 'email_clicked'
+      when 'spamreport' then 'email_complained'
+      else 'email_unsubscribed'
+    end;
+    v_url := new.metadata ->> 'url';
+  end if;
+  if new.email_id is not null then
+    select lead_id into v_lead_id from public.ai_email_queue where tenant_id = new.tenant_id and id = new.email_id;
+    if not found then
+      select coalesce(brainops_internal.lead_alias(l.id, new.tenant_id), l.id) into v_lead_id
+        from brainops.job_archive as a
+        cross join lateral (select brainops_internal.uuid_or_null(a.job_row ->> 'lead_id') as id) as l
+        where a.row_id = new.email_id and a.tenant_id = new.tenant_id and a.table_name = 'ai_email_queue'
+        limit 1;
+    end if;
+  end if;
+  -- A mail to an address and not to a lead: the lead may have that address.
+  if v_lead_id is null then
+    select id into v_lead_id
+      from public.revenue_leads
+      where tenant_id = new.tenant_id and email_key = lower(new.recipient);
+  end if;
+  if v_lead_id is not null and exists (select from public.revenue_leads where id = v_lead_id) then
+    perform brainops_internal.record_lead_event(
+      new.tenant_id, v_lead_id, v_event, 'email', new.occurred_at, new.id::text,
+      jsonb_strip_nulls(jsonb_build_object('email_id', new.email_id, 'url', v_url))
+    );
+  end if;
+  return null;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.after_enrolment_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -963,7 +2215,7 @@ begin
     select
       e.tenant_id,
       e.id,
-      brainops.touch_type_of(s.kind),
+      brainops_internal.touch_type_of(s.kind),
       s.template,
       case when h.reason is null then 'pending' else 'awaiting_approval' end,
       h.reason,
@@ -982,11 +2234,11 @@ begin
       limit 1
     ) as s
     cross join lateral (
-      select brainops.add_delay(e.schedule_start, s.delay, brainops.lead_time_zone(e.tenant_id, e.lead_id)) as due_at
+      select brainops_internal.add_delay(e.schedule_start, s.delay, brainops_internal.lead_time_zone(e.tenant_id, e.lead_id)) as due_at
     ) as d
     -- As the row will be once it is in: inserted has the types of the table.
     cross join lateral (
-      select brainops.enrolment_hold_reason(r, c) as reason
+      select brainops_internal.enrolment_hold_reason(r, c) as reason
       from public.ai_nurture_campaigns as r
       where r.tenant_id = e.tenant_id and r.id = e.id
     ) as h
@@ -1001,7 +2253,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.after_enrolment_moves() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_enrolment_moves() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1009,49 +2261,49 @@ begin
   perform brainops.exit_enrolment(new.id, r.reason)
   from public.campaigns as c
   inner join public.revenue_leads as l on l.tenant_id = c.tenant_id
-  cross join lateral (select brainops.entry_refusal(c, l) as reason) as r
+  cross join lateral (select brainops_internal.entry_refusal(c, l) as reason) as r
   where c.tenant_id = new.tenant_id and c.id = new.campaign_id and l.id = new.lead_id and r.reason is not null;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_enrolment_update() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_enrolment_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
   if new.status = 'paused' then
-    perform brainops.hold_enrolments(new.tenant_id, array[new.id]);
+    perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
   elsif new.status = 'active' then
-    if brainops.release_enrolments(new.tenant_id, array[new.id]) = 0 then
+    if brainops_internal.release_enrolments(new.tenant_id, array[new.id]) = 0 then
       -- Its campaign holds it yet: the reason is another now.
-      perform brainops.hold_enrolments(new.tenant_id, array[new.id]);
+      perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
     end if;
   else
-    perform brainops.close_enrolment(new);
+    perform brainops_internal.close_enrolment(new);
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_job_delete() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_job_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   v_keys text[];
 begin
-  select array_agg(tenant_id || ':' || brainops.job_table_name(tg_table_schema, tg_table_name) || ':' || id) into v_keys
+  select array_agg(tenant_id || ':' || brainops_internal.job_table_name(tg_table_schema, tg_table_name) || ':' || id) into v_keys
     from deleted
     where status = 'pending';
   if v_keys is not null then
-    perform brainops.dequeue(v_keys);
+    perform brainops_internal.dequeue(v_keys);
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_job_insert() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_job_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1075,19 +2327,19 @@ begin
     from inserted
     where status = 'pending';
   if v_ids is not null then
-    perform brainops.enqueue(brainops.job_table_name(tg_table_schema, tg_table_name), v_ids, v_tenant_ids, v_run_ats, v_priorities);
+    perform brainops_internal.enqueue(brainops_internal.job_table_name(tg_table_schema, tg_table_name), v_ids, v_tenant_ids, v_run_ats, v_priorities);
   end if;
   perform pg_notify('brainops_jobs', tg_table_name);
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_job_update() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_job_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  c_table constant text := brainops.job_table_name(tg_table_schema, tg_table_name);
+  c_table constant text := brainops_internal.job_table_name(tg_table_schema, tg_table_name);
   v_moved boolean;
   v_keys text[];
   v_ids uuid[];
@@ -1128,16 +2380,16 @@ begin
     perform pg_notify('brainops_jobs', tg_table_name);
   end if;
   if v_ids is not null then
-    perform brainops.enqueue(c_table, v_ids, v_tenant_ids, v_run_ats, v_priorities);
+    perform brainops_internal.enqueue(c_table, v_ids, v_tenant_ids, v_run_ats, v_priorities);
   end if;
   if v_keys is not null then
-    perform brainops.dequeue(v_keys);
+    perform brainops_internal.dequeue(v_keys);
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_lead_delete() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_lead_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1147,7 +2399,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.after_lead_events() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_lead_events() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1158,13 +2410,125 @@ begin
     from inserted as e
     inner join brainops.score_reasons as r on r.reason = e.event and r.kind = 'event';
   if v_ids is not null then
-    perform brainops.request_rescore(v_ids);
+    perform brainops_internal.request_rescore(v_ids);
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_lead_insert() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_lead_events_campaigns() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_now constant timestamptz := brainops.now();
+  v_exit record;
+begin
+  if not exists (
+    select from inserted as i
+    inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
+  ) then
+    return null;
+  end if;
+  perform from (select distinct tenant_id, lead_id from inserted) as i
+  inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
+  where e.status in ('active', 'paused')
+  order by e.id
+  for no key update of e;
+
+  insert into public.campaign_touch_events (tenant_id, touch_id, event, occurred_at)
+  select i.tenant_id, t.id, w.word, min(i.occurred_at)
+  from inserted as i
+  cross join lateral (
+    select case i.event
+      when 'email_opened' then 'opened'
+      when 'email_clicked' then 'clicked'
+      when 'email_replied' then 'replied'
+      when 'sms_replied' then 'replied'
+      when 'email_bounced' then 'bounced'
+      when 'email_unsubscribed' then 'unsubscribed'
+      when 'opted_out' then 'unsubscribed'
+      when 'email_complained' then 'complained'
+    end as word
+  ) as w
+  cross join lateral (
+    -- The touch that is named; or else the one that the person was sent last.
+    select t.id
+    from public.ai_nurture_campaigns as e
+    inner join public.ai_campaign_touches as t on t.tenant_id = e.tenant_id and t.campaign_id = e.id
+    where e.tenant_id = i.tenant_id and e.lead_id = i.lead_id and t.message_id is not null
+      and case
+        when i.metadata ? 'touch_id' then t.id::text = i.metadata ->> 'touch_id'
+        when i.metadata ?| array['email_id', 'sms_id'] then t.message_id::text = coalesce(i.metadata ->> 'email_id', i.metadata ->> 'sms_id')
+        else t.touch_type = coalesce(i.channel, t.touch_type) and t.performed_at between i.occurred_at - interval '30 days' and i.occurred_at
+      end
+    order by t.performed_at desc
+    limit 1
+  ) as t
+  where w.word is not null
+  group by 1, 2, 3
+  on conflict do nothing;
+
+  for v_exit in
+    select distinct on (e.id) e.id, brainops_internal.exit_reason_of(c, i.event, i.channel, i.metadata) as reason
+    from inserted as i
+    inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
+    inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
+    where e.status in ('active', 'paused')
+      -- Providers tell seconds.
+      and i.occurred_at >= date_trunc('second', e.enrolled_at)
+      and brainops_internal.exit_reason_of(c, i.event, i.channel, i.metadata) is not null
+    order by e.id, i.occurred_at
+  loop
+    perform brainops.exit_enrolment(v_exit.id, v_exit.reason);
+  end loop;
+
+  with woken as (
+    update public.ai_campaign_touches as t
+    set
+      woken_at = v_now,
+      -- Where time stands still, it goes on from there.
+      due_at = coalesce(e.held_since, v_now),
+      scheduled_for = case when t.status = 'pending' then coalesce(e.held_since, v_now) else t.scheduled_for end
+    from inserted as i
+    inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
+    inner join public.campaign_steps as s
+      on s.tenant_id = e.tenant_id and s.campaign_id = e.campaign_id and s.version = e.version
+      and s.kind = 'wait_for' and s.config ->> 'event' = i.event
+    where e.status in ('active', 'paused')
+      and i.occurred_at >= date_trunc('second', e.enrolled_at)
+      and t.tenant_id = e.tenant_id and t.campaign_id = e.id and t.step_key = s.step_key
+      and t.performed_at is null and t.woken_at is null
+    returning t.campaign_id, t.due_at
+  )
+  update public.ai_nurture_campaigns as e set next_touch_date = w.due_at from woken as w where e.id = w.campaign_id;
+  return null;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.after_lead_events_onboarding() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_step_id uuid;
+begin
+  for v_step_id in
+    select s.id
+    from inserted as e
+    inner join public.ai_onboarding_workflows as w on w.tenant_id = e.tenant_id and w.lead_id = e.lead_id
+    inner join public.ai_onboarding_steps as s
+      on s.tenant_id = w.tenant_id and s.workflow_id = w.id and s.advance_on = e.event
+    where s.status in ('pending', 'in_progress') and w.status in ('in_progress', 'paused') and e.occurred_at >= w.started_at
+    order by s.id
+  loop
+    update public.ai_onboarding_steps set status = 'completed' where id = v_step_id and status in ('pending', 'in_progress');
+  end loop;
+  return null;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.after_lead_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1173,32 +2537,42 @@ begin
   select tenant_id, id, 'captured', 'captured', jsonb_strip_nulls(jsonb_build_object('source', source))
   from inserted
   where merged_into is null;
-  perform brainops.enqueue_rescores((select array_agg(id) from inserted where merged_into is null));
+  perform brainops_internal.enqueue_rescores((select array_agg(id) from inserted where merged_into is null));
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_lead_score_events() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_lead_score_events() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  perform brainops.request_rescore((select array_agg(distinct lead_id) from inserted));
+  perform brainops_internal.request_rescore((select array_agg(distinct lead_id) from inserted));
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_lead_score_update() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_lead_score_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  perform brainops.set_score(new.tenant_id, new.id, new.score, 'set_by_client');
+  perform brainops_internal.set_score(new.tenant_id, new.id, new.score, 'set_by_client');
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_lead_update() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_lead_tier() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform brainops_internal.route_lead(case when tg_op = 'UPDATE' then old end, new);
+  return null;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.after_lead_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1208,7 +2582,7 @@ begin
   from after_rows as n
   inner join before_rows as o on o.id = n.id
   where o.stage <> n.stage;
-  perform brainops.enqueue_rescores(
+  perform brainops_internal.enqueue_rescores(
     (
       select array_agg(n.id)
       from after_rows as n
@@ -1220,18 +2594,57 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.after_onboarding_insert() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_lead_won() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  perform brainops.make_onboarding_steps(new);
-  perform brainops.advance_onboarding(new.tenant_id, new.id);
+  perform brainops_internal.open_onboarding(new.tenant_id, new.id, 'won');
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_onboarding_step() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_onboarding_insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform brainops_internal.make_onboarding_steps(new);
+  perform brainops_internal.advance_onboarding(new.tenant_id, new.id);
+  return null;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.after_onboarding_mail() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if new.status = 'completed' then
+    update public.ai_onboarding_steps
+    set
+      status = case when advance_on = 'email_sent' then 'completed' else status end,
+      problem = null
+    where tenant_id = new.tenant_id and email_id = new.id and status = 'in_progress';
+  else
+    update public.ai_onboarding_steps
+    set problem = case
+      when new.status in ('failed', 'skipped', 'cancelled', 'unconfirmed')
+        then format('its mail is %s: %s', new.status, coalesce(new.skip_reason, new.last_error, 'no reason given'))
+    end
+    where tenant_id = new.tenant_id and email_id = new.id and status = 'in_progress';
+  end if;
+  return null;
+exception
+  when serialization_failure or deadlock_detected or lock_not_available or query_canceled then
+    raise;
+  when others then
+    raise warning 'onboarding: step of mail % could not be moved on: %', new.id, sqlerrm;
+    return null;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.after_onboarding_step() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1260,21 +2673,21 @@ begin
     set status = 'cancelled'
     where tenant_id = new.tenant_id and id = new.email_id and status = 'pending';
   elsif new.status = 'in_progress' and v_old_status <> 'in_progress' and new.email_id is not null then
-    perform brainops.wake_onboarding_mail(new);
+    perform brainops_internal.wake_onboarding_mail(new);
   end if;
   if tg_op = 'INSERT' or v_old_status <> new.status or old.due_at is distinct from new.due_at
     or old.remind <> new.remind or old.remind_before <> new.remind_before or old.escalate_after is distinct from new.escalate_after
   then
-    perform brainops.set_onboarding_reminders(new);
+    perform brainops_internal.set_onboarding_reminders(new);
   end if;
   if v_old_status is distinct from new.status then
-    perform brainops.advance_onboarding(new.tenant_id, new.workflow_id);
+    perform brainops_internal.advance_onboarding(new.tenant_id, new.workflow_id);
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_onboarding_step_delete() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_onboarding_step_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1283,13 +2696,13 @@ begin
   set total_steps = greatest(total_steps - 1, 1)
   where tenant_id = old.tenant_id and id = old.workflow_id;
   if found then
-    perform brainops.advance_onboarding(old.tenant_id, old.workflow_id);
+    perform brainops_internal.advance_onboarding(old.tenant_id, old.workflow_id);
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_onboarding_update() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_onboarding_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1298,7 +2711,7 @@ begin
     update public.ai_onboarding_steps
     set status = 'skipped'
     where tenant_id = new.tenant_id and workflow_id = new.id and status in ('pending', 'in_progress');
-    perform brainops.record_lead_event(
+    perform brainops_internal.record_lead_event(
       new.tenant_id, new.lead_id, 'onboarded', null, brainops.now(), new.id::text,
       jsonb_build_object('workflow_id', new.id)
     );
@@ -1322,7 +2735,7 @@ begin
     where tenant_id = new.tenant_id and workflow_id = new.id and status in ('pending', 'in_progress') and due_at is not null;
   end if;
   if new.status = 'paused' then
-    perform brainops.set_onboarding_reminders(s)
+    perform brainops_internal.set_onboarding_reminders(s)
     from public.ai_onboarding_steps as s
     where s.tenant_id = new.tenant_id and s.workflow_id = new.id and s.status = 'in_progress';
   end if;
@@ -1331,15 +2744,15 @@ begin
     if new.total_steps = 0 and not exists (
       select from public.ai_onboarding_steps where tenant_id = new.tenant_id and workflow_id = new.id
     ) then
-      perform brainops.make_onboarding_steps(new);
+      perform brainops_internal.make_onboarding_steps(new);
     end if;
-    perform brainops.advance_onboarding(new.tenant_id, new.id);
+    perform brainops_internal.advance_onboarding(new.tenant_id, new.id);
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_payment_closure() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_payment_closure() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1356,23 +2769,23 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.after_payment_update() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_payment_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  v_account text := brainops.stripe_account(case when new.key_account is not null then new.tenant_id end);
+  v_account text := brainops_internal.stripe_account(case when new.key_account is not null then new.tenant_id end);
   v_known public.stripe_objects;
 begin
   if new.stripe_payment_link_id is distinct from old.stripe_payment_link_id and new.stripe_payment_link_id is not null then
     -- The one place where a row is locked before its account: an event of just this moment may
     -- collide with it, and then one of the two is tried again.
-    perform brainops.lock_stripe_account(v_account);
+    perform brainops_internal.lock_stripe_account(v_account);
     v_known.tenant_id := new.tenant_id;
     v_known.own_account := new.key_account is not null;
     v_known.payment_request_id := new.id;
     v_known.key_generation := new.key_generation;
-    perform brainops.know_stripe_objects(v_known, array[new.stripe_payment_link_id]);
+    perform brainops_internal.record_stripe_objects(v_known, array[new.stripe_payment_link_id]);
     -- The payer, or Stripe, may have been faster than we.
     with woken as (
       delete from brainops.waiting_stripe_events
@@ -1389,94 +2802,63 @@ begin
   end if;
 
   if new.key_started_at is not null then
-    perform brainops.plan_payment_closure(new);
+    perform brainops_internal.schedule_payment_closure(new);
   end if;
   if old.paid_at is null and new.paid_at is not null then
-    perform brainops.follow_payment(new);
+    perform brainops_internal.follow_payment(new);
   end if;
   if new.deliver_by is not null and old.payment_url is null and new.payment_url is not null
     and new.cancelled_at is null and new.paid_at is null
   then
-    perform brainops.deliver_payment_link(new);
+    perform brainops_internal.deliver_payment_link(new);
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.after_tenant_insert() RETURNS trigger
+CREATE FUNCTION brainops_internal.after_tenant_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  perform brainops.ship_campaigns(new.id);
+  perform brainops_internal.ship_campaigns(new.id);
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.announce_public_url(p_public_url text) RETURNS void
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.after_topic_optout() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-declare
-  v_id uuid;
 begin
-  insert into brainops.installation as i (public_url)
-  values (p_public_url)
-  on conflict (only_row) do update
-    set
-      public_url = excluded.public_url,
-      announced_at = brainops.now()
-    where i.public_url is distinct from excluded.public_url;
-  for v_id in
-    select r.id from public.opt_in_requests as r
-    where r.email_id is null and r.expires_at is null and r.confirmed_at is null
-    order by r.created_at, r.id
-  loop
-    begin
-      perform brainops.mail_opt_in(v_id);
-    exception
-      when others then
-        -- What the server lacks (rollbacks, resources, locks, operators, the system, its own faults) is
-        -- nothing about the request: whoever announces tries again.
-        if left(sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX') then
-          raise;
-        end if;
-        -- The mail queue refuses it, and will another time.
-        update public.opt_in_requests set expires_at = brainops.now() where id = v_id;
-    end;
-  end loop;
+  -- Whoever is being enrolled right now is in and leaves, or comes after this and does not enter.
+  perform from public.revenue_leads as l
+  where l.tenant_id = new.tenant_id and lower(l.email) = new.address_key
+  order by l.id
+  for no key update;
+  perform brainops.exit_enrolment(e.id, 'topic_not_wanted')
+  from public.ai_nurture_campaigns as e
+  inner join public.revenue_leads as l on l.tenant_id = e.tenant_id and l.id = e.lead_id
+  where e.tenant_id = new.tenant_id
+    and e.status in ('active', 'paused')
+    and lower(l.email) = new.address_key
+    and brainops_internal.topic_opted_out(e.tenant_id, l.email, e.campaign_type);
+  return null;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.announce_public_url(p_public_url text) IS 'Said by a server or worker that has PUBLIC_URL, when it starts; opt-in mails that waited for it are queued, and a request that the mail queue refuses is closed.';
-
-CREATE FUNCTION brainops.announce_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) RETURNS boolean
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.after_touch_message() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-declare
-  v_number int;
-  v_connection_id text := nullif(current_setting('brainops.connection_id', true), '');
 begin
-  insert into brainops.worker_processes as w (id, host, pid, tasks)
-  values (p_id, p_host, p_pid, p_tasks)
-  on conflict (id) do update set tasks = excluded.tasks
-  returning number into v_number;
-
-  if current_setting('brainops.embedded', true) = 'on' then
-    insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
-  elsif not pg_catalog.pg_try_advisory_lock(brainops.liveness_class(), v_number) then
-    -- Our own earlier connection, which died without Postgres hearing of it (a lost route).
-    perform pg_terminate_backend(a.pid)
-    from brainops.worker_processes as w
-    inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
-    where w.id = p_id and a.pid <> pg_backend_pid();
-    return false;
-  end if;
-  update brainops.worker_processes
-  set backend_pid = pg_backend_pid(), suspect_since = null, last_seen_at = brainops.now()
-  where id = p_id;
-  return true;
+  insert into public.campaign_touch_events (tenant_id, touch_id, event, occurred_at, detail)
+  select t.tenant_id, t.id, case new.status when 'completed' then 'sent' else new.status end, brainops.now(),
+    case when new.status <> 'completed' then coalesce(new.skip_reason, new.last_error) end
+  from public.ai_campaign_touches as t
+  where t.tenant_id = new.tenant_id and t.id = new.touch_id
+  on conflict do nothing;
+  return null;
 end;
 $$;
 
@@ -1505,14 +2887,14 @@ COMMENT ON COLUMN public.stripe_objects.currency IS 'That of charged_minor and r
 
 COMMENT ON COLUMN public.stripe_objects.charged_minor IS 'What the payer was charged, in currency: of a charge that was refunded, and of a payment that Stripe converted (the ledger has it in the request''s currency). Null for anything else.';
 
-CREATE FUNCTION brainops.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) RETURNS text
+CREATE FUNCTION brainops_internal.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
   v_type text := p_event ->> 'type';
   v_object jsonb := p_event #> '{data,object}';
-  v_at timestamptz := brainops.stripe_time(p_event -> 'created');
+  v_at timestamptz := brainops_internal.stripe_time(p_event -> 'created');
   v_livemode boolean := coalesce((p_event ->> 'livemode')::boolean, false);
   v_request public.payment_requests;
   v_inactive boolean;
@@ -1527,9 +2909,9 @@ begin
       end if;
       -- What a subscription brings in is told by its invoices.
       if coalesce(v_object ->> 'mode', 'payment') = 'payment' and coalesce((v_object ->> 'amount_total')::bigint, 0) > 0 then
-        perform brainops.book_payment(
+        perform brainops_internal.record_payment(
           p_known, 'payment',
-          coalesce(brainops.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id'), null,
+          coalesce(brainops_internal.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id'), null,
           -- Where Stripe showed the payer another currency, this is what was charged in ours.
           coalesce(v_object #> '{currency_conversion,amount_total}', v_object -> 'amount_total')::text::bigint,
           coalesce(v_object #>> '{currency_conversion,source_currency}', v_object ->> 'currency'),
@@ -1540,21 +2922,21 @@ begin
           update public.stripe_objects
           set charged_minor = (v_object ->> 'amount_total')::bigint, currency = lower(v_object ->> 'currency')
           where tenant_id = (p_known).tenant_id
-            and object_id = coalesce(brainops.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id');
+            and object_id = coalesce(brainops_internal.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id');
         end if;
       end if;
     when v_type = 'checkout.session.async_payment_failed' then
       update public.payment_requests
       set failed_generation = greatest(failed_generation, (p_known).key_generation)
       where tenant_id = (p_known).tenant_id and id = (p_known).payment_request_id;
-      perform brainops.record_payment_event(v_request, 'payment_failed', v_at, v_object ->> 'id', '{}');
+      perform brainops_internal.record_payment_event(v_request, 'payment_failed', v_at, v_object ->> 'id', '{}');
       perform brainops.notify(
         (p_known).tenant_id, 'A payment failed: ' || v_request.plan_name,
         'The bank refused the payment of request ' || v_request.id || '. Set its payment_status to open to make a new link.',
         'payment:' || v_request.id || ':failed:' || (v_object ->> 'id'), v_request.lead_id
       );
     when v_type = 'checkout.session.expired' then
-      perform brainops.record_payment_event(v_request, 'checkout_expired', v_at, v_object ->> 'id', '{}');
+      perform brainops_internal.record_payment_event(v_request, 'checkout_expired', v_at, v_object ->> 'id', '{}');
     when v_type = 'payment_link.updated' then
       -- One that was used up is inactive too; that is no news.
       v_inactive := not coalesce((v_object ->> 'active')::boolean, true)
@@ -1568,13 +2950,13 @@ begin
         and (r.link_told_at is null or r.link_told_at < v_at or (r.link_told_at = v_at and v_inactive));
     when v_type = 'invoice.paid' then
       if coalesce((v_object ->> 'amount_paid')::bigint, 0) > 0 then
-        perform brainops.book_payment(
+        perform brainops_internal.record_payment(
           p_known, 'payment', v_object ->> 'id', null, (v_object ->> 'amount_paid')::bigint, v_object ->> 'currency', v_livemode,
-          coalesce(brainops.stripe_time(v_object #> '{status_transitions,paid_at}'), v_at)
+          coalesce(brainops_internal.stripe_time(v_object #> '{status_transitions,paid_at}'), v_at)
         );
       end if;
     when v_type = 'invoice.payment_failed' then
-      perform brainops.record_payment_event(
+      perform brainops_internal.record_payment_event(
         v_request, 'payment_failed', v_at, concat_ws(':', v_object ->> 'id', v_object ->> 'attempt_count'), '{}'
       );
       perform brainops.notify(
@@ -1586,9 +2968,9 @@ begin
     when v_type = 'invoice_payment.paid' then
       null; -- it tells which intent paid the invoice, and that is known now
     when v_type like 'customer.subscription.%' then
-      perform brainops.apply_stripe_subscription(p_known, p_event, v_at);
+      perform brainops_internal.apply_stripe_subscription(p_known, p_event, v_at);
     when v_type = 'charge.refunded' then
-      perform brainops.apply_stripe_refund(p_known, refund, v_livemode, v_at)
+      perform brainops_internal.apply_stripe_refund(p_known, refund, v_livemode, v_at)
         from jsonb_array_elements(coalesce(v_object #> '{refunds,data}', '[]')) as refund;
       -- The single refunds are not in it any more since 2022: their own events book them.
       update public.stripe_objects
@@ -1598,16 +2980,16 @@ begin
         currency = lower(v_object ->> 'currency')
       where tenant_id = (p_known).tenant_id and object_id = v_object ->> 'id';
     when v_type in ('refund.created', 'refund.updated', 'refund.failed', 'charge.refund.updated') then
-      perform brainops.apply_stripe_refund(p_known, v_object, v_livemode, v_at);
+      perform brainops_internal.apply_stripe_refund(p_known, v_object, v_livemode, v_at);
     when v_type like 'charge.dispute.%' then
-      perform brainops.apply_stripe_dispute(p_known, p_event, v_at);
+      perform brainops_internal.apply_stripe_dispute(p_known, p_event, v_at);
   end case;
-  perform brainops.settle_payment_request((p_known).tenant_id, (p_known).payment_request_id);
+  perform brainops_internal.settle_payment_request((p_known).tenant_id, (p_known).payment_request_id);
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.apply_sendgrid_event(p_event jsonb) RETURNS text
+CREATE FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -1637,7 +3019,7 @@ begin
     return 'it has no usable "email" and "timestamp"';
   end if;
   v_at := to_timestamp((p_event ->> 'timestamp')::bigint);
-  v_email := brainops.find_email(p_event);
+  v_email := brainops_internal.find_email(p_event);
   if v_email.tenant_id is null then
     return 'it is about no message of ours';
   end if;
@@ -1648,7 +3030,7 @@ begin
     v_email.email_id,
     v_recipient,
     v_event,
-    brainops.sendgrid_message_id(p_event),
+    brainops_internal.sendgrid_message_id(p_event),
     v_at,
     -- A clicked url may be longer than an index takes.
     case when length(v_detail) <= 500 then v_detail else left(v_detail, 400) || ' md5:' || md5(v_detail) end,
@@ -1669,7 +3051,7 @@ begin
 
   -- Asked first, because an update of no row still costs the queue's triggers.
   if exists (select from public.ai_email_queue where id = v_email.email_id and status = 'unconfirmed') then
-    perform brainops.settle_by_events(v_email.tenant_id, v_email.email_id);
+    perform brainops_internal.settle_by_events(v_email.tenant_id, v_email.email_id);
   end if;
 
   if v_event = 'bounce' then
@@ -1685,21 +3067,21 @@ begin
     values (v_email.tenant_id, v_recipient, case when v_hard then 'hard' else 'soft' end, v_reason, v_at, v_email.email_id)
     on conflict do nothing;
     if v_hard then
-      perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+      perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
     end if;
   elsif v_event = 'spamreport' then
-    perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+    perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
   elsif v_event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe') then
-    perform brainops.settle_consent(v_email.tenant_id, v_recipient);
+    perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
   elsif v_event = 'dropped' then
     -- The provider knows of an older refusal: take it over.
     case lower(v_reason)
       when 'bounced address' then
-        perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+        perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
       when 'spam reporting address' then
-        perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+        perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
       when 'unsubscribed address' then
-        perform brainops.settle_consent(v_email.tenant_id, v_recipient);
+        perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
       else
         null; -- about the mail, not about the person
     end case;
@@ -1708,7 +3090,7 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION brainops.apply_sms_callback(p_event jsonb, p_tenant_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.apply_sms_callback(p_event jsonb, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -1716,23 +3098,23 @@ declare
   v_sid text := coalesce(p_event ->> 'MessageSid', p_event ->> 'SmsSid');
   v_status text := lower(coalesce(p_event ->> 'MessageStatus', p_event ->> 'SmsStatus'));
   v_code int := case when p_event ->> 'ErrorCode' ~ '^[1-9][0-9]{0,6}$' then (p_event ->> 'ErrorCode')::int end;
-  v_at timestamptz := brainops.webhook_time(p_event);
+  v_at timestamptz := brainops_internal.webhook_time(p_event);
   v_sms brainops.sms_reference;
   v_number text;
   v_reason text;
 begin
-  if v_sid is null or brainops.sms_status_rank(v_status) is null or v_status = 'refused' then
+  if v_sid is null or brainops_internal.sms_status_rank(v_status) is null or v_status = 'refused' then
     return 'it has no MessageSid and MessageStatus that anybody knows';
   end if;
-  v_sms := brainops.find_sms(brainops.uuid_or_null(p_event ->> 'row'), v_sid);
+  v_sms := brainops_internal.find_sms(brainops_internal.uuid_or_null(p_event ->> 'row'), v_sid);
   if v_sms.tenant_id is null then
     return 'it is about no text of ours';
   end if;
   if v_sms.tenant_id <> p_tenant_id then
     return 'it is about another tenant''s text';
   end if;
-  v_number := coalesce(brainops.sms_number(p_event ->> 'To', null), v_sms.to_number, 'unknown');
-  perform brainops.lock_sms_number(v_sms.tenant_id, v_number);
+  v_number := coalesce(brainops_internal.sms_number(p_event ->> 'To', null), v_sms.to_number, 'unknown');
+  perform brainops_internal.lock_sms_number(v_sms.tenant_id, v_number);
   insert into public.sms_deliveries (tenant_id, sms_id, recipient, event, provider_message_id, error_code, occurred_at, metadata)
   values (
     v_sms.tenant_id, v_sms.sms_id, v_number, v_status, v_sid, v_code, v_at,
@@ -1745,20 +3127,20 @@ begin
 
   -- Asked first, because an update of no row still costs the queue's triggers.
   if exists (select from public.ai_sms_queue where id = v_sms.sms_id and status = 'unconfirmed') then
-    perform brainops.settle_sms_by_callbacks(v_sms.tenant_id, v_sms.sms_id);
+    perform brainops_internal.settle_sms_by_callbacks(v_sms.tenant_id, v_sms.sms_id);
   end if;
 
   if v_status in ('delivered', 'read') then
-    perform brainops.settle_unreachable(v_sms.tenant_id, v_number);
+    perform brainops_internal.settle_unreachable(v_sms.tenant_id, v_number);
   elsif v_status in ('undelivered', 'failed') then
     v_reason := format('Twilio could not deliver a text: error %s', coalesce(v_code::text, 'unknown'));
     if v_code is not null then
-      perform brainops.apply_sms_error(v_sms.tenant_id, v_number, v_sms.lead_id, v_code, v_at, v_reason);
+      perform brainops_internal.apply_sms_error(v_sms.tenant_id, v_number, v_sms.lead_id, v_code, v_at, v_reason);
     end if;
   else
     return null;
   end if;
-  perform brainops.record_sms_lead_event(
+  perform brainops_internal.record_sms_lead_event(
     v_sms.tenant_id, v_number, v_sms.lead_id,
     case when v_status in ('undelivered', 'failed') then 'sms_failed' else 'sms_delivered' end,
     v_at, v_sid,
@@ -1770,7 +3152,7 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION brainops.apply_sms_error(p_tenant_id uuid, p_number text, p_lead_id uuid, p_code integer, p_at timestamp with time zone, p_words text) RETURNS void
+CREATE FUNCTION brainops_internal.apply_sms_error(p_tenant_id uuid, p_number text, p_lead_id uuid, p_code integer, p_at timestamp with time zone, p_words text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -1778,19 +3160,19 @@ declare
   -- One text that a carrier filters is bad luck; several in an hour are the sender's doing.
   c_routes constant int := 3;
 begin
-  case brainops.sms_error_class(p_code)
+  case brainops_internal.sms_error_class(p_code)
     when 'recipient' then
-      perform brainops.suppress(p_tenant_id, 'sms', p_number, 'bounced', 'twilio');
+      perform brainops_internal.suppress(p_tenant_id, 'sms', p_number, 'bounced', 'twilio');
     when 'opted_out' then
-      perform brainops.settle_sms_consent(p_tenant_id, p_number);
-      perform brainops.record_sms_consent(
+      perform brainops_internal.settle_sms_consent(p_tenant_id, p_number);
+      perform brainops_internal.record_sms_consent(
         p_tenant_id, p_number, p_lead_id, 'denied', p_at, jsonb_build_object('error_code', p_code)
       );
-      perform brainops.record_sms_lead_event(
+      perform brainops_internal.record_sms_lead_event(
         p_tenant_id, p_number, null, 'opted_out', p_at, 'twilio:' || p_code || ':' || p_at, jsonb_build_object('error_code', p_code)
       );
     when 'sender', 'account' then
-      perform brainops.pause_sms(p_tenant_id, p_words);
+      perform brainops_internal.pause_sms(p_tenant_id, p_words);
     when 'route' then
       -- Three refused at the same moment would each see only themselves. Always after the number's lock.
       perform pg_advisory_xact_lock(hashtextextended('brainops sms route ' || p_tenant_id || ' ' || p_code, 0));
@@ -1806,17 +3188,17 @@ begin
           ) as hours
         where hours.n >= c_routes
       ) then
-        perform brainops.pause_sms(p_tenant_id, c_routes || ' or more texts within an hour: ' || p_words);
+        perform brainops_internal.pause_sms(p_tenant_id, c_routes || ' or more texts within an hour: ' || p_words);
       end if;
     when 'unreachable' then
-      perform brainops.settle_unreachable(p_tenant_id, p_number);
+      perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
     else
       null; -- about this text alone
   end case;
 end;
 $$;
 
-CREATE FUNCTION brainops.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -1825,8 +3207,8 @@ declare
   v_from text := p_event ->> 'From';
   v_to text := p_event ->> 'To';
   v_body text := coalesce(p_event ->> 'Body', '');
-  v_at timestamptz := brainops.webhook_time(p_event);
-  v_kind text := brainops.sms_keyword(v_body, p_event ->> 'OptOutType');
+  v_at timestamptz := brainops_internal.webhook_time(p_event);
+  v_kind text := brainops_internal.sms_keyword(v_body, p_event ->> 'OptOutType');
   v_opt_out_type text := nullif(p_event ->> 'OptOutType', '');
   v_tenant record;
   v_tenants int := 0;
@@ -1837,12 +3219,12 @@ begin
     return 'it has no usable MessageSid, From and To';
   end if;
   for v_tenant in
-    select t.tenant_id, t.is_the_one from brainops.sms_tenants(v_from, v_to, p_tenant_id) as t order by t.tenant_id
+    select t.tenant_id, t.is_the_one from brainops_internal.sms_tenants(v_from, v_to, p_tenant_id) as t order by t.tenant_id
   loop
     if v_tenant.is_the_one or v_kind in ('stop', 'start') then
       v_tenants := v_tenants + 1;
-      perform brainops.lock_sms_number(v_tenant.tenant_id, v_from);
-      perform brainops.apply_sms_inbound_for(
+      perform brainops_internal.lock_sms_number(v_tenant.tenant_id, v_from);
+      perform brainops_internal.apply_sms_inbound_for(
         v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
         case
           when v_kind <> 'yes' then v_kind
@@ -1874,7 +3256,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) RETURNS void
+CREATE FUNCTION brainops_internal.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -1883,7 +3265,7 @@ declare
   v_inbound_id uuid;
   v_help text;
 begin
-  select l.id into v_lead_id from brainops.sms_leads(p_tenant_id, p_from) as l order by l.updated_at desc, l.id limit 1;
+  select l.id into v_lead_id from brainops_internal.sms_leads(p_tenant_id, p_from) as l order by l.updated_at desc, l.id limit 1;
   insert into public.sms_inbound (tenant_id, message_sid, from_number, to_number, body, kind, lead_id, received_at, metadata)
   values (
     p_tenant_id, p_sid, p_from, p_to, p_body, p_kind, v_lead_id, p_at,
@@ -1904,16 +3286,16 @@ begin
   end if;
 
   if p_kind in ('stop', 'start') then
-    perform brainops.settle_sms_consent(p_tenant_id, p_from);
+    perform brainops_internal.settle_sms_consent(p_tenant_id, p_from);
     -- START takes back STOP everywhere. To whom else it says yes is nobody's guess.
     if p_kind = 'start' and not p_start_agrees then
       return;
     end if;
-    perform brainops.record_sms_consent(
+    perform brainops_internal.record_sms_consent(
       p_tenant_id, p_from, v_lead_id, case p_kind when 'stop' then 'denied' else 'granted' end, p_at,
       jsonb_build_object('message_sid', p_sid, 'text', left(p_body, 200), 'to', p_to)
     );
-    perform brainops.record_sms_lead_event(
+    perform brainops_internal.record_sms_lead_event(
       p_tenant_id, p_from, null, case p_kind when 'stop' then 'opted_out' else 'opted_in' end, p_at, p_sid,
       jsonb_build_object('inbound_id', v_inbound_id)
     );
@@ -1936,7 +3318,7 @@ begin
       on conflict do nothing;
     end if;
   else
-    perform brainops.record_sms_lead_event(
+    perform brainops_internal.record_sms_lead_event(
       p_tenant_id, p_from, null, 'sms_replied', p_at, p_sid,
       jsonb_build_object('inbound_id', v_inbound_id, 'text', left(p_body, 1600))
     );
@@ -1944,7 +3326,7 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION brainops.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) RETURNS void
+CREATE FUNCTION brainops_internal.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -1959,7 +3341,7 @@ declare
   v_rank int := coalesce(array_position(c_stages, v_status), 0);
   v_minor bigint := (v_dispute ->> 'amount')::bigint;
   v_livemode boolean := coalesce((p_event ->> 'livemode')::boolean, false);
-  v_opened timestamptz := coalesce(brainops.stripe_time(v_dispute -> 'created'), p_at);
+  v_opened timestamptz := coalesce(brainops_internal.stripe_time(v_dispute -> 'created'), p_at);
   v_request public.payment_requests;
   v_is_new boolean;
 begin
@@ -1970,7 +3352,7 @@ begin
   )
   values (
     (p_known).tenant_id, (p_known).payment_request_id, v_id, v_status, v_dispute ->> 'reason', v_minor, lower(v_dispute ->> 'currency'),
-    brainops.stripe_time(v_dispute #> '{evidence_details,due_by}'), v_opened, p_at, v_rank
+    brainops_internal.stripe_time(v_dispute #> '{evidence_details,due_by}'), v_opened, p_at, v_rank
   )
   on conflict (tenant_id, stripe_dispute_id) do update
     set
@@ -1984,29 +3366,29 @@ begin
 
   -- A bank that only asks (warning_…) takes nothing; otherwise the money is gone from the start.
   if v_type in ('charge.dispute.funds_withdrawn', 'charge.dispute.funds_reinstated') or v_status not like 'warning%' and v_status <> 'prevented' then
-    perform brainops.book_payment(
-      p_known, 'dispute', v_id, brainops.stripe_id(v_dispute -> 'charge'), -v_minor, v_dispute ->> 'currency', v_livemode, v_opened
+    perform brainops_internal.record_payment(
+      p_known, 'dispute', v_id, brainops_internal.stripe_id(v_dispute -> 'charge'), -v_minor, v_dispute ->> 'currency', v_livemode, v_opened
     );
   end if;
   if v_type = 'charge.dispute.funds_reinstated' then
-    perform brainops.book_payment(
-      p_known, 'dispute_reversal', v_id, brainops.stripe_id(v_dispute -> 'charge'), v_minor, v_dispute ->> 'currency', v_livemode, p_at
+    perform brainops_internal.record_payment(
+      p_known, 'dispute_reversal', v_id, brainops_internal.stripe_id(v_dispute -> 'charge'), v_minor, v_dispute ->> 'currency', v_livemode, p_at
     );
   end if;
   if v_is_new then
-    perform brainops.record_payment_event(v_request, 'disputed', v_opened, v_id, jsonb_build_object('dispute', v_id));
+    perform brainops_internal.record_payment_event(v_request, 'disputed', v_opened, v_id, jsonb_build_object('dispute', v_id));
     perform brainops.notify(
       (p_known).tenant_id, 'A payment is disputed: ' || v_request.plan_name,
       'Dispute ' || v_id || ' (' || coalesce(v_dispute ->> 'reason', 'no reason given') || ') of '
-        || brainops.payment_words(v_minor, lower(v_dispute ->> 'currency')) || ', payment request ' || v_request.id
-        || coalesce('. Evidence is due by ' || brainops.stripe_time(v_dispute #> '{evidence_details,due_by}'), '') || '.',
+        || brainops_internal.format_payment(v_minor, lower(v_dispute ->> 'currency')) || ', payment request ' || v_request.id
+        || coalesce('. Evidence is due by ' || brainops_internal.stripe_time(v_dispute #> '{evidence_details,due_by}'), '') || '.',
       'payment:' || v_request.id || ':dispute:' || v_id, v_request.lead_id
     );
   end if;
 end;
 $$;
 
-CREATE FUNCTION brainops.apply_stripe_event(p_event jsonb, p_tenant_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -2021,7 +3403,7 @@ declare
   ];
   v_type text := p_event ->> 'type';
   v_object jsonb := p_event #> '{data,object}';
-  v_account text := brainops.stripe_account(p_tenant_id);
+  v_account text := brainops_internal.stripe_account(p_tenant_id);
   v_ids text[];
   v_new text[];
   v_known public.stripe_objects;
@@ -2036,12 +3418,12 @@ begin
   if p_event ->> 'account' is not null then
     return 'it is of a connected account, and none is used';
   end if;
-  if v_type like 'checkout.session.%' and brainops.stripe_id(v_object -> 'payment_link') is null then
+  if v_type like 'checkout.session.%' and brainops_internal.stripe_id(v_object -> 'payment_link') is null then
     return 'it is about no payment request of ours';
   end if;
 
-  perform brainops.lock_stripe_account(v_account);
-  v_ids := brainops.stripe_ids(v_object);
+  perform brainops_internal.lock_stripe_account(v_account);
+  v_ids := brainops_internal.stripe_ids(v_object);
   select * into v_known
     from public.stripe_objects as o
     where o.object_id = any (v_ids)
@@ -2057,16 +3439,16 @@ begin
     return 'it waits until one of ' || array_to_string(v_ids, ', ') || ' is known';
   end if;
 
-  v_new := brainops.know_stripe_objects(v_known, v_ids);
-  v_reason := brainops.apply_known_stripe_event(p_event, v_known);
-  perform brainops.wake_stripe_events(v_account, p_tenant_id, v_new);
+  v_new := brainops_internal.record_stripe_objects(v_known, v_ids);
+  v_reason := brainops_internal.apply_known_stripe_event(p_event, v_known);
+  perform brainops_internal.wake_stripe_events(v_account, p_tenant_id, v_new);
   return v_reason;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.apply_stripe_event(p_event jsonb, p_tenant_id uuid) IS 'Applies one verified Stripe event, whatever the order and however often; p_tenant_id: whose own account sent it, null for the installation''s. Returns null, or why nothing follows from it.';
+COMMENT ON FUNCTION brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid) IS 'Applies one verified Stripe event, whatever the order and however often; p_tenant_id: whose own account sent it, null for the installation''s. Returns null, or why nothing follows from it.';
 
-CREATE FUNCTION brainops.apply_stripe_refund(p_known public.stripe_objects, p_refund jsonb, p_livemode boolean, p_at timestamp with time zone) RETURNS void
+CREATE FUNCTION brainops_internal.apply_stripe_refund(p_known public.stripe_objects, p_refund jsonb, p_livemode boolean, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -2077,17 +3459,17 @@ declare
   v_failed boolean := p_refund ->> 'status' in ('failed', 'canceled');
 begin
   select * into strict v_request from public.payment_requests where tenant_id = (p_known).tenant_id and id = (p_known).payment_request_id;
-  if brainops.book_payment(
-    p_known, 'refund', v_id, brainops.stripe_id(p_refund -> 'charge'), -v_minor, p_refund ->> 'currency', p_livemode,
-    coalesce(brainops.stripe_time(p_refund -> 'created'), p_at)
+  if brainops_internal.record_payment(
+    p_known, 'refund', v_id, brainops_internal.stripe_id(p_refund -> 'charge'), -v_minor, p_refund ->> 'currency', p_livemode,
+    coalesce(brainops_internal.stripe_time(p_refund -> 'created'), p_at)
   ) then
-    perform brainops.record_payment_event(
-      v_request, 'refunded', coalesce(brainops.stripe_time(p_refund -> 'created'), p_at), v_id, jsonb_build_object('refund', v_id)
+    perform brainops_internal.record_payment_event(
+      v_request, 'refunded', coalesce(brainops_internal.stripe_time(p_refund -> 'created'), p_at), v_id, jsonb_build_object('refund', v_id)
     );
   end if;
   -- One that failed went out and came back, in whatever order we hear of it.
-  if v_failed and brainops.book_payment(
-    p_known, 'refund_reversal', v_id, brainops.stripe_id(p_refund -> 'charge'), v_minor, p_refund ->> 'currency', p_livemode, p_at
+  if v_failed and brainops_internal.record_payment(
+    p_known, 'refund_reversal', v_id, brainops_internal.stripe_id(p_refund -> 'charge'), v_minor, p_refund ->> 'currency', p_livemode, p_at
   ) then
     perform brainops.notify(
       (p_known).tenant_id, 'A refund failed: ' || v_request.plan_name,
@@ -2099,7 +3481,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.apply_stripe_subscription(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) RETURNS void
+CREATE FUNCTION brainops_internal.apply_stripe_subscription(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
@@ -2124,11 +3506,15 @@ CREATE FUNCTION brainops.apply_stripe_subscription(p_known public.stripe_objects
     o.sub ->> 'id',
     o.sub ->> 'status',
     -- The period moved from the subscription to its items in 2025.
-    brainops.stripe_time(coalesce(o.sub #> '{items,data,0,current_period_start}', o.sub -> 'current_period_start')),
-    brainops.stripe_time(coalesce(o.sub #> '{items,data,0,current_period_end}', o.sub -> 'current_period_end')),
+    brainops_internal.stripe_time(
+      coalesce(o.sub #> '{items,data,0,current_period_start}', o.sub -> 'current_period_start')
+    ),
+    brainops_internal.stripe_time(
+      coalesce(o.sub #> '{items,data,0,current_period_end}', o.sub -> 'current_period_end')
+    ),
     coalesce((o.sub ->> 'cancel_at_period_end')::boolean, false),
-    brainops.stripe_time(o.sub -> 'canceled_at'),
-    brainops.stripe_time(o.sub -> 'ended_at'),
+    brainops_internal.stripe_time(o.sub -> 'canceled_at'),
+    brainops_internal.stripe_time(o.sub -> 'ended_at'),
     coalesce((p_event ->> 'livemode')::boolean, false),
     p_at,
     case p_event ->> 'type'
@@ -2174,93 +3560,23 @@ CREATE FUNCTION brainops.apply_stripe_subscription(p_known public.stripe_objects
       );
 $$;
 
-CREATE FUNCTION brainops.apply_twilio_event(p_event jsonb, p_tenant_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
   return case
     when jsonb_typeof(p_event) <> 'object' then 'it is no event'
-    when p_event ->> 'kind' = 'status' then brainops.apply_sms_callback(p_event, p_tenant_id)
-    when p_event ->> 'kind' = 'inbound' then brainops.apply_sms_inbound(p_event, p_tenant_id)
+    when p_event ->> 'kind' = 'status' then brainops_internal.apply_sms_callback(p_event, p_tenant_id)
+    when p_event ->> 'kind' = 'inbound' then brainops_internal.apply_sms_inbound(p_event, p_tenant_id)
     else 'it is neither a status nor a text'
   end;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.apply_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Applies a status callback or an inbound text; null, or why it has no effect. Any order, any number of times: one end state.';
+COMMENT ON FUNCTION brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Applies a status callback or an inbound text; null, or why it has no effect. Any order, any number of times: one end state.';
 
-CREATE FUNCTION brainops.archive_done(p_most integer DEFAULT 5000) RETURNS TABLE(table_name text, archived integer)
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $_$
-declare
-  v_job brainops.job_tables;
-  v_oldest date;
-begin
-  for v_job in select * from brainops.job_tables as j order by j.table_name
-  loop
-    execute format('select (min(finished_at) at time zone ''UTC'')::date from %s where finished_at < $1', v_job.relation)
-      into v_oldest
-      using brainops.now() - v_job.archive_after;
-    table_name := v_job.table_name;
-    archived := 0;
-    if v_oldest is not null then
-      perform brainops.ensure_partitions(
-        'brainops.job_archive', v_oldest,
-        (12 * extract(year from age(brainops.now(), v_oldest)) + extract(month from age(brainops.now(), v_oldest)))::int + 2
-      );
-      execute format(
-        $sql$
-        with gone as (
-          delete from %1$s
-          where id in (
-            select id from %1$s where finished_at < $1 order by finished_at limit $2 for update skip locked
-          )
-          returning *
-        )
-        insert into brainops.job_archive (tenant_id, table_name, row_id, status, finished_at, job_row)
-        select tenant_id, $3, id, status, finished_at, to_jsonb(gone) from gone
-        $sql$,
-        v_job.relation
-      )
-        using brainops.now() - v_job.archive_after, p_most, v_job.table_name;
-      get diagnostics archived = row_count;
-    end if;
-    return next;
-  end loop;
-end;
-$_$;
-
-COMMENT ON FUNCTION brainops.archive_done(p_most integer) IS 'Moves done rows to brainops.job_archive, at most p_most a table. Run by the task maintenance__retain.';
-
-CREATE FUNCTION brainops.ask_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) RETURNS record
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_breaker brainops.circuit_breakers;
-begin
-  allowed := p_n;
-  select * into v_breaker from brainops.circuit_breakers where sender = p_sender and opened_at is not null;
-  if not found then
-    return;
-  end if;
-  -- Two workers may come at once: the row lock decides who probes.
-  update brainops.circuit_breakers
-  set probe_expires_at = brainops.now() + p_probe_lease
-  where sender = p_sender
-    and opened_at is not null
-    and retry_at <= brainops.now()
-    and coalesce(probe_expires_at, '-infinity') <= brainops.now();
-  allowed := case when found then 1 else 0 end;
-  ask_at := greatest(v_breaker.retry_at, brainops.now() + interval '2 seconds');
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.ask_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) IS 'How many of n rows may go through the sender now; ask_at is when to ask again for the rest.';
-
-CREATE FUNCTION brainops.ask_for_opt_in() RETURNS trigger
+CREATE FUNCTION brainops_internal.ask_for_opt_in() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -2280,7 +3596,7 @@ begin
   ) or exists (
     select from public.contact_suppressions
     where tenant_id = new.tenant_id and channel = 'email'
-      and address_key in (v_key, brainops.address_digest(v_key))
+      and address_key in (v_key, brainops_internal.address_digest(v_key))
       and (expires_at is null or expires_at > brainops.now())
   ) then
     return null;
@@ -2288,7 +3604,7 @@ begin
   insert into public.opt_in_requests (tenant_id, lead_id, address)
   values (new.tenant_id, new.lead_id, new.address)
   returning id into v_id;
-  perform brainops.mail_opt_in(v_id);
+  perform brainops_internal.mail_opt_in(v_id);
   return null;
 exception
   -- What was said is kept, even of an address that no mail can go to.
@@ -2296,7 +3612,7 @@ exception
 end;
 $$;
 
-CREATE FUNCTION brainops.ask_for_opt_in_by_text() RETURNS trigger
+CREATE FUNCTION brainops_internal.ask_for_opt_in_by_text() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -2327,7 +3643,38 @@ exception
 end;
 $$;
 
-CREATE FUNCTION brainops.before_campaign() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_broadcast_recipient() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  -- Locked once for the transaction, not for each of 10,000 rows: until its end nobody else changes
+  -- the status, and a change of our own forgets what was known.
+  v_known text := current_setting('brainops.followed_broadcast', true);
+  v_status text := case when v_known like new.broadcast_id || ' %' then split_part(v_known, ' ', 2) end;
+begin
+  if coalesce(new.status, 'pending') <> 'pending' and brainops_internal.normal_status(new.status) <> 'pending' then
+    return new;
+  end if;
+  if v_status is null then
+    v_status := brainops_internal.lock_broadcast(new.tenant_id, new.broadcast_id);
+    perform set_config('brainops.followed_broadcast', coalesce(new.broadcast_id || ' ' || v_status, ''), true);
+  end if;
+  if v_status in ('draft', 'paused') then
+    new.status := 'awaiting_approval';
+  elsif v_status = 'cancelled' and tg_op = 'UPDATE' then
+    new.status := 'cancelled';
+    new.finished_at := brainops.now();
+  elsif v_status = 'cancelled' then
+    raise exception 'broadcast_id: broadcast % is cancelled', new.broadcast_id
+      using errcode = 'OP038', column = 'broadcast_id', hint = 'Insert a new broadcast, and its recipients.';
+  end if;
+  -- An unknown one is left to the foreign key.
+  return new;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.before_campaign() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -2340,9 +3687,9 @@ begin
       using errcode = 'OP022',
         hint = format('Insert it as draft with its campaign_steps, select brainops.publish_campaign(%L), then set status to active.', new.code);
   end if;
-  perform brainops.refuse_launch(new.tenant_id, s.channel)
+  perform brainops_internal.refuse_launch(new.tenant_id, s.channel)
   from (
-    select distinct brainops.touch_type_of(kind) as channel
+    select distinct brainops_internal.touch_type_of(kind) as channel
     from public.campaign_steps
     where tenant_id = new.tenant_id and campaign_id = new.id and version = new.version and kind in ('send_email', 'send_sms')
     order by 1
@@ -2352,14 +3699,14 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_campaign_rule() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.before_campaign_rule() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   v_problems text;
 begin
-  select string_agg(p, '; ') into v_problems from brainops.condition_problems(new.condition) as p;
+  select string_agg(p, '; ') into v_problems from brainops_internal.condition_problems(new.condition) as p;
   if v_problems is not null then
     raise exception 'campaign_rules: rule % cannot be asked: %', quote_literal(left(new.name, 120)), v_problems
       using errcode = 'OP022', column = 'condition', hint = 'Mend its condition, which speaks the language of branch steps, and write the rule again.';
@@ -2368,7 +3715,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_campaign_step() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_campaign_step() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -2404,7 +3751,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_campaign_template() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_campaign_template() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -2432,12 +3779,12 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_enrolment_update() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.before_enrolment_update() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  v_status text := brainops.normal_enrolment_status(new.status);
+  v_status text := brainops_internal.normal_enrolment_status(new.status);
 begin
   if v_status is null then
     raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
@@ -2464,15 +3811,15 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_job_insert() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.before_job_insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   -- The two common words need no call.
   v_status text := case
     when new.status is null or new.status in ('pending', 'queued') then 'pending'
-    else brainops.normal_status(new.status)
+    else brainops_internal.normal_status(new.status)
   end;
 begin
   if v_status is null then
@@ -2507,12 +3854,12 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_job_update() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.before_job_update() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  v_status text := brainops.normal_status(new.status);
+  v_status text := brainops_internal.normal_status(new.status);
 begin
   if old.tenant_id <> new.tenant_id then
     raise exception 'tenant_id: row % belongs to its tenant for good', old.id
@@ -2569,12 +3916,12 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_lead_insert() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_lead_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  v_stage text := brainops.normal_stage(coalesce(new.stage, 'new'));
+  v_stage text := brainops_internal.normal_stage(coalesce(new.stage, 'new'));
   v_email text;
   v_phone text;
   v_into uuid;
@@ -2586,12 +3933,12 @@ begin
       using errcode = 'OP011', column = 'stage',
         hint = 'Write new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing, or leave stage out.';
   end if;
-  new := brainops.normal_lead(new);
+  new := brainops_internal.normal_lead(new);
   new.stage := v_stage;
   new.merged_into := null;
   new.scored_at := null;
   new.rescore_requested_at := brainops.now();
-  v_email := 'email:' || brainops.email_key(new.email);
+  v_email := 'email:' || brainops_internal.email_key(new.email);
   v_phone := 'phone:' || new.phone_e164;
 
   select lead_id into v_into from public.revenue_lead_aliases where id = new.id and tenant_id = new.tenant_id;
@@ -2601,27 +3948,27 @@ begin
   end if;
   loop
     if v_into is null and v_email is not null then
-      v_into := nullif(brainops.claim_lead_key(new.tenant_id, v_email, new.id), new.id);
+      v_into := nullif(brainops_internal.claim_lead_key(new.tenant_id, v_email, new.id), new.id);
     end if;
     if v_phone is not null then
-      v_other := nullif(brainops.claim_lead_key(new.tenant_id, v_phone, coalesce(v_into, new.id)), coalesce(v_into, new.id));
+      v_other := nullif(brainops_internal.claim_lead_key(new.tenant_id, v_phone, coalesce(v_into, new.id)), coalesce(v_into, new.id));
       -- Two people with addresses of their own may share a telephone.
       if exists (select from public.revenue_leads where id = v_other and (v_email is null or email_key is null)) then
         -- One lead has the address and another the number: this row says that they are one person.
         v_into := case
           when v_into is null then v_other
           when exists (select from public.revenue_leads where id = v_other and email_key is null)
-            then brainops.join_leads(new.tenant_id, v_into, v_other)
+            then brainops_internal.merge_lead_into(new.tenant_id, v_into, v_other)
           else v_into
         end;
       end if;
     end if;
     exit when v_into is null;
     update brainops.lead_keys set lead_id = v_into where tenant_id = new.tenant_id and lead_id = new.id;
-    if brainops.absorb_lead(v_into, new) then
+    if brainops_internal.merge_row_into_lead(v_into, new) then
       insert into public.revenue_lead_aliases (id, tenant_id, lead_id) values (new.id, new.tenant_id, v_into)
       on conflict (id) do nothing;
-      perform brainops.record_lead_event(
+      perform brainops_internal.record_lead_event(
         new.tenant_id, v_into, 'merged', null, null, new.id::text,
         jsonb_strip_nulls(jsonb_build_object('id', new.id, 'source', new.source))
       );
@@ -2636,7 +3983,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_lead_task() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_lead_task() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -2646,8 +3993,8 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_lead_update() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.before_lead_update() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
@@ -2658,14 +4005,14 @@ begin
       using errcode = 'insufficient_privilege', hint = 'Insert it for the other tenant.';
   end if;
   if new.stage is distinct from old.stage then
-    v_stage := brainops.normal_stage(new.stage);
+    v_stage := brainops_internal.normal_stage(new.stage);
     if v_stage is null then
       raise exception 'stage: unknown word %', coalesce(quote_literal(left(new.stage, 80)), 'null')
         using errcode = 'OP011', column = 'stage',
           hint = format('From %s it may go to %s.', old.stage, array_to_string(brainops.next_stages(old.stage), ', '));
     end if;
     if v_stage <> lower(btrim(new.stage)) and v_stage not in ('lost', old.stage)
-      and (brainops.stage_rank(v_stage) < brainops.stage_rank(old.stage) or v_stage <> all (brainops.next_stages(old.stage)))
+      and (brainops_internal.stage_rank(v_stage) < brainops_internal.stage_rank(old.stage) or v_stage <> all (brainops.next_stages(old.stage)))
     then
       -- A client's own word that says less than is known ("replied" of a lead that negotiates).
       v_stage := old.stage;
@@ -2690,7 +4037,7 @@ begin
     if new.phone is distinct from old.phone and new.phone_e164 is not distinct from old.phone_e164 then
       new.phone_e164 := null;
     end if;
-    new := brainops.normal_lead(new);
+    new := brainops_internal.normal_lead(new);
   end if;
   if new.company_name is distinct from old.company_name or new.metadata is distinct from old.metadata
     or new.email is distinct from old.email or new.phone is distinct from old.phone
@@ -2701,16 +4048,16 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_onboarding_insert() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_onboarding_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
   -- Another tenant's is refused by the policies, once this is over; until then nothing of it is touched.
-  if not brainops.may_act_for(new.tenant_id) then
+  if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
-  new.status := brainops.onboarding_status(coalesce(new.status, 'in_progress'), array['in_progress', 'paused', 'completed', 'cancelled']);
+  new.status := brainops_internal.onboarding_status(coalesce(new.status, 'in_progress'), array['in_progress', 'paused', 'completed', 'cancelled']);
   new.template := coalesce(new.template, 'default');
   new.current_step := coalesce(new.current_step, 1);
   new.total_steps := coalesce(new.total_steps, 0);
@@ -2730,14 +4077,14 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_onboarding_step_insert() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_onboarding_step_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   v_plan brainops.onboarding_plan;
 begin
-  if not brainops.may_act_for(new.tenant_id) then
+  if not brainops_internal.may_act_for(new.tenant_id) then
     return new; -- for the policies to refuse
   end if;
   -- The same step again is no second one.
@@ -2748,13 +4095,13 @@ begin
   ) then
     return null;
   end if;
-  new.status := brainops.onboarding_status(
+  new.status := brainops_internal.onboarding_status(
     coalesce(new.status, 'pending'), array['pending', 'in_progress', 'completed', 'skipped', 'cancelled']
   );
   if new.duration is null then
     select p.* into v_plan
       from public.ai_onboarding_workflows as w
-      cross join lateral brainops.onboarding_steps_of(w.tenant_id, w.template) as p
+      cross join lateral brainops_internal.onboarding_steps_of(w.tenant_id, w.template) as p
       where w.tenant_id = new.tenant_id and w.id = new.workflow_id and p.step_name = new.step_name;
     new.duration := coalesce(v_plan.duration, interval '3 days');
     new.description := coalesce(new.description, v_plan.description, '');
@@ -2781,14 +4128,14 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_onboarding_step_update() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_onboarding_step_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   v_workflow_status text;
 begin
-  new.status := brainops.onboarding_status(new.status, array['pending', 'in_progress', 'completed', 'skipped', 'cancelled']);
+  new.status := brainops_internal.onboarding_status(new.status, array['pending', 'in_progress', 'completed', 'skipped', 'cancelled']);
   if new.tenant_id <> old.tenant_id or new.workflow_id <> old.workflow_id then
     raise exception 'workflow_id: step % belongs to its workflow for good', old.id
       using errcode = 'OP030', column = 'workflow_id', hint = 'Insert a step of the other workflow instead.';
@@ -2825,12 +4172,12 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_onboarding_update() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.before_onboarding_update() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  new.status := brainops.onboarding_status(new.status, array['in_progress', 'paused', 'completed', 'cancelled']);
+  new.status := brainops_internal.onboarding_status(new.status, array['in_progress', 'paused', 'completed', 'cancelled']);
   if new.status = old.status then
     return new;
   end if;
@@ -2855,7 +4202,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.before_payment_delete() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_payment_delete() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -2872,17 +4219,17 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.before_payment_delete() IS 'Keeps a payment request that has had a link, for the payments that may come by it.';
+COMMENT ON FUNCTION brainops_internal.before_payment_delete() IS 'Keeps a payment request that has had a link, for the payments that may come by it.';
 
-CREATE FUNCTION brainops.before_payment_update() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.before_payment_update() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
   v_wish text := case
     when new.payment_status is distinct from old.payment_status then replace(lower(btrim(new.payment_status)), 'canceled', 'cancelled')
   end;
-  v_status text := brainops.normal_status(new.status);
+  v_status text := brainops_internal.normal_status(new.status);
 begin
   if (new.plan_id, new.plan_code, new.plan_name, new.amount, new.currency, new.amount_minor, new.interval, new.success_url)
     is distinct from (old.plan_id, old.plan_code, old.plan_name, old.amount, old.currency, old.amount_minor, old.interval, old.success_url)
@@ -2933,12 +4280,12 @@ begin
     end if;
   end if;
 
-  new.payment_status := brainops.payment_state(new);
+  new.payment_status := brainops_internal.payment_state(new);
   return new;
 end;
 $$;
 
-CREATE FUNCTION brainops.before_tenant_delete() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_tenant_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
@@ -2949,7 +4296,7 @@ begin
   for v_relation in
     select j.relation::regclass from brainops.job_tables as j
     union
-    select t.tgrelid::regclass from pg_catalog.pg_trigger as t where t.tgfoid = 'brainops.check_tenants'::regproc
+    select t.tgrelid::regclass from pg_catalog.pg_trigger as t where t.tgfoid = 'brainops_internal.check_tenants'::regproc
   loop
     execute format('select exists (select from %s where tenant_id = $1)', v_relation) into v_found using old.id;
     if v_found then
@@ -2961,7 +4308,7 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION brainops.before_webhook_update() RETURNS trigger
+CREATE FUNCTION brainops_internal.before_webhook_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -2974,7 +4321,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean DEFAULT false, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) RETURNS record
+CREATE FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean DEFAULT false, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -3003,9 +4350,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) IS 'Fixes the idempotency key of a request''s link and the account it is made through (null: the installation''s) before Stripe is asked. p_new_key: the key is spoiled, take the next.';
+COMMENT ON FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) IS 'Fixes the idempotency key of a request''s link and the account it is made through (null: the installation''s) before Stripe is asked. p_new_key: the key is spoiled, take the next.';
 
-CREATE FUNCTION brainops.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) RETURNS boolean
+CREATE FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -3029,78 +4376,131 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) IS 'Writes down what is about to be sent, to whom and from where; false where the lease does not hold.';
+COMMENT ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) IS 'Writes down what is about to be sent, to whom and from where; false where the lease does not hold.';
 
-CREATE FUNCTION brainops.book_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) RETURNS boolean
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-begin
-  insert into public.payment_ledger (tenant_id, payment_request_id, kind, object_id, charge_id, amount_minor, currency, livemode, occurred_at)
-  values ((p_known).tenant_id, (p_known).payment_request_id, p_kind, p_object_id, p_charge_id, p_minor, lower(p_currency), p_livemode, p_at)
-  on conflict (tenant_id, kind, object_id) do nothing;
-  return found;
-end;
-$$;
+CREATE FUNCTION brainops_internal.email_key(p_email text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+  select
+    case
+      when p_email operator(pg_catalog.~) '^\s*[^@\s]+@[^@\s]+\.[^@\s]+\s*$' then pg_catalog.lower(
+        pg_catalog.btrim(p_email, E' \t\r\n')
+      )
+    end;
+$_$;
 
-CREATE FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text DEFAULT 'true'::text, p_after uuid DEFAULT NULL::uuid, p_most integer DEFAULT 10000, OUT added integer, OUT last_id uuid) RETURNS record
-    LANGUAGE plpgsql
+COMMENT ON FUNCTION brainops_internal.email_key(p_email text) IS 'What two spellings of one e-mail address have in common; null for what is no address ("n/a", "-"), which makes nobody the same person.';
+
+CREATE FUNCTION brainops_internal.is_time_zone(p_name text) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $_$
-declare
-  v_tenant_id uuid;
-  v_lead_ids uuid[];
 begin
-  select tenant_id into v_tenant_id from public.ai_broadcasts where id = p_broadcast_id;
-  if not found then
-    raise exception 'ai_broadcasts has no row %', p_broadcast_id
-      using errcode = 'OP009', hint = 'select id, subject, status from ai_broadcasts';
+  if p_name is null then
+    return null;
   end if;
-  -- The lock is the one that the rows' foreign key takes a moment later: taken here, it waits for a merge that is under
-  -- way, and the next statement sees which rows that moved.
-  execute format(
-    $sql$
-    select array_agg(p.id order by p.id)
-    from (
-      select l.id from public.revenue_leads as l
-      where l.tenant_id = $1 and ($2 is null or l.id > $2) and btrim(l.email) <> '' and (%s)
-      order by l.id
-      limit $3
-      for key share of l
-    ) as p
-    $sql$,
-    p_where
-  )
-    into v_lead_ids
-    using v_tenant_id, p_after, p_most;
-  last_id := v_lead_ids[cardinality(v_lead_ids)];
-  update public.ai_broadcasts set audience = p_where where id = p_broadcast_id and audience is null;
-  -- Planned anew each time: the table may have grown a hundredfold since the last page. What a lead was sent is looked
-  -- for by the lead (offset 0), as it is little; a broadcast has a million rows.
-  execute $sql$
-    with inserted as (
-      insert into public.ai_email_queue (tenant_id, broadcast_id, recipient, idempotency_key)
-      select $1, $2, p.id, 'broadcast:' || $2 || ':' || p.id
-      from unnest($3) as p (id)
-      where not exists (
-        select from (
-          select q.broadcast_id from public.ai_email_queue as q where q.tenant_id = $1 and q.lead_id = p.id offset 0
-        ) as q
-        where q.broadcast_id = $2
-      )
-      on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing
-      returning 1
-    )
-    select count(*) from inserted
-    $sql$
-    into added
-    using v_tenant_id, p_broadcast_id, v_lead_ids;
+  if p_name ~ '/' then
+    if p_name !~* '^(etc/gmt[+-]?[0-9]{1,2}|[a-z_]+(/[a-z_-]+)+)$' then
+      return false;
+    end if;
+  elsif p_name !~* '^(utc|gmt|est5edt|cst6cdt|mst7mdt|pst8pdt)$' then
+    if p_name !~* '^[a-z-]+$' or exists (select from pg_catalog.pg_timezone_abbrevs as a where a.abbrev = upper(p_name)) then
+      return false;
+    end if;
+  end if;
+  perform pg_catalog.timezone(p_name, '2000-01-01T00:00Z'::timestamptz);
+  return true;
+exception
+  when others then return false;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) IS 'Adds leads with an address as recipients, each once however often it is called: those of the broadcast''s tenant for which p_where holds (SQL over revenue_leads as l), after p_after by id, p_most at a time. Returns how many are new, and the last id, null at the end: the next p_after.';
+COMMENT ON FUNCTION brainops_internal.is_time_zone(p_name text) IS 'Whether it is the name of a time zone, e.g. America/Denver; an offset (+05:00) or an abbreviation (PST) is none.';
 
-CREATE FUNCTION brainops.broken_rules(p_lead public.revenue_leads) RETURNS uuid[]
+CREATE TABLE public.revenue_leads (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    company_name text,
+    contact_name text,
+    email text,
+    phone text,
+    website text,
+    stage text DEFAULT 'new'::text NOT NULL,
+    score numeric DEFAULT 0 NOT NULL,
+    value_estimate numeric,
+    source text,
+    time_zone text,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
+    last_contact timestamp with time zone,
+    next_action text,
+    next_action_date timestamp with time zone,
+    merged_into uuid,
+    tier text GENERATED ALWAYS AS (
+CASE
+    WHEN (score >= (80)::numeric) THEN 'hot'::text
+    WHEN (score >= (60)::numeric) THEN 'warm'::text
+    WHEN (score >= (40)::numeric) THEN 'cool'::text
+    ELSE 'cold'::text
+END) STORED NOT NULL,
+    email_key text GENERATED ALWAYS AS (
+CASE
+    WHEN (merged_into IS NULL) THEN brainops_internal.email_key(email)
+    ELSE NULL::text
+END) STORED,
+    phone_e164 text,
+    owner_email text,
+    state text,
+    scored_at timestamp with time zone,
+    rescore_requested_at timestamp with time zone,
+    location text,
+    industry text,
+    status text,
+    is_test boolean DEFAULT false,
+    is_demo boolean DEFAULT false,
+    assigned_agent_id uuid,
+    lead_id uuid,
+    CONSTRAINT revenue_leads_metadata_is_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT revenue_leads_phone_e164_shape CHECK ((phone_e164 ~ '^\+[1-9][0-9]{6,14}$'::text)),
+    CONSTRAINT revenue_leads_score_range CHECK (((score >= (0)::numeric) AND (score <= (100)::numeric))),
+    CONSTRAINT revenue_leads_stage_known CHECK ((stage = ANY (ARRAY['new'::text, 'contacted'::text, 'qualified'::text, 'proposal_sent'::text, 'negotiating'::text, 'won'::text, 'lost'::text, 'nurturing'::text]))),
+    CONSTRAINT revenue_leads_time_zone_known CHECK (brainops_internal.is_time_zone(time_zone))
+);
+
+ALTER TABLE ONLY public.revenue_leads FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.revenue_leads IS 'People and companies that may become customers of a tenant.';
+
+COMMENT ON COLUMN public.revenue_leads.stage IS 'new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing; other words are understood where brainops_internal.normal_stage knows them. brainops.next_stages says where a lead may go.';
+
+COMMENT ON COLUMN public.revenue_leads.score IS '0 (cold) to 100 (hot), reckoned from lead_score_events. What a client writes is kept (as the reason set_by_client) and goes on from there; above 0 and below 1 is taken as a share of 1, so 0.85 is 85.';
+
+COMMENT ON COLUMN public.revenue_leads.value_estimate IS 'What the deal may be worth, in the tenant''s currency; null for not known.';
+
+COMMENT ON COLUMN public.revenue_leads.time_zone IS 'IANA name; null for not known, then the tenant''s zone counts.';
+
+COMMENT ON COLUMN public.revenue_leads.merged_into IS 'Not null only while an insert of a person who is a lead already is under way.';
+
+COMMENT ON COLUMN public.revenue_leads.tier IS 'hot from 80, warm from 60, cool from 40, else cold.';
+
+COMMENT ON COLUMN public.revenue_leads.email_key IS 'The address as it is compared; null where email is no address.';
+
+COMMENT ON COLUMN public.revenue_leads.phone_e164 IS 'phone as +<country><number>; null where that can''t be told. May be given.';
+
+COMMENT ON COLUMN public.revenue_leads.owner_email IS 'Who looks after the lead; null for nobody.';
+
+COMMENT ON COLUMN public.revenue_leads.state IS 'State or province, e.g. CO; null for not known. The rules for text messages go by it.';
+
+COMMENT ON COLUMN public.revenue_leads.scored_at IS 'When the score was last reckoned; null: not yet.';
+
+COMMENT ON COLUMN public.revenue_leads.rescore_requested_at IS 'Set it, and the score is reckoned anew by a job; null when that is done.';
+
+COMMENT ON COLUMN public.revenue_leads.status IS 'A word of existing clients; nothing here goes by it.';
+
+COMMENT ON COLUMN public.revenue_leads.lead_id IS 'Link of existing clients to a table of theirs.';
+
+CREATE FUNCTION brainops_internal.broken_rules(p_lead public.revenue_leads) RETURNS uuid[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -3114,18 +4514,18 @@ begin
     order by r.name
   loop
     begin
-      perform brainops.condition_holds(v_rule.condition, p_lead, '-infinity');
+      perform brainops_internal.condition_holds(v_rule.condition, p_lead, '-infinity');
     exception
       when data_exception or program_limit_exceeded then
         v_broken := v_broken || v_rule.id;
-        perform brainops.tell_broken_rule(v_rule, sqlerrm);
+        perform brainops_internal.report_broken_rule(v_rule, sqlerrm);
     end;
   end loop;
   return v_broken;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.broken_rules(p_lead public.revenue_leads) IS 'Rules of the lead''s tenant that cannot be asked about it; each is told to the tenant.';
+COMMENT ON FUNCTION brainops_internal.broken_rules(p_lead public.revenue_leads) IS 'Rules of the lead''s tenant that cannot be asked about it; each is told to the tenant.';
 
 CREATE TABLE public.campaigns (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -3164,12 +4564,12 @@ COMMENT ON COLUMN public.campaigns.exit_on IS 'What ends an enrolment: words of 
 
 COMMENT ON COLUMN public.campaigns.reentry IS 'none: a lead enters once. after_exit: again, as the next entrance, once the enrolment before is over.';
 
-CREATE FUNCTION brainops.campaign_of(p_tenant text, p_code text) RETURNS public.campaigns
+CREATE FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) RETURNS public.campaigns
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
-  v_tenant_id uuid := case when p_tenant is null then brainops.current_tenant_id() else brainops.tenant_id_of(p_tenant) end;
+  v_tenant_id uuid := case when p_tenant is null then brainops.current_tenant_id() else brainops_internal.tenant_id_of(p_tenant) end;
   v_campaign public.campaigns;
 begin
   -- Also asked by functions that see every tenant's rows.
@@ -3184,9 +4584,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) IS 'A campaign by tenant (slug or id; null: the current one) and code; OP020 where there is none.';
+COMMENT ON FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) IS 'A campaign by tenant (slug or id; null: the current one) and code; OP020 where there is none.';
 
-CREATE FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) RETURNS SETOF text
+CREATE FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) RETURNS SETOF text
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $_$
@@ -3237,7 +4637,7 @@ begin
         return next v_start || format('template %s is not in ai_campaign_templates for this channel', coalesce(quote_literal(v_step.template), 'null'));
       end if;
       if v_step.config ? 'high_priority_when' then
-        return query select v_start || 'high_priority_when: ' || p from brainops.condition_problems(v_step.config -> 'high_priority_when') as p;
+        return query select v_start || 'high_priority_when: ' || p from brainops_internal.condition_problems(v_step.config -> 'high_priority_when') as p;
       end if;
       if jsonb_typeof(coalesce(v_step.config -> 'variables', '{}')) <> 'object' then
         return next v_start || format('variables %s is no object', v_step.config -> 'variables');
@@ -3265,11 +4665,11 @@ begin
       else
         for v_item in select * from jsonb_array_elements(v_step.config -> 'when')
         loop
-          return query select v_start || p from brainops.condition_problems(v_item -> 'if') as p;
+          return query select v_start || p from brainops_internal.condition_problems(v_item -> 'if') as p;
         end loop;
       end if;
     elsif v_step.kind = 'split' then
-      return query select v_start || p from brainops.split_problems(v_step.config) as p;
+      return query select v_start || p from brainops_internal.split_problems(v_step.config) as p;
     elsif v_step.kind = 'task' then
       if coalesce(btrim(v_step.config ->> 'title'), '') = '' then
         return next v_start || 'title is missing; give what the person shall do';
@@ -3277,14 +4677,14 @@ begin
       if coalesce(v_step.config ->> 'priority', 'normal') not in ('high', 'normal', 'low') then
         return next v_start || format('priority %s is none of high, normal, low', quote_literal(v_step.config ->> 'priority'));
       end if;
-      if not brainops.is_interval(coalesce(v_step.config ->> 'due_in', '1 day')) then
+      if not brainops_internal.is_interval(coalesce(v_step.config ->> 'due_in', '1 day')) then
         return next v_start || format('due_in %s is no positive interval such as 1 day', quote_literal(v_step.config ->> 'due_in'));
       end if;
     elsif v_step.kind = 'notify' and coalesce(btrim(v_step.config ->> 'subject'), '') = '' then
       return next v_start || 'subject is missing; give what is told';
     end if;
 
-    for v_path in select * from brainops.step_paths(v_step.kind, v_step.config, v_step.next_step)
+    for v_path in select * from brainops_internal.step_paths(v_step.kind, v_step.config, v_step.next_step)
     loop
       if jsonb_typeof(v_path.target) <> 'number' or not v_path.target::numeric = any (v_numbers) then
         return next v_start || format('%s %s is no step of this version', v_path.path, v_path.target);
@@ -3313,114 +4713,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) IS 'What keeps a version of a campaign from being published, one sentence each, naming step and value; nothing when it is right.';
+COMMENT ON FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) IS 'What keeps a version of a campaign from being published, one sentence each, naming step and value; nothing when it is right.';
 
-CREATE FUNCTION brainops.campaigns_hear_events() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_now constant timestamptz := brainops.now();
-  v_exit record;
-begin
-  if not exists (
-    select from inserted as i
-    inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
-  ) then
-    return null;
-  end if;
-  perform from (select distinct tenant_id, lead_id from inserted) as i
-  inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
-  where e.status in ('active', 'paused')
-  order by e.id
-  for no key update of e;
-
-  insert into public.campaign_touch_events (tenant_id, touch_id, event, occurred_at)
-  select i.tenant_id, t.id, w.word, min(i.occurred_at)
-  from inserted as i
-  cross join lateral (
-    select case i.event
-      when 'email_opened' then 'opened'
-      when 'email_clicked' then 'clicked'
-      when 'email_replied' then 'replied'
-      when 'sms_replied' then 'replied'
-      when 'email_bounced' then 'bounced'
-      when 'email_unsubscribed' then 'unsubscribed'
-      when 'opted_out' then 'unsubscribed'
-      when 'email_complained' then 'complained'
-    end as word
-  ) as w
-  cross join lateral (
-    -- The touch that is named; or else the one that the person was sent last.
-    select t.id
-    from public.ai_nurture_campaigns as e
-    inner join public.ai_campaign_touches as t on t.tenant_id = e.tenant_id and t.campaign_id = e.id
-    where e.tenant_id = i.tenant_id and e.lead_id = i.lead_id and t.message_id is not null
-      and case
-        when i.metadata ? 'touch_id' then t.id::text = i.metadata ->> 'touch_id'
-        when i.metadata ?| array['email_id', 'sms_id'] then t.message_id::text = coalesce(i.metadata ->> 'email_id', i.metadata ->> 'sms_id')
-        else t.touch_type = coalesce(i.channel, t.touch_type) and t.performed_at between i.occurred_at - interval '30 days' and i.occurred_at
-      end
-    order by t.performed_at desc
-    limit 1
-  ) as t
-  where w.word is not null
-  group by 1, 2, 3
-  on conflict do nothing;
-
-  for v_exit in
-    select distinct on (e.id) e.id, brainops.exit_reason_of(c, i.event, i.channel, i.metadata) as reason
-    from inserted as i
-    inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
-    inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
-    where e.status in ('active', 'paused')
-      -- Providers tell seconds.
-      and i.occurred_at >= date_trunc('second', e.enrolled_at)
-      and brainops.exit_reason_of(c, i.event, i.channel, i.metadata) is not null
-    order by e.id, i.occurred_at
-  loop
-    perform brainops.exit_enrolment(v_exit.id, v_exit.reason);
-  end loop;
-
-  with woken as (
-    update public.ai_campaign_touches as t
-    set
-      woken_at = v_now,
-      -- Where time stands still, it goes on from there.
-      due_at = coalesce(e.held_since, v_now),
-      scheduled_for = case when t.status = 'pending' then coalesce(e.held_since, v_now) else t.scheduled_for end
-    from inserted as i
-    inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
-    inner join public.campaign_steps as s
-      on s.tenant_id = e.tenant_id and s.campaign_id = e.campaign_id and s.version = e.version
-      and s.kind = 'wait_for' and s.config ->> 'event' = i.event
-    where e.status in ('active', 'paused')
-      and i.occurred_at >= date_trunc('second', e.enrolled_at)
-      and t.tenant_id = e.tenant_id and t.campaign_id = e.id and t.step_key = s.step_key
-      and t.performed_at is null and t.woken_at is null
-    returning t.campaign_id, t.due_at
-  )
-  update public.ai_nurture_campaigns as e set next_touch_date = w.due_at from woken as w where e.id = w.campaign_id;
-  return null;
-end;
-$$;
-
-CREATE FUNCTION brainops.cancel(p_table text, p_id uuid) RETURNS text
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  select
-    brainops.set_job_status(
-      p_table,
-      p_id,
-      array['pending', 'processing', 'failed', 'unconfirmed', 'awaiting_approval'],
-      'cancelled'
-    );
-$$;
-
-COMMENT ON FUNCTION brainops.cancel(p_table text, p_id uuid) IS 'Stops a row. One in processing stays so until its effect is known (cancel_requested_at is set), and is not tried again.';
-
-CREATE FUNCTION brainops.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) RETURNS timestamp with time zone
+CREATE FUNCTION brainops_internal.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -3432,56 +4727,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) IS 'When a place under a cap is free; null for now.';
+COMMENT ON FUNCTION brainops_internal.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) IS 'When a place under a cap is free; null for now.';
 
-CREATE TABLE public.contact_policies (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
-    channel text NOT NULL,
-    window_start time without time zone,
-    window_end time without time zone,
-    weekdays integer[],
-    cap integer,
-    cap_window interval,
-    consent text,
-    spread interval,
-    hourly_limit integer,
-    expires_after interval,
-    CONSTRAINT contact_policies_cap_range CHECK (((cap >= 1) AND (cap <= 10000))),
-    CONSTRAINT contact_policies_cap_window_range CHECK (((cap_window >= '01:00:00'::interval) AND (cap_window <= '28 days'::interval))),
-    CONSTRAINT contact_policies_channel_known CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text]))),
-    CONSTRAINT contact_policies_consent_known CHECK ((consent = ANY (ARRAY['opt_out'::text, 'opt_in'::text, 'double_opt_in'::text]))),
-    CONSTRAINT contact_policies_expires_after_range CHECK (((expires_after >= '01:00:00'::interval) AND (expires_after <= '90 days'::interval))),
-    CONSTRAINT contact_policies_hourly_limit_positive CHECK ((hourly_limit > 0)),
-    CONSTRAINT contact_policies_sms_window_within_day CHECK (((channel <> 'sms'::text) OR (window_start < window_end))),
-    CONSTRAINT contact_policies_spread_range CHECK (((spread >= '00:00:00'::interval) AND (spread <= '06:00:00'::interval))),
-    CONSTRAINT contact_policies_weekdays_known CHECK (((weekdays <@ ARRAY[1, 2, 3, 4, 5, 6, 7]) AND (cardinality(weekdays) > 0))),
-    CONSTRAINT contact_policies_window_whole CHECK (((window_start IS NULL) = (window_end IS NULL)))
-);
-
-ALTER TABLE ONLY public.contact_policies FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE public.contact_policies IS 'How a tenant may write to people, one row for each channel; without one, and where a column is null, the defaults of brainops.contact_policy().';
-
-COMMENT ON COLUMN public.contact_policies.window_start IS 'Recipient''s wall clock from when marketing may go. Null: 08:00.';
-
-COMMENT ON COLUMN public.contact_policies.window_end IS 'Until when, exclusive. Earlier than window_start (mail only): past midnight. The same as window_start: all day. Null: 21:00.';
-
-COMMENT ON COLUMN public.contact_policies.weekdays IS 'Days on which the window may begin, 1 Monday to 7 Sunday. Null: every day.';
-
-COMMENT ON COLUMN public.contact_policies.cap IS 'Marketing messages to one person, of all campaigns and both channels, within cap_window. Null: 3.';
-
-COMMENT ON COLUMN public.contact_policies.cap_window IS 'A sliding window of 1 hour to 28 days. Null: 7 days.';
-
-COMMENT ON COLUMN public.contact_policies.consent IS 'opt_out: unless denied. opt_in: only when granted. double_opt_in: only when granted and confirmed. Null: opt_out for mail, opt_in for texts.';
-
-COMMENT ON COLUMN public.contact_policies.spread IS 'Messages that wait for the window''s start go over this time after it (half of the window at most). Null: 1 hour.';
-
-COMMENT ON COLUMN public.contact_policies.hourly_limit IS 'Marketing messages an hour. Null: no limit but the warm-up''s.';
-
-COMMENT ON COLUMN public.contact_policies.expires_after IS 'Marketing that was put off for longer than this after it was first due is skipped. Null: 30 days.';
-
-CREATE FUNCTION brainops.cap_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
     SET search_path TO ''
     SET "TimeZone" TO 'UTC'
@@ -3491,10 +4739,10 @@ declare
   v_law record;
   v_keys text[];
   v_shared text[];
-  v_place brainops.contact_place;
+  v_place brainops.recipient_context;
   v_asked record;
-  v_going brainops.contact_place[] := '{}';
-  v_waiting brainops.contact_place[] := '{}';
+  v_going brainops.recipient_context[] := '{}';
+  v_waiting brainops.recipient_context[] := '{}';
   v_same int;
   v_ahead int;
   v_frees timestamptz;
@@ -3506,16 +4754,16 @@ begin
       cross join unnest(p.lead_ids::text[] || p.emails || p.phones) as key
       group by key
     ) as k;
-  perform brainops.lock_persons(p_policy.tenant_id, v_keys);
+  perform brainops_internal.lock_persons(p_policy.tenant_id, v_keys);
 
   select max(cap_window) as cap_window into v_law
     from brainops.contact_caps where channel = p_policy.channel;
   -- Who was not written to yet, and is there once, may be written to: no cap is below 1.
   for v_asked in
-    select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.contact_place as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
+    select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.recipient_context as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
     from unnest(p_places) with ordinality
       as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
-    left join brainops.contact_history(
+    left join brainops_internal.contact_history(
       p_policy.tenant_id, p_policy.channel, p_places, v_now - greatest(p_policy.cap_window, v_law.cap_window)
     ) as h on h.place = p.n
     left join lateral (
@@ -3537,8 +4785,8 @@ begin
         where w.lead_ids && v_place.lead_ids or w.emails && v_place.emails or w.phones && v_place.phones;
     end if;
     v_frees := greatest(
-      brainops.cap_frees_at(v_now, v_same, v_ahead, v_asked.every, p_policy.cap, p_policy.cap_window),
-      brainops.cap_frees_at(v_now, v_same, v_ahead, v_asked.own, v_asked.cap, v_asked.cap_window)
+      brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.every, p_policy.cap, p_policy.cap_window),
+      brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.own, v_asked.cap, v_asked.cap_window)
     );
     if v_frees is null then
       if v_shared is not null then
@@ -3551,7 +4799,7 @@ begin
       return next row(
         v_place.id,
         'defer',
-        brainops.spread_contact_time(v_frees, v_place.zones, v_place.opens, v_place.closes, p_policy.spread),
+        brainops_internal.spread_contact_time(v_frees, v_place.zones, v_place.opens, v_place.closes, p_policy.spread),
         'frequency cap: this person was written to as often as is allowed; a place is free from ' || v_frees
       )::brainops.verdict;
     end if;
@@ -3559,9 +4807,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.cap_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[]) IS 'Which messages are over the frequency cap, and until when. Locks the persons.';
+COMMENT ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) IS 'Which messages are over the frequency cap, and until when. Locks the persons.';
 
-CREATE FUNCTION brainops.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) RETURNS void
+CREATE FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -3581,79 +4829,17 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) RETURNS TABLE(lead_id uuid, is_new boolean)
+CREATE FUNCTION brainops_internal.check_broadcast() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  c_columns constant text[] := array[
-    'company_name', 'contact_name', 'email', 'phone', 'phone_e164', 'website', 'stage', 'score', 'value_estimate', 'source',
-    'time_zone', 'state', 'location', 'industry', 'status', 'owner_email', 'next_action', 'next_action_date', 'metadata',
-    'is_test', 'is_demo'
-  ];
-  v_row public.revenue_leads;
-  v_stage text := coalesce(p_lead ->> 'stage', 'new');
-begin
-  if not (
-    p_tenant_id = brainops.current_tenant_id()
-    or brainops.may_name_tenant()
-    or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
-  ) is true then
-    raise exception 'tenant_id: % is not yours', p_tenant_id
-      using errcode = 'insufficient_privilege', hint = 'Capture leads as a login of the tenant, or as a service.';
-  end if;
-  v_row := jsonb_populate_record(
-    null::public.revenue_leads,
-    (select coalesce(jsonb_object_agg(e.key, e.value), '{}') from jsonb_each(p_lead) as e where e.key = any (c_columns))
-  );
-  v_row.tenant_id := p_tenant_id;
-  v_row.source := coalesce(v_row.source, p_source);
-  v_row := brainops.normal_lead(v_row);
-  if brainops.email_key(v_row.email) is null and v_row.phone_e164 is null then
-    raise exception 'email: % and phone: % are no addresses',
-      coalesce(quote_literal(left(v_row.email, 120)), 'null'), coalesce(quote_literal(left(v_row.phone, 60)), 'null')
-      using errcode = 'OP013', column = 'email',
-        hint = 'Give an e-mail address or a phone number with its country code: without one nobody can tell whether the person is a lead already.';
-  end if;
-  if brainops.normal_stage(v_stage) is null then
-    raise exception 'stage: unknown word %', quote_literal(left(v_stage, 80))
-      using errcode = 'OP011', column = 'stage',
-        hint = 'Write new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing, or leave stage out.';
-  end if;
-  v_row.stage := brainops.normal_stage(v_stage);
-
-  lead_id := brainops.known_lead(v_row);
-  is_new := false;
-  if lead_id is null or not brainops.absorb_lead(lead_id, v_row) then
-    insert into public.revenue_leads (
-      tenant_id, company_name, contact_name, email, phone, phone_e164, website, stage, score, value_estimate, source, time_zone,
-      state, location, industry, status, owner_email, next_action, next_action_date, metadata, is_test, is_demo
-    )
-    values (
-      p_tenant_id, v_row.company_name, v_row.contact_name, v_row.email, v_row.phone, v_row.phone_e164, v_row.website, v_row.stage,
-      v_row.score, v_row.value_estimate, v_row.source, v_row.time_zone, v_row.state, v_row.location, v_row.industry, v_row.status,
-      v_row.owner_email, v_row.next_action, v_row.next_action_date, v_row.metadata,
-      coalesce(v_row.is_test, false), coalesce(v_row.is_demo, false)
-    )
-    returning id into lead_id;
-    is_new := brainops.lead_alias(lead_id, p_tenant_id) is null;
-    lead_id := coalesce(brainops.lead_alias(lead_id, p_tenant_id), lead_id);
-  end if;
-  perform brainops.capture_consent(p_tenant_id, lead_id, 'email', v_row.email, p_lead -> 'email_consent', p_source, p_evidence);
-  perform brainops.capture_consent(p_tenant_id, lead_id, 'sms', v_row.phone_e164, p_lead -> 'sms_consent', p_source, p_evidence);
-  return next;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) IS 'Takes what is said about a person (columns of revenue_leads, email_consent and sms_consent true or false) as a lead: a new one, or the one that the person is. p_source: where it comes from; p_evidence: what shows the consents.';
-
-CREATE FUNCTION brainops.check_broadcast() RETURNS trigger
-    LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
   v_template public.ai_campaign_templates;
 begin
+  -- Row level security refuses the row in a moment; until then nothing of the other tenant is read.
+  if not brainops_internal.may_act_for(new.tenant_id) then
+    return new;
+  end if;
   if tg_op = 'UPDATE' and old.status <> new.status and (old.status = 'cancelled' or new.status = 'draft') then
     raise exception 'status: broadcast % is %, so it cannot be set to %', old.id, old.status, quote_literal(new.status)
       using errcode = 'OP038', column = 'status',
@@ -3680,16 +4866,16 @@ begin
     new.subject := coalesce(case when tg_op = 'INSERT' then new.subject end, v_template.subject);
     new.body := coalesce(case when tg_op = 'INSERT' then new.body end, v_template.body);
   end if;
-  perform brainops.check_mail_text(new.subject, new.body);
+  perform brainops_internal.check_mail_text(new.subject, new.body);
   if new.status = 'active' and new.launched_at is null then
-    perform brainops.refuse_launch(new.tenant_id, 'email');
+    perform brainops_internal.refuse_launch(new.tenant_id, 'email');
     new.launched_at := brainops.now();
   end if;
   return new;
 end;
 $$;
 
-CREATE FUNCTION brainops.check_cap_window() RETURNS trigger
+CREATE FUNCTION brainops_internal.check_cap_window() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -3713,8 +4899,8 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.check_email_row() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.check_email_row() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
 declare
@@ -3725,7 +4911,7 @@ begin
   new.recipient := btrim(new.recipient, E' \t\r\n');
   -- Clients write the JSON null where they mean none.
   new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
-  v_lead_id := brainops.uuid_or_null(new.recipient);
+  v_lead_id := brainops_internal.uuid_or_null(new.recipient);
 
   if coalesce(new.recipient, '') = '' then
     raise exception 'recipient: is empty'
@@ -3744,7 +4930,7 @@ begin
         hint = 'Give one bare address such as ann@example.com (a domain with other letters in punycode), or the id of a lead.';
   end if;
   if new.broadcast_id is null then
-    perform brainops.check_mail_text(new.subject, new.body);
+    perform brainops_internal.check_mail_text(new.subject, new.body);
   elsif new.subject is not null or new.body is not null then
     raise exception 'subject and body: are those of broadcast %', new.broadcast_id
       using errcode = 'OP005', hint = 'Leave both out, or insert a mail of its own without broadcast_id.';
@@ -3759,14 +4945,14 @@ begin
       new.job_priority := -10;
     end if;
     if v_lead_id is null and new.lead_id is null and new.metadata ? 'lead_id' then
-      new.lead_id := brainops.find_lead(brainops.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
+      new.lead_id := brainops_internal.find_lead(brainops_internal.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
     end if;
   elsif new.recipient = old.recipient then
     -- The lead may be gone by now: the gate says so when the mail is due.
     return new;
   end if;
   if v_lead_id is not null then
-    new.lead_id := brainops.find_lead(v_lead_id, new.tenant_id);
+    new.lead_id := brainops_internal.find_lead(v_lead_id, new.tenant_id);
     if new.lead_id is null then
       raise exception 'recipient: % is no lead of this tenant', new.recipient
         using errcode = 'OP004', column = 'recipient', hint = 'Give an e-mail address, or the id of a row in revenue_leads.';
@@ -3776,7 +4962,7 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION brainops.check_mail_text(p_subject text, p_body text) RETURNS void
+CREATE FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -3804,9 +4990,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) IS 'Raises OP005 for a subject or body that can never be sent.';
+COMMENT ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) IS 'Raises OP005 for a subject or body that can never be sent.';
 
-CREATE FUNCTION brainops.check_payment_request() RETURNS trigger
+CREATE FUNCTION brainops_internal.check_payment_request() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
@@ -3896,20 +5082,20 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION brainops.check_plan() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.check_plan() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
   new.code := lower(btrim(new.code));
   new.currency := lower(btrim(new.currency));
   -- Without an amount there is nothing to reckon: the column's own rule refuses the row.
-  new.amount_minor := case when new.amount is not null then brainops.minor_units(new.amount, new.currency) end;
+  new.amount_minor := case when new.amount is not null then brainops_internal.minor_units(new.amount, new.currency) end;
   return new;
 end;
 $$;
 
-CREATE FUNCTION brainops.check_sms_number() RETURNS trigger
+CREATE FUNCTION brainops_internal.check_sms_number() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -3929,8 +5115,8 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.check_sms_row() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.check_sms_row() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
 declare
@@ -3939,7 +5125,7 @@ begin
   new.recipient := btrim(new.recipient, E' \t\r\n');
   -- Clients write the JSON null where they mean none.
   new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
-  v_lead_id := brainops.uuid_or_null(new.recipient);
+  v_lead_id := brainops_internal.uuid_or_null(new.recipient);
 
   if coalesce(new.recipient, '') = '' then
     raise exception 'recipient: is empty'
@@ -3951,12 +5137,12 @@ begin
         using errcode = 'OP017', column = 'recipient',
           hint = 'Give one number with its country code such as +13035550100 (without an extension), or the id of a lead.';
     end if;
-    if new.recipient ~ '^\+' and brainops.sms_number(new.recipient, null) is null then
+    if new.recipient ~ '^\+' and brainops_internal.sms_number(new.recipient, null) is null then
       raise exception 'recipient: % has not as many digits as a phone number', quote_literal(left(new.recipient, 120))
         using errcode = 'OP017', column = 'recipient',
           hint = 'Give one number with its country code such as +13035550100, or the id of a lead.';
     end if;
-    new.recipient := coalesce(brainops.sms_number(new.recipient, null), new.recipient);
+    new.recipient := coalesce(brainops_internal.sms_number(new.recipient, null), new.recipient);
   end if;
   if coalesce(btrim(new.body, E' \t\r\n'), '') = '' then
     raise exception 'body: is empty'
@@ -3977,14 +5163,14 @@ begin
       new.job_priority := -10;
     end if;
     if v_lead_id is null and new.lead_id is null and new.metadata ? 'lead_id' then
-      new.lead_id := brainops.find_lead(brainops.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
+      new.lead_id := brainops_internal.find_lead(brainops_internal.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
     end if;
   elsif new.recipient = old.recipient then
     -- The lead may be gone by now: the gate says so when the text is due.
     return new;
   end if;
   if v_lead_id is not null then
-    new.lead_id := brainops.find_lead(v_lead_id, new.tenant_id);
+    new.lead_id := brainops_internal.find_lead(v_lead_id, new.tenant_id);
     if new.lead_id is null then
       raise exception 'recipient: % is no lead of this tenant', new.recipient
         using errcode = 'OP017', column = 'recipient', hint = 'Give a phone number, or the id of a row in revenue_leads.';
@@ -3994,7 +5180,7 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION brainops.check_tenants() RETURNS trigger
+CREATE FUNCTION brainops_internal.check_tenants() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -4010,9 +5196,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.check_tenants() IS 'For tables without a foreign key to tenants: each statement''s rows are of tenants that are there, and a tenant that has rows stays.';
+COMMENT ON FUNCTION brainops_internal.check_tenants() IS 'For tables without a foreign key to tenants: each statement''s rows are of tenants that are there, and a tenant that has rows stays.';
 
-CREATE FUNCTION brainops.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) RETURNS jsonb
+CREATE FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -4027,7 +5213,7 @@ begin
     from public.campaign_split_winners as w
     where w.tenant_id = p_step.tenant_id and w.campaign_id = p_step.campaign_id and w.version = p_step.version and w.step_key = p_step.step_key;
   if not found and p_step.config ? 'winner' then
-    v_leader := brainops.leading_variant(p_step);
+    v_leader := brainops_internal.leading_variant(p_step);
     if v_leader.variant is not null then
       insert into public.campaign_split_winners as w (tenant_id, campaign_id, version, step_key, variant, decided_at, figures)
       values (p_step.tenant_id, p_step.campaign_id, p_step.version, p_step.step_key, v_leader.variant, brainops.now(), v_leader.figures)
@@ -4050,7 +5236,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid DEFAULT gen_random_uuid(), p_lacks_platform text DEFAULT NULL::text, p_lacks_own text DEFAULT NULL::text, p_batches boolean DEFAULT false) RETURNS TABLE(id uuid, outcome text, lease uuid, attempt integer, reason text, sender text, batch uuid)
+CREATE FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid DEFAULT gen_random_uuid(), p_lacks_platform text DEFAULT NULL::text, p_lacks_own text DEFAULT NULL::text, p_batches boolean DEFAULT false) RETURNS TABLE(id uuid, outcome text, lease uuid, attempt integer, reason text, sender text, batch uuid)
     LANGUAGE plpgsql
     SET search_path TO ''
     SET random_page_cost TO '1'
@@ -4080,7 +5266,7 @@ declare
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
   v_tenant_id := brainops.current_tenant_id();
-  v_batch := case when v_job.batch_column is null then 'null::uuid' else format('t.%I', v_job.batch_column) end;
+  v_batch := case when v_job.bulk_column is null then 'null::uuid' else format('t.%I', v_job.bulk_column) end;
 
   execute format(
     'select
@@ -4101,9 +5287,9 @@ begin
   end if;
 
   -- A standstill comes first: nothing is decided about a row that may not move.
-  v_sender := brainops.sender_of(v_job.sender, v_tenant_id);
+  v_sender := brainops_internal.account_of(v_job.sender, v_tenant_id);
   v_reason := coalesce(
-    brainops.pause_reason(p_table, v_tenant_id),
+    brainops_internal.pause_reason(p_table, v_tenant_id),
     case when v_sender = v_job.sender then p_lacks_platform else p_lacks_own end
   );
   if v_reason is not null then
@@ -4111,14 +5297,14 @@ begin
     v_ids := '{}';
   end if;
 
-  if p_batches and v_job.batch_column is not null and v_ids <> '{}' then
+  if p_batches and v_job.bulk_column is not null and v_ids <> '{}' then
     select b.ids, b.in_slot, b.next_ids into v_brought, v_more_in_slot, v_next
-      from brainops.lock_batches(v_job, v_tenant_id, v_ids, v_now, c_slot_kept) as b;
+      from brainops_internal.lock_bulk_rows(v_job, v_tenant_id, v_ids, v_now, c_slot_kept) as b;
     v_ids := v_ids || v_brought;
     v_in_slot := v_in_slot || v_more_in_slot;
     -- Whatever becomes of these rows, the batch goes on.
     if v_next <> '{}' then
-      perform brainops.enqueue_rows(p_table, v_next);
+      perform brainops_internal.enqueue_rows(p_table, v_next);
     end if;
   end if;
 
@@ -4137,7 +5323,7 @@ begin
     select coalesce(array_agg(i order by n), '{}') into v_rest
       from unnest(v_ids) with ordinality as u (i, n)
       where i <> all (v_in_slot);
-    v_slots := case when v_rest <> '{}' then brainops.take_rate_slots(p_table, v_tenant_id, cardinality(v_rest)) end;
+    v_slots := case when v_rest <> '{}' then brainops_internal.reserve_rate_slots(p_table, v_tenant_id, cardinality(v_rest)) end;
     if v_slots is not null then
       select coalesce(array_agg(row(i, 'slot', v_slots[n], 'rate limit')::brainops.verdict), '{}') into v_more
         from unnest(v_rest) with ordinality as u (i, n)
@@ -4152,7 +5338,7 @@ begin
   -- Last, because a probe that it allows must really go.
   if v_sender is not null and v_ids <> '{}' then
     select b.allowed, b.ask_at into v_allowed, v_ask_at
-      from brainops.ask_breaker(v_sender, cardinality(v_ids), v_job.time_limit + interval '10 seconds') as b;
+      from brainops_internal.acquire_breaker(v_sender, cardinality(v_ids), v_job.time_limit + interval '10 seconds') as b;
     if v_allowed < cardinality(v_ids) then
       select array_agg(row(i, 'defer', v_ask_at + random() * interval '2 seconds', 'circuit breaker of ' || v_sender || ' is open')::brainops.verdict)
         into v_more
@@ -4198,9 +5384,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) IS 'Claims the due rows among the ids for a worker. outcome: go (with a lease), skip, fail, defer, slot or hold; a row that is not due or held elsewhere is left out. p_batches: rows of the same batch that are due come along. p_lacks_platform, p_lacks_own: why the worker cannot use the installation''s account, or a tenant''s own; null where it can.';
+COMMENT ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) IS 'Claims the due rows among the ids for a worker. outcome: go (with a lease), skip, fail, defer, slot or hold; a row that is not due or held elsewhere is left out. p_batches: rows of the same batch that are due come along. p_lacks_platform, p_lacks_own: why the worker cannot use the installation''s account, or a tenant''s own; null where it can.';
 
-CREATE FUNCTION brainops.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) RETURNS uuid
+CREATE FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) RETURNS uuid
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -4227,15 +5413,15 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.clamp_score(p_total numeric) RETURNS numeric
+CREATE FUNCTION brainops_internal.clamp_score(p_total numeric) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select greatest(0, least(100, pg_catalog.round(p_total)));
 $$;
 
-COMMENT ON FUNCTION brainops.clamp_score(p_total numeric) IS 'A sum of points as a score: rounded, from 0 to 100.';
+COMMENT ON FUNCTION brainops_internal.clamp_score(p_total numeric) IS 'A sum of points as a score: rounded, from 0 to 100.';
 
-CREATE FUNCTION brainops.close_enrolment(p_enrolment public.ai_nurture_campaigns) RETURNS void
+CREATE FUNCTION brainops_internal.close_enrolment(p_enrolment public.ai_nurture_campaigns) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -4274,30 +5460,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) RETURNS text
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_step public.ai_onboarding_steps;
-begin
-  select s.* into v_step from public.ai_onboarding_steps as s
-    where s.step_name = p_step_name
-      and s.workflow_id in (
-        select w.id from public.ai_onboarding_workflows as w where w.id = p_workflow_id or w.alias_ids @> array[p_workflow_id]
-      );
-  if not found then
-    raise exception 'step: onboarding % has no step %', coalesce(p_workflow_id::text, 'null'), coalesce(quote_literal(p_step_name), 'null')
-      using errcode = 'OP009', hint = 'select step_name, status from ai_onboarding_steps where workflow_id = …';
-  end if;
-  update public.ai_onboarding_steps set status = 'completed' where tenant_id = v_step.tenant_id and id = v_step.id and status <> 'completed';
-  return (select w.status from public.ai_onboarding_workflows as w where w.tenant_id = v_step.tenant_id and w.id = v_step.workflow_id);
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) IS 'Completes a step by its name; twice is as once. Returns the workflow''s status.';
-
-CREATE FUNCTION brainops.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) RETURNS boolean
+CREATE FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $_$
@@ -4312,7 +5475,7 @@ begin
   if p_condition ? 'all' then
     for v_part in select * from jsonb_array_elements(p_condition -> 'all')
     loop
-      if not brainops.condition_holds(v_part, p_lead, p_since) then
+      if not brainops_internal.condition_holds(v_part, p_lead, p_since) then
         return false;
       end if;
     end loop;
@@ -4320,13 +5483,13 @@ begin
   elsif p_condition ? 'any' then
     for v_part in select * from jsonb_array_elements(p_condition -> 'any')
     loop
-      if brainops.condition_holds(v_part, p_lead, p_since) then
+      if brainops_internal.condition_holds(v_part, p_lead, p_since) then
         return true;
       end if;
     end loop;
     return false;
   elsif p_condition ? 'not' then
-    return not brainops.condition_holds(p_condition -> 'not', p_lead, p_since);
+    return not brainops_internal.condition_holds(p_condition -> 'not', p_lead, p_since);
   elsif p_condition ? 'event' then
     v_since := case
       when p_condition ? 'within' then brainops.now() - (p_condition ->> 'within')::interval
@@ -4369,18 +5532,18 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) IS 'Whether a condition is true of a lead now; events count since p_since unless the condition says within.';
+COMMENT ON FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) IS 'Whether a condition is true of a lead now; events count since p_since unless the condition says within.';
 
-CREATE FUNCTION brainops.condition_problems(p_condition jsonb) RETURNS SETOF text
+CREATE FUNCTION brainops_internal.condition_problems(p_condition jsonb) RETURNS SETOF text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-  select brainops.condition_problems(p_condition, 0);
+  select brainops_internal.condition_problems(p_condition, 0);
 $$;
 
-COMMENT ON FUNCTION brainops.condition_problems(p_condition jsonb) IS 'What is wrong with a condition, one sentence each. {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2}.';
+COMMENT ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) IS 'What is wrong with a condition, one sentence each. {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2}.';
 
-CREATE FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) RETURNS SETOF text
+CREATE FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) RETURNS SETOF text
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $_$
@@ -4410,11 +5573,11 @@ begin
     end if;
     for v_part in select * from jsonb_array_elements(p_condition -> v_key)
     loop
-      return query select brainops.condition_problems(v_part, p_depth + 1);
+      return query select brainops_internal.condition_problems(v_part, p_depth + 1);
     end loop;
   elsif p_condition ? 'not' then
     v_key := 'not';
-    return query select brainops.condition_problems(p_condition -> 'not', p_depth + 1);
+    return query select brainops_internal.condition_problems(p_condition -> 'not', p_depth + 1);
   elsif p_condition ? 'field' then
     if not coalesce(p_condition ->> 'field' = any (c_fields) or p_condition ->> 'field' ~ '^metadata\.\w+$', false) then
       return next format('field %s is unknown; expected %s or metadata.<key>', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'), array_to_string(c_fields, ', '));
@@ -4434,7 +5597,7 @@ begin
     if not coalesce(p_condition ->> 'event', '') ~ '^[a-z][a-z0-9_]{0,62}$' then
       return next format('event %s is no event''s word', coalesce(quote_literal(left(p_condition ->> 'event', 80)), 'null'));
     end if;
-    if p_condition ? 'within' and not brainops.is_interval(p_condition ->> 'within') then
+    if p_condition ? 'within' and not brainops_internal.is_interval(p_condition ->> 'within') then
       return next format('within %s is no positive interval such as 7 days', coalesce(quote_literal(left(p_condition ->> 'within', 80)), 'null'));
     end if;
     if not coalesce(p_condition ->> 'at_least', '1') ~ '^[1-9][0-9]{0,5}$' then
@@ -4459,27 +5622,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) IS 'The same about a condition that lies in p_depth others.';
+COMMENT ON FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) IS 'The same about a condition that lies in p_depth others.';
 
-CREATE FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) RETURNS text
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  select
-    brainops.set_job_status(
-      p_table,
-      p_id,
-      array['unconfirmed'],
-      case
-        when p_happened then 'completed'
-        else 'pending'
-      end
-    );
-$$;
-
-COMMENT ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) IS 'Settles an unconfirmed row: the effect happened (completed), or it did not (pending: it is done now).';
-
-CREATE FUNCTION brainops.confirm_opt_in(p_token text, p_evidence jsonb DEFAULT '{}'::jsonb) RETURNS text
+CREATE FUNCTION brainops_internal.confirm_opt_in(p_token text, p_evidence jsonb DEFAULT '{}'::jsonb) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -4497,7 +5642,7 @@ begin
     return 'expired';
   end if;
   update public.opt_in_requests set confirmed_at = brainops.now() where id = v_request.id;
-  perform brainops.resume_mail(
+  perform brainops_internal.resume_mail(
     v_request.tenant_id, v_request.address, 'double_opt_in',
     p_evidence || jsonb_build_object('request_id', v_request.id, 'requested_at', v_request.created_at)
   );
@@ -4505,22 +5650,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.confirm_opt_in(p_token text, p_evidence jsonb) IS 'The button behind /confirm/<token>: consent granted, with its evidence. Returns confirmed (twice is as once), expired or unknown.';
+COMMENT ON FUNCTION brainops_internal.confirm_opt_in(p_token text, p_evidence jsonb) IS 'The button behind /confirm/<token>: consent granted, with its evidence. Returns confirmed (twice is as once), expired or unknown.';
 
-CREATE FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) RETURNS text
-    LANGUAGE sql STABLE
-    SET search_path TO ''
-    AS $$
-  select state
-  from public.contact_consents
-  where tenant_id = p_tenant_id and channel = p_channel and address_key = lower(btrim(p_address))
-  order by occurred_at desc, state = 'denied' desc, created_at desc
-  limit 1;
-$$;
-
-COMMENT ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) IS 'The last word about an address: granted, denied, pending; null for none.';
-
-CREATE FUNCTION brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -4538,7 +5670,7 @@ declare
   );
 begin
   if exists (select from unnest(p_rows) as r where r.enrolment_id is not null) then
-    select jsonb_object_agg(e.id, brainops.enrolment_exit_reason(e.id)), jsonb_object_agg(e.id, brainops.enrolment_pause_reason(e.id))
+    select jsonb_object_agg(e.id, brainops_internal.enrolment_exit_reason(e.id)), jsonb_object_agg(e.id, brainops_internal.enrolment_pause_reason(e.id))
       into v_exits, v_pauses
       from (select distinct enrolment_id from unnest(p_rows) where enrolment_id is not null) as e (id);
   end if;
@@ -4584,15 +5716,15 @@ begin
         end as fail,
         v_pauses ->> r.enrolment_id::text as paused
       from asked as r
-      left join brainops.last_words(p_policy.tenant_id, p_policy.channel, array(select key from asked)) as c on c.address_key = r.key
+      left join brainops_internal.last_consents(p_policy.tenant_id, p_policy.channel, array(select key from asked)) as c on c.address_key = r.key
     ) as d
     where d.skip is not null or d.fail is not null or v_hold is not null or d.paused is not null;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) IS 'Of marketing: no consent, left the campaign, expired (skip), no postal address (fail), on hold (defer).';
+COMMENT ON FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) IS 'Of marketing: no consent, left the campaign, expired (skip), no postal address (fail), on hold (defer).';
 
-CREATE FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) RETURNS text
+CREATE FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $_$
@@ -4603,18 +5735,24 @@ CREATE FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_add
       when p_channel = 'email' then a.address
       -- Short codes are as they are.
       when a.address ~ '^(\+[1-9][0-9]{6,14}|[0-9]{3,6})$' then a.address
-      else coalesce(brainops.sms_number(a.address, t.country), brainops.phone_e164(a.address, t.country))
+      else coalesce(
+        brainops_internal.sms_number(a.address, t.country),
+        brainops_internal.phone_e164(a.address, t.country)
+      )
     end
   from
     (select regexp_replace(p_address, '^[[:space:]]+|[[:space:]]+$', '', 'g') as address) as a
     cross join lateral (
-      select brainops.tenant_country((select t.settings from public.tenants as t where t.id = p_tenant_id)) as country
+      select
+        brainops_internal.tenant_country(
+          (select t.settings from public.tenants as t where t.id = p_tenant_id)
+        ) as country
     ) as t;
 $_$;
 
-COMMENT ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) IS 'An address as messages to it are addressed: without white space around it, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
+COMMENT ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) IS 'An address as messages to it are addressed: without white space around it, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
 
-CREATE FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) RETURNS TABLE(place integer, every timestamp with time zone[], own timestamp with time zone[])
+CREATE FUNCTION brainops_internal.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.recipient_context[], p_since timestamp with time zone) RETURNS TABLE(place integer, every timestamp with time zone[], own timestamp with time zone[])
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     SET jit TO 'off'
@@ -4674,9 +5812,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) IS 'When marketing went, or may have gone, to each person since an instant: on both channels, and on the one that asks.';
+COMMENT ON FUNCTION brainops_internal.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.recipient_context[], p_since timestamp with time zone) IS 'When marketing went, or may have gone, to each person since an instant: on both channels, and on the one that asks.';
 
-CREATE FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) RETURNS record
+CREATE FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -4733,9 +5871,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) IS 'The hours of each weekday, Monday first, in which the tenant and the law allow it; null for a day without.';
+COMMENT ON FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) IS 'The hours of each weekday, Monday first, in which the tenant and the law allow it; null for a day without.';
 
-CREATE FUNCTION brainops.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) RETURNS tstzrange
+CREATE FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) RETURNS tstzrange
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -4747,7 +5885,7 @@ begin
   while v_at <= p_at + interval '336 hours' loop
     v_common := tstzrange(v_at, null);
     for i in 1..cardinality(p_zones) loop
-      v_open := brainops.zone_opening(v_at, p_zones[i], p_opens, p_closes);
+      v_open := brainops_internal.zone_opening(v_at, p_zones[i], p_opens, p_closes);
       exit when v_open is null or lower(v_open) > v_at;
       v_common := v_common * v_open;
     end loop;
@@ -4758,146 +5896,13 @@ begin
     -- No earlier instant is open in that zone.
     v_at := lower(v_open);
   end loop;
-  return brainops.zone_opening(p_at, p_zones[1], p_opens, p_closes);
+  return brainops_internal.zone_opening(p_at, p_zones[1], p_opens, p_closes);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) IS 'From when, at or after an instant, the clocks of all zones stand inside the hours, and until when at least.';
+COMMENT ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) IS 'From when, at or after an instant, the clocks of all zones stand inside the hours, and until when at least.';
 
-CREATE FUNCTION brainops.contact_places(p_channel text, p_rows brainops.contact[]) RETURNS TABLE(place integer, id uuid, lead_ids uuid[], emails text[], phones text[], zones text[], country text, state text)
-    LANGUAGE plpgsql STABLE
-    SET search_path TO ''
-    SET jit TO 'off'
-    SET enable_seqscan TO 'off'
-    SET enable_nestloop TO 'off'
-    AS $$
-declare
-  -- The rows of one tenant.
-  v_tenant_id constant uuid := (p_rows[1]).tenant_id;
-  v_tenants_zone constant text := (select t.time_zone from public.tenants as t where t.id = v_tenant_id);
-begin
-  return query
-    with
-      asked as materialized (
-        select r.n::int as n, r.id, r.lead_id,
-          case when p_channel = 'email' then lower(r.address) end as email,
-          case when p_channel = 'sms' then coalesce(brainops.phone_e164(r.address), r.address) end as phone
-        from unnest(p_rows) with ordinality
-          as r (id, tenant_id, lead_id, address, is_marketing, enrolment_id, recipient, first_due_at, expires_at, n)
-        where r.tenant_id = v_tenant_id and v_tenants_zone is not null
-      ),
-      named as materialized (
-        select i.id, i.email_key, i.phone_e164, i.time_zone, i.state from public.revenue_leads as i
-        where i.tenant_id = v_tenant_id and i.id = any (array(select a.lead_id from asked as a))
-      ),
-      addressed as materialized (
-        select i.id, i.email_key, i.phone_e164, i.time_zone, i.state from public.revenue_leads as i
-        where i.tenant_id = v_tenant_id
-          and i.email_key = any (array(select a.email from asked as a where a.lead_id is null))
-      ),
-      called as materialized (
-        select distinct on (i.phone_e164) i.id, i.email_key, i.phone_e164, i.time_zone, i.state
-        from public.revenue_leads as i
-        where i.tenant_id = v_tenant_id
-          and i.phone_e164 = any (array(select a.phone from asked as a where a.lead_id is null))
-        order by i.phone_e164, i.created_at, i.id
-      ),
-      known as materialized (
-        select a.*,
-          coalesce(l.id, e.id, c.id) as known_id,
-          coalesce(l.email_key, e.email_key, c.email_key) as email_key,
-          coalesce(l.phone_e164, e.phone_e164, c.phone_e164) as phone_e164,
-          coalesce(l.time_zone, e.time_zone, c.time_zone) as time_zone,
-          coalesce(l.state, e.state, c.state) as lead_state
-        from asked as a
-        left join named as l on l.id = a.lead_id
-        left join addressed as e on a.lead_id is null and e.email_key = a.email
-        left join called as c on a.lead_id is null and c.phone_e164 = a.phone
-      ),
-      others as (
-        select k.n, array_agg(o.id) as ids, array_agg(o.email_key) as emails, array_agg(o.phone_e164) as phones
-        from known as k
-        cross join lateral (
-          (
-            select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
-            where i.tenant_id = v_tenant_id and i.phone_e164 = k.phone_e164 and i.id <> k.known_id
-            limit 100
-          )
-          union all
-          (
-            -- The row's address may be another than its lead's.
-            select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
-            where k.email <> k.email_key and i.tenant_id = v_tenant_id and i.email_key = k.email
-            limit 1
-          )
-          union all
-          (
-            select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
-            where i.tenant_id = v_tenant_id and i.phone_e164 = k.phone and k.phone is distinct from k.phone_e164
-              and i.id is distinct from k.known_id
-            limit 100
-          )
-        ) as o
-        where k.phone_e164 is not null or k.phone is not null or k.email <> k.email_key
-        group by k.n
-      ),
-      zoned as (
-        -- The longest prefix that is known.
-        select distinct on (d.n) d.n, pz.zones, pz.country, pz.state
-        from (
-          select k.n, coalesce(k.phone, k.phone_e164) as phone from known as k
-          where p_channel = 'sms' or k.time_zone is null
-        ) as d
-        cross join generate_series(1, 7) as digits
-        inner join brainops.phone_zones as pz on pz.prefix = substr(d.phone, 2, digits)
-        where d.phone is not null
-        order by d.n, length(pz.prefix) desc
-      )
-    select
-      k.n,
-      k.id,
-      array_remove(array[coalesce(k.known_id, k.lead_id)] || o.ids, null),
-      array_remove(array[coalesce(k.email, k.email_key), case when k.email <> k.email_key then k.email_key end] || o.emails, null),
-      array_remove(array[coalesce(k.phone, k.phone_e164), case when k.phone <> k.phone_e164 then k.phone_e164 end] || o.phones, null),
-      case when k.time_zone is not null then array[k.time_zone] else coalesce(z.zones, array[v_tenants_zone]) end,
-      case when p_channel = 'sms' then z.country end,
-      case when p_channel = 'sms' then coalesce(
-        (select pz.state from brainops.phone_zones as pz where pz.country = z.country and pz.state = upper(btrim(k.lead_state)) limit 1),
-        z.state
-      ) end
-    from known as k
-    left join others as o on o.n = k.n
-    left join zoned as z on z.n = k.n;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.contact_places(p_channel text, p_rows brainops.contact[]) IS 'Who the recipients are (leads, addresses) and where (zones, country, state).';
-
-CREATE FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) RETURNS public.contact_policies
-    LANGUAGE plpgsql STABLE
-    SET search_path TO ''
-    AS $$
-declare
-  v_policy public.contact_policies;
-begin
-  select * into v_policy from public.contact_policies where tenant_id = p_tenant_id and channel = p_channel;
-  v_policy.tenant_id := p_tenant_id;
-  v_policy.channel := p_channel;
-  v_policy.window_start := coalesce(v_policy.window_start, '08:00');
-  v_policy.window_end := coalesce(v_policy.window_end, '21:00');
-  v_policy.weekdays := coalesce(v_policy.weekdays, '{1,2,3,4,5,6,7}');
-  v_policy.cap := coalesce(v_policy.cap, 3);
-  v_policy.cap_window := coalesce(v_policy.cap_window, '7 days');
-  v_policy.consent := coalesce(v_policy.consent, case p_channel when 'sms' then 'opt_in' else 'opt_out' end);
-  v_policy.spread := coalesce(v_policy.spread, '1 hour');
-  v_policy.expires_after := coalesce(v_policy.expires_after, '30 days');
-  return v_policy;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) IS 'A tenant''s rules for a channel, defaults filled in: 08:00 to 21:00 every day, 3 messages in 7 days, opt_out for mail and opt_in for texts.';
-
-CREATE FUNCTION brainops.contact_verdicts(p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
     SET search_path TO ''
     SET jit TO 'off'
@@ -4916,7 +5921,7 @@ begin
     if v_tenant.rows < cardinality(p_rows) then
       select array_agg(r) into v_rows from unnest(p_rows) as r where r.tenant_id = v_tenant.id;
     end if;
-    v_verdicts := array(select v from brainops.message_verdicts(v_tenant.id, p_channel, v_rows) as v);
+    v_verdicts := array(select v from brainops_internal.message_verdicts(v_tenant.id, p_channel, v_rows) as v);
     return query select * from unnest(v_verdicts);
     continue when not v_tenant.any_marketing;
     if not v_tenant.marketing or v_verdicts <> '{}' then
@@ -4925,71 +5930,14 @@ begin
         where r.is_marketing and r.id not in (select v.id from unnest(v_verdicts) as v);
       continue when v_rows is null;
     end if;
-    return query select * from brainops.marketing_verdicts(v_tenant.id, p_channel, v_rows);
+    return query select * from brainops_internal.marketing_verdicts(v_tenant.id, p_channel, v_rows);
   end loop;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.contact_verdicts(p_channel text, p_rows brainops.contact[]) IS 'Which messages may not go now, and until when: suppression for all; for marketing also consent, campaign exits, expiry, postal address, holds, quiet hours, caps and hourly limits. Asked inside a claim.';
+COMMENT ON FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) IS 'Which messages may not go now, and until when: suppression for all; for marketing also consent, campaign exits, expiry, postal address, holds, quiet hours, caps and hourly limits. Asked inside a claim.';
 
-CREATE FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_tenant_id uuid := brainops.tenant_id_of(p_tenant_slug);
-begin
-  if coalesce(length(p_password), 0) < 12 then
-    raise exception 'password: has fewer than 12 characters'
-      using errcode = 'OP005', hint = 'Give 12 or more, or a SCRAM-SHA-256 verifier (brainops tenant login makes one, so that no log sees the password).';
-  end if;
-  execute format('create role %I login password %L connection limit 20 in role brainops_tenant', p_role_name, p_password);
-  execute format('alter role %I set statement_timeout = %L', p_role_name, '60s');
-  execute format('alter role %I set idle_in_transaction_session_timeout = %L', p_role_name, '60s');
-  insert into brainops.tenant_logins (login, tenant_id) values (p_role_name, v_tenant_id);
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) IS 'A database login that is the tenant: sees and writes its rows alone, whatever it sets. The password may be a SCRAM-SHA-256 verifier. Needs CREATEROLE.';
-
-CREATE FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text DEFAULT 'UTC'::text) RETURNS uuid
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  insert into public.tenants (slug, name, time_zone) values (p_slug, p_name, p_time_zone) returning id;
-$$;
-
-COMMENT ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) IS 'A new tenant: slug (a-z, 0-9, -), name, IANA time zone. Returns its id.';
-
-CREATE FUNCTION brainops.current_tenant_id() RETURNS uuid
-    LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
-    SET search_path TO ''
-    AS $$
-declare
-  v_tenant_id uuid;
-begin
-  select tenant_id into v_tenant_id from brainops.tenant_logins where login = session_user;
-  if found then
-    return v_tenant_id;
-  end if;
-  if not pg_catalog.pg_has_role(session_user, 'brainops_service', 'member') then
-    return null;
-  end if;
-  v_tenant_id := brainops.uuid_or_null(current_setting('app.tenant_id', true));
-  if v_tenant_id is not null then
-    return v_tenant_id;
-  end if;
-  return coalesce(
-    brainops.jwt_tenant_id(),
-    -- A service that names nobody sees the row it has just inserted: RETURNING needs that.
-    case when brainops.names_no_tenant() then brainops.uuid_or_null(current_setting('brainops.inserted_tenant', true)) end
-  );
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.current_tenant_id() IS 'The tenant that is asking, or null for nobody. In policies and queries always as (select brainops.current_tenant_id()): the bare call runs once for each row.';
-
-CREATE FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) RETURNS numeric
+CREATE FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -5011,175 +5959,36 @@ CREATE FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occur
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) IS 'What is left of points: half of them after each half-life; all of them where that is null or the time is yet to come.';
+COMMENT ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) IS 'What is left of points: half of them after each half-life; all of them where that is null or the time is yet to come.';
 
-CREATE FUNCTION brainops.default_onboarding_steps() RETURNS SETOF brainops.onboarding_plan
-    LANGUAGE sql IMMUTABLE
-    SET search_path TO ''
-    AS $$
-  values
-    (
-      1,
-      'welcome_email',
-      'Send welcome email and credentials',
-      interval '1 day',
-      'Welcome to {{ tenant.name }}',
-      '<p>Hello{% if lead.contact_name %} {{ lead.contact_name }}{% endif %},</p>' || '<p>thank you for choosing {{ tenant.name }}. From here on we take it step by step:</p>' || '<ol><li>we collect what we need from you,</li><li>we set everything up,</li>' || '<li>we agree on a time to show you around,</li><li>and your first project begins.</li></ol>' || '<p>You need to do nothing now; we will write to you about each step. ' || 'If you have a question, answer this mail.</p><p>{{ tenant.name }}</p>',
-      'email_sent',
-      'nobody',
-      interval '0',
-      interval '0'
-    ),
-    (
-      2,
-      'data_collection',
-      'Collect the customer''s data and requirements',
-      interval '3 days',
-      null,
-      null,
-      null,
-      'owner',
-      interval '1 day',
-      interval '1 day'
-    ),
-    (
-      3,
-      'system_setup',
-      'Set up the customer''s system and accounts',
-      interval '5 days',
-      null,
-      null,
-      null,
-      'owner',
-      interval '1 day',
-      interval '1 day'
-    ),
-    (
-      4,
-      'training_schedule',
-      'Schedule the training',
-      interval '5 days',
-      null,
-      null,
-      'meeting_booked',
-      'owner',
-      interval '1 day',
-      interval '1 day'
-    ),
-    (
-      5,
-      'first_project',
-      'Start the first project',
-      interval '14 days',
-      null,
-      null,
-      null,
-      'owner',
-      interval '2 days',
-      interval '2 days'
-    );
-$$;
-
-COMMENT ON FUNCTION brainops.default_onboarding_steps() IS 'The onboarding of tenants that have none of their own; insert into onboarding_templates (…) select … from it to begin one.';
-
-CREATE FUNCTION brainops.define_batches(p_table text, p_column text) RETURNS void
+CREATE FUNCTION brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
 declare
-  v_job brainops.job_tables;
+  v_child record;
+  v_id uuid;
+  v_row jsonb;
+  v_below jsonb := '[]';
 begin
-  update brainops.job_tables set batch_column = p_column where table_name = p_table returning * into strict v_job;
-  if not exists (
-    select from pg_catalog.pg_index as i
-    inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[1] and a.attname = p_column
-    where i.indrelid = v_job.relation::regclass
-  ) then
-    execute format(
-      'create index on %1$s (tenant_id, %2$I, status, scheduled_for) where %2$I is not null',
-      v_job.relation, p_column
-    );
-  end if;
+  for v_child in
+    -- Rows whose reference is merely emptied stay where they are.
+    select r.relation, r.column_name from brainops_internal.references_to(p_table) as r where r.keeps_row is not true
+  loop
+    for v_id in
+      execute format('select id from %s where tenant_id = $1 and %I = $2', v_child.relation, v_child.column_name)
+        using p_tenant_id, p_id
+    loop
+      v_below := v_below || jsonb_build_array(brainops_internal.delete_row_as_json(v_child.relation, p_tenant_id, v_id));
+    end loop;
+  end loop;
+  execute format('delete from %s as t where tenant_id = $1 and id = $2 returning to_jsonb(t)', p_table)
+    into v_row
+    using p_tenant_id, p_id;
+  return jsonb_build_object('table', p_table::text, 'row', v_row)
+    || case when v_below <> '[]' then jsonb_build_object('rows', v_below) else '{}' end;
 end;
 $_$;
-
-COMMENT ON FUNCTION brainops.define_batches(p_table text, p_column text) IS 'Lets rows of a job table that share a value of the column (uuid) go out in one call; for the table''s owner. The task says how, by `batch` in defineJob.';
-
-CREATE FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text DEFAULT NULL::text, p_gate text DEFAULT NULL::text, p_sender text DEFAULT NULL::text, p_result_columns text[] DEFAULT '{}'::text[], p_time_limit interval DEFAULT '00:00:30'::interval, p_max_attempts integer DEFAULT 5) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $_$
-declare
-  c_engine_columns constant text[] := array[
-    'attempts', 'deferrals', 'last_error', 'skip_reason', 'lease', 'worker_id', 'started_at',
-    'finished_at', 'rate_slot', 'cancel_requested_at'
-  ];
-  v_columns text;
-  v_editable text;
-  v_name text := (select relname from pg_catalog.pg_class where oid = p_table);
-  v_schema text := (select nspname from pg_catalog.pg_class inner join pg_catalog.pg_namespace as n on n.oid = relnamespace where pg_class.oid = p_table);
-begin
-  if not exists (
-    select from pg_catalog.pg_attribute where attrelid = p_table and attname = 'lease' and not attisdropped
-  ) then
-    perform brainops.add_job_columns(p_table, p_max_attempts);
-  end if;
-  perform brainops.guard_table(p_table, p_reference_tenants => false);
-
-  -- Tenants and services write what they ask for; what came of it is the engine's to write.
-  select
-    string_agg(quote_ident(attname), ', '),
-    string_agg(quote_ident(attname), ', ') filter (where attname not in ('id', 'tenant_id', 'created_at'))
-    into v_columns, v_editable
-    from pg_catalog.pg_attribute
-    where attrelid = p_table and attnum > 0 and not attisdropped and attgenerated = ''
-      and attname <> all (c_engine_columns || p_result_columns);
-  execute format('revoke insert, update on %s from brainops_tenant, brainops_service', p_table);
-  execute format('grant insert (%1$s), update (%2$s) on %3$s to brainops_tenant, brainops_service', v_columns, v_editable, p_table);
-
-  insert into brainops.job_tables (table_name, relation, task_identifier, channel, effect_is_idempotent, gate, sender, result_columns, time_limit)
-  values (brainops.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_sender, p_result_columns, p_time_limit)
-  on conflict (table_name) do update
-    set relation = excluded.relation, task_identifier = excluded.task_identifier, channel = excluded.channel,
-      effect_is_idempotent = excluded.effect_is_idempotent, gate = excluded.gate, sender = excluded.sender,
-      result_columns = excluded.result_columns;
-
-  -- Rows that are as the defaults make them need no function.
-  execute format(
-    'create or replace trigger b0_before_job_insert before insert on %s for each row
-       when (
-         new.status is distinct from ''pending'' or new.scheduled_for is null or new.attempts <> 0 or new.deferrals <> 0
-         or new.lease is not null or new.worker_id is not null or new.rate_slot is not null
-         or new.cancel_requested_at is not null or new.finished_at is not null or new.skip_reason is not null
-       )
-       execute function brainops.before_job_insert()',
-    p_table
-  );
-  execute format(
-    'create or replace trigger b1_before_job_update before update on %s for each row
-       when (
-         (old.status is distinct from new.status or new.scheduled_for is null or old.tenant_id <> new.tenant_id)
-         -- a claim and a settle, known by the lease, write what is right already
-         and not (new.status = ''processing'' and old.status = ''pending'' and old.lease is null and new.lease is not null)
-         and not (old.status = ''processing'' and old.lease is not null and new.lease is null)
-       )
-       execute function brainops.before_job_update()',
-    p_table
-  );
-  execute format('create or replace trigger c0_after_job_insert after insert on %s referencing new table as inserted for each statement execute function brainops.after_job_insert()', p_table);
-  execute format(
-    'create or replace trigger c1_after_job_update after update on %s referencing old table as before_rows new table as after_rows
-       for each statement execute function brainops.after_job_update()',
-    p_table
-  );
-  execute format('create or replace trigger c2_after_job_delete after delete on %s referencing old table as deleted for each statement execute function brainops.after_job_delete()', p_table);
-
-  perform brainops.rebuild_jobs_view();
-  grant select on brainops.jobs to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-end;
-$_$;
-
-COMMENT ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_sender text, p_result_columns text[], p_time_limit interval, p_max_attempts integer) IS 'Makes a table a job table: engine columns, checks, triggers, guard. Task: the file in tasks/. idempotent: whether the effect may be tried again after a crash. For the table''s owner.';
 
 CREATE TABLE public.payment_requests (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -5289,7 +6098,7 @@ COMMENT ON COLUMN public.payment_requests.key_started_at IS 'When the key was fi
 
 COMMENT ON COLUMN public.payment_requests.key_account IS 'The tenant''s own credential that the link was made through; null for the installation''s account.';
 
-CREATE FUNCTION brainops.deliver_payment_link(p_request public.payment_requests) RETURNS void
+CREATE FUNCTION brainops_internal.deliver_payment_link(p_request public.payment_requests) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -5303,7 +6112,7 @@ declare
       'request_id', (p_request).id,
       'url', (p_request).payment_url,
       'plan', (p_request).plan_name,
-      'amount', brainops.payment_words((p_request).amount_minor, (p_request).currency),
+      'amount', brainops_internal.format_payment((p_request).amount_minor, (p_request).currency),
       'interval', (p_request).interval,
       'expires_at', (p_request).expires_at
     )
@@ -5358,16 +6167,16 @@ exception
 end;
 $$;
 
-CREATE FUNCTION brainops.dequeue(p_keys text[]) RETURNS void
+CREATE FUNCTION brainops_internal.dequeue(p_keys text[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
   select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs where key = any (p_keys)));
 $$;
 
-COMMENT ON FUNCTION brainops.dequeue(p_keys text[]) IS 'Takes the graphile-worker jobs with these keys away, but for those that a worker has fetched.';
+COMMENT ON FUNCTION brainops_internal.dequeue(p_keys text[]) IS 'Takes the graphile-worker jobs with these keys away, but for those that a worker has fetched.';
 
-CREATE FUNCTION brainops.dismiss_worker(p_id uuid) RETURNS void
+CREATE FUNCTION brainops_internal.deregister_worker(p_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -5381,9 +6190,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.dismiss_worker(p_id uuid) IS 'A worker''s last word: forgets it and frees jobs that it still holds.';
+COMMENT ON FUNCTION brainops_internal.deregister_worker(p_id uuid) IS 'A worker''s last word: forgets it and frees jobs that it still holds.';
 
-CREATE FUNCTION brainops.drop_merged_lead() RETURNS trigger
+CREATE FUNCTION brainops_internal.drop_merged_lead() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -5393,7 +6202,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.drop_partitions(p_parent regclass, p_before timestamp with time zone) RETURNS SETOF text
+CREATE FUNCTION brainops_internal.drop_partitions(p_parent regclass, p_before timestamp with time zone) RETURNS SETOF text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET lock_timeout TO '2s'
@@ -5496,13 +6305,13 @@ COMMENT ON COLUMN public.ai_email_queue.recipient_key IS 'The recipient in lower
 
 COMMENT ON COLUMN public.ai_email_queue.is_marketing IS 'Whether the rules for marketing hold: metadata.marketing true, metadata.type marketing, or a mail of a campaign or broadcast.';
 
-CREATE FUNCTION brainops.email_address(p_email public.ai_email_queue) RETURNS text
+CREATE FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
   select
     case
-      when brainops.uuid_or_null(p_email.recipient) is null then p_email.recipient
+      when brainops_internal.uuid_or_null(p_email.recipient) is null then p_email.recipient
       else (
         select nullif(btrim(l.email), '')
         from public.revenue_leads as l
@@ -5512,26 +6321,26 @@ CREATE FUNCTION brainops.email_address(p_email public.ai_email_queue) RETURNS te
             (
               select a.lead_id
               from public.revenue_lead_aliases as a
-              where a.tenant_id = p_email.tenant_id and a.id = brainops.uuid_or_null(p_email.recipient)
+              where a.tenant_id = p_email.tenant_id and a.id = brainops_internal.uuid_or_null(p_email.recipient)
             ),
-            brainops.uuid_or_null(p_email.recipient)
+            brainops_internal.uuid_or_null(p_email.recipient)
           )
       )
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.email_address(p_email public.ai_email_queue) IS 'The address that a mail goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
+COMMENT ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) IS 'The address that a mail goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
 
-CREATE FUNCTION brainops.embedded_connection_closed(p_connection_id text) RETURNS void
+CREATE FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
   delete from brainops.embedded_connections where p_connection_id is null or connection_id = p_connection_id;
 $$;
 
-COMMENT ON FUNCTION brainops.embedded_connection_closed(p_connection_id text) IS 'Called by the built-in Postgres when a connection ends; null when it starts.';
+COMMENT ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) IS 'Called by the built-in Postgres when a connection ends; null when it starts.';
 
-CREATE FUNCTION brainops.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) RETURNS void
+CREATE FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
@@ -5546,12 +6355,12 @@ declare
   v_specs graphile_worker.job_spec[];
 begin
   select * into strict v_job from brainops.job_tables where table_name = p_table;
-  if v_job.batch_column is not null then
+  if v_job.bulk_column is not null then
     execute format(
       'select array_agg(t.%I order by u.n)
        from unnest($1) with ordinality as u (id, n)
        left join %s as t on t.id = u.id',
-      v_job.batch_column, v_job.relation
+      v_job.bulk_column, v_job.relation
     )
       into v_batches
       using p_ids;
@@ -5600,7 +6409,7 @@ begin
               with ordinality as i (id, tenant_id, run_at, priority, batch, n)
             where i.tenant_id = v_tenant.tenant_id
           ) as u
-          where u.batch is null or u.place <= c_jobs_of_batch and (u.place - 1) * v_job.batch_most < u.size
+          where u.batch is null or u.place <= c_jobs_of_batch and (u.place - 1) * v_job.bulk_max < u.size
         ) as r;
       perform graphile_worker.add_jobs(v_specs);
     end;
@@ -5608,9 +6417,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) IS 'Gives the rows their graphile-worker jobs, key <tenant_id>:<table>:<id>: one each, and for rows of a batch that are due together one for batch_most of them, four at most. A job that is there already is moved.';
+COMMENT ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) IS 'Gives the rows their graphile-worker jobs, key <tenant_id>:<table>:<id>: one each, and for rows of a batch that are due together one for bulk_max of them, four at most. A job that is there already is moved.';
 
-CREATE FUNCTION brainops.enqueue_rescores(p_lead_ids uuid[]) RETURNS void
+CREATE FUNCTION brainops_internal.enqueue_rescores(p_lead_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -5628,7 +6437,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.enqueue_rows(p_table text, p_ids uuid[]) RETURNS void
+CREATE FUNCTION brainops_internal.enqueue_rows(p_table text, p_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
@@ -5637,7 +6446,7 @@ declare
 begin
   select * into strict v_job from brainops.job_tables where table_name = p_table;
   execute format(
-    'select brainops.enqueue($1, array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority))
+    'select brainops_internal.enqueue($1, array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority))
      from %s
      where id = any ($2) and tenant_id = $3 and status = ''pending''
      having count(*) > 0',
@@ -5647,40 +6456,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.enqueue_rows(p_table text, p_ids uuid[]) IS 'Sets jobs for pending rows of the current tenant.';
+COMMENT ON FUNCTION brainops_internal.enqueue_rows(p_table text, p_ids uuid[]) IS 'Sets jobs for pending rows of the current tenant.';
 
-CREATE FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) RETURNS uuid
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_lead_id uuid := coalesce(brainops.find_lead(p_lead_id, null), p_lead_id);
-  v_tenant_id uuid;
-  v_id uuid;
-begin
-  select tenant_id into v_tenant_id from public.revenue_leads where id = v_lead_id;
-  if not found then
-    raise exception 'lead_id: % is no lead', coalesce(p_lead_id::text, 'null')
-      using errcode = 'OP009', hint = 'select id from revenue_leads';
-  end if;
-  insert into public.ai_nurture_campaigns as e (tenant_id, lead_id, campaign_type)
-  values (v_tenant_id, v_lead_id, p_campaign_type)
-  on conflict do nothing
-  returning e.id into v_id;
-  if v_id is null then
-    select e.id into v_id
-      from public.ai_nurture_campaigns as e
-      where e.tenant_id = v_tenant_id and e.lead_id = v_lead_id and e.campaign_type = p_campaign_type
-      order by e.entrance desc
-      limit 1;
-  end if;
-  return v_id;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) IS 'Enrols a lead in a campaign by its code; returns the enrolment, the one that is there already where the campaign takes nobody twice.';
-
-CREATE FUNCTION brainops.enrolment_exit_reason(p_enrolment_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.enrolment_exit_reason(p_enrolment_id uuid) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -5697,21 +6475,21 @@ begin
     return null;
   end if;
   return (
-    select brainops.exit_reason_of(c, v.event, v.channel, v.metadata)
+    select brainops_internal.exit_reason_of(c, v.event, v.channel, v.metadata)
     from public.lead_events as v
     inner join public.campaigns as c on c.tenant_id = v.tenant_id and c.id = v_enrolment.campaign_id
     where v.tenant_id = v_enrolment.tenant_id and v.lead_id = v_enrolment.lead_id
       and v.occurred_at >= date_trunc('second', v_enrolment.enrolled_at)
-      and brainops.exit_reason_of(c, v.event, v.channel, v.metadata) is not null
+      and brainops_internal.exit_reason_of(c, v.event, v.channel, v.metadata) is not null
     order by v.occurred_at
     limit 1
   );
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.enrolment_exit_reason(p_enrolment_id uuid) IS 'Why a message of this enrolment must not go any more; null when it may. Asked at each claim.';
+COMMENT ON FUNCTION brainops_internal.enrolment_exit_reason(p_enrolment_id uuid) IS 'Why a message of this enrolment must not go any more; null when it may. Asked at each claim.';
 
-CREATE FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) RETURNS text
+CREATE FUNCTION brainops_internal.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -5726,22 +6504,22 @@ CREATE FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_cam
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) IS 'What an enrolment waits for: its own pause, its campaign''s, or the launch; null when it runs.';
+COMMENT ON FUNCTION brainops_internal.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) IS 'What an enrolment waits for: its own pause, its campaign''s, or the launch; null when it runs.';
 
-CREATE FUNCTION brainops.enrolment_pause_reason(p_enrolment_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  select brainops.enrolment_hold_reason(e, c)
+  select brainops_internal.enrolment_hold_reason(e, c)
   from
     public.ai_nurture_campaigns as e
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
   where e.id = p_enrolment_id;
 $$;
 
-COMMENT ON FUNCTION brainops.enrolment_pause_reason(p_enrolment_id uuid) IS 'Why a message of this enrolment must wait; null when it need not. Asked at each claim: what a worker had in its hands when the pause began and put off is not held by it.';
+COMMENT ON FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) IS 'Why a message of this enrolment must wait; null when it need not. Asked at each claim: what a worker had in its hands when the pause began and put off is not held by it.';
 
-CREATE FUNCTION brainops.ensure_partitions(p_parent regclass, p_from date, p_months integer) RETURNS void
+CREATE FUNCTION brainops_internal.ensure_partitions(p_parent regclass, p_from date, p_months integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     SET lock_timeout TO '2s'
@@ -5770,12 +6548,12 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.enter_campaign() RETURNS trigger
+CREATE FUNCTION brainops_internal.enter_campaign() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  v_status text := brainops.normal_enrolment_status(coalesce(new.status, 'active'));
+  v_status text := brainops_internal.normal_enrolment_status(coalesce(new.status, 'active'));
   v_campaign public.campaigns;
   v_before public.ai_nurture_campaigns;
   v_lead public.revenue_leads;
@@ -5827,7 +6605,7 @@ begin
   -- Shared too: a lead that is being won right now is won before it enters, or after.
   select * into v_lead from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for share;
   if v_status in ('active', 'paused') then
-    new.exit_reason := brainops.entry_refusal(v_campaign, v_lead);
+    new.exit_reason := brainops_internal.entry_refusal(v_campaign, v_lead);
     new.status := case when new.exit_reason is null then v_status else 'exited' end;
   end if;
 
@@ -5843,57 +6621,21 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads) RETURNS text
+CREATE FUNCTION brainops_internal.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 begin
   if p_lead.stage in ('won', 'lost') and (p_lead.stage = any (p_campaign.exit_on) or p_lead.stage = p_campaign.goal_event) then
     return p_lead.stage || ' already';
-  elsif brainops.topic_opted_out(p_campaign.tenant_id, p_lead.email, p_campaign.code) then
+  elsif brainops_internal.topic_opted_out(p_campaign.tenant_id, p_lead.email, p_campaign.code) then
     return 'topic_not_wanted';
   end if;
   return null;
 end;
 $$;
 
-CREATE FUNCTION brainops.event_advances_onboarding() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_step_id uuid;
-begin
-  for v_step_id in
-    select s.id
-    from inserted as e
-    inner join public.ai_onboarding_workflows as w on w.tenant_id = e.tenant_id and w.lead_id = e.lead_id
-    inner join public.ai_onboarding_steps as s
-      on s.tenant_id = w.tenant_id and s.workflow_id = w.id and s.advance_on = e.event
-    where s.status in ('pending', 'in_progress') and w.status in ('in_progress', 'paused') and e.occurred_at >= w.started_at
-    order by s.id
-  loop
-    update public.ai_onboarding_steps set status = 'completed' where id = v_step_id and status in ('pending', 'in_progress');
-  end loop;
-  return null;
-end;
-$$;
-
-CREATE FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) RETURNS boolean
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-begin
-  update public.ai_nurture_campaigns
-  set status = 'exited', exit_reason = coalesce(nullif(btrim(p_reason), ''), 'no reason given')
-  where id = p_id and lead_id is not null and status in ('active', 'paused');
-  return found;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) IS 'Ends an enrolment for this reason, with what of it waits in the queues; false where it was over already.';
-
-CREATE FUNCTION brainops.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) RETURNS text
+CREATE FUNCTION brainops_internal.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -5914,102 +6656,35 @@ CREATE FUNCTION brainops.exit_reason_of(p_campaign public.campaigns, p_event tex
     ) as w;
 $$;
 
-CREATE FUNCTION brainops.export_person(p_tenant text, p_address text) RETURNS TABLE(table_name text, held jsonb)
-    LANGUAGE sql STABLE SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-  -- A link's token is a key to act with, and a lease the engine's own.
-  select r.table_name, r.held - '{token,lease,worker_id}'::text[]
-  from brainops.person_rows(brainops.find_person(brainops.tenant_of_caller(p_tenant), p_address)) as r
-  where
-    r.table_name <> 'public.webhook_events'
-    or r.held ->> 'provider' <> 'sendgrid'
-    or r.held ->> 'tenant_id' is not null
-    or (brainops.find_email(r.held -> 'payload')).tenant_id is not null
-    or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
-$$;
-
-COMMENT ON FUNCTION brainops.export_person(p_tenant text, p_address text) IS 'Everything that a tenant holds on a person, by e-mail address or phone number, a row each; for admins also what SendGrid said of the address that is about no tenant''s message. By admins, or by the tenant itself.';
-
-CREATE FUNCTION brainops.feed_lead_events() RETURNS trigger
+CREATE FUNCTION brainops_internal.fill_plan_tenant() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_event text;
-  v_url text;
-  v_lead_id uuid;
-begin
-  if tg_table_name = 'email_bounces' then
-    v_event := 'email_bounced';
-  else
-    v_event := case new.event
-      when 'open' then 'email_opened'
-      when 'click' then 'email_clicked'
-      when 'spamreport' then 'email_complained'
-      else 'email_unsubscribed'
-    end;
-    v_url := new.metadata ->> 'url';
-  end if;
-  if new.email_id is not null then
-    select lead_id into v_lead_id from public.ai_email_queue where tenant_id = new.tenant_id and id = new.email_id;
-    if not found then
-      select coalesce(brainops.lead_alias(l.id, new.tenant_id), l.id) into v_lead_id
-        from brainops.job_archive as a
-        cross join lateral (select brainops.uuid_or_null(a.job_row ->> 'lead_id') as id) as l
-        where a.row_id = new.email_id and a.tenant_id = new.tenant_id and a.table_name = 'ai_email_queue'
-        limit 1;
-    end if;
-  end if;
-  -- A mail to an address and not to a lead: the lead may have that address.
-  if v_lead_id is null then
-    select id into v_lead_id
-      from public.revenue_leads
-      where tenant_id = new.tenant_id and email_key = lower(new.recipient);
-  end if;
-  if v_lead_id is not null and exists (select from public.revenue_leads where id = v_lead_id) then
-    perform brainops.record_lead_event(
-      new.tenant_id, v_lead_id, v_event, 'email', new.occurred_at, new.id::text,
-      jsonb_strip_nulls(jsonb_build_object('email_id', new.email_id, 'url', v_url))
-    );
-  end if;
-  return null;
-end;
-$$;
-
-CREATE FUNCTION brainops.fill_plan_tenant() RETURNS trigger
-    LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
   if not pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member') then
-    new.tenant_id := brainops.resolve_tenant(tg_relid, to_jsonb(new));
+    new.tenant_id := brainops_internal.resolve_tenant(tg_relid, to_jsonb(new));
   end if;
   return new;
 end;
 $$;
 
-CREATE FUNCTION brainops.fill_tenant() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.fill_tenant() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  new.tenant_id := coalesce(new.tenant_id, brainops.resolve_tenant(tg_relid, to_jsonb(new)));
-  -- Makes the row visible to RETURNING. Not for a worker: without a tenant it must write nothing.
-  if pg_catalog.pg_has_role(current_user, 'brainops_service', 'member') then
-    perform set_config('brainops.inserted_tenant', new.tenant_id::text, true);
-  end if;
+  new.tenant_id := coalesce(new.tenant_id, brainops_internal.resolve_tenant(tg_relid, to_jsonb(new)));
   return new;
 end;
 $$;
 
-CREATE FUNCTION brainops.find_email(p_event jsonb) RETURNS brainops.email_reference
+CREATE FUNCTION brainops_internal.find_email(p_event jsonb) RETURNS brainops.email_reference
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
-  v_id uuid := brainops.uuid_or_null(p_event ->> 'bo_msg');
-  v_message_id text := brainops.sendgrid_message_id(p_event);
+  v_id uuid := brainops_internal.uuid_or_null(p_event ->> 'bo_msg');
+  v_message_id text := brainops_internal.sendgrid_message_id(p_event);
   v_address text := lower(btrim(p_event ->> 'email'));
   v_found brainops.email_reference;
 begin
@@ -6050,7 +6725,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.find_lead(p_lead_id uuid, p_tenant_id uuid) RETURNS uuid
+CREATE FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) RETURNS uuid
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -6066,17 +6741,17 @@ CREATE FUNCTION brainops.find_lead(p_lead_id uuid, p_tenant_id uuid) RETURNS uui
     );
 $$;
 
-COMMENT ON FUNCTION brainops.find_lead(p_lead_id uuid, p_tenant_id uuid) IS 'The id of the lead that the id means (itself, or the lead it was merged into), where the caller may refer to it; else null.';
+COMMENT ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) IS 'The id of the lead that the id means (itself, or the lead it was merged into), where the caller may refer to it; else null.';
 
-CREATE FUNCTION brainops.find_person(p_tenant_id uuid, p_address text) RETURNS brainops.person
+CREATE FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) RETURNS brainops.person
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
   v_person brainops.person;
   v_given text := coalesce(
-    brainops.email_key(p_address),
-    brainops.sms_number(p_address, brainops.tenant_country((select settings from public.tenants where id = p_tenant_id)))
+    brainops_internal.email_key(p_address),
+    brainops_internal.sms_number(p_address, brainops_internal.tenant_country((select settings from public.tenants where id = p_tenant_id)))
   );
   v_patterns text[];
   v_notified uuid[];
@@ -6119,7 +6794,7 @@ begin
     where o.tenant_id = p_tenant_id and o.payment_request_id = any (v_person.payment_ids)
   );
   v_patterns := array(
-    select p.pattern from unnest(v_person.addresses) as a cross join lateral brainops.address_pattern(a) as p (pattern)
+    select p.pattern from unnest(v_person.addresses) as a cross join lateral brainops_internal.address_pattern(a) as p (pattern)
     where p.pattern is not null
   );
   v_notified := array(
@@ -6130,7 +6805,7 @@ begin
     select a.row_id from brainops.job_archive as a
     where a.tenant_id = p_tenant_id and a.table_name = 'tenant_notifications'
       and (
-        brainops.uuid_or_null(a.job_row ->> 'lead_id') = any (v_person.lead_ids)
+        brainops_internal.uuid_or_null(a.job_row ->> 'lead_id') = any (v_person.lead_ids)
         or lower((a.job_row ->> 'subject') || ' ' || (a.job_row ->> 'body')) ~ any (v_patterns)
       )
   );
@@ -6140,8 +6815,8 @@ begin
       and (
         lower(q.recipient) = any (v_person.addresses)
         or q.lead_id = any (v_person.lead_ids)
-        or brainops.uuid_or_null(q.metadata ->> 'onboarding_workflow_id') = any (v_person.workflow_ids)
-        or brainops.uuid_or_null(q.metadata #>> '{notification,id}') = any (v_notified)
+        or brainops_internal.uuid_or_null(q.metadata ->> 'onboarding_workflow_id') = any (v_person.workflow_ids)
+        or brainops_internal.uuid_or_null(q.metadata #>> '{notification,id}') = any (v_notified)
       )
     union all
     select q.id from public.ai_sms_queue as q
@@ -6159,20 +6834,20 @@ begin
       and (
         lower(a.job_row ->> 'recipient') = any (v_person.addresses)
         or a.job_row ->> 'to_number' = any (v_person.addresses)
-        or brainops.uuid_or_null(a.job_row ->> 'lead_id') = any (v_person.lead_ids)
-        or brainops.uuid_or_null(a.job_row ->> 'campaign_id') = any (v_person.enrolment_ids)
-        or brainops.uuid_or_null(a.job_row ->> 'workflow_id') = any (v_person.workflow_ids)
-        or brainops.uuid_or_null(a.job_row #>> '{metadata,onboarding_workflow_id}') = any (v_person.workflow_ids)
-        or brainops.uuid_or_null(a.job_row #>> '{metadata,notification,id}') = any (v_notified)
+        or brainops_internal.uuid_or_null(a.job_row ->> 'lead_id') = any (v_person.lead_ids)
+        or brainops_internal.uuid_or_null(a.job_row ->> 'campaign_id') = any (v_person.enrolment_ids)
+        or brainops_internal.uuid_or_null(a.job_row ->> 'workflow_id') = any (v_person.workflow_ids)
+        or brainops_internal.uuid_or_null(a.job_row #>> '{metadata,onboarding_workflow_id}') = any (v_person.workflow_ids)
+        or brainops_internal.uuid_or_null(a.job_row #>> '{metadata,notification,id}') = any (v_notified)
       )
   );
   return v_person;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.find_person(p_tenant_id uuid, p_address text) IS 'Who has this e-mail address or phone number: the leads, their other addresses, and the rows about them.';
+COMMENT ON FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) IS 'Who has this e-mail address or phone number: the leads, their other addresses, and the rows about them.';
 
-CREATE FUNCTION brainops.find_sms(p_row uuid, p_message_sid text) RETURNS brainops.sms_reference
+CREATE FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text) RETURNS brainops.sms_reference
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -6196,38 +6871,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.follow_broadcast() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  -- Locked once for the transaction, not for each of 10,000 rows: until its end nobody else changes
-  -- the status, and a change of our own forgets what was known.
-  v_known text := current_setting('brainops.followed_broadcast', true);
-  v_status text := case when v_known like new.broadcast_id || ' %' then split_part(v_known, ' ', 2) end;
-begin
-  if coalesce(new.status, 'pending') <> 'pending' and brainops.normal_status(new.status) <> 'pending' then
-    return new;
-  end if;
-  if v_status is null then
-    v_status := brainops.lock_broadcast(new.tenant_id, new.broadcast_id);
-    perform set_config('brainops.followed_broadcast', coalesce(new.broadcast_id || ' ' || v_status, ''), true);
-  end if;
-  if v_status in ('draft', 'paused') then
-    new.status := 'awaiting_approval';
-  elsif v_status = 'cancelled' and tg_op = 'UPDATE' then
-    new.status := 'cancelled';
-    new.finished_at := brainops.now();
-  elsif v_status = 'cancelled' then
-    raise exception 'broadcast_id: broadcast % is cancelled', new.broadcast_id
-      using errcode = 'OP038', column = 'broadcast_id', hint = 'Insert a new broadcast, and its recipients.';
-  end if;
-  -- An unknown one is left to the foreign key.
-  return new;
-end;
-$$;
-
-CREATE FUNCTION brainops.follow_payment(p_request public.payment_requests) RETURNS void
+CREATE FUNCTION brainops_internal.follow_payment(p_request public.payment_requests) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -6235,7 +6879,7 @@ begin
   if (p_request).lead_id is null then
     return;
   end if;
-  perform brainops.record_payment_event(p_request, 'paid', (p_request).paid_at, (p_request).id::text, '{}');
+  perform brainops_internal.record_payment_event(p_request, 'paid', (p_request).paid_at, (p_request).id::text, '{}');
   begin
     update public.revenue_leads set stage = 'won'
     where tenant_id = (p_request).tenant_id and id = (p_request).lead_id and stage <> 'won';
@@ -6253,62 +6897,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.forget(p_tenant text, p_address text) RETURNS TABLE(table_name text, erased bigint)
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $_$
-declare
-  v_tenant_id uuid := brainops.tenant_of_caller(p_tenant);
-  v_person brainops.person := brainops.find_person(v_tenant_id, p_address);
-  v_held jsonb;
-  v_source record;
-begin
-  -- Who has written of a lead may want its messages next; forget waits here, where it has none of them yet.
-  perform
-  from public.revenue_leads as l
-  where l.tenant_id = v_tenant_id and l.id = any (v_person.lead_ids)
-  order by l.id
-  for update;
-  -- What was written of the person meanwhile is the person's too.
-  v_person := brainops.find_person(v_tenant_id, p_address);
-
-  -- What stops new messages comes next: what is queued from now on is not sent.
-  insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
-  select
-    v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops.address_digest(a), 'forgotten', 'forget'
-  from unnest(v_person.addresses) as a
-  order by a
-  on conflict (tenant_id, channel, address_key) do nothing;
-
-  -- Counted before, as some go with others.
-  select coalesce(jsonb_object_agg(c.source, c.number), '{}') into v_held
-    from (select r.table_name as source, count(*) as number from brainops.person_rows(v_person) as r group by r.table_name) as c;
-  for v_source in select * from brainops.person_sources()
-  loop
-    continue when v_source.on_forget = 'keep';
-    table_name := v_source.source;
-    erased := coalesce((v_held ->> v_source.source)::bigint, 0);
-    if erased > 0 then
-      execute format(
-        case v_source.on_forget
-          when 'delete' then 'delete from %1$s as t using (select ($1).*) as p where %3$s (%4$s)'
-          else 'update %1$s as t set %2$s from (select ($1).*) as p where %3$s (%4$s)'
-        end,
-        v_source.source,
-        v_source.on_forget,
-        case v_source.source when 'public.webhook_events' then '' else 't.tenant_id = p.tenant_id and' end,
-        v_source.condition
-      )
-        using v_person;
-    end if;
-    return next;
-  end loop;
-end;
-$_$;
-
-COMMENT ON FUNCTION brainops.forget(p_tenant text, p_address text) IS 'Erases a person (by e-mail address or phone number) of one tenant from every table and the archive; leaves a suppression under the sha256 of each address, and the books without the name. By admins, or by the tenant itself.';
-
-CREATE FUNCTION brainops.forget_sms_run() RETURNS trigger
+CREATE FUNCTION brainops_internal.forget_sms_run() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -6335,7 +6924,22 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.format_payment(p_minor bigint, p_currency text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select
+    coalesce(
+      (
+        select round(p_minor / 10::numeric ^ c.stripe_exponent::int, c.exponent)::text
+        from brainops.currencies as c
+        where c.code = p_currency
+      ),
+      p_minor || ' minor units of'
+    ) || ' ' || upper(p_currency);
+$$;
+
+CREATE FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -6349,7 +6953,7 @@ CREATE FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) RETURNS SETOF brainop
       when e.status in ('active', 'paused') then brainops.now() + interval '1 hour'
     end,
     coalesce(
-      brainops.enrolment_hold_reason(e, c),
+      brainops_internal.enrolment_hold_reason(e, c),
       'the enrolment is ' || e.status || coalesce(': ' || e.exit_reason, '')
     )
   from
@@ -6362,20 +6966,20 @@ CREATE FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) RETURNS SETOF brainop
     and (
       e.status not in ('active', 'paused', 'completed')
       or (e.status = 'completed' and t.step_key is not null)
-      or (e.status <> 'completed' and brainops.enrolment_hold_reason(e, c) is not null)
+      or (e.status <> 'completed' and brainops_internal.enrolment_hold_reason(e, c) is not null)
     );
 $$;
 
-COMMENT ON FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) IS 'Which touches may not be performed: the enrolment is over (skip), or it, its campaign or the launch is waited for (defer; going on moves them to their time).';
+COMMENT ON FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) IS 'Which touches may not be performed: the enrolment is over (skip), or it, its campaign or the launch is waited for (defer; going on moves them to their time).';
 
-CREATE FUNCTION brainops.gate_email(p_ids uuid[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.gate_email(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
   v_rows brainops.contact[];
 begin
-  -- The address as brainops.email_address has it, a lead's only where the row names one. What is looked
+  -- The address as brainops_internal.email_address has it, a lead's only where the row names one. What is looked
   -- for is reckoned a step before: behind row level security an index serves plain columns alone.
   select array_agg(
     row(
@@ -6400,7 +7004,7 @@ begin
         ) end as lead_now
       from (
         select e.id, e.tenant_id, e.lead_id, e.recipient, e.is_marketing, e.enrolment_id, e.job_priority, e.scheduled_for,
-          brainops.uuid_or_null(e.recipient) as named, coalesce(e.first_due_at, e.scheduled_for) as due_at,
+          brainops_internal.uuid_or_null(e.recipient) as named, coalesce(e.first_due_at, e.scheduled_for) as due_at,
           e.metadata ->> 'expires_at' as expires_at
         from public.ai_email_queue as e
         where e.id = any (p_ids)
@@ -6408,13 +7012,13 @@ begin
       ) as u
       offset 0
     ) as q;
-  return query select * from brainops.contact_verdicts('email', v_rows);
+  return query select * from brainops_internal.contact_verdicts('email', v_rows);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.gate_email(p_ids uuid[]) IS 'Which of the mails may not go now: the rules of brainops.contact_verdicts.';
+COMMENT ON FUNCTION brainops_internal.gate_email(p_ids uuid[]) IS 'Which of the mails may not go now: the rules of brainops_internal.contact_verdicts.';
 
-CREATE FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -6436,9 +7040,9 @@ CREATE FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) RETURNS SETOF br
     and (w.status <> 'in_progress' or s.status <> 'in_progress' or s.due_at is distinct from r.due_at);
 $$;
 
-COMMENT ON FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) IS 'Which reminders have nothing to say any more: the step is closed, paused or due at another time.';
+COMMENT ON FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) IS 'Which reminders have nothing to say any more: the step is closed, paused or due at another time.';
 
-CREATE FUNCTION brainops.gate_payment_closure(p_ids uuid[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -6456,9 +7060,9 @@ CREATE FUNCTION brainops.gate_payment_closure(p_ids uuid[]) RETURNS SETOF braino
     and r.expires_at > brainops.now();
 $$;
 
-COMMENT ON FUNCTION brainops.gate_payment_closure(p_ids uuid[]) IS 'Which of the links are kept open longer: those whose request expires later by now.';
+COMMENT ON FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) IS 'Which of the links are kept open longer: those whose request expires later by now.';
 
-CREATE FUNCTION brainops.gate_payment_request(p_ids uuid[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -6474,15 +7078,15 @@ CREATE FUNCTION brainops.gate_payment_request(p_ids uuid[]) RETURNS SETOF braino
   where r.id = any (p_ids) and (r.paid_at is not null or r.expires_at <= brainops.now());
 $$;
 
-COMMENT ON FUNCTION brainops.gate_payment_request(p_ids uuid[]) IS 'Which of the requests need no link any more: those that are paid or past their time.';
+COMMENT ON FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) IS 'Which of the requests need no link any more: those that are paid or past their time.';
 
-CREATE FUNCTION brainops.gate_sms(p_ids uuid[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.gate_sms(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql
     SET search_path TO ''
     AS $$
   select v.*
   from
-    brainops.contact_verdicts(
+    brainops_internal.contact_verdicts(
       'sms',
       (
         select
@@ -6491,7 +7095,7 @@ CREATE FUNCTION brainops.gate_sms(p_ids uuid[]) RETURNS SETOF brainops.verdict
               q.id,
               q.tenant_id,
               q.lead_id,
-              brainops.sms_address(q),
+              brainops_internal.sms_address(q),
               q.is_marketing,
               q.enrolment_id,
               q.recipient,
@@ -6506,9 +7110,9 @@ CREATE FUNCTION brainops.gate_sms(p_ids uuid[]) RETURNS SETOF brainops.verdict
     ) as v;
 $$;
 
-COMMENT ON FUNCTION brainops.gate_sms(p_ids uuid[]) IS 'Which of the texts may not go now: the rules of brainops.contact_verdicts.';
+COMMENT ON FUNCTION brainops_internal.gate_sms(p_ids uuid[]) IS 'Which of the texts may not go now: the rules of brainops_internal.contact_verdicts.';
 
-CREATE FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -6530,158 +7134,9 @@ CREATE FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) RETURNS SETOF br
     );
 $$;
 
-COMMENT ON FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) IS 'Holds the notifications of tenants that have neither a Slack credential nor settings.notify_email.';
+COMMENT ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) IS 'Holds the notifications of tenants that have neither a Slack credential nor settings.notify_email.';
 
-CREATE TABLE public.ai_campaign_touches (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
-    campaign_id uuid NOT NULL,
-    touch_type text NOT NULL,
-    scheduled_for timestamp with time zone DEFAULT now() NOT NULL,
-    content_template text,
-    status text DEFAULT 'pending'::text NOT NULL,
-    step_key text,
-    step_number integer,
-    version integer,
-    entrance integer DEFAULT 1 NOT NULL,
-    due_at timestamp with time zone,
-    woken_at timestamp with time zone,
-    performed_at timestamp with time zone,
-    outcome text,
-    next_key text,
-    message_id uuid,
-    template_version integer,
-    split_key text,
-    variant text,
-    job_priority smallint DEFAULT 0 NOT NULL,
-    idempotency_key text,
-    attempts integer DEFAULT 0 NOT NULL,
-    max_attempts integer DEFAULT 10 NOT NULL,
-    deferrals integer DEFAULT 0 NOT NULL,
-    last_error text,
-    skip_reason text,
-    lease uuid,
-    worker_id uuid,
-    rate_slot timestamp with time zone,
-    cancel_requested_at timestamp with time zone,
-    started_at timestamp with time zone,
-    finished_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT ai_campaign_touches_attempts_not_negative CHECK ((attempts >= 0)),
-    CONSTRAINT ai_campaign_touches_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
-    CONSTRAINT ai_campaign_touches_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
-    CONSTRAINT ai_campaign_touches_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
-    CONSTRAINT ai_campaign_touches_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
-    CONSTRAINT ai_campaign_touches_scheduled_for_finite CHECK (isfinite(scheduled_for)),
-    CONSTRAINT ai_campaign_touches_skipped_has_reason CHECK (((status = 'skipped'::text) = (skip_reason IS NOT NULL))),
-    CONSTRAINT ai_campaign_touches_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text, 'unconfirmed'::text, 'awaiting_approval'::text]))),
-    CONSTRAINT ai_campaign_touches_type_known CHECK ((touch_type = ANY (ARRAY['email'::text, 'sms'::text, 'wait'::text, 'wait_for'::text, 'branch'::text, 'split'::text, 'task'::text, 'notify'::text, 'exit'::text])))
-)
-WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
-
-ALTER TABLE ONLY public.ai_campaign_touches FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE public.ai_campaign_touches IS 'One row for each step that an enrolment reaches; performed by brainops.perform_touch when it is due. Update scheduled_for to move it; cancelled leaves the step out.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.campaign_id IS 'The enrolment: a row of ai_nurture_campaigns.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.touch_type IS 'email, sms, or the kind of a step that sends nothing.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.content_template IS 'Name in ai_campaign_templates; its newest version is taken when the touch is performed (template_version).';
-
-COMMENT ON COLUMN public.ai_campaign_touches.step_key IS 'The step of the sequence; null for a touch that a client added beside it.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.due_at IS 'When it was planned for; what follows is reckoned from here, while scheduled_for may be put off.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.woken_at IS 'When the event that a wait_for waits for came; null before.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.performed_at IS 'When it happened: from then on it never does again.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.outcome IS 'What came of it, in words.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.next_key IS 'The step that it led to; null for the end.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.message_id IS 'Row of ai_email_queue or ai_sms_queue (or of the archive); null where it sent nothing.';
-
-COMMENT ON COLUMN public.ai_campaign_touches.variant IS 'Variant of split_key that the enrolment was in.';
-
-CREATE FUNCTION brainops.go_on_from(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_to_number integer) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_next public.campaign_steps;
-begin
-  if p_touch.step_key is null then
-    return;
-  end if;
-  if p_touch.touch_type <> 'exit' then
-    v_next := brainops.step_from(p_enrolment, coalesce(p_to_number, p_step.next_step, p_step.step_number + 1));
-    update public.ai_campaign_touches set next_key = v_next.step_key where id = p_touch.id;
-  end if;
-  perform brainops.advance_enrolment(p_enrolment, v_next, p_touch.due_at);
-end;
-$$;
-
-CREATE FUNCTION brainops.guard_obstacles(p_table regclass) RETURNS SETOF text
-    LANGUAGE sql STABLE
-    SET search_path TO ''
-    AS $$
-  select 'it is no ordinary or partitioned table'
-  where not exists (select from pg_catalog.pg_class where oid = p_table and relkind in ('r', 'p'))
-  union all
-  select 'it has no column tenant_id uuid'
-  where
-    not exists (
-      select
-      from pg_catalog.pg_attribute
-      where attrelid = p_table and attname = 'tenant_id' and atttypid = 'uuid'::regtype and not attisdropped
-    )
-  union all
-  select
-    format('unique key %s does not begin with tenant_id, so it tells tenants of each other', i.indexrelid::regclass)
-  from
-    pg_catalog.pg_index as i
-    -- No attribute where the key begins with an expression.
-    left join pg_catalog.pg_attribute as a
-      on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-  where
-    i.indrelid = p_table
-    and (i.indisunique or i.indisexclusion)
-    and a.attname is distinct from 'tenant_id'
-    and not (i.indisprimary and i.indnkeyatts = 1 and a.atttypid = 'uuid'::regtype)
-  union all
-  select
-    format('policy %I is for every role and adds its rows to those of the guard; drop it or name its roles', polname)
-  from pg_catalog.pg_policy
-  where polrelid = p_table and polpermissive and 0 = any (polroles)
-  union all
-  select
-    format(
-      'foreign key %s to %s is not the pair (tenant_id, …), so rows can point into another tenant',
-      c.conname,
-      c.confrelid::regclass
-    )
-  from pg_catalog.pg_constraint as c
-  where
-    c.conrelid = p_table
-    and c.contype = 'f'
-    and c.confrelid <> 'public.tenants'::regclass
-    and exists (
-      select
-      from pg_catalog.pg_attribute
-      where attrelid = c.confrelid and attname = 'tenant_id' and not attisdropped
-    )
-    and not exists (
-      select
-      from pg_catalog.pg_attribute
-      where attrelid = p_table and attname = 'tenant_id' and attnum = any (c.conkey)
-    );
-$$;
-
-COMMENT ON FUNCTION brainops.guard_obstacles(p_table regclass) IS 'Why protect_table would refuse the table, one sentence each.';
-
-CREATE FUNCTION brainops.guard_reputation() RETURNS integer
+CREATE FUNCTION brainops_internal.guard_reputation() RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -6752,9 +7207,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.guard_reputation() IS 'Holds the marketing mail of tenants with 0.3 % of complaints or 5 % of hard bounces within 7 days, and warns at 0.1 %; returns how many it held. The sweep asks it.';
+COMMENT ON FUNCTION brainops_internal.guard_reputation() IS 'Holds the marketing mail of tenants with 0.3 % of complaints or 5 % of hard bounces within 7 days, and warns at 0.1 %; returns how many it held. The sweep asks it.';
 
-CREATE FUNCTION brainops.guard_table(p_table regclass, p_reference_tenants boolean) RETURNS void
+CREATE FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     SET client_min_messages TO 'warning'
@@ -6832,7 +7287,7 @@ begin
 
   execute format(
     'create or replace trigger a0_remember_tenant before insert on %s
-       for each statement execute function brainops.remember_tenant()',
+       for each statement execute function brainops_internal.remember_tenant()',
     p_table
   );
   execute format(
@@ -6842,7 +7297,15 @@ begin
   execute format(
     'create or replace trigger a1_fill_tenant before insert on %s
        for each row when (new.tenant_id is null or current_setting(''brainops.statement_tenant'', true) = '''')
-       execute function brainops.fill_tenant()',
+       execute function brainops_internal.fill_tenant()',
+    p_table
+  );
+  execute format(
+    'create or replace trigger a1_show_inserted_row before insert on %s
+       for each row when (
+         current_setting(''brainops.statement_tenant'', true) = '''' and pg_has_role(current_user, ''brainops_service'', ''member'')
+       )
+       execute function brainops_internal.show_inserted_row()',
     p_table
   );
 
@@ -6861,9 +7324,24 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.guard_table(p_table regclass, p_reference_tenants boolean) IS 'Behind protect_table and define_job_table.';
+COMMENT ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) IS 'Behind protect_table and define_job_table.';
 
-CREATE FUNCTION brainops.hold_enrolments(p_tenant_id uuid, p_ids uuid[]) RETURNS void
+CREATE FUNCTION brainops_internal.hold_account(p_sender text, p_until timestamp with time zone) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  insert into brainops.circuit_breakers as b (sender, opened_at, retry_at, last_error)
+  values (p_sender, brainops.now(), p_until, 'asked to wait')
+  on conflict (sender) do update
+    set
+      opened_at = coalesce(b.opened_at, brainops.now()),
+      retry_at = greatest(b.retry_at, p_until),
+      probe_expires_at = null;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.hold_account(p_sender text, p_until timestamp with time zone) IS 'Holds all rows of a sender until it said it can be asked again.';
+
+CREATE FUNCTION brainops_internal.hold_enrolments(p_tenant_id uuid, p_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -6873,7 +7351,7 @@ begin
   perform from public.ai_nurture_campaigns where tenant_id = p_tenant_id and id = any (p_ids) order by id for no key update;
   update public.ai_nurture_campaigns set held_since = brainops.now()
   where tenant_id = p_tenant_id and id = any (p_ids) and held_since is null and status in ('active', 'paused');
-  select coalesce(jsonb_object_agg(e.id, brainops.enrolment_hold_reason(e, c)), '{}') into v_reasons
+  select coalesce(jsonb_object_agg(e.id, brainops_internal.enrolment_hold_reason(e, c)), '{}') into v_reasons
     from public.ai_nurture_campaigns as e
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
     where e.tenant_id = p_tenant_id and e.id = any (p_ids);
@@ -6909,33 +7387,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) RETURNS void
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  insert into public.marketing_holds (tenant_id, channel, reason)
-  values (brainops.tenant_id_of(p_tenant), p_channel, p_reason)
-  on conflict (tenant_id, channel) where lifted_at is null do update set reason = excluded.reason;
-$$;
-
-COMMENT ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) IS 'Holds marketing of a tenant (slug or id) on a channel; what is transactional goes on. brainops.lift_marketing_hold ends it.';
-
-CREATE FUNCTION brainops.hold_sender(p_sender text, p_until timestamp with time zone) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-  insert into brainops.circuit_breakers as b (sender, opened_at, retry_at, last_error)
-  values (p_sender, brainops.now(), p_until, 'asked to wait')
-  on conflict (sender) do update
-    set
-      opened_at = coalesce(b.opened_at, brainops.now()),
-      retry_at = greatest(b.retry_at, p_until),
-      probe_expires_at = null;
-$$;
-
-COMMENT ON FUNCTION brainops.hold_sender(p_sender text, p_until timestamp with time zone) IS 'Holds all rows of a sender until it said it can be asked again.';
-
-CREATE FUNCTION brainops.hold_sent_template() RETURNS trigger
+CREATE FUNCTION brainops_internal.hold_sent_template() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -6952,9 +7404,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.hold_sent_template() IS 'The version that a touch was sent with is there when the touch says so, whoever deletes it meanwhile.';
+COMMENT ON FUNCTION brainops_internal.hold_sent_template() IS 'The version that a touch was sent with is there when the touch says so, whoever deletes it meanwhile.';
 
-CREATE FUNCTION brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) RETURNS integer
+CREATE FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) RETURNS integer
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -6966,20 +7418,20 @@ CREATE FUNCTION brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at tim
   where t.id = p_tenant_id;
 $$;
 
-COMMENT ON FUNCTION brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) IS 'Marketing messages that may go in the hour of an instant: the lower of the warm-up''s and the policy''s; null for no limit.';
+COMMENT ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) IS 'Marketing messages that may go in the hour of an instant: the lower of the warm-up''s and the policy''s; null for no limit.';
 
-CREATE FUNCTION brainops.hourly_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.hourly_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-  v_times timestamptz[] := brainops.take_hourly_places(p_policy.tenant_id, p_policy.channel, cardinality(p_places));
+  v_times timestamptz[] := brainops_internal.reserve_hourly_slots(p_policy.tenant_id, p_policy.channel, cardinality(p_places));
 begin
   return query
     select
       p.id,
       'defer',
-      brainops.spread_contact_time(t.until, p.zones, p.opens, p.closes, p_policy.spread),
+      brainops_internal.spread_contact_time(t.until, p.zones, p.opens, p.closes, p_policy.spread),
       'hourly limit: as many messages as the warm-up or hourly_limit allows have gone in this hour'
     from unnest(p_places) with ordinality
       as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
@@ -6988,48 +7440,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.hourly_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[]) IS 'Which messages are over the hourly limit, and until when.';
+COMMENT ON FUNCTION brainops_internal.hourly_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) IS 'Which messages are over the hourly limit, and until when.';
 
-CREATE FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) RETURNS TABLE(line integer, lead_id uuid, outcome text, column_name text, problem text, expected text)
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_row jsonb;
-  v_is_new boolean;
-  v_ids uuid[];
-begin
-  -- Two files of the same people, in different orders, would end each other as deadlocks.
-  perform pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || p_tenant_id, 0));
-  perform set_config('brainops.hold_rescores', 'on', true);
-  for v_row in
-    select r from jsonb_array_elements(p_rows) as r
-  loop
-    line := (v_row ->> 'line')::int;
-    lead_id := null;
-    column_name := null;
-    problem := null;
-    expected := null;
-    begin
-      select c.lead_id, c.is_new into lead_id, v_is_new
-        from brainops.capture_lead(p_tenant_id, v_row -> 'lead', 'import', v_row -> 'evidence') as c;
-      outcome := case when v_is_new then 'new' else 'known' end;
-      v_ids := v_ids || lead_id;
-    exception
-      when data_exception or integrity_constraint_violation or sqlstate 'OP011' or sqlstate 'OP012' or sqlstate 'OP013' then
-        get stacked diagnostics problem = message_text, expected = pg_exception_hint, column_name = column_name;
-        outcome := 'rejected';
-    end;
-    return next;
-  end loop;
-  perform set_config('brainops.hold_rescores', '', true);
-  perform brainops.release_rescores(p_tenant_id, v_ids);
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) IS 'Behind `brainops leads import`: takes rows {line, lead, evidence} as capture_lead does, and says of each whether it was new, known, or rejected and why.';
-
-CREATE FUNCTION brainops.is_free_mail(p_domain text) RETURNS boolean
+CREATE FUNCTION brainops_internal.is_free_mail(p_domain text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $_$
@@ -7038,9 +7451,9 @@ CREATE FUNCTION brainops.is_free_mail(p_domain text) RETURNS boolean
     or p_domain ~ '^(yahoo|ymail|rocketmail|hotmail|outlook|live|gmx|yandex)\.([a-z]{2,3}|com?\.[a-z]{2})$';
 $_$;
 
-COMMENT ON FUNCTION brainops.is_free_mail(p_domain text) IS 'Whether the domain is a mail service for everybody (gmail.com, yahoo.*, outlook.*, gmx.*, …).';
+COMMENT ON FUNCTION brainops_internal.is_free_mail(p_domain text) IS 'Whether the domain is a mail service for everybody (gmail.com, yahoo.*, outlook.*, gmx.*, …).';
 
-CREATE FUNCTION brainops.is_interval(p_text text) RETURNS boolean
+CREATE FUNCTION brainops_internal.is_interval(p_text text) RETURNS boolean
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -7051,37 +7464,18 @@ exception
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.is_interval(p_text text) IS 'Whether the text spells a positive interval of at most 100 years, such as 7 days.';
+COMMENT ON FUNCTION brainops_internal.is_interval(p_text text) IS 'Whether the text spells a positive interval of at most 100 years, such as 7 days.';
 
-CREATE FUNCTION brainops.is_yes(p_word text) RETURNS boolean
+CREATE FUNCTION brainops_internal.is_yes(p_word text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
   select coalesce(lower(btrim(p_word)) in ('true', 't', 'yes', 'y', '1', 'on', 'x', 'ja', 'si', 'oui'), false);
 $$;
 
-COMMENT ON FUNCTION brainops.is_yes(p_word text) IS 'Whether a word of a form or a file means yes; false for null and for anything else.';
+COMMENT ON FUNCTION brainops_internal.is_yes(p_word text) IS 'Whether a word of a form or a file means yes; false for null and for anything else.';
 
-CREATE FUNCTION brainops.job_table(p_table text) RETURNS brainops.job_tables
-    LANGUAGE plpgsql STABLE
-    SET search_path TO ''
-    AS $$
-declare
-  v_job brainops.job_tables;
-begin
-  select * into v_job from brainops.job_tables where p_table in (table_name, relation);
-  if not found then
-    raise exception 'table: % is no job table', quote_literal(p_table)
-      using errcode = 'OP007',
-        hint = 'Job tables: ' || (select string_agg(table_name, ', ' order by table_name) from brainops.job_tables);
-  end if;
-  return v_job;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.job_table(p_table text) IS 'The entry of a job table by its name; OP007 lists the names.';
-
-CREATE FUNCTION brainops.job_table_name(p_schema name, p_table name) RETURNS text
+CREATE FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select
@@ -7091,61 +7485,14 @@ CREATE FUNCTION brainops.job_table_name(p_schema name, p_table name) RETURNS tex
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.job_table_name(p_schema name, p_table name) IS 'What a table is called in brainops.job_tables: its name, with the schema where that is not public.';
+COMMENT ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) IS 'What a table is called in brainops.job_tables: its name, with the schema where that is not public.';
 
-CREATE FUNCTION brainops.join_leads(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS uuid
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_lead public.revenue_leads;
-  v_kept jsonb;
-begin
-  perform from public.revenue_leads where tenant_id = p_tenant_id and id in (p_into, p_from) order by id for update;
-  select * into v_lead from public.revenue_leads where tenant_id = p_tenant_id and id = p_from;
-  if not found or not exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = p_into) then
-    -- Somebody else joined or deleted one of them while this waited.
-    return coalesce(brainops.lead_alias(p_into, p_tenant_id), p_into);
-  end if;
-
-  update brainops.lead_keys set lead_id = p_into where tenant_id = p_tenant_id and lead_id = p_from;
-  -- Its address is the other's to take from here on.
-  update public.revenue_leads set merged_into = p_into where id = p_from;
-  perform brainops.absorb_lead(p_into, v_lead);
-
-  with dropped as (
-    delete from public.lead_score_events as e
-    where e.tenant_id = p_tenant_id and e.lead_id = p_from
-      and (e.reason in ('set_by_client', 'merged') or e.reason in (select reason from brainops.score_reasons where kind = 'fact'))
-    returning e.reason, e.points
-  )
-  select coalesce(jsonb_agg(jsonb_build_object('table', 'public.lead_score_events', 'row', to_jsonb(d))), '[]') into v_kept
-    from dropped as d;
-  -- While it can be told which row is whose.
-  perform brainops.skip_second_recipients(p_tenant_id, p_into, p_from);
-  perform brainops.renumber_entrances(p_tenant_id, p_into, p_from);
-  v_kept := v_kept || brainops.move_lead_rows(p_tenant_id, p_into, p_from);
-
-  delete from public.revenue_leads where id = p_from;
-  insert into public.revenue_lead_aliases (id, tenant_id, lead_id) values (p_from, p_tenant_id, p_into);
-  perform brainops.record_lead_event(
-    p_tenant_id, p_into, 'merged', null, null, p_from::text, jsonb_build_object('id', p_from, 'kept', v_kept)
-  );
-  perform brainops.score_leads(array[p_into]);
-  -- Joining never cools a lead.
-  perform brainops.set_score(p_tenant_id, p_into, v_lead.score, 'merged')
-  from public.revenue_leads
-  where id = p_into and score < v_lead.score;
-  return p_into;
-end;
-$$;
-
-CREATE FUNCTION brainops.jwt_tenant_id() RETURNS uuid
+CREATE FUNCTION brainops_internal.jwt_tenant_id() RETURNS uuid
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
 begin
-  return brainops.uuid_or_null(
+  return brainops_internal.uuid_or_null(
     nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id'
   );
 exception
@@ -7154,15 +7501,20 @@ exception
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.jwt_tenant_id() IS 'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
+COMMENT ON FUNCTION brainops_internal.jwt_tenant_id() IS 'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
 
-CREATE FUNCTION brainops.keep_contact_address() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.keep_contact_address() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  v_address constant text := brainops.contact_address(new.tenant_id, new.channel, new.address);
+  v_address text;
 begin
+  -- Row level security refuses the row in a moment; until then nothing of the other tenant is read.
+  if not brainops_internal.may_act_for(new.tenant_id) then
+    return new;
+  end if;
+  v_address := brainops_internal.contact_address(new.tenant_id, new.channel, new.address);
   if v_address is null then
     -- A yes to a number that cannot be read reaches nobody, and a form or file with a bad number is not lost for it; but
     -- whoever writes a no by hand must know that it stops nothing.
@@ -7177,7 +7529,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.keep_first_due() RETURNS trigger
+CREATE FUNCTION brainops_internal.keep_first_due() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -7191,7 +7543,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.keep_sent_template() RETURNS trigger
+CREATE FUNCTION brainops_internal.keep_sent_template() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -7208,31 +7560,14 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.keep_sent_template() IS 'A version of a template that touches were sent with is there to be read: what a person got can be shown to them.';
+COMMENT ON FUNCTION brainops_internal.keep_sent_template() IS 'A version of a template that touches were sent with is there to be read: what a person got can be shown to them.';
 
-CREATE FUNCTION brainops.know_stripe_objects(p_known public.stripe_objects, p_ids text[]) RETURNS text[]
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  with
-    new_ones as (
-      insert into public.stripe_objects (tenant_id, object_id, own_account, payment_request_id, key_generation)
-      select (p_known).tenant_id, i.id, (p_known).own_account, (p_known).payment_request_id, (p_known).key_generation
-      from unnest(p_ids) as i (id)
-      order by i.id
-      on conflict do nothing
-      returning object_id
-    )
-  select coalesce(array_agg(object_id), '{}')
-  from new_ones;
-$$;
-
-CREATE FUNCTION brainops.known_lead(p_lead public.revenue_leads) RETURNS uuid
+CREATE FUNCTION brainops_internal.known_lead(p_lead public.revenue_leads) RETURNS uuid
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
-  v_email text := 'email:' || brainops.email_key(p_lead.email);
+  v_email text := 'email:' || brainops_internal.email_key(p_lead.email);
   v_phone text := 'phone:' || p_lead.phone_e164;
   v_lead_id uuid;
 begin
@@ -7248,7 +7583,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.last_words(p_tenant_id uuid, p_channel text, p_addresses text[]) RETURNS TABLE(address_key text, state text, occurred_at timestamp with time zone, confirmed boolean)
+CREATE FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) RETURNS TABLE(address_key text, state text, occurred_at timestamp with time zone, confirmed boolean)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     SET jit TO 'off'
@@ -7264,57 +7599,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.last_words(p_tenant_id uuid, p_channel text, p_addresses text[]) IS 'What each address (in lower case) last said of the channel; confirmed: and said in the same breath that it is its own. Addresses without a word are left out.';
+COMMENT ON FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) IS 'What each address (in lower case) last said of the channel; confirmed: and said in the same breath that it is its own. Addresses without a word are left out.';
 
-CREATE FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text DEFAULT 'email'::text) RETURNS SETOF text
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_settings jsonb := (select settings from public.tenants where id = p_tenant_id);
-  v_provider text := case p_channel when 'sms' then 'twilio' when 'email' then 'sendgrid' end;
-  v_task text := case when p_channel = 'sms' then 'sms__send' else 'email__send' end;
-begin
-  if not brainops.may_act_for(p_tenant_id) then
-    raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
-      using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
-  end if;
-  if v_provider is null then
-    raise exception 'channel: % is none', coalesce(quote_literal(p_channel), 'null')
-      using errcode = 'OP007', hint = 'Channels: email, sms.';
-  end if;
-  if p_channel = 'email' then
-    if coalesce(btrim(v_settings ->> 'postal_address'), '') = '' then
-      return next 'settings.postal_address is missing: marketing mail must carry the sender''s postal address. '
-        || 'update tenants set settings = settings || ''{"postal_address": "…"}''';
-    end if;
-    if not exists (select from brainops.installation where public_url is not null) then
-      return next 'PUBLIC_URL is missing: marketing mail must carry an unsubscribe link. '
-        || 'Start the web server (brainops serve or up) with PUBLIC_URL set';
-    end if;
-  end if;
-  -- Workers say which tasks they can do; where none is alive, nobody knows.
-  if exists (select from brainops.worker_processes as w where brainops.worker_is_alive(w.number, w.backend_pid))
-    and not exists (
-      select from brainops.worker_processes as w
-      where v_task = any (w.tasks) and brainops.worker_is_alive(w.number, w.backend_pid)
-    )
-    and not exists (
-      select from public.provider_credentials as c
-      where c.tenant_id = p_tenant_id and c.provider = v_provider and c.name = 'default' and c.active
-    )
-  then
-    return next case p_channel
-      when 'sms' then 'there is no sender: no worker has TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and TWILIO_FROM, and the tenant has no Twilio credential of its own'
-      else 'there is no sender: no worker has SENDGRID_API_KEY and MAIL_FROM, and the tenant has no SendGrid credential of its own'
-    end;
-  end if;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) IS 'What keeps the tenant from sending marketing by email or sms, one sentence each with its remedy; empty when nothing does.';
-
-CREATE FUNCTION brainops.lead_alias(p_lead_id uuid, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS uuid
+CREATE FUNCTION brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -7327,9 +7614,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.lead_alias(p_lead_id uuid, p_tenant_id uuid) IS 'The lead that this id''s lead was merged into; null for an id that is no alias.';
+COMMENT ON FUNCTION brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid) IS 'The lead that this id''s lead was merged into; null for an id that is no alias.';
 
-CREATE FUNCTION brainops.lead_facts(p_lead public.revenue_leads) RETURNS TABLE(reason text, times integer)
+CREATE FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) RETURNS TABLE(reason text, times integer)
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $_$
@@ -7363,7 +7650,7 @@ CREATE FUNCTION brainops.lead_facts(p_lead public.revenue_leads) RETURNS TABLE(r
       values
         ('captured', 1),
         ('email_given', (p_lead.email_key is not null)::int),
-        ('business_domain', (p_lead.email_key is not null and not brainops.is_free_mail(m.domain))::int),
+        ('business_domain', (p_lead.email_key is not null and not brainops_internal.is_free_mail(m.domain))::int),
         ('phone_given', (coalesce(btrim(p_lead.phone), '') <> '')::int),
         ('company_given', (coalesce(btrim(p_lead.company_name), '') <> '')::int),
         (
@@ -7380,21 +7667,21 @@ CREATE FUNCTION brainops.lead_facts(p_lead public.revenue_leads) RETURNS TABLE(r
         ),
         ('budget_high', (b.budget = 'high' or b.amount > 10000)::int),
         ('budget_medium', (b.budget = 'medium' or b.amount > 5000 and b.amount <= 10000)::int),
-        ('decision_maker', brainops.is_yes(m.given ->> 'decision_maker')::int),
+        ('decision_maker', brainops_internal.is_yes(m.given ->> 'decision_maker')::int),
         (
           'timeline_now',
           (b.timeline in ('immediate', 'immediately', 'urgent', 'now', 'today', 'asap', 'this_week'))::int
         ),
         ('timeline_month', (b.timeline in ('this_month', 'month'))::int),
-        ('property_owner', brainops.is_yes(m.given ->> 'property_owner')::int),
-        ('budget_approved', brainops.is_yes(m.given ->> 'budget_approved')::int)
+        ('property_owner', brainops_internal.is_yes(m.given ->> 'property_owner')::int),
+        ('budget_approved', brainops_internal.is_yes(m.given ->> 'budget_approved')::int)
     ) as f (reason, times)
   where f.times > 0;
 $_$;
 
-COMMENT ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) IS 'Which facts of a lead''s row score, and how many times; brainops.score_reasons has their points.';
+COMMENT ON FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) IS 'Which facts of a lead''s row score, and how many times; brainops.score_reasons has their points.';
 
-CREATE FUNCTION brainops.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -7405,9 +7692,9 @@ CREATE FUNCTION brainops.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) RETURN
   where t.id = p_tenant_id;
 $$;
 
-COMMENT ON FUNCTION brainops.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) IS 'The zone in which a lead''s days are counted: its own, else its tenant''s.';
+COMMENT ON FUNCTION brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) IS 'The zone in which a lead''s days are counted: its own, else its tenant''s.';
 
-CREATE FUNCTION brainops.lead_words(p_lead public.revenue_leads) RETURNS text
+CREATE FUNCTION brainops_internal.lead_variable(p_lead public.revenue_leads) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -7422,15 +7709,15 @@ CREATE FUNCTION brainops.lead_words(p_lead public.revenue_leads) RETURNS text
     );
 $$;
 
-COMMENT ON FUNCTION brainops.lead_words(p_lead public.revenue_leads) IS 'Who a lead is, for a person to read.';
+COMMENT ON FUNCTION brainops_internal.lead_variable(p_lead public.revenue_leads) IS 'Who a lead is, for a person to read.';
 
-CREATE FUNCTION brainops.leading_variant(p_step public.campaign_steps, OUT variant text, OUT figures jsonb) RETURNS record
+CREATE FUNCTION brainops_internal.leading_variant(p_step public.campaign_steps, OUT variant text, OUT figures jsonb) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
   v_winner constant jsonb := p_step.config -> 'winner';
-  v_key constant text := brainops.split_key(p_step);
+  v_key constant text := brainops_internal.split_key(p_step);
   v_event constant text := case v_winner ->> 'by' when 'open' then 'opened' when 'click' then 'clicked' else 'replied' end;
   v_first timestamptz;
   v_least bigint;
@@ -7460,7 +7747,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.leads_at(p_tenant_id uuid, p_address text) RETURNS SETOF public.revenue_leads
+CREATE FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) RETURNS SETOF public.revenue_leads
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -7469,70 +7756,36 @@ CREATE FUNCTION brainops.leads_at(p_tenant_id uuid, p_address text) RETURNS SETO
   where l.tenant_id = p_tenant_id and lower(l.email) = lower(btrim(p_address));
 $$;
 
-COMMENT ON FUNCTION brainops.leads_at(p_tenant_id uuid, p_address text) IS 'The leads of a tenant with this e-mail address.';
+COMMENT ON FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) IS 'The leads of a tenant with this e-mail address.';
 
-CREATE FUNCTION brainops.leave_out_step() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_enrolment public.ai_nurture_campaigns;
-  v_next public.campaign_steps;
-begin
-  select * into v_enrolment from public.ai_nurture_campaigns where id = new.campaign_id for no key update;
-  if not found or v_enrolment.status not in ('active', 'paused') then
-    return null;
-  end if;
-  v_next := brainops.step_from(
-    v_enrolment,
-    coalesce(
-      (
-        select s.next_step
-        from public.campaign_steps as s
-        where s.tenant_id = v_enrolment.tenant_id and s.campaign_id = v_enrolment.campaign_id
-          and s.version = v_enrolment.version and s.step_key = new.step_key
-      ),
-      new.step_number + 1
-    )
-  );
-  update public.ai_campaign_touches
-  set performed_at = brainops.now(), outcome = 'left out: ' || new.status || ' by ' || session_user, next_key = v_next.step_key
-  where id = new.id;
-  perform brainops.advance_enrolment(v_enrolment, v_next, new.due_at);
-  return null;
-end;
-$$;
-
-CREATE FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_tenant_id uuid := brainops.tenant_id_of(p_tenant);
-  v_job brainops.job_tables;
-  v_count int := 0;
-begin
-  update public.marketing_holds set lifted_at = brainops.now()
-  where tenant_id = v_tenant_id and channel = p_channel and lifted_at is null;
-  for v_job in select * from brainops.job_tables where channel = p_channel
-  loop
-    v_count := v_count + brainops.spread_rows(v_job, v_tenant_id, 'marketing on hold: %');
-  end loop;
-  return v_count;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) IS 'Ends the hold on a tenant''s marketing; returns how many rows that waited for it go on, spread over time.';
-
-CREATE FUNCTION brainops.liveness_class() RETURNS integer
+CREATE FUNCTION brainops_internal.liveness_class() RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select 1112690512;
 $$;
 
-COMMENT ON FUNCTION brainops.liveness_class() IS 'First half of every worker''s advisory lock key.';
+COMMENT ON FUNCTION brainops_internal.liveness_class() IS 'First half of every worker''s advisory lock key.';
 
-CREATE FUNCTION brainops.lock_batches(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) RETURNS record
+CREATE FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) RETURNS text
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+  select status
+  from public.ai_broadcasts
+  where
+    tenant_id = p_tenant_id
+    and id = p_broadcast_id
+    -- Whoever inserts calls it, and could call it for anybody; the engine asks for every tenant.
+    and (
+      brainops_internal.may_act_for(p_tenant_id)
+      or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member')
+    )
+  for share;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) IS 'The status of a broadcast, which stays so until the end of the transaction; null for an unknown one and for another tenant''s.';
+
+CREATE FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -7551,11 +7804,11 @@ begin
        from %2$s
        where id = any ($1) and %1$I is not null
        group by 1',
-      p_job.batch_column, p_job.relation
+      p_job.bulk_column, p_job.relation
     )
     using p_ids, c_most_next
   loop
-    v_take := greatest(p_job.batch_most - cardinality(p_ids), 0);
+    v_take := greatest(p_job.bulk_max - cardinality(p_ids), 0);
     execute format(
       'select coalesce(array_agg(s.id order by s.scheduled_for), ''{}'') as ids,
          coalesce(array_agg(s.id) filter (where s.rate_slot between $3 - $6 and $3), ''{}'') as in_slot
@@ -7566,7 +7819,7 @@ begin
          limit $5
          for update skip locked
        ) as s',
-      p_job.relation, p_job.batch_column
+      p_job.relation, p_job.bulk_column
     )
       into v_found
       using p_tenant_id, v_batch.id, p_now, p_ids, v_take + v_batch.next, p_slot_kept;
@@ -7577,25 +7830,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.lock_batches(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) IS 'Locks what else is due of the batches of rows that a claim names; in_slot: those that come back to the slot of a rate limit; next_ids: due rows that are left behind, as many as the claim names, four at most.';
+COMMENT ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) IS 'Locks what else is due of the batches of rows that a claim names; in_slot: those that come back to the slot of a rate limit; next_ids: due rows that are left behind, as many as the claim names, four at most.';
 
-CREATE FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) RETURNS text
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-  select status
-  from public.ai_broadcasts
-  where
-    tenant_id = p_tenant_id
-    and id = p_broadcast_id
-    -- Whoever inserts calls it, and could call it for anybody; the engine asks for every tenant.
-    and (brainops.may_act_for(p_tenant_id) or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member'))
-  for share;
-$$;
-
-COMMENT ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) IS 'The status of a broadcast, which stays so until the end of the transaction; null for an unknown one and for another tenant''s.';
-
-CREATE FUNCTION brainops.lock_persons(p_tenant_id uuid, p_keys text[]) RETURNS void
+CREATE FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -7616,23 +7853,23 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.lock_persons(p_tenant_id uuid, p_keys text[]) IS 'Makes claims that concern the same persons wait for each other, until the transaction ends.';
+COMMENT ON FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) IS 'Makes claims that concern the same persons wait for each other, until the transaction ends.';
 
-CREATE FUNCTION brainops.lock_sms_number(p_tenant_id uuid, p_number text) RETURNS void
+CREATE FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
   select pg_advisory_xact_lock(hashtextextended('sms ' || p_tenant_id || p_number, 0));
 $$;
 
-CREATE FUNCTION brainops.lock_stripe_account(p_account text) RETURNS void
+CREATE FUNCTION brainops_internal.lock_stripe_account(p_account text) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
   select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe ' || p_account, 0));
 $$;
 
-CREATE FUNCTION brainops.mail_notification(p_id uuid) RETURNS uuid
+CREATE FUNCTION brainops_internal.mail_notification(p_id uuid) RETURNS uuid
     LANGUAGE sql
     SET search_path TO ''
     AS $$
@@ -7659,9 +7896,9 @@ CREATE FUNCTION brainops.mail_notification(p_id uuid) RETURNS uuid
   returning id;
 $$;
 
-COMMENT ON FUNCTION brainops.mail_notification(p_id uuid) IS 'Queues the mail of a notification to settings.notify_email, once; null where it is queued already.';
+COMMENT ON FUNCTION brainops_internal.mail_notification(p_id uuid) IS 'Queues the mail of a notification to settings.notify_email, once; null where it is queued already.';
 
-CREATE FUNCTION brainops.mail_opt_in(p_id uuid) RETURNS void
+CREATE FUNCTION brainops_internal.mail_opt_in(p_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -7694,9 +7931,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.mail_opt_in(p_id uuid) IS 'Queues the mail of an opt-in request, once; nothing while no process has said where /confirm is.';
+COMMENT ON FUNCTION brainops_internal.mail_opt_in(p_id uuid) IS 'Queues the mail of an opt-in request, once; nothing while no process has said where /confirm is.';
 
-CREATE FUNCTION brainops.major_units(p_minor bigint, p_currency text) RETURNS numeric
+CREATE FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) RETURNS numeric
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -7705,7 +7942,7 @@ CREATE FUNCTION brainops.major_units(p_minor bigint, p_currency text) RETURNS nu
   where c.code = p_currency;
 $$;
 
-COMMENT ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) IS 'What the amount in Stripe''s units is in units of the currency; null for an unknown currency.';
+COMMENT ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) IS 'What the amount in Stripe''s units is in units of the currency; null for an unknown currency.';
 
 CREATE TABLE public.ai_onboarding_workflows (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -7741,7 +7978,7 @@ COMMENT ON COLUMN public.ai_onboarding_workflows.reason IS 'Why it began, e.g. w
 
 COMMENT ON COLUMN public.ai_onboarding_workflows.alias_ids IS 'Ids under which it was inserted again: steps for them are taken as this workflow''s.';
 
-CREATE FUNCTION brainops.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) RETURNS void
+CREATE FUNCTION brainops_internal.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
@@ -7773,12 +8010,12 @@ CREATE FUNCTION brainops.make_onboarding_steps(p_workflow public.ai_onboarding_w
     p.remind,
     p.remind_before,
     p.escalate_after
-  from brainops.onboarding_steps_of((p_workflow).tenant_id, (p_workflow).template) as p;
+  from brainops_internal.onboarding_steps_of((p_workflow).tenant_id, (p_workflow).template) as p;
 $$;
 
-COMMENT ON FUNCTION brainops.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) IS 'Gives a workflow the steps of its template.';
+COMMENT ON FUNCTION brainops_internal.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) IS 'Gives a workflow the steps of its template.';
 
-CREATE FUNCTION brainops.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
+CREATE FUNCTION brainops_internal.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -7786,14 +8023,14 @@ declare
   v_now constant timestamptz := brainops.now();
   v_policy public.contact_policies := brainops.contact_policy(p_tenant_id, p_channel);
   v_rows brainops.contact[];
-  v_places brainops.contact_place[];
+  v_places brainops.recipient_context[];
   v_verdicts brainops.verdict[];
 begin
   if cardinality(p_rows) = 0 then
     return;
   end if;
   v_rows := p_rows;
-  v_verdicts := array(select v from brainops.consent_verdicts(v_policy, p_rows) as v);
+  v_verdicts := array(select v from brainops_internal.consent_verdicts(v_policy, p_rows) as v);
   if v_verdicts <> '{}' then
     return query select * from unnest(v_verdicts);
     -- Unnest keeps the order: who comes first has the first claim to a place.
@@ -7808,12 +8045,12 @@ begin
   -- Reckoned once for each set of zones and laws, not for each row.
   with
     asked as materialized (
-      select * from brainops.contact_places(p_channel, v_rows)
+      select * from brainops_internal.recipient_contexts(p_channel, v_rows)
     ),
     hours as materialized (
-      select g.*, h.opens, h.closes, brainops.contact_opening(v_now, g.zones, h.opens, h.closes) as open
+      select g.*, h.opens, h.closes, brainops_internal.contact_opening(v_now, g.zones, h.opens, h.closes) as open
       from (select distinct zones, country, state from asked) as g
-      cross join lateral brainops.contact_hours(v_policy, g.country, g.state) as h
+      cross join lateral brainops_internal.contact_hours(v_policy, g.country, g.state) as h
     )
   select array_agg(
     row(
@@ -7826,14 +8063,14 @@ begin
           v_now + interval '24 hours'
         )
       end
-    )::brainops.contact_place
+    )::brainops.recipient_context
     order by a.place
   )
     into v_places
     from asked as a
     inner join hours as h on h.zones = a.zones and h.country is not distinct from a.country and h.state is not distinct from a.state;
   -- A message that got lost on the way here would go unasked.
-  assert cardinality(v_places) = cardinality(v_rows), 'contact_places left out a message';
+  assert cardinality(v_places) = cardinality(v_rows), 'recipient_contexts left out a message';
   return query
     select p.id, 'defer', p.goes_at, 'quiet hours in ' || array_to_string(p.zones, ', ')
     from unnest(v_places) as p
@@ -7845,7 +8082,7 @@ begin
     end if;
   end if;
 
-  v_verdicts := array(select v from brainops.cap_verdicts(v_policy, v_places) as v);
+  v_verdicts := array(select v from brainops_internal.cap_verdicts(v_policy, v_places) as v);
   if v_verdicts <> '{}' then
     return query select * from unnest(v_verdicts);
     select array_agg(p) into v_places from unnest(v_places) as p where p.id not in (select v.id from unnest(v_verdicts) as v);
@@ -7853,14 +8090,14 @@ begin
   -- What waits for the slot of a rate limit asks again then, and takes another place: of both limits
   -- neither is exceeded, at the price of places that nobody used.
   if v_places is not null then
-    return query select * from brainops.hourly_verdicts(v_policy, v_places);
+    return query select * from brainops_internal.hourly_verdicts(v_policy, v_places);
   end if;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) IS 'All that is asked of one tenant''s marketing.';
+COMMENT ON FUNCTION brainops_internal.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) IS 'All that is asked of one tenant''s marketing.';
 
-CREATE FUNCTION brainops.masked_address(p_address text) RETURNS text
+CREATE FUNCTION brainops_internal.masked_address(p_address text) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -7871,9 +8108,9 @@ CREATE FUNCTION brainops.masked_address(p_address text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.masked_address(p_address text) IS 'An address as a page shows it to whoever holds its link: enough to know it again.';
+COMMENT ON FUNCTION brainops_internal.masked_address(p_address text) IS 'An address as a page shows it to whoever holds its link: enough to know it again.';
 
-CREATE FUNCTION brainops.may_act_for(p_tenant_id uuid) RETURNS boolean
+CREATE FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -7883,48 +8120,163 @@ CREATE FUNCTION brainops.may_act_for(p_tenant_id uuid) RETURNS boolean
     or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
 $$;
 
-COMMENT ON FUNCTION brainops.may_act_for(p_tenant_id uuid) IS 'Whether the caller is this tenant, a service that may name it, or an admin. For functions with the engine''s rights.';
+COMMENT ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) IS 'Whether the caller is this tenant, a service that may name it, or an admin. For functions with the engine''s rights.';
 
-CREATE FUNCTION brainops.may_name_tenant() RETURNS boolean
-    LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE
-    SET search_path TO ''
-    AS $$
-  select
-    brainops.names_no_tenant()
-    and pg_catalog.pg_has_role(session_user, 'brainops_service', 'member')
-    and not exists (select from brainops.tenant_logins where login = session_user);
-$$;
-
-COMMENT ON FUNCTION brainops.may_name_tenant() IS 'Whether the caller may say in each row whose it is: a service login that has named no tenant by a setting.';
-
-CREATE FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) RETURNS uuid
+CREATE FUNCTION brainops_internal.merge_lead_into(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  v_into uuid := brainops.find_lead(p_into, null);
-  v_from uuid := brainops.find_lead(p_from, null);
-  v_tenant_id uuid;
+  v_lead public.revenue_leads;
+  v_kept jsonb;
 begin
-  if v_into is null or v_from is null then
-    raise exception 'lead: % is no lead of yours', coalesce(case when v_into is null then p_into::text else p_from::text end, 'null')
-      using errcode = 'OP009', hint = 'select id, email from revenue_leads';
+  perform from public.revenue_leads where tenant_id = p_tenant_id and id in (p_into, p_from) order by id for update;
+  select * into v_lead from public.revenue_leads where tenant_id = p_tenant_id and id = p_from;
+  if not found or not exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = p_into) then
+    -- Somebody else joined or deleted one of them while this waited.
+    return coalesce(brainops_internal.lead_alias(p_into, p_tenant_id), p_into);
   end if;
-  if v_into = v_from then
-    return v_into;
-  end if;
-  select tenant_id into v_tenant_id from public.revenue_leads where id = v_into;
-  if not exists (select from public.revenue_leads where id = v_from and tenant_id = v_tenant_id) then
-    raise exception 'lead: % and % are not of one tenant', p_into, p_from
-      using errcode = 'OP012', hint = 'A person is one lead in each tenant; leads of two tenants stay two.';
-  end if;
-  return brainops.join_leads(v_tenant_id, v_into, v_from);
+
+  update brainops.lead_keys set lead_id = p_into where tenant_id = p_tenant_id and lead_id = p_from;
+  -- Its address is the other's to take from here on.
+  update public.revenue_leads set merged_into = p_into where id = p_from;
+  perform brainops_internal.merge_row_into_lead(p_into, v_lead);
+
+  with dropped as (
+    delete from public.lead_score_events as e
+    where e.tenant_id = p_tenant_id and e.lead_id = p_from
+      and (e.reason in ('set_by_client', 'merged') or e.reason in (select reason from brainops.score_reasons where kind = 'fact'))
+    returning e.reason, e.points
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('table', 'public.lead_score_events', 'row', to_jsonb(d))), '[]') into v_kept
+    from dropped as d;
+  -- While it can be told which row is whose.
+  perform brainops_internal.skip_second_recipients(p_tenant_id, p_into, p_from);
+  perform brainops_internal.renumber_entrances(p_tenant_id, p_into, p_from);
+  v_kept := v_kept || brainops_internal.move_lead_rows(p_tenant_id, p_into, p_from);
+
+  delete from public.revenue_leads where id = p_from;
+  insert into public.revenue_lead_aliases (id, tenant_id, lead_id) values (p_from, p_tenant_id, p_into);
+  perform brainops_internal.record_lead_event(
+    p_tenant_id, p_into, 'merged', null, null, p_from::text, jsonb_build_object('id', p_from, 'kept', v_kept)
+  );
+  perform brainops_internal.score_leads(array[p_into]);
+  -- Joining never cools a lead.
+  perform brainops_internal.set_score(p_tenant_id, p_into, v_lead.score, 'merged')
+  from public.revenue_leads
+  where id = p_into and score < v_lead.score;
+  return p_into;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) IS 'Makes two leads of one tenant one: the first is filled from the second, everything that refers to the second is moved (what there is no room for is kept in the event merged), and its id goes on as an alias. Returns the id that is left; twice is as once.';
+CREATE FUNCTION brainops_internal.merge_row_into_lead(p_into uuid, p_row public.revenue_leads) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  c_columns constant text[] := array[
+    'company_name', 'contact_name', 'email', 'phone', 'website', 'value_estimate', 'source', 'time_zone', 'state',
+    'location', 'industry', 'status', 'assigned_agent_id', 'lead_id', 'owner_email', 'next_action', 'next_action_date'
+  ];
+  v_lead public.revenue_leads;
+  v_new public.revenue_leads;
+  v_old jsonb;
+  v_given jsonb := to_jsonb(p_row);
+  v_other jsonb;
+  v_more jsonb;
+  v_other_metadata jsonb;
+  v_merged jsonb;
+begin
+  select * into v_lead from public.revenue_leads where id = p_into and tenant_id = p_row.tenant_id for no key update;
+  if not found then
+    return false;
+  end if;
+  v_old := to_jsonb(v_lead);
 
-CREATE FUNCTION brainops.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
+  select
+    coalesce(jsonb_object_agg(c, v_given -> c) filter (where v_old ->> c is null), '{}'),
+    coalesce(jsonb_object_agg(c, v_given -> c) filter (where lower(btrim(v_old ->> c)) <> lower(btrim(v_given ->> c))), '{}')
+    into v_more, v_other
+    from unnest(c_columns) as c
+    where v_given ->> c is not null;
+  v_new := jsonb_populate_record(v_lead, v_more);
+  if v_lead.phone is null or v_lead.phone_e164 is null and v_lead.phone = p_row.phone then
+    v_new.phone_e164 := p_row.phone_e164;
+  elsif v_lead.phone_e164 = p_row.phone_e164 then
+    v_other := v_other - 'phone'; -- the same number, written in another way
+  end if;
+
+  select
+    coalesce(jsonb_object_agg(k.key, k.value) filter (where coalesce(v_lead.metadata -> k.key, 'null') = 'null'), '{}'),
+    coalesce(jsonb_object_agg(k.key, k.value) filter (where v_lead.metadata -> k.key not in (k.value, 'null')), '{}')
+    into v_more, v_other_metadata
+    from jsonb_each(p_row.metadata - 'merged') as k
+    where k.value <> 'null';
+  if v_other_metadata <> '{}' then
+    v_other := v_other || jsonb_build_object('metadata', v_other_metadata);
+  end if;
+
+  if brainops_internal.stage_rank(p_row.stage) > brainops_internal.stage_rank(v_lead.stage)
+    and p_row.stage = any (brainops.next_stages(v_lead.stage))
+    -- A lost lead is not taken up again by mistake, nor a deal under way ended by an old list.
+    and (p_row.stage <> 'lost' or v_lead.stage = 'new')
+  then
+    v_new.stage := p_row.stage;
+  elsif p_row.stage not in ('new', v_lead.stage) then
+    v_other := v_other || jsonb_build_object('stage', p_row.stage);
+  end if;
+  if p_row.score > v_lead.score and v_lead.scored_at is null then
+    v_new.score := p_row.score;
+  elsif p_row.score > 0 and p_row.score < v_lead.score then
+    v_other := v_other || jsonb_build_object('score', p_row.score);
+  end if;
+  v_new.last_contact := greatest(v_lead.last_contact, p_row.last_contact);
+  v_new.created_at := least(v_lead.created_at, p_row.created_at);
+
+  v_merged := coalesce(case when jsonb_typeof(v_lead.metadata -> 'merged') = 'array' then v_lead.metadata -> 'merged' end, '[]')
+    || coalesce(case when jsonb_typeof(p_row.metadata -> 'merged') = 'array' then p_row.metadata -> 'merged' end, '[]');
+  -- Told again it is the same; a client that inserts its whole list each night must not fill the row.
+  if v_other <> '{}' and not exists (select from jsonb_array_elements(v_merged) as m where m -> 'values' = v_other) then
+    v_merged := v_merged || jsonb_build_object('id', p_row.id, 'at', brainops.now(), 'values', v_other);
+  end if;
+  v_new.metadata := v_lead.metadata || v_more || case when v_merged <> '[]' then jsonb_build_object('merged', v_merged) else '{}' end;
+
+  if v_new is distinct from v_lead then
+    update public.revenue_leads
+    set
+      company_name = v_new.company_name,
+      contact_name = v_new.contact_name,
+      email = v_new.email,
+      phone = v_new.phone,
+      phone_e164 = v_new.phone_e164,
+      website = v_new.website,
+      value_estimate = v_new.value_estimate,
+      source = v_new.source,
+      time_zone = v_new.time_zone,
+      state = v_new.state,
+      location = v_new.location,
+      industry = v_new.industry,
+      status = v_new.status,
+      assigned_agent_id = v_new.assigned_agent_id,
+      lead_id = v_new.lead_id,
+      owner_email = v_new.owner_email,
+      next_action = v_new.next_action,
+      next_action_date = v_new.next_action_date,
+      stage = v_new.stage,
+      score = v_new.score,
+      last_contact = v_new.last_contact,
+      created_at = v_new.created_at,
+      metadata = v_new.metadata
+    where id = p_into;
+  end if;
+  if p_row.score > v_lead.score and v_lead.scored_at is not null then
+    perform brainops_internal.set_score(v_lead.tenant_id, p_into, p_row.score, 'merged');
+  end if;
+  return true;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     SET jit TO 'off'
@@ -7937,7 +8289,7 @@ begin
   return query
     with
       asked as materialized (
-        select u.id, u.address, u.recipient, u.expires_at, lower(u.address) as key, brainops.address_digest(u.address) as digest
+        select u.id, u.address, u.recipient, u.expires_at, lower(u.address) as key, brainops_internal.address_digest(u.address) as digest
         from unnest(p_rows) as u
       ),
       suppressed as materialized (
@@ -7965,13 +8317,13 @@ begin
     where r.address is null
       or s.reason is not null
       or d.reason is not null
-      or (r.expires_at is not null and brainops.timestamptz_or_null(r.expires_at) <= v_now);
+      or (r.expires_at is not null and brainops_internal.timestamptz_or_null(r.expires_at) <= v_now);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) IS 'What holds for every message of a tenant, and all that is asked of a transactional one: nobody to go to (fail), suppressed or expired (skip).';
+COMMENT ON FUNCTION brainops_internal.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) IS 'What holds for every message of a tenant, and all that is asked of a transactional one: nobody to go to (fail), suppressed or expired (skip).';
 
-CREATE FUNCTION brainops.minor_units(p_amount numeric, p_currency text) RETURNS bigint
+CREATE FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) RETURNS bigint
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -8000,15 +8352,15 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) IS 'The amount in Stripe''s units of the currency. OP028 for an unknown currency, OP027 for an amount that does not come out even; never rounded.';
+COMMENT ON FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) IS 'The amount in Stripe''s units of the currency. OP028 for an unknown currency, OP027 for an amount that does not come out even; never rounded.';
 
-CREATE FUNCTION brainops.move_lead_keys() RETURNS trigger
+CREATE FUNCTION brainops_internal.move_lead_keys() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  v_old text := 'email:' || brainops.email_key(old.email);
-  v_new text := 'email:' || brainops.email_key(new.email);
+  v_old text := 'email:' || brainops_internal.email_key(old.email);
+  v_new text := 'email:' || brainops_internal.email_key(new.email);
   v_holder uuid;
 begin
   if new.merged_into is not null then
@@ -8016,7 +8368,7 @@ begin
   end if;
   if v_new is distinct from v_old then
     if v_new is not null then
-      v_holder := brainops.claim_lead_key(new.tenant_id, v_new, new.id);
+      v_holder := brainops_internal.claim_lead_key(new.tenant_id, v_new, new.id);
       if v_holder <> new.id then
         raise exception 'email: % is lead %''s already', quote_literal(left(new.email, 120)), v_holder
           using errcode = 'OP012', column = 'email',
@@ -8027,7 +8379,7 @@ begin
   end if;
   if new.phone_e164 is distinct from old.phone_e164 then
     if new.phone_e164 is not null then
-      perform brainops.claim_lead_key(new.tenant_id, 'phone:' || new.phone_e164, new.id);
+      perform brainops_internal.claim_lead_key(new.tenant_id, 'phone:' || new.phone_e164, new.id);
     end if;
     delete from brainops.lead_keys where tenant_id = new.tenant_id and key = 'phone:' || old.phone_e164 and lead_id = new.id;
   end if;
@@ -8035,7 +8387,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS jsonb
+CREATE FUNCTION brainops_internal.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -8045,7 +8397,7 @@ declare
   v_kept jsonb := '[]';
 begin
   for v_child in
-    select r.relation, r.column_name from brainops.references_to('public.revenue_leads') as r
+    select r.relation, r.column_name from brainops_internal.references_to('public.revenue_leads') as r
   loop
     begin
       execute format('update %s set %I = $1 where tenant_id = $2 and %2$I = $3', v_child.relation, v_child.column_name)
@@ -8061,7 +8413,7 @@ begin
               using p_into, p_tenant_id, v_id;
           exception
             when unique_violation then
-              v_kept := v_kept || jsonb_build_array(brainops.take_row(v_child.relation, p_tenant_id, v_id));
+              v_kept := v_kept || jsonb_build_array(brainops_internal.delete_row_as_json(v_child.relation, p_tenant_id, v_id));
           end;
         end loop;
     end;
@@ -8070,20 +8422,18 @@ begin
 end;
 $_$;
 
-CREATE FUNCTION brainops.move_touch() RETURNS trigger
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.move_touch() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  if current_user not in ('brainops_worker', 'brainops_system') and current_setting('brainops.spreading', true) is distinct from 'on' then
-    new.due_at := new.scheduled_for;
-    perform brainops.note_next_touch(new.campaign_id, new.scheduled_for);
-  end if;
+  new.due_at := new.scheduled_for;
+  perform brainops_internal.set_next_touch(new.campaign_id, new.scheduled_for);
   return new;
 end;
 $$;
 
-CREATE FUNCTION brainops.names_no_tenant() RETURNS boolean
+CREATE FUNCTION brainops_internal.names_no_tenant() RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
   select
@@ -8091,50 +8441,9 @@ CREATE FUNCTION brainops.names_no_tenant() RETURNS boolean
     and coalesce(pg_catalog.current_setting('request.jwt.claims', true), '') operator(pg_catalog.=) '';
 $$;
 
-COMMENT ON FUNCTION brainops.names_no_tenant() IS 'Whether neither app.tenant_id nor request.jwt.claims says anything at all.';
+COMMENT ON FUNCTION brainops_internal.names_no_tenant() IS 'Whether neither app.tenant_id nor request.jwt.claims says anything at all.';
 
-CREATE FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[] DEFAULT NULL::integer[]) RETURNS timestamp with time zone
-    LANGUAGE plpgsql STABLE PARALLEL SAFE
-    SET search_path TO ''
-    AS $$
-declare
-  v_opens time[];
-  v_closes time[];
-begin
-  if coalesce(cardinality(p_zones), 0) = 0 or array_position(p_zones, null) is not null or not isfinite(p_at) then
-    raise exception 'zones: % at % names no place and time', coalesce(p_zones::text, 'null'), coalesce(p_at::text, 'null')
-      using errcode = 'OP015', hint = 'Give at least one IANA time zone, e.g. America/Denver, and a finite instant.';
-  end if;
-  select array_agg(case when p_weekdays is null or d = any (p_weekdays) then p_from end order by d),
-    array_agg(case when p_weekdays is null or d = any (p_weekdays) then p_to end order by d)
-    into v_opens, v_closes
-    from generate_series(1, 7) as d;
-  return lower(brainops.contact_opening(p_at, p_zones, v_opens, v_closes));
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) IS 'The first instant at or after p_at at which the wall clock stands in [from, to) in every zone, on a weekday (1 Monday to 7 Sunday, null: any) on which the window begins. to before from: past midnight; the same: 24 hours. No common instant within 14 days: the first zone''s alone. Null: no weekday.';
-
-CREATE FUNCTION brainops.next_stages(p_stage text) RETURNS text[]
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
-  select
-    case p_stage
-      when 'new' then '{contacted,qualified,proposal_sent,negotiating,won,lost,nurturing}'::text[]
-      when 'contacted' then '{qualified,proposal_sent,negotiating,won,lost,nurturing}'
-      when 'qualified' then '{contacted,proposal_sent,negotiating,won,lost,nurturing}'
-      when 'proposal_sent' then '{qualified,negotiating,won,lost,nurturing}'
-      when 'negotiating' then '{proposal_sent,won,lost,nurturing}'
-      when 'nurturing' then '{contacted,qualified,proposal_sent,negotiating,won,lost}'
-      when 'won' then '{lost,contacted,nurturing}'
-      when 'lost' then '{won,contacted,nurturing}'
-      else '{}'
-    end;
-$$;
-
-COMMENT ON FUNCTION brainops.next_stages(p_stage text) IS 'The stages that a lead may go to from this one. A lead may be inserted at any.';
-
-CREATE FUNCTION brainops.normal_enrolment_status(p_word text) RETURNS text
+CREATE FUNCTION brainops_internal.normal_enrolment_status(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -8155,9 +8464,9 @@ CREATE FUNCTION brainops.normal_enrolment_status(p_word text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.normal_enrolment_status(p_word text) IS 'The enrolment status that a word means (pending, new, enrolled, running: active); null for an unknown word.';
+COMMENT ON FUNCTION brainops_internal.normal_enrolment_status(p_word text) IS 'The enrolment status that a word means (pending, new, enrolled, running: active); null for an unknown word.';
 
-CREATE FUNCTION brainops.normal_lead(p_lead public.revenue_leads) RETURNS public.revenue_leads
+CREATE FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) RETURNS public.revenue_leads
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -8176,7 +8485,7 @@ begin
   if p_lead.phone is null then
     p_lead.phone := p_lead.phone_e164;
   elsif p_lead.phone_e164 is null then
-    p_lead.phone_e164 := brainops.phone_e164(
+    p_lead.phone_e164 := brainops_internal.phone_e164(
       p_lead.phone,
       case
         when p_lead.phone ~ '^(\+|00)' then null
@@ -8188,9 +8497,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) IS 'The row as it is stored: addresses trimmed, a score of 0 to 1 as one of 100, the phone number in E.164 where that can be told.';
+COMMENT ON FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) IS 'The row as it is stored: addresses trimmed, a score of 0 to 1 as one of 100, the phone number in E.164 where that can be told.';
 
-CREATE FUNCTION brainops.normal_onboarding_status(p_word text) RETURNS text
+CREATE FUNCTION brainops_internal.normal_onboarding_status(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -8216,9 +8525,9 @@ CREATE FUNCTION brainops.normal_onboarding_status(p_word text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.normal_onboarding_status(p_word text) IS 'The status of a workflow or step that a word means; null for an unknown word.';
+COMMENT ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) IS 'The status of a workflow or step that a word means; null for an unknown word.';
 
-CREATE FUNCTION brainops.normal_stage(p_word text) RETURNS text
+CREATE FUNCTION brainops_internal.normal_stage(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select
@@ -8254,9 +8563,9 @@ CREATE FUNCTION brainops.normal_stage(p_word text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.normal_stage(p_word text) IS 'The stage that a word means (WON, paid, invoiced: won; replied, outreach_sent: contacted; …); null for an unknown word.';
+COMMENT ON FUNCTION brainops_internal.normal_stage(p_word text) IS 'The stage that a word means (WON, paid, invoiced: won; replied, outreach_sent: contacted; …); null for an unknown word.';
 
-CREATE FUNCTION brainops.normal_status(p_word text) RETURNS text
+CREATE FUNCTION brainops_internal.normal_status(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -8278,142 +8587,9 @@ CREATE FUNCTION brainops.normal_status(p_word text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.normal_status(p_word text) IS 'The job status that a word means (queued, scheduled, new, open: pending); null for an unknown word.';
+COMMENT ON FUNCTION brainops_internal.normal_status(p_word text) IS 'The job status that a word means (queued, scheduled, new, open: pending); null for an unknown word.';
 
-CREATE FUNCTION brainops.note_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-  update public.ai_nurture_campaigns as e
-  set next_touch_date = p_at
-  from (select id from public.ai_nurture_campaigns where id = p_enrolment_id for no key update skip locked) as o
-  where e.id = o.id and e.tenant_id = brainops.current_tenant_id() and e.status in ('active', 'paused');
-$$;
-
-COMMENT ON FUNCTION brainops.note_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) IS 'Behind an update of ai_campaign_touches.scheduled_for.';
-
-CREATE FUNCTION brainops.note_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_sms public.ai_sms_queue;
-begin
-  select * into v_sms
-    from public.ai_sms_queue
-    where id = p_id and lease = p_lease and tenant_id = brainops.current_tenant_id();
-  if not found then
-    return;
-  end if;
-  insert into public.sms_deliveries as d (tenant_id, sms_id, recipient, event, error_code, occurred_at, metadata)
-  values (v_sms.tenant_id, p_id, v_sms.to_number, 'refused', p_code, brainops.now(), jsonb_build_object('reason', p_words))
-  on conflict (tenant_id, provider_message_id, event, sms_id) do update
-    set
-      error_code = excluded.error_code,
-      occurred_at = excluded.occurred_at,
-      recipient = excluded.recipient,
-      metadata = excluded.metadata;
-  perform brainops.apply_sms_error(v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, p_code, brainops.now(), p_words);
-  perform brainops.record_sms_lead_event(
-    v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, 'sms_failed', brainops.now(), p_id || ':refused',
-    jsonb_strip_nulls(jsonb_build_object(
-      'sms_id', p_id, 'touch_id', v_sms.touch_id, 'campaign_id', v_sms.enrolment_id, 'error_code', p_code
-    ))
-  );
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.note_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) IS 'Writes down that Twilio refused the text, and does what the code asks for: suppression, consent, pause. For the worker that has the row.';
-
-CREATE FUNCTION brainops.note_touch_message() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-begin
-  insert into public.campaign_touch_events (tenant_id, touch_id, event, occurred_at, detail)
-  select t.tenant_id, t.id, case new.status when 'completed' then 'sent' else new.status end, brainops.now(),
-    case when new.status <> 'completed' then coalesce(new.skip_reason, new.last_error) end
-  from public.ai_campaign_touches as t
-  where t.tenant_id = new.tenant_id and t.id = new.touch_id
-  on conflict do nothing;
-  return null;
-end;
-$$;
-
-CREATE FUNCTION brainops.note_waiting(p_task_identifier text, p_reason text) RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $_$
-declare
-  v_job brainops.job_tables;
-  v_count int;
-begin
-  select * into v_job from brainops.job_tables as j where j.task_identifier = p_task_identifier;
-  if not found or exists (
-    select from brainops.worker_processes as w
-    where p_task_identifier = any (w.tasks) and brainops.worker_is_alive(w.number, w.backend_pid)
-  ) then
-    return 0;
-  end if;
-  execute format(
-    'update %s set last_error = $1 where id in (
-       select id from %s
-       where status = ''pending'' and scheduled_for <= $2 and last_error is distinct from $1
-       limit 10000 for update skip locked
-     )',
-    v_job.relation, v_job.relation
-  )
-    using p_reason, brainops.now();
-  get diagnostics v_count = row_count;
-  return v_count;
-end;
-$_$;
-
-COMMENT ON FUNCTION brainops.note_waiting(p_task_identifier text, p_reason text) IS 'Writes p_reason into last_error of the due rows of a task that no live worker offers; returns how many.';
-
-CREATE FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text DEFAULT NULL::text) RETURNS uuid
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  select brainops.notify(p_tenant_id, p_subject, p_body, p_key, null);
-$$;
-
-COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) IS 'The same about nobody in particular.';
-
-CREATE FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) RETURNS uuid
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_id uuid;
-begin
-  if not brainops.may_act_for(p_tenant_id) then
-    raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
-      using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
-  end if;
-  insert into public.tenant_notifications as n (tenant_id, subject, body, idempotency_key, lead_id, scheduled_for)
-  values (
-    p_tenant_id,
-    left(regexp_replace(btrim(p_subject), '\s+', ' ', 'g'), 300),
-    left(p_body, 20000),
-    p_key,
-    p_lead_id,
-    brainops.now()
-  )
-  on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing
-  returning n.id into v_id;
-  if v_id is null then
-    select n.id into v_id
-      from public.tenant_notifications as n
-      where n.tenant_id = p_tenant_id and n.idempotency_key = p_key;
-  end if;
-  return v_id;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) IS 'Tells the tenant something, once for each key (null: always), about a lead (null: none); returns the row of tenant_notifications.';
-
-CREATE FUNCTION brainops.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) RETURNS timestamp with time zone
+CREATE FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path TO ''
     SET "TimeZone" TO 'UTC'
@@ -8436,43 +8612,14 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) IS 'The instant within (from, to] at which the zone''s offset changes.';
+COMMENT ON FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) IS 'The instant within (from, to] at which the zone''s offset changes.';
 
-CREATE FUNCTION brainops.onboarding_mail_settled() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-begin
-  if new.status = 'completed' then
-    update public.ai_onboarding_steps
-    set
-      status = case when advance_on = 'email_sent' then 'completed' else status end,
-      problem = null
-    where tenant_id = new.tenant_id and email_id = new.id and status = 'in_progress';
-  else
-    update public.ai_onboarding_steps
-    set problem = case
-      when new.status in ('failed', 'skipped', 'cancelled', 'unconfirmed')
-        then format('its mail is %s: %s', new.status, coalesce(new.skip_reason, new.last_error, 'no reason given'))
-    end
-    where tenant_id = new.tenant_id and email_id = new.id and status = 'in_progress';
-  end if;
-  return null;
-exception
-  when serialization_failure or deadlock_detected or lock_not_available or query_canceled then
-    raise;
-  when others then
-    raise warning 'onboarding: step of mail % could not be moved on: %', new.id, sqlerrm;
-    return null;
-end;
-$$;
-
-CREATE FUNCTION brainops.onboarding_status(p_word text, p_known text[]) RETURNS text
+CREATE FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO ''
     AS $$
 declare
-  v_status text := brainops.normal_onboarding_status(p_word);
+  v_status text := brainops_internal.normal_onboarding_status(p_word);
 begin
   if v_status = 'pending' and v_status <> all (p_known) then
     v_status := 'in_progress';
@@ -8485,9 +8632,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) IS 'The status that a word means, of those that a table knows; OP002 for any other.';
+COMMENT ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) IS 'The status that a word means, of those that a table knows; OP002 for any other.';
 
-CREATE FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) RETURNS SETOF brainops.onboarding_plan
+CREATE FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) RETURNS SETOF brainops.onboarding_plan
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -8510,9 +8657,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) IS 'The steps of a tenant''s template; of its template default where it has none of that name, else ours.';
+COMMENT ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) IS 'The steps of a tenant''s template; of its template default where it has none of that name, else ours.';
 
-CREATE FUNCTION brainops.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) RETURNS uuid
+CREATE FUNCTION brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -8536,43 +8683,25 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.pause(p_table text, p_tenant text DEFAULT NULL::text, p_channel text DEFAULT NULL::text, p_reason text DEFAULT 'no reason given'::text) RETURNS void
-    LANGUAGE sql
+CREATE FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  insert into brainops.pauses as p (table_name, tenant_id, channel, reason)
+  insert into brainops.pauses (table_name, tenant_id, reason)
   values
     (
-      (brainops.job_table(p_table)).table_name,
+      p_table,
       case
-        when p_tenant is not null then brainops.tenant_id_of(p_tenant)
+        when not p_everyone then brainops.current_tenant_id()
       end,
-      p_channel,
       p_reason
     )
-  on conflict (tenant_id, table_name, channel) do update
-    set
-      reason = excluded.reason,
-      paused_by = session_user,
-      paused_at = now();
+  on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason;
 $$;
 
-COMMENT ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) IS 'Holds a job table: for one tenant (slug or id) or, with null, for all. Rows wait as pending; what is being processed ends.';
+COMMENT ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) IS 'Pauses a table because its provider refuses everything: for the current tenant, or for everyone.';
 
-CREATE FUNCTION brainops.pause_campaign(p_code text, p_tenant text DEFAULT NULL::text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_campaign public.campaigns := brainops.campaign_of(p_tenant, p_code);
-begin
-  update public.campaigns set status = 'paused' where id = v_campaign.id and status = 'active';
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) IS 'Holds a campaign: no step is performed and nothing of it is sent, and time stands still in it. Twice is as once.';
-
-CREATE FUNCTION brainops.pause_reason(p_table text, p_tenant_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -8595,27 +8724,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.pause_reason(p_table text, p_tenant_id uuid) IS 'Why nothing of the table may go for the tenant now; null when it may.';
+COMMENT ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) IS 'Why nothing of the table may go for the tenant now; null when it may.';
 
-CREATE FUNCTION brainops.pause_sender(p_table text, p_everyone boolean, p_reason text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-  insert into brainops.pauses (table_name, tenant_id, reason)
-  values
-    (
-      p_table,
-      case
-        when not p_everyone then brainops.current_tenant_id()
-      end,
-      p_reason
-    )
-  on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason;
-$$;
-
-COMMENT ON FUNCTION brainops.pause_sender(p_table text, p_everyone boolean, p_reason text) IS 'Pauses a table because its provider refuses everything: for the current tenant, or for everyone.';
-
-CREATE FUNCTION brainops.pause_sms(p_tenant_id uuid, p_reason text) RETURNS void
+CREATE FUNCTION brainops_internal.pause_sms(p_tenant_id uuid, p_reason text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -8634,7 +8745,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.payment_state(p_request public.payment_requests) RETURNS text
+CREATE FUNCTION brainops_internal.payment_state(p_request public.payment_requests) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -8654,24 +8765,82 @@ CREATE FUNCTION brainops.payment_state(p_request public.payment_requests) RETURN
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.payment_state(p_request public.payment_requests) IS 'What payment_status is, by the facts of the row.';
+COMMENT ON FUNCTION brainops_internal.payment_state(p_request public.payment_requests) IS 'What payment_status is, by the facts of the row.';
 
-CREATE FUNCTION brainops.payment_words(p_minor bigint, p_currency text) RETURNS text
-    LANGUAGE sql STABLE
-    SET search_path TO ''
-    AS $$
-  select
-    coalesce(
-      (
-        select round(p_minor / 10::numeric ^ c.stripe_exponent::int, c.exponent)::text
-        from brainops.currencies as c
-        where c.code = p_currency
-      ),
-      p_minor || ' minor units of'
-    ) || ' ' || upper(p_currency);
-$$;
+CREATE TABLE public.ai_campaign_touches (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    campaign_id uuid NOT NULL,
+    touch_type text NOT NULL,
+    scheduled_for timestamp with time zone DEFAULT now() NOT NULL,
+    content_template text,
+    status text DEFAULT 'pending'::text NOT NULL,
+    step_key text,
+    step_number integer,
+    version integer,
+    entrance integer DEFAULT 1 NOT NULL,
+    due_at timestamp with time zone,
+    woken_at timestamp with time zone,
+    performed_at timestamp with time zone,
+    outcome text,
+    next_key text,
+    message_id uuid,
+    template_version integer,
+    split_key text,
+    variant text,
+    job_priority smallint DEFAULT 0 NOT NULL,
+    idempotency_key text,
+    attempts integer DEFAULT 0 NOT NULL,
+    max_attempts integer DEFAULT 10 NOT NULL,
+    deferrals integer DEFAULT 0 NOT NULL,
+    last_error text,
+    skip_reason text,
+    lease uuid,
+    worker_id uuid,
+    rate_slot timestamp with time zone,
+    cancel_requested_at timestamp with time zone,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT ai_campaign_touches_attempts_not_negative CHECK ((attempts >= 0)),
+    CONSTRAINT ai_campaign_touches_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT ai_campaign_touches_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
+    CONSTRAINT ai_campaign_touches_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
+    CONSTRAINT ai_campaign_touches_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
+    CONSTRAINT ai_campaign_touches_scheduled_for_finite CHECK (isfinite(scheduled_for)),
+    CONSTRAINT ai_campaign_touches_skipped_has_reason CHECK (((status = 'skipped'::text) = (skip_reason IS NOT NULL))),
+    CONSTRAINT ai_campaign_touches_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text, 'unconfirmed'::text, 'awaiting_approval'::text]))),
+    CONSTRAINT ai_campaign_touches_type_known CHECK ((touch_type = ANY (ARRAY['email'::text, 'sms'::text, 'wait'::text, 'wait_for'::text, 'branch'::text, 'split'::text, 'task'::text, 'notify'::text, 'exit'::text])))
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
 
-CREATE FUNCTION brainops.perform_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT said text, OUT failed text, OUT to_number integer, OUT message_id uuid, OUT template_version integer, OUT split_key text, OUT variant text) RETURNS record
+ALTER TABLE ONLY public.ai_campaign_touches FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.ai_campaign_touches IS 'One row for each step that an enrolment reaches; performed by brainops_internal.perform_touch when it is due. Update scheduled_for to move it; cancelled leaves the step out.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.campaign_id IS 'The enrolment: a row of ai_nurture_campaigns.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.touch_type IS 'email, sms, or the kind of a step that sends nothing.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.content_template IS 'Name in ai_campaign_templates; its newest version is taken when the touch is performed (template_version).';
+
+COMMENT ON COLUMN public.ai_campaign_touches.step_key IS 'The step of the sequence; null for a touch that a client added beside it.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.due_at IS 'When it was planned for; what follows is reckoned from here, while scheduled_for may be put off.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.woken_at IS 'When the event that a wait_for waits for came; null before.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.performed_at IS 'When it happened: from then on it never does again.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.outcome IS 'What came of it, in words.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.next_key IS 'The step that it led to; null for the end.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.message_id IS 'Row of ai_email_queue or ai_sms_queue (or of the archive); null where it sent nothing.';
+
+COMMENT ON COLUMN public.ai_campaign_touches.variant IS 'Variant of split_key that the enrolment was in.';
+
+CREATE FUNCTION brainops_internal.perform_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT said text, OUT failed text, OUT to_number integer, OUT message_id uuid, OUT template_version integer, OUT split_key text, OUT variant text) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -8683,7 +8852,7 @@ begin
   variant := p_enrolment.variant;
   case p_touch.touch_type
     when 'email', 'sms' then
-      v_message := brainops.queue_touch(p_enrolment, p_touch, p_step, p_lead);
+      v_message := brainops_internal.queue_touch(p_enrolment, p_touch, p_step, p_lead);
       said := v_message.said;
       failed := v_message.failed;
       message_id := v_message.message_id;
@@ -8696,15 +8865,15 @@ begin
     when 'branch' then
       select w into v_item
         from jsonb_array_elements(p_step.config -> 'when') with ordinality as b (w, n)
-        where brainops.condition_holds(w -> 'if', p_lead, p_enrolment.enrolled_at)
+        where brainops_internal.condition_holds(w -> 'if', p_lead, p_enrolment.enrolled_at)
         order by n
         limit 1;
       to_number := coalesce((v_item ->> 'to')::int, (p_step.config ->> 'else')::int);
       said := coalesce('true: ' || (v_item ->> 'if'), 'none is true');
     when 'split' then
-      v_item := brainops.choose_variant(p_enrolment, p_step);
+      v_item := brainops_internal.choose_variant(p_enrolment, p_step);
       to_number := (v_item ->> 'to')::int;
-      split_key := brainops.split_key(p_step);
+      split_key := brainops_internal.split_key(p_step);
       variant := v_item ->> 'name';
       said := 'variant ' || variant;
     when 'task' then
@@ -8712,7 +8881,7 @@ begin
       values (
         p_touch.tenant_id, p_lead.id, p_step.config ->> 'title', p_step.config ->> 'description',
         coalesce(p_step.config ->> 'priority', 'normal'),
-        brainops.add_delay(brainops.now(), (p_step.config ->> 'due_in')::interval, brainops.lead_time_zone(p_touch.tenant_id, p_lead.id)),
+        brainops_internal.add_delay(brainops.now(), (p_step.config ->> 'due_in')::interval, brainops_internal.lead_time_zone(p_touch.tenant_id, p_lead.id)),
         coalesce(p_step.config ->> 'assigned_to', p_lead.owner_email), p_touch.id
       )
       on conflict (tenant_id, touch_id) where touch_id is not null do nothing;
@@ -8721,7 +8890,7 @@ begin
       perform brainops.notify(
         p_touch.tenant_id,
         (p_step.config ->> 'subject') || ': ' || coalesce(p_lead.contact_name, p_lead.company_name, p_lead.email, p_lead.phone, 'a lead'),
-        concat_ws(E'\n\n', p_step.config ->> 'body', brainops.lead_words(p_lead)),
+        concat_ws(E'\n\n', p_step.config ->> 'body', brainops_internal.lead_variable(p_lead)),
         'touch:' || p_touch.id,
         p_lead.id
       );
@@ -8732,7 +8901,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.perform_touch(p_touch_id uuid, p_lease uuid) RETURNS TABLE(outcome text, reason text, run_at timestamp with time zone)
+CREATE FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) RETURNS TABLE(outcome text, reason text, run_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -8767,8 +8936,8 @@ begin
     return;
   end if;
   select * into v_campaign from public.campaigns where tenant_id = c_tenant_id and id = v_enrolment.campaign_id;
-  if v_enrolment.status <> 'completed' and brainops.enrolment_hold_reason(v_enrolment, v_campaign) is not null then
-    return query select 'defer', brainops.enrolment_hold_reason(v_enrolment, v_campaign), v_now + interval '1 hour';
+  if v_enrolment.status <> 'completed' and brainops_internal.enrolment_hold_reason(v_enrolment, v_campaign) is not null then
+    return query select 'defer', brainops_internal.enrolment_hold_reason(v_enrolment, v_campaign), v_now + interval '1 hour';
     return;
   end if;
   select * into v_lead from public.revenue_leads where tenant_id = c_tenant_id and id = v_enrolment.lead_id;
@@ -8776,7 +8945,7 @@ begin
     from public.campaign_steps
     where tenant_id = c_tenant_id and campaign_id = v_enrolment.campaign_id and version = v_enrolment.version and step_key = v_touch.step_key;
 
-  v_done := brainops.perform_step(v_enrolment, v_touch, v_step, v_lead);
+  v_done := brainops_internal.perform_step(v_enrolment, v_touch, v_step, v_lead);
   if v_done.failed is not null then
     return query select 'fail', v_done.failed, null::timestamptz;
     return;
@@ -8798,14 +8967,14 @@ begin
     exit_reason = case when v_touch.touch_type = 'exit' then v_done.said else e.exit_reason end
   where e.id = v_enrolment.id
   returning * into v_enrolment;
-  perform brainops.go_on_from(v_enrolment, v_touch, v_step, v_done.to_number);
+  perform brainops_internal.schedule_next_step(v_enrolment, v_touch, v_step, v_done.to_number);
   return query select 'completed', v_done.said, null::timestamptz;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.perform_touch(p_touch_id uuid, p_lease uuid) IS 'Performs a touch that was claimed under this lease, and makes the next one; performed twice is as once. outcome: completed, skip, defer (until run_at) or fail, with the reason.';
+COMMENT ON FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) IS 'Performs a touch that was claimed under this lease, and makes the next one; performed twice is as once. outcome: completed, skip, defer (until run_at) or fail, with the reason.';
 
-CREATE FUNCTION brainops.person_rows(p_person brainops.person) RETURNS TABLE(table_name text, held jsonb)
+CREATE FUNCTION brainops_internal.person_rows(p_person brainops.person) RETURNS TABLE(table_name text, held jsonb)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $_$
@@ -8830,133 +8999,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.person_rows(p_person brainops.person) IS 'The rows of every source that are about the person.';
+COMMENT ON FUNCTION brainops_internal.person_rows(p_person brainops.person) IS 'The rows of every source that are about the person.';
 
-CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition text, on_forget text)
-    LANGUAGE sql STABLE
-    SET search_path TO ''
-    AS $_$
-  with
-    named(position, source, condition, on_forget) as (
-      values
-        -- An event that names no message of ours belongs to nobody, unless it can still be placed. A text
-        -- to the installation's account is whose sms_inbound has it: before it is there, it is nobody's to
-        -- read or to erase, and so is a STOP that other tenants have yet to hear.
-        (
-          1,
-          'public.webhook_events',
-          $c$
-            case
-              when t.provider = 'twilio' and t.tenant_id is null and t.payload ->> 'kind' = 'inbound' then
-                exists (
-                  select
-                  from public.sms_inbound as i
-                  where
-                    i.tenant_id = p.tenant_id
-                    and i.message_sid = coalesce(t.payload ->> 'MessageSid', t.payload ->> 'SmsSid')
-                )
-              else coalesce(t.tenant_id, (brainops.find_email(t.payload)).tenant_id, p.tenant_id) = p.tenant_id
-            end
-            and (
-              lower(btrim(t.payload ->> 'email')) = any (p.addresses)
-              or t.payload ->> 'From' = any (p.addresses)
-              or t.payload ->> 'To' = any (p.addresses)
-              or brainops.webhook_event_row(t.provider, t.payload) = any (p.row_ids)
-              or t.provider = 'stripe' and (
-                -- By objects of the account that signed: in events of its own, a tenant may name any.
-                exists (
-                  select
-                  from public.stripe_objects as o
-                  where
-                    o.tenant_id = p.tenant_id
-                    and o.object_id = any (brainops.stripe_ids(t.payload #> '{data,object}'))
-                    and o.object_id = any (p.stripe_ids)
-                    and o.own_account = (t.tenant_id is not null)
-                )
-                or t.tenant_id is not null and lower(t.payload #>> '{data,object,customer_details,email}') = any (p.addresses)
-              )
-            )
-          $c$,
-          'delete'
-        ),
-        (2, 'brainops.job_events', 't.row_id = any (p.row_ids) and t.detail is not null', $c$detail = 'erased'$c$),
-        (3, 'brainops.job_archive', 't.row_id = any (p.row_ids)', 'delete'),
-        (
-          4,
-          'public.email_deliveries',
-          'lower(t.recipient) = any (p.addresses) or t.email_id = any (p.row_ids)',
-          'delete'
-        ),
-        (5, 'public.email_bounces', 'lower(t.recipient) = any (p.addresses) or t.email_id = any (p.row_ids)', 'delete'),
-        (6, 'public.sms_deliveries', 't.recipient = any (p.addresses) or t.sms_id = any (p.row_ids)', 'delete'),
-        (7, 'public.sms_inbound', 't.from_number = any (p.addresses) or t.lead_id = any (p.lead_ids)', 'delete'),
-        (8, 'public.sms_threads', 't.number = any (p.addresses)', 'delete'),
-        (9, 'public.email_unsubscribe_links', 't.address_key = any (p.addresses)', 'delete'),
-        (10, 'public.contact_suppressions', 't.address_key = any (p.addresses)', 'delete'),
-        (11, 'public.contact_consents', 't.address_key = any (p.addresses) or t.lead_id = any (p.lead_ids)', 'delete'),
-        (12, 'public.contact_topic_optouts', 't.address_key = any (p.addresses)', 'delete'),
-        (13, 'public.opt_in_requests', 't.address_key = any (p.addresses) or t.lead_id = any (p.lead_ids)', 'delete'),
-        (14, 'public.ai_email_queue', 't.id = any (p.row_ids)', 'delete'),
-        (15, 'public.ai_sms_queue', 't.id = any (p.row_ids)', 'delete'),
-        (16, 'public.tenant_notifications', 't.id = any (p.row_ids)', 'delete'),
-        (17, 'public.campaign_touch_events', 't.touch_id = any (p.row_ids)', 'delete'),
-        (18, 'public.ai_campaign_touches', 't.id = any (p.row_ids)', 'delete'),
-        (19, 'public.ai_nurture_campaigns', 't.id = any (p.enrolment_ids)', 'delete'),
-        (20, 'public.onboarding_reminders', 't.id = any (p.row_ids)', 'delete'),
-        -- Its steps go with it: one by one they would begin each other.
-        (21, 'public.ai_onboarding_workflows', 't.id = any (p.workflow_ids)', 'delete'),
-        (22, 'public.ai_onboarding_steps', 't.workflow_id = any (p.workflow_ids)', 'delete'),
-        -- The books are kept, without the name.
-        (
-          23,
-          'public.payment_requests',
-          't.id = any (p.payment_ids)',
-          $c$
-            lead_id = null, metadata = '{}', idempotency_key = null, product_service = t.plan_name, attention = null,
-            payment_status = case t.payment_status when 'open' then 'cancelled' else t.payment_status end
-          $c$
-        ),
-        (24, 'public.payment_ledger', 't.payment_request_id = any (p.payment_ids)', 'keep'),
-        (25, 'public.payment_disputes', 't.payment_request_id = any (p.payment_ids)', 'keep'),
-        (26, 'public.subscriptions', 't.payment_request_id = any (p.payment_ids)', 'keep'),
-        (27, 'public.stripe_objects', 't.payment_request_id = any (p.payment_ids)', 'keep'),
-        (
-          98,
-          'brainops.lead_keys',
-          't.lead_id = any (p.lead_ids) or substr(t.key, strpos(t.key, '':'') + 1) = any (p.addresses)',
-          'delete'
-        ),
-        (99, 'public.revenue_leads', 't.id = any (p.lead_ids)', 'delete')
-    )
-  select every.source, every.condition, every.on_forget
-  from
-    (
-      select * from named
-      union all
-      select
-        50,
-        format('%I.%I', n.nspname, c.relname),
-        format('t.%I = any (p.lead_ids)', a.attname),
-        'delete'
-      from
-        pg_catalog.pg_constraint as f
-        inner join pg_catalog.pg_class as c on c.oid = f.conrelid
-        inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-        inner join pg_catalog.pg_attribute as l on l.attrelid = f.confrelid and l.attname = 'id'
-        inner join pg_catalog.pg_attribute as a
-          on a.attrelid = f.conrelid and a.attnum = f.conkey[array_position(f.confkey, l.attnum)]
-      where
-        f.contype = 'f'
-        and f.confrelid = 'public.revenue_leads'::regclass
-        and f.conparentid = 0
-        and not exists (select from named where named.source = format('%I.%I', n.nspname, c.relname))
-    ) as every
-  order by every.position, every.source;
-$_$;
-
-COMMENT ON FUNCTION brainops.person_sources() IS 'Where something may be held on a person, in the order in which it is erased. condition: over a row t and a brainops.person p. on_forget: delete, keep, or what is set instead.';
-
-CREATE FUNCTION brainops.phone_e164(p_phone text, p_country text DEFAULT 'US'::text) RETURNS text
+CREATE FUNCTION brainops_internal.phone_e164(p_phone text, p_country text DEFAULT 'US'::text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $_$
@@ -8976,75 +9021,26 @@ CREATE FUNCTION brainops.phone_e164(p_phone text, p_country text DEFAULT 'US'::t
     ) as s;
 $_$;
 
-COMMENT ON FUNCTION brainops.phone_e164(p_phone text, p_country text) IS 'A phone number as +<country><number>, or null where that can''t be told: a number without "+" is understood in the United States and Canada alone. `brainops leads import` knows every country''s plan.';
+COMMENT ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) IS 'A phone number as +<country><number>, or null where that can''t be told: a number without "+" is understood in the United States and Canada alone. `brainops leads import` knows every country''s plan.';
 
-CREATE FUNCTION brainops.plan_payment_closure(p_request public.payment_requests) RETURNS void
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  insert into public.payment_link_closures as c (
-    tenant_id,
-    payment_request_id,
-    key_generation,
-    stripe_payment_link_id,
-    account,
-    reason,
-    scheduled_for
-  )
-  select
-    (p_request).tenant_id,
-    (p_request).id,
-    (p_request).key_generation,
-    (p_request).stripe_payment_link_id,
-    (p_request).key_account,
-    w.reason,
-    case
-      when w.reason = 'expired' then (p_request).expires_at
-      when (p_request).stripe_payment_link_id is not null then brainops.now()
-      -- The link may still be in the making, its answer lost on the way.
-      else brainops.now() + interval '10 minutes'
-    end
-  from
-    (
-      select
-        case
-          when (p_request).paid_at is not null then 'paid'
-          when (p_request).cancelled_at is not null then 'cancelled'
-          else 'expired'
-        end as reason
-    ) as w
-  where (p_request).stripe_payment_link_id is not null or w.reason <> 'expired'
-  on conflict (tenant_id, payment_request_id, key_generation) do update
-    set
-      stripe_payment_link_id = coalesce(excluded.stripe_payment_link_id, c.stripe_payment_link_id),
-      reason = excluded.reason,
-      scheduled_for = excluded.scheduled_for,
-      status = case
-        when c.status = 'processing' then c.status
-        else 'pending'
-      end
-    -- What is switched off stays so.
-    where c.status <> 'completed' or c.stripe_payment_link_id is distinct from excluded.stripe_payment_link_id;
-$$;
-
-CREATE FUNCTION brainops.preference_phones(p_tenant_id uuid, p_address text) RETURNS TABLE(phone text, stopped text)
+CREATE FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) RETURNS TABLE(phone text, stopped text)
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
   select distinct l.phone_e164, s.source
   from
-    brainops.leads_at(p_tenant_id, p_address) as l
+    brainops_internal.leads_at(p_tenant_id, p_address) as l
     left join public.contact_suppressions as s
       on s.tenant_id = l.tenant_id
       and s.channel = 'sms'
-      and s.address_key in (l.phone_e164, brainops.address_digest(l.phone_e164))
+      and s.address_key in (l.phone_e164, brainops_internal.address_digest(l.phone_e164))
       and (s.expires_at is null or s.expires_at > brainops.now())
   where l.phone_e164 is not null;
 $$;
 
-COMMENT ON FUNCTION brainops.preference_phones(p_tenant_id uuid, p_address text) IS 'Phone numbers of the leads with this address, and who stopped text messages to each (null: nobody).';
+COMMENT ON FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) IS 'Phone numbers of the leads with this address, and who stopped text messages to each (null: nobody).';
 
-CREATE FUNCTION brainops.preferences(p_token text) RETURNS jsonb
+CREATE FUNCTION brainops_internal.preferences(p_token text) RETURNS jsonb
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -9057,18 +9053,18 @@ begin
   end if;
   return jsonb_build_object(
     'sender', (select name from public.tenants where id = v_link.tenant_id),
-    'address', brainops.masked_address(v_link.address_key),
+    'address', brainops_internal.masked_address(v_link.address_key),
     'email', not exists (
       select from public.contact_suppressions as s
       where s.tenant_id = v_link.tenant_id and s.channel = 'email'
-        and s.address_key in (v_link.address_key, brainops.address_digest(v_link.address_key))
+        and s.address_key in (v_link.address_key, brainops_internal.address_digest(v_link.address_key))
         and (s.expires_at is null or s.expires_at > brainops.now())
     ),
     'topics', coalesce((
       select jsonb_agg(
         jsonb_build_object(
           'code', t.code, 'name', t.name, 'description', t.description,
-          'wanted', not brainops.topic_opted_out(t.tenant_id, v_link.address_key, t.code)
+          'wanted', not brainops_internal.topic_opted_out(t.tenant_id, v_link.address_key, t.code)
         ) order by t.name
       )
       from public.contact_topics as t
@@ -9078,19 +9074,19 @@ begin
     'phones', coalesce((
       select jsonb_agg(
         jsonb_build_object(
-          'phone', brainops.masked_address(p.phone), 'wanted', p.stopped is null,
+          'phone', brainops_internal.masked_address(p.phone), 'wanted', p.stopped is null,
           'here', p.stopped is null or p.stopped = 'preference_page'
         ) order by p.phone
       )
-      from brainops.preference_phones(v_link.tenant_id, v_link.address_key) as p
+      from brainops_internal.preference_phones(v_link.tenant_id, v_link.address_key) as p
     ), '[]')
   );
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.preferences(p_token text) IS 'What the holder of an unsubscribe link may choose, and has chosen; null for an unknown token.';
+COMMENT ON FUNCTION brainops_internal.preferences(p_token text) IS 'What the holder of an unsubscribe link may choose, and has chosen; null for an unknown token.';
 
-CREATE FUNCTION brainops.process_webhook_events(p_ids uuid[]) RETURNS TABLE(status text, events integer)
+CREATE FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) RETURNS TABLE(status text, events integer)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9120,13 +9116,13 @@ begin
       case v_row.provider
         when 'sendgrid' then
           -- A tenant's own account may sign what it likes about its own mails, and no others.
-          if v_row.tenant_id <> (brainops.find_email(v_row.payload)).tenant_id then
+          if v_row.tenant_id <> (brainops_internal.find_email(v_row.payload)).tenant_id then
             v_skip_reason := 'it is about a message of another tenant';
           else
-            v_skip_reason := brainops.apply_sendgrid_event(v_row.payload);
+            v_skip_reason := brainops_internal.apply_sendgrid_event(v_row.payload);
           end if;
-        when 'twilio' then v_skip_reason := brainops.apply_twilio_event(v_row.payload, v_row.tenant_id);
-        when 'stripe' then v_skip_reason := brainops.apply_stripe_event(v_row.payload, v_row.tenant_id);
+        when 'twilio' then v_skip_reason := brainops_internal.apply_twilio_event(v_row.payload, v_row.tenant_id);
+        when 'stripe' then v_skip_reason := brainops_internal.apply_stripe_event(v_row.payload, v_row.tenant_id);
         else v_skip_reason := 'nobody knows the provider ' || v_row.provider;
       end case;
     exception
@@ -9152,18 +9148,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.process_webhook_events(p_ids uuid[]) IS 'Applies pending events, each on its own; returns how many rows now have which status.';
+COMMENT ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) IS 'Applies pending events, each on its own; returns how many rows now have which status.';
 
-CREATE FUNCTION brainops.protect_table(p_table regclass) RETURNS void
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  select brainops.guard_table(p_table, p_reference_tenants => true);
-$$;
-
-COMMENT ON FUNCTION brainops.protect_table(p_table regclass) IS 'Gives an existing table with a tenant_id the whole guard: forced row level security, policies by role, grants, the tenant filled in on insert. OP008 says what stands in the way. For the table''s owner.';
-
-CREATE FUNCTION brainops.prune_reports(p_most integer DEFAULT 5000) RETURNS integer
+CREATE FUNCTION brainops_internal.prune_reports(p_most integer DEFAULT 5000) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9176,7 +9163,7 @@ begin
   where id in (
     select d.id from public.email_deliveries as d
     where d.occurred_at < v_before
-      -- An address may be written to again or not by the last of these (brainops.settle_consent).
+      -- An address may be written to again or not by the last of these (brainops_internal.settle_consent).
       and d.event not in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
       and not (d.event = 'dropped' and lower(d.metadata ->> 'reason') is not distinct from 'unsubscribed address')
     limit p_most
@@ -9196,9 +9183,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.prune_reports(p_most integer) IS 'Deletes reports on messages past drop_reports_after, at most p_most a table; returns how many of the table with the most. Run by the task maintenance__retain.';
+COMMENT ON FUNCTION brainops_internal.prune_reports(p_most integer) IS 'Deletes reports on messages past drop_reports_after, at most p_most a table; returns how many of the table with the most. Run by the task maintenance__retain.';
 
-CREATE FUNCTION brainops.prune_webhook_events(p_most integer DEFAULT 5000) RETURNS integer
+CREATE FUNCTION brainops_internal.prune_webhook_events(p_most integer DEFAULT 5000) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9216,63 +9203,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.prune_webhook_events(p_most integer) IS 'Deletes processed webhook events past drop_webhooks_after, at most p_most; returns how many.';
+COMMENT ON FUNCTION brainops_internal.prune_webhook_events(p_most integer) IS 'Deletes processed webhook events past drop_webhooks_after, at most p_most; returns how many.';
 
-CREATE FUNCTION brainops.publish_campaign(p_code text, p_move boolean DEFAULT false, p_tenant text DEFAULT NULL::text) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_campaign public.campaigns := brainops.campaign_of(p_tenant, p_code);
-  v_problems text;
-  v_open record;
-begin
-  select * into v_campaign from public.campaigns where id = v_campaign.id for update;
-  v_campaign.version := v_campaign.version + 1;
-  select string_agg(p, '; ') into v_problems from brainops.campaign_problems(v_campaign.id, v_campaign.version) as p;
-  if v_problems is not null then
-    raise exception 'campaign % cannot be published: %', quote_literal(p_code), v_problems
-      using errcode = 'OP022', hint = format('Mend the steps of version %s in campaign_steps, then publish again.', v_campaign.version);
-  end if;
-  update public.campaigns set version = v_campaign.version where id = v_campaign.id;
-  if not p_move then
-    return v_campaign.version;
-  end if;
-
-  perform from public.ai_nurture_campaigns
-  where tenant_id = v_campaign.tenant_id and campaign_id = v_campaign.id and status in ('active', 'paused')
-  order by id
-  for no key update;
-  update public.ai_nurture_campaigns set version = v_campaign.version
-  where tenant_id = v_campaign.tenant_id and campaign_id = v_campaign.id and status in ('active', 'paused');
-  update public.ai_campaign_touches as t
-  set
-    version = s.version,
-    step_number = s.step_number,
-    touch_type = brainops.touch_type_of(s.kind),
-    content_template = s.template
-  from public.ai_nurture_campaigns as e
-  inner join public.campaign_steps as s on s.tenant_id = e.tenant_id and s.campaign_id = e.campaign_id and s.version = e.version
-  where e.tenant_id = v_campaign.tenant_id and e.campaign_id = v_campaign.id and e.status in ('active', 'paused')
-    and t.tenant_id = e.tenant_id and t.campaign_id = e.id and t.step_key = s.step_key and t.performed_at is null;
-  for v_open in
-    select e, t
-    from public.ai_nurture_campaigns as e
-    inner join public.ai_campaign_touches as t
-      on t.tenant_id = e.tenant_id and t.campaign_id = e.id and t.step_key is not null and t.performed_at is null
-    where e.tenant_id = v_campaign.tenant_id and e.campaign_id = v_campaign.id and e.status in ('active', 'paused')
-      and t.version <> e.version
-    order by e.id
-  loop
-    perform brainops.replace_open_step(v_open.e, v_open.t);
-  end loop;
-  return v_campaign.version;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) IS 'Puts the draft version of a campaign in force, for new enrolments; with p_move running ones go on in it too, each at the step of the same step_key (or, where that is gone, at the next one). OP022 lists what keeps it from being published. Returns the version.';
-
-CREATE FUNCTION brainops.queue_touch(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT message_id uuid, OUT template_version integer, OUT said text, OUT failed text) RETURNS record
+CREATE FUNCTION brainops_internal.queue_touch(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT message_id uuid, OUT template_version integer, OUT said text, OUT failed text) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9281,7 +9214,7 @@ declare
   v_transactional boolean := coalesce((p_step.config -> 'transactional')::boolean, false);
   v_priority smallint := case
     when p_step.config ? 'high_priority_when'
-      and brainops.condition_holds(p_step.config -> 'high_priority_when', p_lead, p_enrolment.enrolled_at) then -10
+      and brainops_internal.condition_holds(p_step.config -> 'high_priority_when', p_lead, p_enrolment.enrolled_at) then -10
     else 0
   end;
   v_metadata jsonb;
@@ -9338,12 +9271,12 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.read_national_number() RETURNS trigger
+CREATE FUNCTION brainops_internal.read_national_number() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  select coalesce(brainops.sms_number(new.recipient, brainops.tenant_country(t.settings)), new.recipient)
+  select coalesce(brainops_internal.sms_number(new.recipient, brainops_internal.tenant_country(t.settings)), new.recipient)
     into new.recipient
     from public.tenants as t
     where t.id = new.tenant_id;
@@ -9351,7 +9284,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.rebuild_jobs_view() RETURNS void
+CREATE FUNCTION brainops_internal.rebuild_jobs_view() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9375,7 +9308,116 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) RETURNS TABLE(id uuid, verdict text)
+CREATE FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) RETURNS TABLE(place integer, id uuid, lead_ids uuid[], emails text[], phones text[], zones text[], country text, state text)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    SET jit TO 'off'
+    SET enable_seqscan TO 'off'
+    SET enable_nestloop TO 'off'
+    AS $$
+declare
+  -- The rows of one tenant.
+  v_tenant_id constant uuid := (p_rows[1]).tenant_id;
+  v_tenants_zone constant text := (select t.time_zone from public.tenants as t where t.id = v_tenant_id);
+begin
+  return query
+    with
+      asked as materialized (
+        select r.n::int as n, r.id, r.lead_id,
+          case when p_channel = 'email' then lower(r.address) end as email,
+          case when p_channel = 'sms' then coalesce(brainops_internal.phone_e164(r.address), r.address) end as phone
+        from unnest(p_rows) with ordinality
+          as r (id, tenant_id, lead_id, address, is_marketing, enrolment_id, recipient, first_due_at, expires_at, n)
+        where r.tenant_id = v_tenant_id and v_tenants_zone is not null
+      ),
+      named as materialized (
+        select i.id, i.email_key, i.phone_e164, i.time_zone, i.state from public.revenue_leads as i
+        where i.tenant_id = v_tenant_id and i.id = any (array(select a.lead_id from asked as a))
+      ),
+      addressed as materialized (
+        select i.id, i.email_key, i.phone_e164, i.time_zone, i.state from public.revenue_leads as i
+        where i.tenant_id = v_tenant_id
+          and i.email_key = any (array(select a.email from asked as a where a.lead_id is null))
+      ),
+      called as materialized (
+        select distinct on (i.phone_e164) i.id, i.email_key, i.phone_e164, i.time_zone, i.state
+        from public.revenue_leads as i
+        where i.tenant_id = v_tenant_id
+          and i.phone_e164 = any (array(select a.phone from asked as a where a.lead_id is null))
+        order by i.phone_e164, i.created_at, i.id
+      ),
+      known as materialized (
+        select a.*,
+          coalesce(l.id, e.id, c.id) as known_id,
+          coalesce(l.email_key, e.email_key, c.email_key) as email_key,
+          coalesce(l.phone_e164, e.phone_e164, c.phone_e164) as phone_e164,
+          coalesce(l.time_zone, e.time_zone, c.time_zone) as time_zone,
+          coalesce(l.state, e.state, c.state) as lead_state
+        from asked as a
+        left join named as l on l.id = a.lead_id
+        left join addressed as e on a.lead_id is null and e.email_key = a.email
+        left join called as c on a.lead_id is null and c.phone_e164 = a.phone
+      ),
+      others as (
+        select k.n, array_agg(o.id) as ids, array_agg(o.email_key) as emails, array_agg(o.phone_e164) as phones
+        from known as k
+        cross join lateral (
+          (
+            select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
+            where i.tenant_id = v_tenant_id and i.phone_e164 = k.phone_e164 and i.id <> k.known_id
+            limit 100
+          )
+          union all
+          (
+            -- The row's address may be another than its lead's.
+            select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
+            where k.email <> k.email_key and i.tenant_id = v_tenant_id and i.email_key = k.email
+            limit 1
+          )
+          union all
+          (
+            select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
+            where i.tenant_id = v_tenant_id and i.phone_e164 = k.phone and k.phone is distinct from k.phone_e164
+              and i.id is distinct from k.known_id
+            limit 100
+          )
+        ) as o
+        where k.phone_e164 is not null or k.phone is not null or k.email <> k.email_key
+        group by k.n
+      ),
+      zoned as (
+        -- The longest prefix that is known.
+        select distinct on (d.n) d.n, pz.zones, pz.country, pz.state
+        from (
+          select k.n, coalesce(k.phone, k.phone_e164) as phone from known as k
+          where p_channel = 'sms' or k.time_zone is null
+        ) as d
+        cross join generate_series(1, 7) as digits
+        inner join brainops.phone_zones as pz on pz.prefix = substr(d.phone, 2, digits)
+        where d.phone is not null
+        order by d.n, length(pz.prefix) desc
+      )
+    select
+      k.n,
+      k.id,
+      array_remove(array[coalesce(k.known_id, k.lead_id)] || o.ids, null),
+      array_remove(array[coalesce(k.email, k.email_key), case when k.email <> k.email_key then k.email_key end] || o.emails, null),
+      array_remove(array[coalesce(k.phone, k.phone_e164), case when k.phone <> k.phone_e164 then k.phone_e164 end] || o.phones, null),
+      case when k.time_zone is not null then array[k.time_zone] else coalesce(z.zones, array[v_tenants_zone]) end,
+      case when p_channel = 'sms' then z.country end,
+      case when p_channel = 'sms' then coalesce(
+        (select pz.state from brainops.phone_zones as pz where pz.country = z.country and pz.state = upper(btrim(k.lead_state)) limit 1),
+        z.state
+      ) end
+    from known as k
+    left join others as o on o.n = k.n
+    left join zoned as z on z.n = k.n;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) IS 'Who the recipients are (leads, addresses) and where (zones, country, state).';
+
+CREATE FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) RETURNS TABLE(id uuid, verdict text)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9402,8 +9444,8 @@ begin
     for update
   loop
     select m.sid, m.created_at into v_message
-      from brainops.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks) as m
-      where brainops.same_text(m.body, v_row.text_sent)
+      from brainops_internal.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks) as m
+      where brainops_internal.same_text(m.body, v_row.text_sent)
       order by m.created_at, m.sid
       limit 1;
     if found then
@@ -9422,17 +9464,65 @@ begin
     order by q.started_at, q.id
   loop
     select count(*) into v_strangers
-      from brainops.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks);
+      from brainops_internal.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks);
     id := v_row.id;
-    verdict := brainops.settle_absent_sms(v_row, v_strangers);
+    verdict := brainops_internal.settle_absent_sms(v_row, v_strangers);
     return next;
   end loop;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) IS 'Settles unconfirmed texts to a number by all messages that Twilio has to it; verdict: sent, not sent (due again), given up, unclear, too early.';
+COMMENT ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) IS 'Settles unconfirmed texts to a number by all messages that Twilio has to it; verdict: sent, not sent (due again), given up, unclear, too early.';
 
-CREATE FUNCTION brainops.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb DEFAULT '{}'::jsonb) RETURNS void
+CREATE FUNCTION brainops_internal.record_breaker_result(p_sender text, p_succeeded integer, p_failed integer, p_error text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  if p_succeeded > p_failed then
+    -- Closes only when it is time: answers to rows that were under way when it opened, or when the
+    -- sender asked to wait, do not end the wait.
+    update brainops.circuit_breakers
+    set
+      failures = 0,
+      opened_at = case when retry_at > brainops.now() then opened_at end,
+      current_delay = case when retry_at > brainops.now() then current_delay end,
+      probe_expires_at = case when retry_at > brainops.now() then probe_expires_at end,
+      retry_at = case when retry_at > brainops.now() then retry_at end
+    where sender = p_sender and (failures > 0 or retry_at <= brainops.now());
+  elsif p_failed > 0 then
+    insert into brainops.circuit_breakers as b (sender, failures, last_error)
+    values (p_sender, p_failed, left(p_error, 500))
+    on conflict (sender) do update
+      set
+        -- Successes beside the failures show that the sender is there: start to count anew.
+        failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
+        last_error = excluded.last_error;
+    -- Opens at the threshold; an open one whose probe failed waits twice as long as before.
+    update brainops.circuit_breakers
+    set
+      opened_at = coalesce(opened_at, brainops.now()),
+      current_delay = least(coalesce(current_delay * 2, base_delay), max_delay),
+      retry_at = brainops.now() + least(coalesce(current_delay * 2, base_delay), max_delay),
+      probe_expires_at = null
+    where sender = p_sender
+      and case
+        when opened_at is null then failures >= threshold
+        -- Rows that were under way when it opened count, but only a probe's failure prolongs it.
+        else probe_expires_at is not null and retry_at <= brainops.now()
+      end;
+  else
+    -- The row that probed never reached the sender: another may.
+    update brainops.circuit_breakers
+    set probe_expires_at = null
+    where sender = p_sender and probe_expires_at is not null;
+  end if;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.record_breaker_result(p_sender text, p_succeeded integer, p_failed integer, p_error text) IS 'Counts successes and failures of a sender; opens its breaker at the threshold, closes it on success. Told together they count by what most of them were.';
+
+CREATE FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9450,7 +9540,7 @@ begin
   values (
     p_tenant_id, v_lead_ids[1], p_channel, p_address, case when p_granted then 'granted' else 'denied' end, p_source, p_evidence
   );
-  perform brainops.record_lead_event(
+  perform brainops_internal.record_lead_event(
     p_tenant_id, id,
     case when p_granted then 'opted_in' when p_channel = 'email' then 'email_unsubscribed' else 'opted_out' end,
     p_channel, brainops.now(), v_key, jsonb_build_object('source', p_source)
@@ -9459,9 +9549,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) IS 'Writes what a person chose: a consent, and an event of each lead with the address.';
+COMMENT ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) IS 'Writes what a person chose: a consent, and an event of each lead with the address.';
 
-CREATE FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text DEFAULT NULL::text, p_occurred_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_source_key text DEFAULT NULL::text, p_metadata jsonb DEFAULT '{}'::jsonb) RETURNS void
+CREATE FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text DEFAULT NULL::text, p_occurred_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_source_key text DEFAULT NULL::text, p_metadata jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
@@ -9479,15 +9569,27 @@ CREATE FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_e
   on conflict (tenant_id, lead_id, event, source_key) do nothing;
 $$;
 
-COMMENT ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) IS 'Writes an event of a lead down; told again under the same source_key it stays one. Nulls: now, and a key made up.';
+COMMENT ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) IS 'Writes an event of a lead down; told again under the same source_key it stays one. Nulls: now, and a key made up.';
 
-CREATE FUNCTION brainops.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) RETURNS void
+CREATE FUNCTION brainops_internal.record_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  insert into public.payment_ledger (tenant_id, payment_request_id, kind, object_id, charge_id, amount_minor, currency, livemode, occurred_at)
+  values ((p_known).tenant_id, (p_known).payment_request_id, p_kind, p_object_id, p_charge_id, p_minor, lower(p_currency), p_livemode, p_at)
+  on conflict (tenant_id, kind, object_id) do nothing;
+  return found;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
   if (p_request).lead_id is not null then
-    perform brainops.record_lead_event(
+    perform brainops_internal.record_lead_event(
       (p_request).tenant_id, (p_request).lead_id, p_event, 'payment', p_at, p_key,
       p_metadata || jsonb_build_object(
         'payment_request_id', (p_request).id, 'plan', (p_request).plan_code,
@@ -9498,35 +9600,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text DEFAULT 'email'::text, p_text text DEFAULT NULL::text) RETURNS uuid
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_lead_id uuid := brainops.find_lead(p_lead_id, null);
-  v_event_id uuid;
-begin
-  if v_lead_id is null then
-    raise exception 'lead_id: % is no lead of yours', coalesce(p_lead_id::text, 'null')
-      using errcode = 'OP009', hint = 'select id, email from revenue_leads';
-  end if;
-  if p_channel is null or p_channel not in ('email', 'sms') then
-    raise exception 'channel: % is none that people reply by', coalesce(quote_literal(left(p_channel, 80)), 'null')
-      using errcode = 'OP007', hint = 'Give email or sms.';
-  end if;
-  insert into public.lead_events (tenant_id, lead_id, event, channel, metadata)
-  select l.tenant_id, l.id, p_channel || '_replied', p_channel, jsonb_strip_nulls(jsonb_build_object('text', left(p_text, 10000)))
-  from public.revenue_leads as l
-  where l.id = v_lead_id
-  returning id into v_event_id;
-  update public.revenue_leads set last_contact = brainops.now() where id = v_lead_id;
-  return v_event_id;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) IS 'Tells that a lead replied, by email or sms: it is scored, and sequences that end on a reply end. Returns the event''s id.';
-
-CREATE FUNCTION brainops.record_sms_consent(p_tenant_id uuid, p_number text, p_lead_id uuid, p_state text, p_at timestamp with time zone, p_evidence jsonb) RETURNS void
+CREATE FUNCTION brainops_internal.record_sms_consent(p_tenant_id uuid, p_number text, p_lead_id uuid, p_state text, p_at timestamp with time zone, p_evidence jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9536,35 +9610,85 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.record_sms_lead_event(p_tenant_id uuid, p_number text, p_lead_id uuid, p_event text, p_at timestamp with time zone, p_source_key text, p_metadata jsonb) RETURNS void
+CREATE FUNCTION brainops_internal.record_sms_lead_event(p_tenant_id uuid, p_number text, p_lead_id uuid, p_event text, p_at timestamp with time zone, p_source_key text, p_metadata jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
-  perform brainops.record_lead_event(p_tenant_id, l.id, p_event, 'sms', p_at, p_source_key, p_metadata)
-  from brainops.sms_leads(p_tenant_id, p_number) as l
+  perform brainops_internal.record_lead_event(p_tenant_id, l.id, p_event, 'sms', p_at, p_source_key, p_metadata)
+  from brainops_internal.sms_leads(p_tenant_id, p_number) as l
   where p_lead_id is null
   union all
-  select brainops.record_lead_event(p_tenant_id, l.id, p_event, 'sms', p_at, p_source_key, p_metadata)
+  select brainops_internal.record_lead_event(p_tenant_id, l.id, p_event, 'sms', p_at, p_source_key, p_metadata)
   from public.revenue_leads as l
   where l.tenant_id = p_tenant_id and l.id = p_lead_id;
 end;
 $$;
 
-CREATE FUNCTION brainops.record_twilio_event(p_event jsonb, p_tenant_id uuid) RETURNS integer
+CREATE FUNCTION brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_sms public.ai_sms_queue;
+begin
+  select * into v_sms
+    from public.ai_sms_queue
+    where id = p_id and lease = p_lease and tenant_id = brainops.current_tenant_id();
+  if not found then
+    return;
+  end if;
+  insert into public.sms_deliveries as d (tenant_id, sms_id, recipient, event, error_code, occurred_at, metadata)
+  values (v_sms.tenant_id, p_id, v_sms.to_number, 'refused', p_code, brainops.now(), jsonb_build_object('reason', p_words))
+  on conflict (tenant_id, provider_message_id, event, sms_id) do update
+    set
+      error_code = excluded.error_code,
+      occurred_at = excluded.occurred_at,
+      recipient = excluded.recipient,
+      metadata = excluded.metadata;
+  perform brainops_internal.apply_sms_error(v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, p_code, brainops.now(), p_words);
+  perform brainops_internal.record_sms_lead_event(
+    v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, 'sms_failed', brainops.now(), p_id || ':refused',
+    jsonb_strip_nulls(jsonb_build_object(
+      'sms_id', p_id, 'touch_id', v_sms.touch_id, 'campaign_id', v_sms.enrolment_id, 'error_code', p_code
+    ))
+  );
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) IS 'Writes down that Twilio refused the text, and does what the code asks for: suppression, consent, pause. For the worker that has the row.';
+
+CREATE FUNCTION brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[]) RETURNS text[]
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  with
+    new_ones as (
+      insert into public.stripe_objects (tenant_id, object_id, own_account, payment_request_id, key_generation)
+      select (p_known).tenant_id, i.id, (p_known).own_account, (p_known).payment_request_id, (p_known).key_generation
+      from unnest(p_ids) as i (id)
+      order by i.id
+      on conflict do nothing
+      returning object_id
+    )
+  select coalesce(array_agg(object_id), '{}')
+  from new_ones;
+$$;
+
+CREATE FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
-  return brainops.record_webhook_events(
+  return brainops_internal.record_webhook_events(
     'twilio', jsonb_build_array(p_event || jsonb_build_object('received_at', brainops.now())), p_tenant_id
   );
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.record_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Ledgers a verified event of Twilio''s once, with the time it came; returns 0 where it was known. p_tenant_id: whose own account sent it, null for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Ledgers a verified event of Twilio''s once, with the time it came; returns 0 where it was known. p_tenant_id: whose own account sent it, null for the installation''s.';
 
-CREATE FUNCTION brainops.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS integer
+CREATE FUNCTION brainops_internal.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9578,19 +9702,19 @@ begin
     select distinct on (i.event_id) p_provider, i.event_id, i.tenant_id, i.event, true
     from (
       select
-        brainops.webhook_event_id(p_provider, e) as event_id,
+        brainops_internal.webhook_event_id(p_provider, e) as event_id,
         coalesce(p_tenant_id, q.tenant_id, s.tenant_id, a.tenant_id) as tenant_id,
         e as event
       from jsonb_array_elements(p_events) as e
       left join public.ai_email_queue as q
-        on p_provider = 'sendgrid' and q.id = brainops.webhook_event_row(p_provider, e)
+        on p_provider = 'sendgrid' and q.id = brainops_internal.webhook_event_row(p_provider, e)
       left join lateral (
         select t.tenant_id from brainops.jobs as t
-        where p_provider = 'twilio' and t.table_name = 'ai_sms_queue' and t.id = brainops.webhook_event_row(p_provider, e)
+        where p_provider = 'twilio' and t.table_name = 'ai_sms_queue' and t.id = brainops_internal.webhook_event_row(p_provider, e)
       ) as s on true
       left join lateral (
         select j.tenant_id from brainops.job_archive as j
-        where q.id is null and s.tenant_id is null and j.row_id = brainops.webhook_event_row(p_provider, e)
+        where q.id is null and s.tenant_id is null and j.row_id = brainops_internal.webhook_event_row(p_provider, e)
         limit 1
       ) as a on true
     ) as i
@@ -9608,9 +9732,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid) IS 'Ledgers an array of verified events, each once, and sets a job to process them; returns how many were new. p_tenant_id: whose own account sent them, null for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid) IS 'Ledgers an array of verified events, each once, and sets a job to process them; returns how many were new. p_tenant_id: whose own account sent them, null for the installation''s.';
 
-CREATE FUNCTION brainops.references_to(p_table regclass) RETURNS TABLE(relation regclass, column_name name, keeps_row boolean)
+CREATE FUNCTION brainops_internal.references_to(p_table regclass) RETURNS TABLE(relation regclass, column_name name, keeps_row boolean)
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -9627,9 +9751,9 @@ CREATE FUNCTION brainops.references_to(p_table regclass) RETURNS TABLE(relation 
   order by c.conrelid::regclass::text;
 $$;
 
-COMMENT ON FUNCTION brainops.references_to(p_table regclass) IS 'The columns with a foreign key to the id of a table; keeps_row: whether a row outlives what it refers to, with the column emptied.';
+COMMENT ON FUNCTION brainops_internal.references_to(p_table regclass) IS 'The columns with a foreign key to the id of a table; keeps_row: whether a row outlives what it refers to, with the column emptied.';
 
-CREATE FUNCTION brainops.refuse_change() RETURNS trigger
+CREATE FUNCTION brainops_internal.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9644,7 +9768,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.refuse_consent_change() RETURNS trigger
+CREATE FUNCTION brainops_internal.refuse_consent_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9658,7 +9782,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.refuse_large_metadata() RETURNS trigger
+CREATE FUNCTION brainops_internal.refuse_large_metadata() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9678,9 +9802,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.refuse_large_metadata() IS 'metadata of a mail or broadcast takes 256 KiB at most, of a broadcast''s recipient 32 KiB, as jsonb before compression.';
+COMMENT ON FUNCTION brainops_internal.refuse_large_metadata() IS 'metadata of a mail or broadcast takes 256 KiB at most, of a broadcast''s recipient 32 KiB, as jsonb before compression.';
 
-CREATE FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text DEFAULT 'email'::text) RETURNS void
+CREATE FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text DEFAULT 'email'::text) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -9694,9 +9818,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) IS 'Raises OP031 with everything that launch_problems finds; asked when a campaign or a broadcast becomes active.';
+COMMENT ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) IS 'Raises OP031 with everything that launch_problems finds; asked when a campaign or a broadcast becomes active.';
 
-CREATE FUNCTION brainops.refuse_time_zone() RETURNS trigger
+CREATE FUNCTION brainops_internal.refuse_time_zone() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9707,7 +9831,37 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.release_enrolments(p_tenant_id uuid, p_ids uuid[]) RETURNS integer
+CREATE FUNCTION brainops_internal.register_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_number int;
+  v_connection_id text := nullif(current_setting('brainops.connection_id', true), '');
+begin
+  insert into brainops.worker_processes as w (id, host, pid, tasks)
+  values (p_id, p_host, p_pid, p_tasks)
+  on conflict (id) do update set tasks = excluded.tasks
+  returning number into v_number;
+
+  if current_setting('brainops.embedded', true) = 'on' then
+    insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
+  elsif not pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number) then
+    -- Our own earlier connection, which died without Postgres hearing of it (a lost route).
+    perform pg_terminate_backend(a.pid)
+    from brainops.worker_processes as w
+    inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
+    where w.id = p_id and a.pid <> pg_backend_pid();
+    return false;
+  end if;
+  update brainops.worker_processes
+  set backend_pid = pg_backend_pid(), suspect_since = null, last_seen_at = brainops.now()
+  where id = p_id;
+  return true;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.release_enrolments(p_tenant_id uuid, p_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -9734,13 +9888,13 @@ begin
       s.due_at,
       case
         when s.due_at > v_now then s.due_at
-        else v_now + brainops.spread(
+        else v_now + brainops_internal.spread(
           row_number() over (partition by s.due_at > v_now order by s.due_at, s.id),
           count(*) over (partition by s.due_at > v_now)
         )
       end as goes_at
     from (
-      select d.id, d.due_at + brainops.time_between(coalesce(e.held_since, v_now), v_now) as due_at
+      select d.id, d.due_at + brainops_internal.time_between(coalesce(e.held_since, v_now), v_now) as due_at
       from public.ai_campaign_touches as d
       inner join public.ai_nurture_campaigns as e on e.tenant_id = d.tenant_id and e.id = d.campaign_id
       where d.tenant_id = p_tenant_id and d.campaign_id = any (v_ids) and d.performed_at is null
@@ -9751,13 +9905,13 @@ begin
 
   update public.ai_nurture_campaigns
   set
-    schedule_start = schedule_start + brainops.time_between(held_since, v_now),
-    next_touch_date = next_touch_date + brainops.time_between(held_since, v_now),
+    schedule_start = schedule_start + brainops_internal.time_between(held_since, v_now),
+    next_touch_date = next_touch_date + brainops_internal.time_between(held_since, v_now),
     held_since = null
   where tenant_id = p_tenant_id and id = any (v_ids) and held_since is not null;
 
   update public.ai_email_queue as q
-  set status = 'pending', last_error = null, scheduled_for = greatest(q.scheduled_for, v_now + brainops.spread(o.n, o.of))
+  set status = 'pending', last_error = null, scheduled_for = greatest(q.scheduled_for, v_now + brainops_internal.spread(o.n, o.of))
   from (
     select id, row_number() over (order by scheduled_for, id) as n, count(*) over () as of
     from public.ai_email_queue
@@ -9765,7 +9919,7 @@ begin
   ) as o
   where q.id = o.id;
   update public.ai_sms_queue as q
-  set status = 'pending', last_error = null, scheduled_for = greatest(q.scheduled_for, v_now + brainops.spread(o.n, o.of))
+  set status = 'pending', last_error = null, scheduled_for = greatest(q.scheduled_for, v_now + brainops_internal.spread(o.n, o.of))
   from (
     select id, row_number() over (order by scheduled_for, id) as n, count(*) over () as of
     from public.ai_sms_queue
@@ -9776,11 +9930,11 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) RETURNS void
+CREATE FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  select brainops.enqueue_rescores(array_agg(l.id))
+  select brainops_internal.enqueue_rescores(array_agg(l.id))
   from public.revenue_leads as l
   where
     l.tenant_id = p_tenant_id
@@ -9793,9 +9947,9 @@ CREATE FUNCTION brainops.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) R
     );
 $$;
 
-COMMENT ON FUNCTION brainops.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) IS 'Sets the jobs that score those of these leads that wait for it; a job too many does nothing.';
+COMMENT ON FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) IS 'Sets the jobs that score those of these leads that wait for it; a job too many does nothing.';
 
-CREATE FUNCTION brainops.remember_tenant() RETURNS trigger
+CREATE FUNCTION brainops_internal.remember_tenant() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9806,7 +9960,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS void
+CREATE FUNCTION brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -9856,9 +10010,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Of two leads that are being made one: numbers their enrolments in each campaign that takes people again through, those of the second after those of the first, and last the one that runs. Where both run in it, or it takes nobody twice, they stay as they are.';
+COMMENT ON FUNCTION brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Of two leads that are being made one: numbers their enrolments in each campaign that takes people again through, those of the second after those of the first, and last the one that runs. Where both run in it, or it takes nobody twice, they stay as they are.';
 
-CREATE FUNCTION brainops.replace_open_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches) RETURNS void
+CREATE FUNCTION brainops_internal.replace_open_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -9881,7 +10035,7 @@ begin
     where s.tenant_id = p_enrolment.tenant_id and s.campaign_id = p_enrolment.campaign_id and s.version = p_enrolment.version
     order by w.n
     limit 1;
-  v_next := brainops.step_from(p_enrolment, coalesce(v_last, 0) + 1);
+  v_next := brainops_internal.step_from(p_enrolment, coalesce(v_last, 0) + 1);
   update public.ai_campaign_touches
   set
     performed_at = brainops.now(),
@@ -9890,386 +10044,7 @@ begin
     -- Where a worker has it, this is a wish, and performing it finds it done.
     status = 'cancelled'
   where id = p_touch.id;
-  perform brainops.advance_enrolment(p_enrolment, v_next, p_touch.due_at, p_touch.due_at);
-end;
-$$;
-
-CREATE FUNCTION brainops.request_rescore(p_lead_ids uuid[]) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-begin
-  perform from public.revenue_leads where id = any (p_lead_ids) order by id for no key update;
-  update public.revenue_leads set rescore_requested_at = brainops.now()
-  where id = any (p_lead_ids) and rescore_requested_at is null;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.request_rescore(p_lead_ids uuid[]) IS 'Marks leads whose score is to be reckoned anew.';
-
-CREATE FUNCTION brainops.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $_$
-declare
-  v_ids uuid[];
-  v_tenant_ids uuid[];
-  v_run_ats timestamptz[];
-  v_priorities smallint[];
-  v_count int;
-begin
-  execute format(
-    $sql$
-    with open_tenants as materialized (
-      select id from public.tenants where ($4 is null or id = $4) and brainops.pause_reason($2, id) is null
-    )
-    select array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority), count(*)
-    from (
-      (
-        select t.id, t.tenant_id, t.scheduled_for, t.job_priority
-        from %1$s as t
-        inner join open_tenants as o on o.id = t.tenant_id
-        where t.status = 'pending'
-          and t.scheduled_for <= $1
-          %2$s
-          and not exists (
-            select from graphile_worker.jobs as j
-            where j.key = t.tenant_id || ':' || $2 || ':' || t.id and j.attempts < j.max_attempts
-          )
-        limit $3
-      )
-      union all
-      select t.id, t.tenant_id, t.scheduled_for, t.job_priority from %1$s as t where t.id = any ($5)
-    ) as s
-    $sql$,
-    p_job.relation, case when p_job.batch_column is null then '' else format('and t.%I is null', p_job.batch_column) end
-  )
-    into v_ids, v_tenant_ids, v_run_ats, v_priorities, v_count
-    using
-      brainops.now(), p_job.table_name, p_most, p_tenant_id,
-      case when p_job.batch_column is not null then brainops.stranded_batches(p_job, p_tenant_id, p_most) end;
-  if v_count > 0 then
-    perform brainops.enqueue(p_job.table_name, v_ids, v_tenant_ids, v_run_ats, v_priorities);
-  end if;
-  return v_count;
-end;
-$_$;
-
-COMMENT ON FUNCTION brainops.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'Jobs for due rows that have none, one for all of a batch, at most p_most: of one tenant, or (null) of all; returns how many jobs.';
-
-CREATE FUNCTION brainops.rescore_stale(p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 5000) RETURNS TABLE(last_id uuid, rescored integer)
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_ids uuid[];
-  v_scanned int;
-begin
-  with page as (
-    select l.id, l.tenant_id, l.score, l.rescore_requested_at
-    from public.revenue_leads as l
-    where p_after is null or l.id > p_after
-    order by l.id
-    limit p_limit
-  ),
-  due as (
-    select p.id
-    from page as p
-    left join public.lead_score_events as e on e.tenant_id = p.tenant_id and e.lead_id = p.id
-    group by p.id, p.score, p.rescore_requested_at
-    having p.rescore_requested_at < brainops.now() - interval '10 minutes'
-      or (
-        p.rescore_requested_at is null
-        and bool_or(e.half_life is not null)
-        and p.score <> brainops.clamp_score(sum(brainops.decayed(e.points, e.half_life, e.occurred_at, brainops.now())))
-      )
-  )
-  select (select array_agg(d.id) from due as d), (select max(p.id::text)::uuid from page as p), (select count(*)::int from page)
-    into v_ids, last_id, v_scanned;
-  rescored := coalesce(cardinality(v_ids), 0);
-  if v_ids is not null then
-    perform brainops.score_leads(v_ids);
-  end if;
-  if v_scanned < p_limit then
-    last_id := null;
-  end if;
-  return next;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.rescore_stale(p_after uuid, p_limit integer) IS 'Reckons a page of leads whose points have faded since their score was written; the nightly run of lead__score.';
-
-CREATE FUNCTION brainops.resolve_lead_id() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_lead_id uuid;
-begin
-  perform from public.revenue_leads where id = new.lead_id for key share;
-  if not found then
-    select a.lead_id into v_lead_id
-      from public.revenue_lead_aliases as a
-      where a.id = new.lead_id and (new.tenant_id is null or a.tenant_id = new.tenant_id);
-    new.lead_id := coalesce(v_lead_id, new.lead_id);
-  end if;
-  return new;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.resolve_lead_id() IS 'Trigger of tables that refer to leads, as a0_resolve_lead_id before insert: takes the id of a lead that was merged as the one that it was merged into.';
-
-CREATE FUNCTION brainops.resolve_onboarding_workflow() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_workflow public.ai_onboarding_workflows;
-begin
-  select * into v_workflow from public.ai_onboarding_workflows as w
-    where w.alias_ids @> array[new.workflow_id]
-      and (new.tenant_id is null or w.tenant_id = new.tenant_id)
-      and (w.tenant_id = brainops.current_tenant_id() or brainops.may_name_tenant()
-        or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member'))
-    limit 1;
-  if found then
-    new.workflow_id := v_workflow.id;
-    if exists (
-      select from public.ai_onboarding_steps
-      where tenant_id = v_workflow.tenant_id and workflow_id = v_workflow.id and step_number = new.step_number
-    ) then
-      return null;
-    end if;
-  end if;
-  return new;
-end;
-$$;
-
-CREATE FUNCTION brainops.resolve_tenant(p_table regclass, p_row jsonb) RETURNS uuid
-    LANGUAGE plpgsql STABLE SECURITY DEFINER
-    SET search_path TO ''
-    AS $_$
-declare
-  v_tenant_id uuid;
-  v_reference record;
-begin
-  if not brainops.may_name_tenant() then
-    v_tenant_id := brainops.current_tenant_id();
-    if v_tenant_id is not null then
-      return v_tenant_id;
-    end if;
-  else
-    -- Each foreign key that is the pair (tenant_id, x_id).
-    for v_reference in
-      select c.confrelid::regclass as parent, a.attname as column_name, r.attname as parent_column
-      from pg_catalog.pg_constraint as c
-      inner join pg_catalog.pg_attribute as t on t.attrelid = c.conrelid and t.attname = 'tenant_id' and t.attnum = any (c.conkey)
-      cross join lateral unnest(c.conkey, c.confkey) as k (mine, theirs)
-      inner join pg_catalog.pg_attribute as a on a.attrelid = c.conrelid and a.attnum = k.mine and a.attnum <> t.attnum
-      inner join pg_catalog.pg_attribute as r on r.attrelid = c.confrelid and r.attnum = k.theirs and r.atttypid = 'uuid'::regtype
-      where c.conrelid = p_table and c.contype = 'f' and cardinality(c.conkey) = 2
-      order by c.conname
-    loop
-      execute format('select tenant_id from %s where %I = $1', v_reference.parent, v_reference.parent_column)
-        into v_tenant_id
-        using brainops.uuid_or_null(p_row ->> v_reference.column_name);
-      if v_tenant_id is not null then
-        return v_tenant_id;
-      end if;
-    end loop;
-
-    select id into v_tenant_id from public.tenants where is_default;
-    if found then
-      return v_tenant_id;
-    end if;
-  end if;
-
-  raise exception 'tenant_id: the row for % names no tenant, and login "%" is not bound to one', p_table, session_user
-    using errcode = 'OP001',
-      hint = 'Give tenant_id, or (as a member of brainops_service) set app.tenant_id or refer to a row that has a tenant, or mark one tenant with is_default.';
-end;
-$_$;
-
-COMMENT ON FUNCTION brainops.resolve_tenant(p_table regclass, p_row jsonb) IS 'The tenant of a row about to be inserted: the current one, else (services only) that of a row it refers to, else the default one. OP001 where there is none.';
-
-CREATE FUNCTION brainops.resume(p_table text, p_tenant text DEFAULT NULL::text, p_channel text DEFAULT NULL::text) RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_job brainops.job_tables := brainops.job_table(p_table);
-  v_tenant_id uuid := case when p_tenant is not null then brainops.tenant_id_of(p_tenant) end;
-begin
-  delete from brainops.pauses
-  where table_name = v_job.table_name
-    and (p_tenant is null or tenant_id = v_tenant_id)
-    and (p_channel is null or channel = p_channel);
-  -- Their jobs are gone: a new time gives due rows new ones, through the trigger.
-  return brainops.spread_rows(v_job, v_tenant_id, null);
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) IS 'Ends pauses; returns how many rows that were due go on: spread at 20 a second (or the rate limit''s), within an hour. With tenant null: every pause of the table.';
-
-CREATE FUNCTION brainops.resume_campaign(p_code text, p_tenant text DEFAULT NULL::text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_campaign public.campaigns := brainops.campaign_of(p_tenant, p_code);
-begin
-  update public.campaigns set status = 'active' where id = v_campaign.id and status = 'paused';
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) IS 'Lets a paused campaign go on where it stood: everything in it comes later by the time it was paused, and what is due at once goes five a second.';
-
-CREATE FUNCTION brainops.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-begin
-  delete from public.contact_suppressions
-  where tenant_id = p_tenant_id and channel = 'email' and address_key = lower(btrim(p_address)) and reason = 'unsubscribed';
-  -- Only who reads the address's mail has the link.
-  perform brainops.record_choice(
-    p_tenant_id, 'email', p_address, true, p_source, p_evidence || jsonb_build_object('confirmed_at', brainops.now())
-  );
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) IS 'The person wants mail again: lifts what the person said, and nothing else.';
-
-CREATE FUNCTION brainops.retain_months() RETURNS SETOF text
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-begin
-  perform brainops.ensure_partitions('brainops.job_events', brainops.now()::date, 13);
-  perform brainops.ensure_partitions('brainops.job_archive', brainops.now()::date, 2);
-  return query
-    select brainops.drop_partitions('brainops.job_archive', brainops.now() - (select value from brainops.settings where name = 'drop_archive_after'));
-  return query
-    select brainops.drop_partitions('brainops.job_events', brainops.now() - (select value from brainops.settings where name = 'drop_events_after'));
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.retain_months() IS 'Makes the coming months of the archive and the events, drops those past brainops.settings; returns what was dropped.';
-
-CREATE FUNCTION brainops.retry(p_table text, p_id uuid) RETURNS text
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  select
-    brainops.set_job_status(p_table, p_id, array['failed', 'cancelled', 'skipped', 'awaiting_approval'], 'pending');
-$$;
-
-COMMENT ON FUNCTION brainops.retry(p_table text, p_id uuid) IS 'Runs a row again, now, with all its attempts. An unconfirmed one goes through confirm.';
-
-CREATE FUNCTION brainops.retry_delay(p_attempt integer) RETURNS interval
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  select
-    least(interval '15 seconds' * power(4, greatest(p_attempt, 1) - 1), interval '1 hour') * (0.8 + 0.4 * random());
-$$;
-
-COMMENT ON FUNCTION brainops.retry_delay(p_attempt integer) IS 'How long to wait after attempt n: 15 s, 1 min, 4 min, 16 min, then 1 h; 20 % more or less by chance.';
-
-CREATE FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $_$
-declare
-  v_count int;
-begin
-  execute format(
-    'update %s set status = ''pending'' where status = ''failed'' and finished_at >= $1',
-    (brainops.job_table(p_table)).relation
-  )
-    using p_since;
-  get diagnostics v_count = row_count;
-  return v_count;
-end;
-$_$;
-
-COMMENT ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) IS 'Runs again all rows that failed since then; returns how many.';
-
-CREATE FUNCTION brainops.revise_campaign(p_code text, p_tenant text DEFAULT NULL::text) RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_campaign public.campaigns := brainops.campaign_of(p_tenant, p_code);
-begin
-  insert into public.campaign_steps
-    (tenant_id, campaign_id, version, step_number, step_key, kind, name, template, delay, delay_from, next_step, config)
-  select
-    tenant_id, campaign_id, version + 1, step_number, step_key, kind, name, template, delay, delay_from, next_step, config
-  from public.campaign_steps
-  where tenant_id = v_campaign.tenant_id and campaign_id = v_campaign.id and version = v_campaign.version
-    and not exists (
-      select from public.campaign_steps as d
-      where d.tenant_id = v_campaign.tenant_id and d.campaign_id = v_campaign.id and d.version > v_campaign.version
-    );
-  return v_campaign.version + 1;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) IS 'Copies the steps in force, with their keys, as a draft to be edited; returns its version. A draft that is there already stays as it is.';
-
-CREATE FUNCTION brainops.route_lead(p_old public.revenue_leads, p_new public.revenue_leads) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_broken uuid[];
-  v_fitting uuid[];
-  v_rule record;
-begin
-  loop
-    begin
-      v_fitting := array(
-        select r.id
-        from public.campaign_rules as r
-        inner join public.campaigns as c on c.tenant_id = r.tenant_id and c.id = r.campaign_id
-        where r.tenant_id = p_new.tenant_id and r.active and c.status = 'active'
-          and case
-            when r.id = any (v_broken) then false
-            else brainops.rule_fits(r, p_new) and (p_old.id is null or brainops.rule_fits(r, p_old) is not true)
-          end
-          -- A lead that is being made one with this brings its enrolment along, and goes on where it was.
-          and not exists (
-            select from public.revenue_leads as m
-            inner join public.ai_nurture_campaigns as e on e.tenant_id = m.tenant_id and e.lead_id = m.id
-            where m.tenant_id = p_new.tenant_id and m.merged_into = p_new.id and e.campaign_id = c.id
-          )
-      );
-      exit;
-    exception
-      when data_exception or program_limit_exceeded then
-        if v_broken is not null then
-          raise;
-        end if;
-        v_broken := brainops.broken_rules(p_new) || brainops.broken_rules(p_old);
-    end;
-  end loop;
-
-  for v_rule in
-    select r.leaves, c.code
-    from public.campaign_rules as r
-    inner join public.campaigns as c on c.tenant_id = r.tenant_id and c.id = r.campaign_id
-    where r.tenant_id = p_new.tenant_id and r.id = any (v_fitting)
-    order by r.name
-  loop
-    perform brainops.exit_enrolment(e.id, 'routed to ' || v_rule.code)
-    from public.ai_nurture_campaigns as e
-    where e.tenant_id = p_new.tenant_id and e.lead_id = p_new.id and e.campaign_type = any (v_rule.leaves)
-      and e.status in ('active', 'paused');
-    insert into public.ai_nurture_campaigns (tenant_id, lead_id, campaign_type)
-    values (p_new.tenant_id, p_new.id, v_rule.code)
-    on conflict do nothing;
-  end loop;
+  perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at, p_touch.due_at);
 end;
 $$;
 
@@ -10298,7 +10073,408 @@ COMMENT ON COLUMN public.campaign_rules.condition IS 'More to ask, in the langua
 
 COMMENT ON COLUMN public.campaign_rules.leaves IS 'Codes of campaigns that the lead leaves when the rule applies.';
 
-CREATE FUNCTION brainops.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) RETURNS boolean
+CREATE FUNCTION brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  c_key constant text := 'campaign_rule:' || p_rule.id || ':' || md5(p_rule.condition::text);
+begin
+  if exists (
+    select from public.tenant_notifications as n
+    where n.tenant_id = p_rule.tenant_id and n.idempotency_key = c_key
+  ) or not pg_try_advisory_xact_lock(hashtextextended(c_key, 0)) then
+    return;
+  end if;
+  insert into public.tenant_notifications (tenant_id, subject, body, idempotency_key, scheduled_for)
+  values (
+    p_rule.tenant_id,
+    left(regexp_replace(format('The campaign rule %L cannot be asked', p_rule.name), '\s+', ' ', 'g'), 300),
+    left(
+      format(
+        E'The campaign rule %L takes nobody: %s.\n\nMend its condition in campaign_rules; leads that come to fit from then on are enrolled.',
+        p_rule.name,
+        coalesce((select string_agg(p, '; ') from brainops_internal.condition_problems(p_rule.condition) as p), p_error)
+      ),
+      20000
+    ),
+    c_key,
+    brainops.now()
+  )
+  on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text) IS 'Tells the tenant, once for each condition, that a rule cannot be asked and takes nobody.';
+
+CREATE FUNCTION brainops_internal.request_rescore(p_lead_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  perform from public.revenue_leads where id = any (p_lead_ids) order by id for no key update;
+  update public.revenue_leads set rescore_requested_at = brainops.now()
+  where id = any (p_lead_ids) and rescore_requested_at is null;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.request_rescore(p_lead_ids uuid[]) IS 'Marks leads whose score is to be reckoned anew.';
+
+CREATE FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_ids uuid[];
+  v_tenant_ids uuid[];
+  v_run_ats timestamptz[];
+  v_priorities smallint[];
+  v_count int;
+begin
+  execute format(
+    $sql$
+    with open_tenants as materialized (
+      select id from public.tenants where ($4 is null or id = $4) and brainops_internal.pause_reason($2, id) is null
+    )
+    select array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority), count(*)
+    from (
+      (
+        select t.id, t.tenant_id, t.scheduled_for, t.job_priority
+        from %1$s as t
+        inner join open_tenants as o on o.id = t.tenant_id
+        where t.status = 'pending'
+          and t.scheduled_for <= $1
+          %2$s
+          and not exists (
+            select from graphile_worker.jobs as j
+            where j.key = t.tenant_id || ':' || $2 || ':' || t.id and j.attempts < j.max_attempts
+          )
+        limit $3
+      )
+      union all
+      select t.id, t.tenant_id, t.scheduled_for, t.job_priority from %1$s as t where t.id = any ($5)
+    ) as s
+    $sql$,
+    p_job.relation, case when p_job.bulk_column is null then '' else format('and t.%I is null', p_job.bulk_column) end
+  )
+    into v_ids, v_tenant_ids, v_run_ats, v_priorities, v_count
+    using
+      brainops.now(), p_job.table_name, p_most, p_tenant_id,
+      case when p_job.bulk_column is not null then brainops_internal.stranded_bulk_rows(p_job, p_tenant_id, p_most) end;
+  if v_count > 0 then
+    perform brainops_internal.enqueue(p_job.table_name, v_ids, v_tenant_ids, v_run_ats, v_priorities);
+  end if;
+  return v_count;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'Jobs for due rows that have none, one for all of a batch, at most p_most: of one tenant, or (null) of all; returns how many jobs.';
+
+CREATE FUNCTION brainops_internal.rescore_stale(p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 5000) RETURNS TABLE(last_id uuid, rescored integer)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_ids uuid[];
+  v_scanned int;
+begin
+  with page as (
+    select l.id, l.tenant_id, l.score, l.rescore_requested_at
+    from public.revenue_leads as l
+    where p_after is null or l.id > p_after
+    order by l.id
+    limit p_limit
+  ),
+  due as (
+    select p.id
+    from page as p
+    left join public.lead_score_events as e on e.tenant_id = p.tenant_id and e.lead_id = p.id
+    group by p.id, p.score, p.rescore_requested_at
+    having p.rescore_requested_at < brainops.now() - interval '10 minutes'
+      or (
+        p.rescore_requested_at is null
+        and bool_or(e.half_life is not null)
+        and p.score <> brainops_internal.clamp_score(sum(brainops_internal.decayed(e.points, e.half_life, e.occurred_at, brainops.now())))
+      )
+  )
+  select (select array_agg(d.id) from due as d), (select max(p.id::text)::uuid from page as p), (select count(*)::int from page)
+    into v_ids, last_id, v_scanned;
+  rescored := coalesce(cardinality(v_ids), 0);
+  if v_ids is not null then
+    perform brainops_internal.score_leads(v_ids);
+  end if;
+  if v_scanned < p_limit then
+    last_id := null;
+  end if;
+  return next;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.rescore_stale(p_after uuid, p_limit integer) IS 'Reckons a page of leads whose points have faded since their score was written; the nightly run of lead__score.';
+
+CREATE FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) RETURNS timestamp with time zone[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  c_ahead constant int := 14 * 24;
+  v_now constant timestamptz := brainops.now();
+  v_hour timestamptz := date_trunc('hour', v_now);
+  v_limit int := brainops_internal.hourly_limit(p_tenant_id, p_channel, v_now);
+  v_room int;
+  v_take int;
+  v_places timestamptz[] := '{}';
+begin
+  -- While the sender is out of reach nothing but a probe goes: that takes no places.
+  if v_limit is null or exists (
+    select
+    from brainops.circuit_breakers as b
+    inner join brainops.job_tables as j on b.sender in (j.sender, j.sender || ':' || p_tenant_id)
+    where j.channel = p_channel and b.opened_at is not null
+  ) then
+    return array_fill(null::timestamptz, array[p_n]);
+  end if;
+
+  insert into brainops.contact_counts as c (tenant_id, channel, hour)
+  values (p_tenant_id, p_channel, v_hour)
+  on conflict (tenant_id, channel, hour) do update set taken = c.taken
+  returning v_limit - c.taken into v_room;
+  v_take := greatest(least(p_n, v_room), 0);
+  if v_take > 0 then
+    update brainops.contact_counts set taken = taken + v_take
+    where tenant_id = p_tenant_id and channel = p_channel and hour = v_hour;
+    v_places := array_fill(null::timestamptz, array[v_take]);
+  end if;
+
+  for i in 1..c_ahead loop
+    exit when cardinality(v_places) = p_n;
+    v_hour := v_hour + interval '1 hour';
+    v_limit := coalesce(brainops_internal.hourly_limit(p_tenant_id, p_channel, v_hour), p_n);
+    insert into brainops.contact_counts as c (tenant_id, channel, hour)
+    values (p_tenant_id, p_channel, v_hour)
+    on conflict (tenant_id, channel, hour) do update set taken = c.taken
+    returning v_limit - c.promised into v_room;
+    v_take := case when i = c_ahead then p_n - cardinality(v_places) else least(p_n - cardinality(v_places), v_room) end;
+    continue when v_take <= 0;
+    update brainops.contact_counts set promised = promised + v_take
+    where tenant_id = p_tenant_id and channel = p_channel and hour = v_hour;
+    v_places := v_places || (select array_agg(v_hour + random() * interval '55 minutes') from generate_series(1, v_take));
+  end loop;
+  delete from brainops.contact_counts
+  where tenant_id = p_tenant_id and channel = p_channel and hour < v_now - interval '3 days';
+  return v_places;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) IS 'Places for n marketing messages under the hourly limit: null may go now, an instant is when to ask again.';
+
+CREATE FUNCTION brainops_internal.reserve_rate_slots(p_table text, p_tenant_id uuid, p_n integer) RETURNS timestamp with time zone[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_limit record;
+  v_from timestamptz;
+  v_slots timestamptz[];
+  v_all timestamptz[];
+begin
+  for v_limit in
+    select * from brainops.rate_limits
+    where table_name = p_table and (tenant_id = p_tenant_id or tenant_id is null)
+    order by tenant_id nulls last
+    for update
+  loop
+    v_from := greatest(v_limit.next_slot, brainops.now());
+    select array_agg(v_from + make_interval(secs => ((i - v_limit.burst) / v_limit.per_second)::float8) order by i)
+      into v_slots
+      from generate_series(1, p_n) as i;
+    update brainops.rate_limits
+    set next_slot = v_from + make_interval(secs => (p_n / v_limit.per_second)::float8)
+    where id = v_limit.id;
+    select array_agg(greatest(mine, v_all[i]) order by i) into v_all from unnest(v_slots) with ordinality as s (mine, i);
+  end loop;
+  return v_all;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.reserve_rate_slots(p_table text, p_tenant_id uuid, p_n integer) IS 'When each of n rows may go under the table''s rate limits, reserved; null without a limit.';
+
+CREATE FUNCTION brainops_internal.resolve_lead_id() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_lead_id uuid;
+begin
+  perform from public.revenue_leads where id = new.lead_id for key share;
+  if not found then
+    select a.lead_id into v_lead_id
+      from public.revenue_lead_aliases as a
+      where a.id = new.lead_id and (new.tenant_id is null or a.tenant_id = new.tenant_id);
+    new.lead_id := coalesce(v_lead_id, new.lead_id);
+  end if;
+  return new;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.resolve_lead_id() IS 'Trigger of tables that refer to leads, as a0_resolve_lead_id before insert: takes the id of a lead that was merged as the one that it was merged into.';
+
+CREATE FUNCTION brainops_internal.resolve_onboarding_workflow() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_workflow public.ai_onboarding_workflows;
+begin
+  select * into v_workflow from public.ai_onboarding_workflows as w
+    where w.alias_ids @> array[new.workflow_id]
+      and (new.tenant_id is null or w.tenant_id = new.tenant_id)
+      and (w.tenant_id = brainops.current_tenant_id() or brainops.may_name_tenant()
+        or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member'))
+    limit 1;
+  if found then
+    new.workflow_id := v_workflow.id;
+    if exists (
+      select from public.ai_onboarding_steps
+      where tenant_id = v_workflow.tenant_id and workflow_id = v_workflow.id and step_number = new.step_number
+    ) then
+      return null;
+    end if;
+  end if;
+  return new;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) RETURNS uuid
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  v_tenant_id uuid;
+  v_reference record;
+begin
+  if not brainops.may_name_tenant() then
+    v_tenant_id := brainops.current_tenant_id();
+    if v_tenant_id is not null then
+      return v_tenant_id;
+    end if;
+  else
+    -- Each foreign key that is the pair (tenant_id, x_id).
+    for v_reference in
+      select c.confrelid::regclass as parent, a.attname as column_name, r.attname as parent_column
+      from pg_catalog.pg_constraint as c
+      inner join pg_catalog.pg_attribute as t on t.attrelid = c.conrelid and t.attname = 'tenant_id' and t.attnum = any (c.conkey)
+      cross join lateral unnest(c.conkey, c.confkey) as k (mine, theirs)
+      inner join pg_catalog.pg_attribute as a on a.attrelid = c.conrelid and a.attnum = k.mine and a.attnum <> t.attnum
+      inner join pg_catalog.pg_attribute as r on r.attrelid = c.confrelid and r.attnum = k.theirs and r.atttypid = 'uuid'::regtype
+      where c.conrelid = p_table and c.contype = 'f' and cardinality(c.conkey) = 2
+      order by c.conname
+    loop
+      execute format('select tenant_id from %s where %I = $1', v_reference.parent, v_reference.parent_column)
+        into v_tenant_id
+        using brainops_internal.uuid_or_null(p_row ->> v_reference.column_name);
+      if v_tenant_id is not null then
+        return v_tenant_id;
+      end if;
+    end loop;
+
+    select id into v_tenant_id from public.tenants where is_default;
+    if found then
+      return v_tenant_id;
+    end if;
+  end if;
+
+  raise exception 'tenant_id: the row for % names no tenant, and login "%" is not bound to one', p_table, session_user
+    using errcode = 'OP001',
+      hint = 'Give tenant_id, or (as a member of brainops_service) set app.tenant_id or refer to a row that has a tenant, or mark one tenant with is_default.';
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) IS 'The tenant of a row about to be inserted: the current one, else (services only) that of a row it refers to, else the default one. OP001 where there is none.';
+
+CREATE FUNCTION brainops_internal.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  delete from public.contact_suppressions
+  where tenant_id = p_tenant_id and channel = 'email' and address_key = lower(btrim(p_address)) and reason = 'unsubscribed';
+  -- Only who reads the address's mail has the link.
+  perform brainops_internal.record_choice(
+    p_tenant_id, 'email', p_address, true, p_source, p_evidence || jsonb_build_object('confirmed_at', brainops.now())
+  );
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) IS 'The person wants mail again: lifts what the person said, and nothing else.';
+
+CREATE FUNCTION brainops_internal.retry_delay(p_attempt integer) RETURNS interval
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  select
+    least(interval '15 seconds' * power(4, greatest(p_attempt, 1) - 1), interval '1 hour') * (0.8 + 0.4 * random());
+$$;
+
+COMMENT ON FUNCTION brainops_internal.retry_delay(p_attempt integer) IS 'How long to wait after attempt n: 15 s, 1 min, 4 min, 16 min, then 1 h; 20 % more or less by chance.';
+
+CREATE FUNCTION brainops_internal.route_lead(p_old public.revenue_leads, p_new public.revenue_leads) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_broken uuid[];
+  v_fitting uuid[];
+  v_rule record;
+begin
+  loop
+    begin
+      v_fitting := array(
+        select r.id
+        from public.campaign_rules as r
+        inner join public.campaigns as c on c.tenant_id = r.tenant_id and c.id = r.campaign_id
+        where r.tenant_id = p_new.tenant_id and r.active and c.status = 'active'
+          and case
+            when r.id = any (v_broken) then false
+            else brainops_internal.rule_fits(r, p_new) and (p_old.id is null or brainops_internal.rule_fits(r, p_old) is not true)
+          end
+          -- A lead that is being made one with this brings its enrolment along, and goes on where it was.
+          and not exists (
+            select from public.revenue_leads as m
+            inner join public.ai_nurture_campaigns as e on e.tenant_id = m.tenant_id and e.lead_id = m.id
+            where m.tenant_id = p_new.tenant_id and m.merged_into = p_new.id and e.campaign_id = c.id
+          )
+      );
+      exit;
+    exception
+      when data_exception or program_limit_exceeded then
+        if v_broken is not null then
+          raise;
+        end if;
+        v_broken := brainops_internal.broken_rules(p_new) || brainops_internal.broken_rules(p_old);
+    end;
+  end loop;
+
+  for v_rule in
+    select r.leaves, c.code
+    from public.campaign_rules as r
+    inner join public.campaigns as c on c.tenant_id = r.tenant_id and c.id = r.campaign_id
+    where r.tenant_id = p_new.tenant_id and r.id = any (v_fitting)
+    order by r.name
+  loop
+    perform brainops.exit_enrolment(e.id, 'routed to ' || v_rule.code)
+    from public.ai_nurture_campaigns as e
+    where e.tenant_id = p_new.tenant_id and e.lead_id = p_new.id and e.campaign_type = any (v_rule.leaves)
+      and e.status in ('active', 'paused');
+    insert into public.ai_nurture_campaigns (tenant_id, lead_id, campaign_type)
+    values (p_new.tenant_id, p_new.id, v_rule.code)
+    on conflict do nothing;
+  end loop;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -10310,12 +10486,12 @@ CREATE FUNCTION brainops.rule_fits(p_rule public.campaign_rules, p_lead public.r
       else p_lead.stage = any (p_rule.stages)
     end
     and (p_rule.sources is null or p_lead.source = any (p_rule.sources))
-    and (p_rule.condition is null or brainops.condition_holds(p_rule.condition, p_lead, '-infinity'));
+    and (p_rule.condition is null or brainops_internal.condition_holds(p_rule.condition, p_lead, '-infinity'));
 $$;
 
-COMMENT ON FUNCTION brainops.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) IS 'Whether a rule of campaign_rules is true of a lead as it is.';
+COMMENT ON FUNCTION brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) IS 'Whether a rule of campaign_rules is true of a lead as it is.';
 
-CREATE FUNCTION brainops.same_text(p_one text, p_other text) RETURNS boolean
+CREATE FUNCTION brainops_internal.same_text(p_one text, p_other text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -10326,7 +10502,7 @@ CREATE FUNCTION brainops.same_text(p_one text, p_other text) RETURNS boolean
     );
 $$;
 
-CREATE FUNCTION brainops.save_preferences(p_token text, p_choices jsonb) RETURNS boolean
+CREATE FUNCTION brainops_internal.save_preferences(p_token text, p_choices jsonb) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -10341,12 +10517,12 @@ begin
   if not found then
     return false;
   end if;
-  v_now := brainops.preferences(p_token);
+  v_now := brainops_internal.preferences(p_token);
   v_wanted := (p_choices ->> 'email')::boolean;
   if not v_wanted then
-    perform brainops.stop_mail(v_link.tenant_id, v_link.address_key, 'preference_page');
+    perform brainops_internal.stop_mail(v_link.tenant_id, v_link.address_key, 'preference_page');
   elsif v_wanted and not (v_now ->> 'email')::boolean then
-    perform brainops.resume_mail(v_link.tenant_id, v_link.address_key, 'preference_page', '{}');
+    perform brainops_internal.resume_mail(v_link.tenant_id, v_link.address_key, 'preference_page', '{}');
   end if;
 
   for v_topic in select * from public.contact_topics as t where t.tenant_id = v_link.tenant_id order by t.code
@@ -10363,7 +10539,7 @@ begin
   end loop;
 
   v_wanted := (p_choices ->> 'sms')::boolean;
-  for v_phone in select * from brainops.preference_phones(v_link.tenant_id, v_link.address_key)
+  for v_phone in select * from brainops_internal.preference_phones(v_link.tenant_id, v_link.address_key)
   loop
     if not v_wanted and v_phone.stopped is null then
       insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source)
@@ -10374,20 +10550,87 @@ begin
           -- What was for a while is over, and this is the person's word; a STOP of this very moment stays what it is.
           reason = case when s.expires_at is null then s.reason else excluded.reason end,
           source = case when s.expires_at is null then s.source else excluded.source end;
-      perform brainops.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
+      perform brainops_internal.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
     elsif v_wanted and v_phone.stopped = 'preference_page' then
       delete from public.contact_suppressions
       where tenant_id = v_link.tenant_id and channel = 'sms' and address_key = v_phone.phone and source = 'preference_page';
-      perform brainops.record_choice(v_link.tenant_id, 'sms', v_phone.phone, true, 'preference_page');
+      perform brainops_internal.record_choice(v_link.tenant_id, 'sms', v_phone.phone, true, 'preference_page');
     end if;
   end loop;
   return true;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.save_preferences(p_token text, p_choices jsonb) IS 'Writes the choices of the holder of an unsubscribe link: {"email": bool, "sms": bool, "topics": {code: bool}}; what is not named stays. False for an unknown token.';
+COMMENT ON FUNCTION brainops_internal.save_preferences(p_token text, p_choices jsonb) IS 'Writes the choices of the holder of an unsubscribe link: {"email": bool, "sms": bool, "topics": {code: bool}}; what is not named stays. False for an unknown token.';
 
-CREATE FUNCTION brainops.score_leads(p_lead_ids uuid[]) RETURNS integer
+CREATE FUNCTION brainops_internal.schedule_next_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_to_number integer) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_next public.campaign_steps;
+begin
+  if p_touch.step_key is null then
+    return;
+  end if;
+  if p_touch.touch_type <> 'exit' then
+    v_next := brainops_internal.step_from(p_enrolment, coalesce(p_to_number, p_step.next_step, p_step.step_number + 1));
+    update public.ai_campaign_touches set next_key = v_next.step_key where id = p_touch.id;
+  end if;
+  perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at);
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.schedule_payment_closure(p_request public.payment_requests) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  insert into public.payment_link_closures as c (
+    tenant_id,
+    payment_request_id,
+    key_generation,
+    stripe_payment_link_id,
+    account,
+    reason,
+    scheduled_for
+  )
+  select
+    (p_request).tenant_id,
+    (p_request).id,
+    (p_request).key_generation,
+    (p_request).stripe_payment_link_id,
+    (p_request).key_account,
+    w.reason,
+    case
+      when w.reason = 'expired' then (p_request).expires_at
+      when (p_request).stripe_payment_link_id is not null then brainops.now()
+      -- The link may still be in the making, its answer lost on the way.
+      else brainops.now() + interval '10 minutes'
+    end
+  from
+    (
+      select
+        case
+          when (p_request).paid_at is not null then 'paid'
+          when (p_request).cancelled_at is not null then 'cancelled'
+          else 'expired'
+        end as reason
+    ) as w
+  where (p_request).stripe_payment_link_id is not null or w.reason <> 'expired'
+  on conflict (tenant_id, payment_request_id, key_generation) do update
+    set
+      stripe_payment_link_id = coalesce(excluded.stripe_payment_link_id, c.stripe_payment_link_id),
+      reason = excluded.reason,
+      scheduled_for = excluded.scheduled_for,
+      status = case
+        when c.status = 'processing' then c.status
+        else 'pending'
+      end
+    -- What is switched off stays so.
+    where c.status <> 'completed' or c.stripe_payment_link_id is distinct from excluded.stripe_payment_link_id;
+$$;
+
+CREATE FUNCTION brainops_internal.score_leads(p_lead_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -10423,7 +10666,7 @@ begin
     from (
       select l.tenant_id, l.id as lead_id, t.reason, t.times * r.points as points
       from public.revenue_leads as l
-      cross join lateral brainops.lead_facts(l) as t
+      cross join lateral brainops_internal.lead_facts(l) as t
       inner join brainops.score_reasons as r on r.reason = t.reason and r.kind = 'fact'
       where l.id = any (v_ids)
     ) as f
@@ -10460,12 +10703,12 @@ begin
 
   -- A score that came with the lead stays what it is: the difference is the client's word.
   insert into public.lead_score_events (tenant_id, lead_id, reason, points, occurred_at)
-  select l.tenant_id, l.id, 'set_by_client', greatest(least(l.score - brainops.score_total(l.tenant_id, l.id), 1000000), -1000000), v_now
+  select l.tenant_id, l.id, 'set_by_client', greatest(least(l.score - brainops_internal.score_total(l.tenant_id, l.id), 1000000), -1000000), v_now
   from public.revenue_leads as l
   where l.id = any (v_ids) and l.scored_at is null and l.score > 0;
 
   with totals as (
-    select l.id, l.score as old_score, brainops.clamp_score(coalesce(sum(brainops.decayed(e.points, e.half_life, e.occurred_at, v_now)), 0)) as score
+    select l.id, l.score as old_score, brainops_internal.clamp_score(coalesce(sum(brainops_internal.decayed(e.points, e.half_life, e.occurred_at, v_now)), 0)) as score
     from public.revenue_leads as l
     left join public.lead_score_events as e on e.tenant_id = l.tenant_id and e.lead_id = l.id
     where l.id = any (v_ids)
@@ -10488,20 +10731,20 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.score_leads(p_lead_ids uuid[]) IS 'Reckons the scores of leads now; from 70 on a new lead is qualified. Returns how many changed.';
+COMMENT ON FUNCTION brainops_internal.score_leads(p_lead_ids uuid[]) IS 'Reckons the scores of leads now; from 70 on a new lead is qualified. Returns how many changed.';
 
-CREATE FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) RETURNS numeric
+CREATE FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) RETURNS numeric
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-  select coalesce(sum(brainops.decayed(e.points, e.half_life, e.occurred_at, brainops.now())), 0)
+  select coalesce(sum(brainops_internal.decayed(e.points, e.half_life, e.occurred_at, brainops.now())), 0)
   from public.lead_score_events as e
   where e.tenant_id = p_tenant_id and e.lead_id = p_lead_id;
 $$;
 
-COMMENT ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) IS 'The sum of a lead''s points as of now; the score is this, rounded and kept within 0 to 100.';
+COMMENT ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) IS 'The sum of a lead''s points as of now; the score is this, rounded and kept within 0 to 100.';
 
-CREATE FUNCTION brainops.send_onboarding_reminder(p_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -10597,29 +10840,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.send_onboarding_reminder(p_id uuid) IS 'Queues the mails or the notification of a reminder, once; returns null, or why there is nothing to tell.';
+COMMENT ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) IS 'Queues the mails or the notification of a reminder, once; returns null, or why there is nothing to tell.';
 
-CREATE FUNCTION brainops.sender_of(p_sender text, p_tenant_id uuid) RETURNS text
-    LANGUAGE plpgsql STABLE
-    SET search_path TO ''
-    AS $$
-begin
-  if p_sender is null then
-    return null;
-  end if;
-  if exists (
-    select from public.provider_credentials as c
-    where c.tenant_id = p_tenant_id and c.provider = p_sender and c.name = 'default' and c.active
-  ) then
-    return p_sender || ':' || p_tenant_id;
-  end if;
-  return p_sender;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.sender_of(p_sender text, p_tenant_id uuid) IS 'Which account a tenant''s rows go through, as brainops.breakers names it: sender for the installation''s, sender:tenant_id for the tenant''s own.';
-
-CREATE FUNCTION brainops.sendgrid_message_id(p_event jsonb) RETURNS text
+CREATE FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -10629,35 +10852,17 @@ CREATE FUNCTION brainops.sendgrid_message_id(p_event jsonb) RETURNS text
   )
 $$;
 
-CREATE FUNCTION brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text) RETURNS text
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) RETURNS void
+    LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
-    AS $_$
-declare
-  v_job brainops.job_tables := brainops.job_table(p_table);
-  v_status text;
-begin
-  execute format('select status from %s where id = $1 for update', v_job.relation) into v_status using p_id;
-  if v_status is null then
-    raise exception 'id: % has no row %', v_job.table_name, p_id
-      using errcode = 'OP009', hint = 'select * from brainops.jobs where id = …; archived rows are in brainops.job_archive.';
-  end if;
-  if v_status <> all (p_from) then
-    raise exception 'status: row % is %, and only % can become %', p_id, v_status, array_to_string(p_from, ', '), p_to
-      using errcode = 'OP010', hint = 'select status, last_error from brainops.jobs where id = …';
-  end if;
-  execute format(
-    'update %s set status = $2, scheduled_for = case when $2 = ''pending'' then least(scheduled_for, $3) else scheduled_for end
-     where id = $1 returning status',
-    v_job.relation
-  )
-    into v_status
-    using p_id, p_to, brainops.now();
-  return v_status;
-end;
-$_$;
+    AS $$
+  update public.ai_nurture_campaigns as e
+  set next_touch_date = p_at
+  from (select id from public.ai_nurture_campaigns where id = p_enrolment_id for no key update skip locked) as o
+  where e.id = o.id and e.tenant_id = brainops.current_tenant_id() and e.status in ('active', 'paused');
+$$;
 
-COMMENT ON FUNCTION brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text) IS 'Behind retry, cancel and confirm: OP009 for no such row, OP010 where its status is none of p_from.';
+COMMENT ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) IS 'Behind an update of ai_campaign_touches.scheduled_for.';
 
 CREATE TABLE public.ai_onboarding_steps (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -10702,7 +10907,7 @@ COMMENT ON COLUMN public.ai_onboarding_steps.email_id IS 'The mail that the step
 
 COMMENT ON COLUMN public.ai_onboarding_steps.problem IS 'Why its mail did not go; null where there is nothing to mend. Shown by brainops.stuck_onboarding.';
 
-CREATE FUNCTION brainops.set_onboarding_reminders(p_step public.ai_onboarding_steps) RETURNS void
+CREATE FUNCTION brainops_internal.set_onboarding_reminders(p_step public.ai_onboarding_steps) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -10739,7 +10944,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text) RETURNS void
+CREATE FUNCTION brainops_internal.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
@@ -10749,7 +10954,7 @@ CREATE FUNCTION brainops.set_score(p_tenant_id uuid, p_lead_id uuid, p_score num
       p_tenant_id,
       p_lead_id,
       p_reason,
-      greatest(least(p_score - brainops.score_total(p_tenant_id, p_lead_id), 1000000), -1000000)
+      greatest(least(p_score - brainops_internal.score_total(p_tenant_id, p_lead_id), 1000000), -1000000)
     );
   update public.revenue_leads
   set
@@ -10758,7 +10963,38 @@ CREATE FUNCTION brainops.set_score(p_tenant_id uuid, p_lead_id uuid, p_score num
   where id = p_lead_id and (score <> p_score or rescore_requested_at is null);
 $$;
 
-CREATE FUNCTION brainops.settle(p_table text, p_settlements brainops.settlement[]) RETURNS TABLE(id uuid, status text)
+CREATE FUNCTION brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_job brainops.job_tables;
+  v_count int;
+begin
+  select * into v_job from brainops.job_tables as j where j.task_identifier = p_task_identifier;
+  if not found or exists (
+    select from brainops.worker_processes as w
+    where p_task_identifier = any (w.tasks) and brainops_internal.worker_is_alive(w.number, w.backend_pid)
+  ) then
+    return 0;
+  end if;
+  execute format(
+    'update %s set last_error = $1 where id in (
+       select id from %s
+       where status = ''pending'' and scheduled_for <= $2 and last_error is distinct from $1
+       limit 10000 for update skip locked
+     )',
+    v_job.relation, v_job.relation
+  )
+    using p_reason, brainops.now();
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text) IS 'Writes p_reason into last_error of the due rows of a task that no live worker offers; returns how many.';
+
+CREATE FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) RETURNS TABLE(id uuid, status text)
     LANGUAGE plpgsql
     SET search_path TO ''
     SET random_page_cost TO '1'
@@ -10803,7 +11039,7 @@ begin
       status = %2$s,
       scheduled_for = case
         when s.outcome = 'hold' or %2$s <> 'pending' then t.scheduled_for
-        else coalesce(s.run_at, $2 + brainops.retry_delay(t.attempts))
+        else coalesce(s.run_at, $2 + brainops_internal.retry_delay(t.attempts))
       end,
       attempts = t.attempts - (s.outcome in ('defer', 'hold'))::int,
       deferrals = t.deferrals + (s.outcome = 'defer')::int,
@@ -10825,7 +11061,50 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.settle(p_table text, p_settlements brainops.settlement[]) IS 'Writes how effects ended, where the lease still holds; a late or second settler changes nothing and is left out of the answer.';
+COMMENT ON FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) IS 'Writes how effects ended, where the lease still holds; a late or second settler changes nothing and is left out of the answer.';
+
+CREATE FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_count int;
+begin
+  execute format(
+    $sql$
+    update %s as t
+    set
+      status = n.status,
+      scheduled_for = case when n.status = 'pending' then $4 else t.scheduled_for end,
+      finished_at = case when n.status in ('failed', 'cancelled') then $4 end,
+      last_error = $3,
+      lease = null,
+      worker_id = null,
+      rate_slot = null
+    from (
+      select
+        s.id,
+        case
+          when not $5 then 'unconfirmed'
+          when s.cancel_requested_at is not null then 'cancelled'
+          when s.attempts >= s.max_attempts then 'failed'
+          else 'pending'
+        end as status
+      from %s as s
+      where s.status = 'processing'
+        and ($1 is null or s.worker_id = $1)
+        and s.started_at <= $4 - $2
+      for update skip locked
+    ) as n
+    where t.id = n.id
+    $sql$,
+    p_job.relation, p_job.relation
+  )
+    using p_worker_id, p_older_than, p_reason, brainops.now(), p_job.effect_is_idempotent;
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$_$;
 
 CREATE TABLE public.ai_sms_queue (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -10917,7 +11196,7 @@ COMMENT ON COLUMN public.ai_sms_queue.looked_for_at IS 'When Twilio''s list was 
 
 COMMENT ON COLUMN public.ai_sms_queue.first_due_at IS 'When the text was due before the engine first put it off; null while it never did. A move by a client, or running it again, starts anew.';
 
-CREATE FUNCTION brainops.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) RETURNS text
+CREATE FUNCTION brainops_internal.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -10955,7 +11234,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.settle_by_events(p_tenant_id uuid, p_email_id uuid) RETURNS void
+CREATE FUNCTION brainops_internal.settle_by_events(p_tenant_id uuid, p_email_id uuid) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
@@ -10986,7 +11265,7 @@ CREATE FUNCTION brainops.settle_by_events(p_tenant_id uuid, p_email_id uuid) RET
   where q.tenant_id = p_tenant_id and q.id = p_email_id and q.status = 'unconfirmed' and e.taken is not null;
 $$;
 
-CREATE FUNCTION brainops.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) RETURNS SETOF uuid
+CREATE FUNCTION brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) RETURNS SETOF uuid
     LANGUAGE plpgsql
     SET search_path TO ''
     SET random_page_cost TO '1'
@@ -11024,9 +11303,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) IS 'As brainops.settle, for rows under one lease that all are completed with the same result; returns those whose lease still held.';
+COMMENT ON FUNCTION brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) IS 'As brainops_internal.settle, for rows under one lease that all are completed with the same result; returns those whose lease still held.';
 
-CREATE FUNCTION brainops.settle_consent(p_tenant_id uuid, p_address text) RETURNS void
+CREATE FUNCTION brainops_internal.settle_consent(p_tenant_id uuid, p_address text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -11050,10 +11329,10 @@ begin
           )
       ) as w
       order by w.topic, w.occurred_at desc, w.stops desc
-    ) as last_words
+    ) as last_consents
     where stops
   ) then
-    perform brainops.suppress(p_tenant_id, 'email', p_address, 'unsubscribed', 'sendgrid');
+    perform brainops_internal.suppress(p_tenant_id, 'email', p_address, 'unsubscribed', 'sendgrid');
   else
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'email' and address_key = p_address
@@ -11062,7 +11341,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.settle_payment_request(p_tenant_id uuid, p_id uuid) RETURNS void
+CREATE FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -11082,7 +11361,7 @@ begin
     coalesce(sum(amount_minor) filter (where kind = 'payment' and currency = v_old.currency), 0),
     count(*) filter (where kind = 'payment'),
     min(occurred_at) filter (where kind = 'payment' and currency = v_old.currency and amount_minor = v_old.amount_minor),
-    string_agg(brainops.payment_words(amount_minor, currency), ', ' order by occurred_at, object_id)
+    string_agg(brainops_internal.format_payment(amount_minor, currency), ', ' order by occurred_at, object_id)
       filter (where kind = 'payment' and (currency <> v_old.currency or amount_minor <> v_old.amount_minor)),
     (array_agg(currency order by occurred_at, object_id) filter (where kind = 'payment'))[1]
     into v_paid, v_payments, v_matching, v_others, v_taken
@@ -11169,7 +11448,7 @@ begin
     attention = nullif(
       concat_ws(
         '; ',
-        'paid ' || v_others || ' where ' || brainops.payment_words(r.amount_minor, r.currency) || ' was asked',
+        'paid ' || v_others || ' where ' || brainops_internal.format_payment(r.amount_minor, r.currency) || ' was asked',
         case when r.interval = 'one_time' and v_payments > 1 then 'paid ' || v_payments || ' times' end,
         case when v_matching is not null and r.cancelled_at is not null then 'paid though it was cancelled' end,
         case when v_matching is not null and r.cancelled_at is null and r.expired_at is not null then 'paid though it had expired' end
@@ -11189,9 +11468,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.settle_payment_request(p_tenant_id uuid, p_id uuid) IS 'Computes what payment_status comes from anew, from ledger, disputes and charges.';
+COMMENT ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) IS 'Computes what payment_status comes from anew, from ledger, disputes and charges.';
 
-CREATE FUNCTION brainops.settle_sms_at_once() RETURNS trigger
+CREATE FUNCTION brainops_internal.settle_sms_at_once() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -11227,7 +11506,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) RETURNS void
+CREATE FUNCTION brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
@@ -11255,7 +11534,7 @@ CREATE FUNCTION brainops.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) RE
   where q.tenant_id = p_tenant_id and q.id = p_id and q.status = 'unconfirmed';
 $$;
 
-CREATE FUNCTION brainops.settle_sms_consent(p_tenant_id uuid, p_number text) RETURNS void
+CREATE FUNCTION brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -11270,23 +11549,23 @@ begin
       union all
       select occurred_at, true
       from public.sms_deliveries
-      where tenant_id = p_tenant_id and recipient = p_number and brainops.sms_error_class(error_code) = 'opted_out'
+      where tenant_id = p_tenant_id and recipient = p_number and brainops_internal.sms_error_class(error_code) = 'opted_out'
     ) as w
     order by w.at desc, w.stops desc
     limit 1;
   if v_stops then
-    perform brainops.suppress(p_tenant_id, 'sms', p_number, 'unsubscribed', 'twilio');
+    perform brainops_internal.suppress(p_tenant_id, 'sms', p_number, 'unsubscribed', 'twilio');
   else
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'sms' and address_key = p_number
       and reason = 'unsubscribed' and source = 'twilio';
     -- Which may have stood over this one.
-    perform brainops.settle_unreachable(p_tenant_id, p_number);
+    perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
   end if;
 end;
 $$;
 
-CREATE FUNCTION brainops.settle_unreachable(p_tenant_id uuid, p_number text) RETURNS void
+CREATE FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -11321,7 +11600,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.ship_campaigns(p_tenant_id uuid) RETURNS integer
+CREATE FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -11357,8 +11636,8 @@ begin
   where c.id = any (v_ids);
   insert into public.campaign_rules (tenant_id, campaign_id, name, tiers, stages, leaves)
   select
-    p_tenant_id, c.id, l.rule ->> 'name', brainops.text_array(l.rule -> 'tiers'), brainops.text_array(l.rule -> 'stages'),
-    coalesce(brainops.text_array(l.rule -> 'leaves'), '{}')
+    p_tenant_id, c.id, l.rule ->> 'name', brainops_internal.text_array(l.rule -> 'tiers'), brainops_internal.text_array(l.rule -> 'stages'),
+    coalesce(brainops_internal.text_array(l.rule -> 'leaves'), '{}')
   from public.campaigns as c
   inner join brainops.library_campaigns as l on l.code = c.code
   where c.id = any (v_ids) and l.rule is not null
@@ -11368,9 +11647,51 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.ship_campaigns(p_tenant_id uuid) IS 'Gives a tenant the campaigns, rules and templates of the library that it does not have yet, by code and name; returns how many campaigns. What the tenant has made of its own stays.';
+COMMENT ON FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) IS 'Gives a tenant the campaigns, rules and templates of the library that it does not have yet, by code and name; returns how many campaigns. What the tenant has made of its own stays.';
 
-CREATE FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS void
+CREATE FUNCTION brainops_internal.show_inserted_row() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  perform set_config('brainops.inserted_tenant', new.tenant_id::text, true);
+  return new;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.skip_cancelled_step() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_enrolment public.ai_nurture_campaigns;
+  v_next public.campaign_steps;
+begin
+  select * into v_enrolment from public.ai_nurture_campaigns where id = new.campaign_id for no key update;
+  if not found or v_enrolment.status not in ('active', 'paused') then
+    return null;
+  end if;
+  v_next := brainops_internal.step_from(
+    v_enrolment,
+    coalesce(
+      (
+        select s.next_step
+        from public.campaign_steps as s
+        where s.tenant_id = v_enrolment.tenant_id and s.campaign_id = v_enrolment.campaign_id
+          and s.version = v_enrolment.version and s.step_key = new.step_key
+      ),
+      new.step_number + 1
+    )
+  );
+  update public.ai_campaign_touches
+  set performed_at = brainops.now(), outcome = 'left out: ' || new.status || ' by ' || session_user, next_key = v_next.step_key
+  where id = new.id;
+  perform brainops_internal.advance_enrolment(v_enrolment, v_next, new.due_at);
+  return null;
+end;
+$$;
+
+CREATE FUNCTION brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -11424,14 +11745,14 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Of two leads that are being made one: skips what waits for the one in each broadcast that the other has a row in. What was sent, or may have been, stays; else the older row.';
+COMMENT ON FUNCTION brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Of two leads that are being made one: skips what waits for the one in each broadcast that the other has a row in. What was sent, or may have been, stays; else the older row.';
 
-CREATE FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) RETURNS text
+CREATE FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
-  v_lead_id uuid := brainops.uuid_or_null(p_sms.recipient);
+  v_lead_id uuid := brainops_internal.uuid_or_null(p_sms.recipient);
 begin
   if v_lead_id is null then
     return p_sms.recipient;
@@ -11440,7 +11761,7 @@ begin
     select
       coalesce(
         l.phone_e164,
-        brainops.sms_number(l.phone, brainops.tenant_country(t.settings)),
+        brainops_internal.sms_number(l.phone, brainops_internal.tenant_country(t.settings)),
         nullif(btrim(l.phone), '')
       )
     from public.revenue_leads as l
@@ -11452,9 +11773,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) IS 'The number that a text goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
+COMMENT ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) IS 'The number that a text goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
 
-CREATE FUNCTION brainops.sms_error_class(p_code integer) RETURNS text
+CREATE FUNCTION brainops_internal.sms_error_class(p_code integer) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -11472,9 +11793,9 @@ CREATE FUNCTION brainops.sms_error_class(p_code integer) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.sms_error_class(p_code integer) IS 'recipient (no text can reach it) · opted_out · sender (our number may not send) · route (not from here to there, or filtered) · account · unreachable (may be on later) · later · unknown · text (anything else: this text as it stands).';
+COMMENT ON FUNCTION brainops_internal.sms_error_class(p_code integer) IS 'recipient (no text can reach it) · opted_out · sender (our number may not send) · route (not from here to there, or filtered) · account · unreachable (may be on later) · later · unknown · text (anything else: this text as it stands).';
 
-CREATE FUNCTION brainops.sms_keyword(p_body text, p_opt_out_type text) RETURNS text
+CREATE FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $_$
@@ -11513,9 +11834,9 @@ CREATE FUNCTION brainops.sms_keyword(p_body text, p_opt_out_type text) RETURNS t
     ) as w;
 $_$;
 
-COMMENT ON FUNCTION brainops.sms_keyword(p_body text, p_opt_out_type text) IS 'stop, start, help, yes (which opts in only whom it was asked of) or reply.';
+COMMENT ON FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) IS 'stop, start, help, yes (which opts in only whom it was asked of) or reply.';
 
-CREATE FUNCTION brainops.sms_leads(p_tenant_id uuid, p_number text) RETURNS TABLE(id uuid, updated_at timestamp with time zone)
+CREATE FUNCTION brainops_internal.sms_leads(p_tenant_id uuid, p_number text) RETURNS TABLE(id uuid, updated_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -11534,7 +11855,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text) RETURNS boolean
+CREATE FUNCTION brainops_internal.sms_needs_opt_out_notice(p_sms public.ai_sms_queue, p_number text, p_sender text) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -11555,9 +11876,9 @@ CREATE FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text,
     );
 $$;
 
-COMMENT ON FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text) IS 'Whether the text has to tell how to opt out: a marketing text to a person who has had no such word from that sender.';
+COMMENT ON FUNCTION brainops_internal.sms_needs_opt_out_notice(p_sms public.ai_sms_queue, p_number text, p_sender text) IS 'Whether the text has to tell how to opt out: a marketing text to a person who has had no such word from that sender.';
 
-CREATE FUNCTION brainops.sms_number(p_text text, p_country text) RETURNS text
+CREATE FUNCTION brainops_internal.sms_number(p_text text, p_country text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $_$
@@ -11573,9 +11894,9 @@ CREATE FUNCTION brainops.sms_number(p_text text, p_country text) RETURNS text
   from (select regexp_replace(p_text, '[[:space:]().\-/' || U&'\00A0' || ']', '', 'g') as digits) as n;
 $_$;
 
-COMMENT ON FUNCTION brainops.sms_number(p_text text, p_country text) IS 'A phone number in E.164 (+13035550100), where SQL can read it: with a + and any punctuation, or national in a country that dials +1. Null otherwise.';
+COMMENT ON FUNCTION brainops_internal.sms_number(p_text text, p_country text) IS 'A phone number in E.164 (+13035550100), where SQL can read it: with a + and any punctuation, or national in a country that dials +1. Null otherwise.';
 
-CREATE FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) RETURNS text
+CREATE FUNCTION brainops_internal.sms_sender(p_tenant_id uuid, p_number text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -11588,9 +11909,9 @@ CREATE FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) RETURNS tex
   limit 1;
 $$;
 
-COMMENT ON FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) IS 'Which of the tenant''s numbers a text to the person goes out from; null where it has none and TWILIO_FROM serves.';
+COMMENT ON FUNCTION brainops_internal.sms_sender(p_tenant_id uuid, p_number text) IS 'Which of the tenant''s numbers a text to the person goes out from; null where it has none and TWILIO_FROM serves.';
 
-CREATE FUNCTION brainops.sms_status_rank(p_event text) RETURNS integer
+CREATE FUNCTION brainops_internal.sms_status_rank(p_event text) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -11601,9 +11922,9 @@ CREATE FUNCTION brainops.sms_status_rank(p_event text) RETURNS integer
     );
 $$;
 
-COMMENT ON FUNCTION brainops.sms_status_rank(p_event text) IS 'How far a text has come: of two statuses of one text, the one with the higher rank holds, in whichever order they were told.';
+COMMENT ON FUNCTION brainops_internal.sms_status_rank(p_event text) IS 'How far a text has come: of two statuses of one text, the one with the higher rank holds, in whichever order they were told.';
 
-CREATE FUNCTION brainops.sms_tenants(p_from text, p_to text, p_tenant_id uuid) RETURNS TABLE(tenant_id uuid, is_the_one boolean)
+CREATE FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) RETURNS TABLE(tenant_id uuid, is_the_one boolean)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -11636,16 +11957,16 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.sms_tenants(p_from text, p_to text, p_tenant_id uuid) IS 'The tenants that texted a person from a number; is_the_one: whose a reply is. Of a number that is one tenant''s, that one. By the number and the account that signed, never by the text.';
+COMMENT ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) IS 'The tenants that texted a person from a number; is_the_one: whose a reply is. Of a number that is one tenant''s, that one. By the number and the account that signed, never by the text.';
 
-CREATE FUNCTION brainops.split_key(p_step public.campaign_steps) RETURNS text
+CREATE FUNCTION brainops_internal.split_key(p_step public.campaign_steps) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
   select p_step.campaign_id || '/' || p_step.version || '/' || p_step.step_key;
 $$;
 
-CREATE FUNCTION brainops.split_problems(p_config jsonb) RETURNS SETOF text
+CREATE FUNCTION brainops_internal.split_problems(p_config jsonb) RETURNS SETOF text
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $_$
@@ -11681,29 +12002,29 @@ begin
     if not coalesce(v_winner ->> 'after_touches', '1') ~ '^[1-9][0-9]{0,6}$' then
       return next format('winner.after_touches %s is no number from 1 on', v_winner ->> 'after_touches');
     end if;
-    if not brainops.is_interval(coalesce(v_winner ->> 'after', '1 day')) then
+    if not brainops_internal.is_interval(coalesce(v_winner ->> 'after', '1 day')) then
       return next format('winner.after %s is no positive interval such as 7 days', quote_literal(v_winner ->> 'after'));
     end if;
   end if;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.split_problems(p_config jsonb) IS 'What is wrong with the config of a split, one sentence each.';
+COMMENT ON FUNCTION brainops_internal.split_problems(p_config jsonb) IS 'What is wrong with the config of a split, one sentence each.';
 
-CREATE FUNCTION brainops.spread(p_n bigint, p_of bigint) RETURNS interval
+CREATE FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select make_interval(secs => (p_n - 1) * least(0.2, 3600.0 / p_of)::float8);
 $$;
 
-COMMENT ON FUNCTION brainops.spread(p_n bigint, p_of bigint) IS 'Five a second, or as many as it takes to be through within an hour: what resuming lets go at once.';
+COMMENT ON FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) IS 'Five a second, or as many as it takes to be through within an hour: what resuming lets go at once.';
 
-CREATE FUNCTION brainops.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) RETURNS timestamp with time zone
+CREATE FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) RETURNS timestamp with time zone
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-  v_open tstzrange := brainops.contact_opening(p_at, p_zones, p_opens, p_closes);
+  v_open tstzrange := brainops_internal.contact_opening(p_at, p_zones, p_opens, p_closes);
 begin
   return case
     when lower(v_open) <= p_at then p_at
@@ -11716,9 +12037,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) IS 'The instant itself where the hours are open, else one in the first part of the next open hours, by chance.';
+COMMENT ON FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) IS 'The instant itself where the hours are open, else one in the first part of the next open hours, by chance.';
 
-CREATE FUNCTION brainops.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) RETURNS integer
+CREATE FUNCTION brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -11737,7 +12058,7 @@ begin
     $sql$
     with
       open_tenants as materialized (
-        select id from public.tenants where ($2 is null or id = $2) and brainops.pause_reason($3, id) is null
+        select id from public.tenants where ($2 is null or id = $2) and brainops_internal.pause_reason($3, id) is null
       ),
       waiting as (
         select t.id, t.job_priority, t.scheduled_for,
@@ -11765,9 +12086,9 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) IS 'Lets waiting rows go on, spread over time; returns how many. Behind brainops.resume and brainops.lift_marketing_hold.';
+COMMENT ON FUNCTION brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) IS 'Lets waiting rows go on, spread over time; returns how many. Behind brainops.resume and brainops.lift_marketing_hold.';
 
-CREATE FUNCTION brainops.stage_rank(p_stage text) RETURNS integer
+CREATE FUNCTION brainops_internal.stage_rank(p_stage text) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select
@@ -11777,63 +12098,23 @@ CREATE FUNCTION brainops.stage_rank(p_stage text) RETURNS integer
     );
 $$;
 
-COMMENT ON FUNCTION brainops.stage_rank(p_stage text) IS 'How far a stage is along the way, from 1; lost counts as further than negotiating.';
+COMMENT ON FUNCTION brainops_internal.stage_rank(p_stage text) IS 'How far a stage is along the way, from 1; lost counts as further than negotiating.';
 
-CREATE FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text DEFAULT 'asked for'::text) RETURNS uuid
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_lead_id uuid := brainops.find_lead(p_lead_id, null);
-  v_tenant_id uuid;
-begin
-  if v_lead_id is null then
-    raise exception 'lead_id: % is no lead of yours', coalesce(p_lead_id::text, 'null')
-      using errcode = 'OP009', hint = 'Give the id of a row of revenue_leads.';
-  end if;
-  select tenant_id into v_tenant_id from public.revenue_leads where id = v_lead_id;
-  return brainops.open_onboarding(v_tenant_id, v_lead_id, p_reason);
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) IS 'Begins the onboarding of a lead and returns its workflow; the one there is, where it has begun.';
-
-CREATE FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[] DEFAULT NULL::integer[]) RETURNS void
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  insert into public.sender_warmups as w (tenant_id, channel, started_on, plan)
-  select
-    t.id,
-    p_channel,
-    (brainops.now() at time zone t.time_zone)::date,
-    -- SendGrid's automatic warm-up of an IP address, messages an hour by day.
-    coalesce(
-      p_plan,
-      '{20,28,39,55,77,108,151,211,295,413,579,810,1000,1587,2222,3111,4356,6098,8583,11953,16734,23427,32798,45917,64284,89998,125997,176395,246953,345735,484029,677640,948696,1328175,1859444,2603222}'
-    )
-  from public.tenants as t
-  where t.id = brainops.tenant_id_of(p_tenant)
-  on conflict (tenant_id, channel) do update
-    set
-      started_on = excluded.started_on,
-      plan = excluded.plan;
-$$;
-
-COMMENT ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) IS 'Begins a warm-up today: marketing of the tenant (slug or id) on the channel is limited by hour, more each day. Plan null: SendGrid''s, 36 days from 20 an hour. Deleting the row of sender_warmups ends it.';
-
-CREATE FUNCTION brainops.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) RETURNS timestamp with time zone
+CREATE FUNCTION brainops_internal.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
   select
     case p_step.delay_from
-      when 'enrolment' then greatest(brainops.add_delay(p_enrolment.schedule_start, p_step.delay, p_zone), p_base)
-      else brainops.add_delay(p_base, p_step.delay, p_zone)
+      when 'enrolment' then greatest(
+        brainops_internal.add_delay(p_enrolment.schedule_start, p_step.delay, p_zone),
+        p_base
+      )
+      else brainops_internal.add_delay(p_base, p_step.delay, p_zone)
     end;
 $$;
 
-CREATE FUNCTION brainops.step_from(p_enrolment public.ai_nurture_campaigns, p_number integer) RETURNS public.campaign_steps
+CREATE FUNCTION brainops_internal.step_from(p_enrolment public.ai_nurture_campaigns, p_number integer) RETURNS public.campaign_steps
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -11857,7 +12138,7 @@ CREATE FUNCTION brainops.step_from(p_enrolment public.ai_nurture_campaigns, p_nu
   limit 1;
 $$;
 
-CREATE FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) RETURNS TABLE(path text, target jsonb)
+CREATE FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) RETURNS TABLE(path text, target jsonb)
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -11896,9 +12177,9 @@ CREATE FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step int
   where p_config ? k;
 $$;
 
-COMMENT ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) IS 'Where a step may lead beside the next number: the name of each path, and the step it names.';
+COMMENT ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) IS 'Where a step may lead beside the next number: the name of each path, and the step it names.';
 
-CREATE FUNCTION brainops.stop_mail(p_tenant_id uuid, p_address text, p_source text) RETURNS void
+CREATE FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -11913,14 +12194,14 @@ begin
       -- A word given to us; what SendGrid is told later does not take it back.
       source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end;
   if brainops.consent_state(p_tenant_id, 'email', p_address) is distinct from 'denied' then
-    perform brainops.record_choice(p_tenant_id, 'email', p_address, false, p_source);
+    perform brainops_internal.record_choice(p_tenant_id, 'email', p_address, false, p_source);
   end if;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.stop_mail(p_tenant_id uuid, p_address text, p_source text) IS 'No more marketing mail to the address: suppression, consent denied, an event of its leads.';
+COMMENT ON FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) IS 'No more marketing mail to the address: suppression, consent denied, an event of its leads.';
 
-CREATE FUNCTION brainops.stranded_batches(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) RETURNS uuid[]
+CREATE FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) RETURNS uuid[]
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $_$
@@ -11965,11 +12246,11 @@ begin
         limit 1
       ) as d
       where b.batch::text not in (select r.batch from rung as r)
-        and brainops.pause_reason($5, b.tenant_id) is null
+        and brainops_internal.pause_reason($5, b.tenant_id) is null
       limit $4
     ) as f
     $sql$,
-    p_job.batch_column, p_job.relation
+    p_job.bulk_column, p_job.relation
   )
     into v_ids
     using brainops.now(), p_job.task_identifier, p_tenant_id, p_most, p_job.table_name;
@@ -11977,16 +12258,16 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.stranded_batches(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'The first due row of each batch that has due rows, no job and no pause: of one tenant, or (null) of all, at most p_most.';
+COMMENT ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'The first due row of each batch that has due rows, no job and no pause: of one tenant, or (null) of all, at most p_most.';
 
-CREATE FUNCTION brainops.stripe_account(p_tenant_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
   select coalesce(p_tenant_id::text, 'platform');
 $$;
 
-CREATE FUNCTION brainops.stripe_id(p_value jsonb) RETURNS text
+CREATE FUNCTION brainops_internal.stripe_id(p_value jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -12000,7 +12281,7 @@ CREATE FUNCTION brainops.stripe_id(p_value jsonb) RETURNS text
     );
 $$;
 
-CREATE FUNCTION brainops.stripe_ids(p_object jsonb) RETURNS text[]
+CREATE FUNCTION brainops_internal.stripe_ids(p_object jsonb) RETURNS text[]
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -12009,20 +12290,20 @@ CREATE FUNCTION brainops.stripe_ids(p_object jsonb) RETURNS text[]
     unnest(
       array[
         p_object ->> 'id',
-        brainops.stripe_id(p_object -> 'payment_link'),
-        brainops.stripe_id(p_object -> 'payment_intent'),
-        brainops.stripe_id(p_object -> 'charge'),
-        brainops.stripe_id(p_object -> 'invoice'),
-        brainops.stripe_id(p_object -> 'subscription'),
-        brainops.stripe_id(p_object #> '{parent,subscription_details,subscription}'),
-        brainops.stripe_id(p_object #> '{payment,payment_intent}'),
-        brainops.stripe_id(p_object #> '{payment,charge}')
+        brainops_internal.stripe_id(p_object -> 'payment_link'),
+        brainops_internal.stripe_id(p_object -> 'payment_intent'),
+        brainops_internal.stripe_id(p_object -> 'charge'),
+        brainops_internal.stripe_id(p_object -> 'invoice'),
+        brainops_internal.stripe_id(p_object -> 'subscription'),
+        brainops_internal.stripe_id(p_object #> '{parent,subscription_details,subscription}'),
+        brainops_internal.stripe_id(p_object #> '{payment,payment_intent}'),
+        brainops_internal.stripe_id(p_object #> '{payment,charge}')
       ]
     ) as i (id)
   where length(i.id) between 1 and 255;
 $$;
 
-CREATE FUNCTION brainops.stripe_time(p_value jsonb) RETURNS timestamp with time zone
+CREATE FUNCTION brainops_internal.stripe_time(p_value jsonb) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -12032,7 +12313,7 @@ CREATE FUNCTION brainops.stripe_time(p_value jsonb) RETURNS timestamp with time 
     end;
 $$;
 
-CREATE FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) RETURNS TABLE(lead_id uuid, is_new boolean)
+CREATE FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) RETURNS TABLE(lead_id uuid, is_new boolean)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12046,7 +12327,7 @@ begin
       using errcode = 'OP009', hint = 'select name, active from lead_forms';
   end if;
   -- The same one at the same moment waits here, and then finds the event.
-  perform pg_advisory_xact_lock(hashtextextended('brainops.submit_lead_form:' || p_tenant_id || ':' || v_key, 0));
+  perform pg_advisory_xact_lock(hashtextextended('brainops_internal.submit_lead_form:' || p_tenant_id || ':' || v_key, 0));
   -- A merge takes the event along, so its lead is the one that is left.
   select e.lead_id, false into lead_id, is_new
     from public.lead_events as e
@@ -12066,16 +12347,16 @@ begin
       'form',
       p_evidence || jsonb_build_object('form', p_form, 'submission', p_submission_id)
     ) as c;
-  perform brainops.record_lead_event(
+  perform brainops_internal.record_lead_event(
     p_tenant_id, lead_id, 'form_submitted', 'web', null, v_key, jsonb_build_object('form', p_form, 'fields', p_lead)
   );
   return next;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) IS 'Behind POST /forms/<token>: a lead, its consents, and the event form_submitted, once for each p_submission_id.';
+COMMENT ON FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) IS 'Behind POST /forms/<token>: a lead, its consents, and the event form_submitted, once for each p_submission_id.';
 
-CREATE FUNCTION brainops.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) RETURNS void
+CREATE FUNCTION brainops_internal.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
@@ -12086,10 +12367,12 @@ CREATE FUNCTION brainops.suppress(p_tenant_id uuid, p_channel text, p_address te
       reason = excluded.reason,
       source = excluded.source,
       expires_at = null
-    where s.expires_at is not null or brainops.suppression_rank(excluded.reason) < brainops.suppression_rank(s.reason);
+    where
+      s.expires_at is not null
+      or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(s.reason);
 $$;
 
-CREATE FUNCTION brainops.suppression_rank(p_reason text) RETURNS integer
+CREATE FUNCTION brainops_internal.suppression_rank(p_reason text) RETURNS integer
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -12102,7 +12385,7 @@ CREATE FUNCTION brainops.suppression_rank(p_reason text) RETURNS integer
     end;
 $$;
 
-CREATE FUNCTION brainops.sweep(p_most integer DEFAULT 10000) RETURNS TABLE(table_name text, requeued integer, timed_out integer)
+CREATE FUNCTION brainops_internal.sweep(p_most integer DEFAULT 10000) RETURNS TABLE(table_name text, requeued integer, timed_out integer)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12122,16 +12405,16 @@ begin
   for v_job in select * from brainops.job_tables as j order by j.table_name
   loop
     table_name := v_job.table_name;
-    timed_out := brainops.abandon(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker never settled it within the time limit');
-    requeued := brainops.requeue(v_job, null, p_most);
+    timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker never settled it within the time limit');
+    requeued := brainops_internal.requeue(v_job, null, p_most);
     return next;
   end loop;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.sweep(p_most integer) IS 'Each minute: jobs for due rows that have none (at most p_most a table), an end for rows stuck in processing, freedom for orphaned jobs.';
+COMMENT ON FUNCTION brainops_internal.sweep(p_most integer) IS 'Each minute: jobs for due rows that have none (at most p_most a table), an end for rows stuck in processing, freedom for orphaned jobs.';
 
-CREATE FUNCTION brainops.sweep_webhook_events() RETURNS integer
+CREATE FUNCTION brainops_internal.sweep_webhook_events() RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12151,7 +12434,7 @@ begin
     );
   end if;
 
-  perform brainops.settle_by_events(tenant_id, id)
+  perform brainops_internal.settle_by_events(tenant_id, id)
   from (
     select q.tenant_id, q.id
     from public.ai_email_queue as q
@@ -12163,206 +12446,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.take_hourly_places(p_tenant_id uuid, p_channel text, p_n integer) RETURNS timestamp with time zone[]
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    SET "TimeZone" TO 'UTC'
-    AS $$
-declare
-  c_ahead constant int := 14 * 24;
-  v_now constant timestamptz := brainops.now();
-  v_hour timestamptz := date_trunc('hour', v_now);
-  v_limit int := brainops.hourly_limit(p_tenant_id, p_channel, v_now);
-  v_room int;
-  v_take int;
-  v_places timestamptz[] := '{}';
-begin
-  -- While the sender is out of reach nothing but a probe goes: that takes no places.
-  if v_limit is null or exists (
-    select
-    from brainops.circuit_breakers as b
-    inner join brainops.job_tables as j on b.sender in (j.sender, j.sender || ':' || p_tenant_id)
-    where j.channel = p_channel and b.opened_at is not null
-  ) then
-    return array_fill(null::timestamptz, array[p_n]);
-  end if;
-
-  insert into brainops.contact_counts as c (tenant_id, channel, hour)
-  values (p_tenant_id, p_channel, v_hour)
-  on conflict (tenant_id, channel, hour) do update set taken = c.taken
-  returning v_limit - c.taken into v_room;
-  v_take := greatest(least(p_n, v_room), 0);
-  if v_take > 0 then
-    update brainops.contact_counts set taken = taken + v_take
-    where tenant_id = p_tenant_id and channel = p_channel and hour = v_hour;
-    v_places := array_fill(null::timestamptz, array[v_take]);
-  end if;
-
-  for i in 1..c_ahead loop
-    exit when cardinality(v_places) = p_n;
-    v_hour := v_hour + interval '1 hour';
-    v_limit := coalesce(brainops.hourly_limit(p_tenant_id, p_channel, v_hour), p_n);
-    insert into brainops.contact_counts as c (tenant_id, channel, hour)
-    values (p_tenant_id, p_channel, v_hour)
-    on conflict (tenant_id, channel, hour) do update set taken = c.taken
-    returning v_limit - c.promised into v_room;
-    v_take := case when i = c_ahead then p_n - cardinality(v_places) else least(p_n - cardinality(v_places), v_room) end;
-    continue when v_take <= 0;
-    update brainops.contact_counts set promised = promised + v_take
-    where tenant_id = p_tenant_id and channel = p_channel and hour = v_hour;
-    v_places := v_places || (select array_agg(v_hour + random() * interval '55 minutes') from generate_series(1, v_take));
-  end loop;
-  delete from brainops.contact_counts
-  where tenant_id = p_tenant_id and channel = p_channel and hour < v_now - interval '3 days';
-  return v_places;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.take_hourly_places(p_tenant_id uuid, p_channel text, p_n integer) IS 'Places for n marketing messages under the hourly limit: null may go now, an instant is when to ask again.';
-
-CREATE FUNCTION brainops.take_rate_slots(p_table text, p_tenant_id uuid, p_n integer) RETURNS timestamp with time zone[]
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  v_limit record;
-  v_from timestamptz;
-  v_slots timestamptz[];
-  v_all timestamptz[];
-begin
-  for v_limit in
-    select * from brainops.rate_limits
-    where table_name = p_table and (tenant_id = p_tenant_id or tenant_id is null)
-    order by tenant_id nulls last
-    for update
-  loop
-    v_from := greatest(v_limit.next_slot, brainops.now());
-    select array_agg(v_from + make_interval(secs => ((i - v_limit.burst) / v_limit.per_second)::float8) order by i)
-      into v_slots
-      from generate_series(1, p_n) as i;
-    update brainops.rate_limits
-    set next_slot = v_from + make_interval(secs => (p_n / v_limit.per_second)::float8)
-    where id = v_limit.id;
-    select array_agg(greatest(mine, v_all[i]) order by i) into v_all from unnest(v_slots) with ordinality as s (mine, i);
-  end loop;
-  return v_all;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.take_rate_slots(p_table text, p_tenant_id uuid, p_n integer) IS 'When each of n rows may go under the table''s rate limits, reserved; null without a limit.';
-
-CREATE FUNCTION brainops.take_row(p_table regclass, p_tenant_id uuid, p_id uuid) RETURNS jsonb
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $_$
-declare
-  v_child record;
-  v_id uuid;
-  v_row jsonb;
-  v_below jsonb := '[]';
-begin
-  for v_child in
-    -- Rows whose reference is merely emptied stay where they are.
-    select r.relation, r.column_name from brainops.references_to(p_table) as r where r.keeps_row is not true
-  loop
-    for v_id in
-      execute format('select id from %s where tenant_id = $1 and %I = $2', v_child.relation, v_child.column_name)
-        using p_tenant_id, p_id
-    loop
-      v_below := v_below || jsonb_build_array(brainops.take_row(v_child.relation, p_tenant_id, v_id));
-    end loop;
-  end loop;
-  execute format('delete from %s as t where tenant_id = $1 and id = $2 returning to_jsonb(t)', p_table)
-    into v_row
-    using p_tenant_id, p_id;
-  return jsonb_build_object('table', p_table::text, 'row', v_row)
-    || case when v_below <> '[]' then jsonb_build_object('rows', v_below) else '{}' end;
-end;
-$_$;
-
-CREATE FUNCTION brainops.tell_breaker(p_sender text, p_succeeded integer, p_failed integer, p_error text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-begin
-  if p_succeeded > p_failed then
-    -- Closes only when it is time: answers to rows that were under way when it opened, or when the
-    -- sender asked to wait, do not end the wait.
-    update brainops.circuit_breakers
-    set
-      failures = 0,
-      opened_at = case when retry_at > brainops.now() then opened_at end,
-      current_delay = case when retry_at > brainops.now() then current_delay end,
-      probe_expires_at = case when retry_at > brainops.now() then probe_expires_at end,
-      retry_at = case when retry_at > brainops.now() then retry_at end
-    where sender = p_sender and (failures > 0 or retry_at <= brainops.now());
-  elsif p_failed > 0 then
-    insert into brainops.circuit_breakers as b (sender, failures, last_error)
-    values (p_sender, p_failed, left(p_error, 500))
-    on conflict (sender) do update
-      set
-        -- Successes beside the failures show that the sender is there: start to count anew.
-        failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
-        last_error = excluded.last_error;
-    -- Opens at the threshold; an open one whose probe failed waits twice as long as before.
-    update brainops.circuit_breakers
-    set
-      opened_at = coalesce(opened_at, brainops.now()),
-      current_delay = least(coalesce(current_delay * 2, base_delay), max_delay),
-      retry_at = brainops.now() + least(coalesce(current_delay * 2, base_delay), max_delay),
-      probe_expires_at = null
-    where sender = p_sender
-      and case
-        when opened_at is null then failures >= threshold
-        -- Rows that were under way when it opened count, but only a probe's failure prolongs it.
-        else probe_expires_at is not null and retry_at <= brainops.now()
-      end;
-  else
-    -- The row that probed never reached the sender: another may.
-    update brainops.circuit_breakers
-    set probe_expires_at = null
-    where sender = p_sender and probe_expires_at is not null;
-  end if;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.tell_breaker(p_sender text, p_succeeded integer, p_failed integer, p_error text) IS 'Counts successes and failures of a sender; opens its breaker at the threshold, closes it on success. Told together they count by what most of them were.';
-
-CREATE FUNCTION brainops.tell_broken_rule(p_rule public.campaign_rules, p_error text) RETURNS void
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-declare
-  c_key constant text := 'campaign_rule:' || p_rule.id || ':' || md5(p_rule.condition::text);
-begin
-  if exists (
-    select from public.tenant_notifications as n
-    where n.tenant_id = p_rule.tenant_id and n.idempotency_key = c_key
-  ) or not pg_try_advisory_xact_lock(hashtextextended(c_key, 0)) then
-    return;
-  end if;
-  insert into public.tenant_notifications (tenant_id, subject, body, idempotency_key, scheduled_for)
-  values (
-    p_rule.tenant_id,
-    left(regexp_replace(format('The campaign rule %L cannot be asked', p_rule.name), '\s+', ' ', 'g'), 300),
-    left(
-      format(
-        E'The campaign rule %L takes nobody: %s.\n\nMend its condition in campaign_rules; leads that come to fit from then on are enrolled.',
-        p_rule.name,
-        coalesce((select string_agg(p, '; ') from brainops.condition_problems(p_rule.condition) as p), p_error)
-      ),
-      20000
-    ),
-    c_key,
-    brainops.now()
-  )
-  on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops.tell_broken_rule(p_rule public.campaign_rules, p_error text) IS 'Tells the tenant, once for each condition, that a rule cannot be asked and takes nobody.';
-
-CREATE FUNCTION brainops.tenant_country(p_settings jsonb) RETURNS text
+CREATE FUNCTION brainops_internal.tenant_country(p_settings jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $_$
@@ -12373,16 +12457,16 @@ CREATE FUNCTION brainops.tenant_country(p_settings jsonb) RETURNS text
     end;
 $_$;
 
-COMMENT ON FUNCTION brainops.tenant_country(p_settings jsonb) IS 'tenants.settings.country (ISO 3166, two letters): how numbers without + are read. US where there is none.';
+COMMENT ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) IS 'tenants.settings.country (ISO 3166, two letters): how numbers without + are read. US where there is none.';
 
-CREATE FUNCTION brainops.tenant_id_of(p_tenant text) RETURNS uuid
+CREATE FUNCTION brainops_internal.tenant_id_of(p_tenant text) RETURNS uuid
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
   v_id uuid;
 begin
-  select id into v_id from public.tenants where slug = p_tenant or id = brainops.uuid_or_null(p_tenant);
+  select id into v_id from public.tenants where slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant);
   if not found then
     raise exception 'tenant: % is neither the slug nor the id of a tenant', quote_literal(p_tenant)
       using errcode = 'OP007', hint = 'select slug, id from tenants';
@@ -12391,9 +12475,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.tenant_id_of(p_tenant text) IS 'The id of a tenant by its slug or id; OP007 where there is none that the caller may see.';
+COMMENT ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) IS 'The id of a tenant by its slug or id; OP007 where there is none that the caller may see.';
 
-CREATE FUNCTION brainops.tenant_of_caller(p_tenant text) RETURNS uuid
+CREATE FUNCTION brainops_internal.tenant_of_caller(p_tenant text) RETURNS uuid
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -12401,11 +12485,11 @@ declare
   v_tenant_id uuid;
 begin
   if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member') then
-    return brainops.tenant_id_of(p_tenant);
+    return brainops_internal.tenant_id_of(p_tenant);
   end if;
   -- The same words for another tenant and for none: who exists is nobody's business.
   select id into v_tenant_id from public.tenants
-    where id = brainops.current_tenant_id() and (slug = p_tenant or id = brainops.uuid_or_null(p_tenant));
+    where id = brainops.current_tenant_id() and (slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant));
   if not found then
     raise exception 'tenant: % is not yours', coalesce(quote_literal(p_tenant), 'null')
       using errcode = 'insufficient_privilege', hint = 'Give your own slug: select slug from tenants.';
@@ -12414,9 +12498,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.tenant_of_caller(p_tenant text) IS 'The tenant of this slug or id, where the caller is that tenant or an admin; refused otherwise.';
+COMMENT ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) IS 'The tenant of this slug or id, where the caller is that tenant or an admin; refused otherwise.';
 
-CREATE FUNCTION brainops.text_array(p_list jsonb) RETURNS text[]
+CREATE FUNCTION brainops_internal.text_array(p_list jsonb) RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -12426,27 +12510,17 @@ CREATE FUNCTION brainops.text_array(p_list jsonb) RETURNS text[]
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.text_array(p_list jsonb) IS 'A JSON list of texts as an array; null for anything else.';
+COMMENT ON FUNCTION brainops_internal.text_array(p_list jsonb) IS 'A JSON list of texts as an array; null for anything else.';
 
-CREATE FUNCTION brainops.tier_enrols() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-begin
-  perform brainops.route_lead(case when tg_op = 'UPDATE' then old end, new);
-  return null;
-end;
-$$;
-
-CREATE FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS interval
+CREATE FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select make_interval(secs => (extract(epoch from p_to) - extract(epoch from p_from))::float8);
 $$;
 
-COMMENT ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) IS 'The time between two instants in seconds, so that adding it meets no calendar.';
+COMMENT ON FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) IS 'The time between two instants in seconds, so that adding it meets no calendar.';
 
-CREATE FUNCTION brainops.timestamptz_or_null(p_text text) RETURNS timestamp with time zone
+CREATE FUNCTION brainops_internal.timestamptz_or_null(p_text text) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     SET "TimeZone" TO 'UTC'
@@ -12458,9 +12532,9 @@ exception
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.timestamptz_or_null(p_text text) IS 'The instant that a text spells (UTC where it names no zone), or null: never an error.';
+COMMENT ON FUNCTION brainops_internal.timestamptz_or_null(p_text text) IS 'The instant that a text spells (UTC where it names no zone), or null: never an error.';
 
-CREATE FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) RETURNS boolean
+CREATE FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -12477,30 +12551,9 @@ CREATE FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_top
     );
 $$;
 
-COMMENT ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) IS 'Whether the person does not want this topic, or the topic that this campaign belongs to.';
+COMMENT ON FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) IS 'Whether the person does not want this topic, or the topic that this campaign belongs to.';
 
-CREATE FUNCTION brainops.topic_optout_exits() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-begin
-  -- Whoever is being enrolled right now is in and leaves, or comes after this and does not enter.
-  perform from public.revenue_leads as l
-  where l.tenant_id = new.tenant_id and lower(l.email) = new.address_key
-  order by l.id
-  for no key update;
-  perform brainops.exit_enrolment(e.id, 'topic_not_wanted')
-  from public.ai_nurture_campaigns as e
-  inner join public.revenue_leads as l on l.tenant_id = e.tenant_id and l.id = e.lead_id
-  where e.tenant_id = new.tenant_id
-    and e.status in ('active', 'paused')
-    and lower(l.email) = new.address_key
-    and brainops.topic_opted_out(e.tenant_id, l.email, e.campaign_type);
-  return null;
-end;
-$$;
-
-CREATE FUNCTION brainops.touch_type_of(p_kind text) RETURNS text
+CREATE FUNCTION brainops_internal.touch_type_of(p_kind text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
     AS $$
@@ -12512,9 +12565,9 @@ CREATE FUNCTION brainops.touch_type_of(p_kind text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.touch_type_of(p_kind text) IS 'What a touch of a step of this kind is called.';
+COMMENT ON FUNCTION brainops_internal.touch_type_of(p_kind text) IS 'What a touch of a step of this kind is called.';
 
-CREATE FUNCTION brainops.touch_updated_at() RETURNS trigger
+CREATE FUNCTION brainops_internal.touch_updated_at() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12524,7 +12577,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.unbegin_sms() RETURNS trigger
+CREATE FUNCTION brainops_internal.unbegin_sms() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12534,7 +12587,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.unclaim(p_table text, p_ids uuid[], p_lease uuid) RETURNS void
+CREATE FUNCTION brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -12553,16 +12606,16 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.unclaim(p_table text, p_ids uuid[], p_lease uuid) IS 'Gives rows back that a worker claimed without hearing so; only for rows whose effect has not begun.';
+COMMENT ON FUNCTION brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid) IS 'Gives rows back that a worker claimed without hearing so; only for rows whose effect has not begun.';
 
-CREATE FUNCTION brainops.unconfirmed_sms(p_limit integer) RETURNS TABLE(account_sid text, number text, since timestamp with time zone, tenant_ids uuid[])
+CREATE FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) RETURNS TABLE(account_sid text, number text, since timestamp with time zone, tenant_ids uuid[])
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
   v_now constant timestamptz := brainops.now();
 begin
-  perform brainops.settle_sms_by_callbacks(told.tenant_id, told.id)
+  perform brainops_internal.settle_sms_by_callbacks(told.tenant_id, told.id)
   from (
     select q.tenant_id, q.id
     from public.ai_sms_queue as q
@@ -12603,9 +12656,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.unconfirmed_sms(p_limit integer) IS 'Which lists of Twilio''s to ask for: through which account texts with a lost outcome went, to whom, and since when; once callbacks have settled what they can.';
+COMMENT ON FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) IS 'Which lists of Twilio''s to ask for: through which account texts with a lost outcome went, to whom, and since when; once callbacks have settled what they can.';
 
-CREATE FUNCTION brainops.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamp with time zone) RETURNS TABLE(sid text, body text, created_at timestamp with time zone)
+CREATE FUNCTION brainops_internal.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamp with time zone) RETURNS TABLE(sid text, body text, created_at timestamp with time zone)
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -12630,7 +12683,7 @@ CREATE FUNCTION brainops.unexplained_messages(p_messages jsonb, p_id uuid, p_sin
     );
 $$;
 
-CREATE FUNCTION brainops.unsubscribe(p_token text) RETURNS boolean
+CREATE FUNCTION brainops_internal.unsubscribe(p_token text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -12642,23 +12695,23 @@ begin
   if not found then
     return false;
   end if;
-  perform brainops.stop_mail(v_link.tenant_id, v_link.address_key, 'unsubscribe_link');
+  perform brainops_internal.stop_mail(v_link.tenant_id, v_link.address_key, 'unsubscribe_link');
   return true;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.unsubscribe(p_token text) IS 'Suppresses the address of an unsubscribe link; false for an unknown token.';
+COMMENT ON FUNCTION brainops_internal.unsubscribe(p_token text) IS 'Suppresses the address of an unsubscribe link; false for an unknown token.';
 
-CREATE FUNCTION brainops.unsubscribe_token(p_tenant_id uuid, p_address text) RETURNS text
+CREATE FUNCTION brainops_internal.unsubscribe_token(p_tenant_id uuid, p_address text) RETURNS text
     LANGUAGE sql
     SET search_path TO ''
     AS $$
-  select k.token from brainops.unsubscribe_tokens(p_tenant_id, array[p_address]) as k;
+  select k.token from brainops_internal.unsubscribe_tokens(p_tenant_id, array[p_address]) as k;
 $$;
 
-COMMENT ON FUNCTION brainops.unsubscribe_token(p_tenant_id uuid, p_address text) IS 'The token of the recipient''s unsubscribe link; made when first asked for.';
+COMMENT ON FUNCTION brainops_internal.unsubscribe_token(p_tenant_id uuid, p_address text) IS 'The token of the recipient''s unsubscribe link; made when first asked for.';
 
-CREATE FUNCTION brainops.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) RETURNS TABLE(address_key text, token text)
+CREATE FUNCTION brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) RETURNS TABLE(address_key text, token text)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12698,9 +12751,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) IS 'The tokens of the recipients'' unsubscribe links, one row for each address (address_key: in lower case); made when first asked for.';
+COMMENT ON FUNCTION brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) IS 'The tokens of the recipients'' unsubscribe links, one row for each address (address_key: in lower case); made when first asked for.';
 
-CREATE FUNCTION brainops.uuid_or_null(p_text text) RETURNS uuid
+CREATE FUNCTION brainops_internal.uuid_or_null(p_text text) RETURNS uuid
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $_$
   select
@@ -12711,9 +12764,9 @@ CREATE FUNCTION brainops.uuid_or_null(p_text text) RETURNS uuid
     end;
 $_$;
 
-COMMENT ON FUNCTION brainops.uuid_or_null(p_text text) IS 'The uuid that the text spells, or null: never an error.';
+COMMENT ON FUNCTION brainops_internal.uuid_or_null(p_text text) IS 'The uuid that the text spells, or null: never an error.';
 
-CREATE FUNCTION brainops.wake_notifications() RETURNS trigger
+CREATE FUNCTION brainops_internal.wake_notifications() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -12727,7 +12780,7 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops.wake_onboarding_mail(p_step public.ai_onboarding_steps) RETURNS void
+CREATE FUNCTION brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12756,9 +12809,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.wake_onboarding_mail(p_step public.ai_onboarding_steps) IS 'Queues the cancelled mail of a step that begins again; where it cannot go, the step says so.';
+COMMENT ON FUNCTION brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps) IS 'Queues the cancelled mail of a step that begins again; where it cannot go, the step says so.';
 
-CREATE FUNCTION brainops.wake_rows(p_table text, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS integer
+CREATE FUNCTION brainops_internal.wake_rows(p_table text, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12766,13 +12819,13 @@ declare
   v_job brainops.job_tables;
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
-  return brainops.requeue(v_job, p_tenant_id, 10000);
+  return brainops_internal.requeue(v_job, p_tenant_id, 10000);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.wake_rows(p_table text, p_tenant_id uuid) IS 'Sets the due rows of a table going that waited for an account: of one tenant, or (null) of all. 10,000 at once; the sweep brings the rest.';
+COMMENT ON FUNCTION brainops_internal.wake_rows(p_table text, p_tenant_id uuid) IS 'Sets the due rows of a table going that waited for an account: of one tenant, or (null) of all. 10,000 at once; the sweep brings the rest.';
 
-CREATE FUNCTION brainops.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) RETURNS void
+CREATE FUNCTION brainops_internal.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12797,12 +12850,12 @@ begin
   loop
     v_error := null;
     begin
-      v_reason := brainops.apply_stripe_event(v_row.payload, p_tenant_id);
+      v_reason := brainops_internal.apply_stripe_event(v_row.payload, p_tenant_id);
     exception
       when others then v_error := sqlerrm;
     end;
     -- It waits for nothing any more, so whatever failed may pass: pending gives it a job (process_again),
-    -- and brainops.process_webhook_events gives it up after three attempts.
+    -- and brainops_internal.process_webhook_events gives it up after three attempts.
     update public.webhook_events
     set
       status = case when v_error is not null then 'pending' when v_reason is null then 'completed' else 'skipped' end,
@@ -12814,9 +12867,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) IS 'Applies the events that waited for one of these ids; one that fails goes back to pending.';
+COMMENT ON FUNCTION brainops_internal.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) IS 'Applies the events that waited for one of these ids; one that fails goes back to pending.';
 
-CREATE FUNCTION brainops.watch_workers(p_self uuid) RETURNS TABLE(worker_id uuid, host text, pid integer, rescued_rows integer)
+CREATE FUNCTION brainops_internal.watch_workers(p_self uuid) RETURNS TABLE(worker_id uuid, host text, pid integer, rescued_rows integer)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
@@ -12829,7 +12882,7 @@ begin
 
   for v_worker in
     select * from brainops.worker_processes as w
-    where w.id is distinct from p_self and not brainops.worker_is_alive(w.number, w.backend_pid)
+    where w.id is distinct from p_self and not brainops_internal.worker_is_alive(w.number, w.backend_pid)
     for update skip locked
   loop
     -- After a restart of Postgres every worker has lost its lock: let it take it up again first.
@@ -12845,7 +12898,7 @@ begin
     rescued_rows := 0;
     for v_job in select * from brainops.job_tables
     loop
-      rescued_rows := rescued_rows + brainops.abandon(
+      rescued_rows := rescued_rows + brainops_internal.settle_abandoned_rows(
         v_job, v_worker.id, '0', format('its worker (%s, process %s) died while the row was in its hands', v_worker.host, v_worker.pid)
       );
     end loop;
@@ -12856,9 +12909,9 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.watch_workers(p_self uuid) IS 'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every second.';
+COMMENT ON FUNCTION brainops_internal.watch_workers(p_self uuid) IS 'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every second.';
 
-CREATE FUNCTION brainops.webhook_event_id(p_provider text, p_event jsonb) RETURNS text
+CREATE FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
@@ -12880,14 +12933,14 @@ CREATE FUNCTION brainops.webhook_event_id(p_provider text, p_event jsonb) RETURN
     ) as e;
 $$;
 
-COMMENT ON FUNCTION brainops.webhook_event_id(p_provider text, p_event jsonb) IS 'What an event is known by: sg_event_id, Stripe''s id, event_id (made by our own route for Twilio), else md5: of its contents.';
+COMMENT ON FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event jsonb) IS 'What an event is known by: sg_event_id, Stripe''s id, event_id (made by our own route for Twilio), else md5: of its contents.';
 
-CREATE FUNCTION brainops.webhook_event_row(p_provider text, p_event jsonb) RETURNS uuid
+CREATE FUNCTION brainops_internal.webhook_event_row(p_provider text, p_event jsonb) RETURNS uuid
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
     AS $$
   select
-    brainops.uuid_or_null(
+    brainops_internal.uuid_or_null(
       p_event ->> case p_provider
         when 'sendgrid' then 'bo_msg'
         when 'twilio' then 'row'
@@ -12895,9 +12948,9 @@ CREATE FUNCTION brainops.webhook_event_row(p_provider text, p_event jsonb) RETUR
     );
 $$;
 
-COMMENT ON FUNCTION brainops.webhook_event_row(p_provider text, p_event jsonb) IS 'The id of the job row that an event says it is about; null where it says none.';
+COMMENT ON FUNCTION brainops_internal.webhook_event_row(p_provider text, p_event jsonb) IS 'The id of the job row that an event says it is about; null where it says none.';
 
-CREATE FUNCTION brainops.webhook_time(p_event jsonb) RETURNS timestamp with time zone
+CREATE FUNCTION brainops_internal.webhook_time(p_event jsonb) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -12908,17 +12961,7 @@ exception
 end;
 $$;
 
-CREATE FUNCTION brainops.won_starts_onboarding() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    AS $$
-begin
-  perform brainops.open_onboarding(new.tenant_id, new.id, 'won');
-  return null;
-end;
-$$;
-
-CREATE FUNCTION brainops.worker_is_alive(p_number integer, p_backend_pid integer) RETURNS boolean
+CREATE FUNCTION brainops_internal.worker_is_alive(p_number integer, p_backend_pid integer) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
@@ -12933,7 +12976,7 @@ CREATE FUNCTION brainops.worker_is_alive(p_number integer, p_backend_pid integer
         where
           locktype = 'advisory'
           and database = (select oid from pg_catalog.pg_database where datname = current_database())
-          and classid = brainops.liveness_class()::oid
+          and classid = brainops_internal.liveness_class()::oid
           and objid = p_number::oid
           and objsubid = 2
           and granted
@@ -12942,9 +12985,9 @@ CREATE FUNCTION brainops.worker_is_alive(p_number integer, p_backend_pid integer
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.worker_is_alive(p_number integer, p_backend_pid integer) IS 'Whether the connection that the worker was announced on still holds its lock.';
+COMMENT ON FUNCTION brainops_internal.worker_is_alive(p_number integer, p_backend_pid integer) IS 'Whether the connection that the worker was announced on still holds its lock.';
 
-CREATE FUNCTION brainops.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) RETURNS tstzrange
+CREATE FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) RETURNS tstzrange
     LANGUAGE plpgsql STABLE PARALLEL SAFE
     SET search_path TO ''
     SET "TimeZone" TO 'UTC'
@@ -12978,7 +13021,7 @@ begin
 
     v_to := v_at + least(case when v_start <= v_wall then v_end - v_wall else v_start - v_wall end, '1 day');
     if (v_to at time zone p_zone) - v_wall <> v_to - v_at then
-      v_to := brainops.offset_change(v_at, v_to, p_zone);
+      v_to := brainops_internal.offset_change(v_at, v_to, p_zone);
     end if;
     if v_start <= v_wall then
       return tstzrange(v_at, v_to);
@@ -12989,7 +13032,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) IS 'From when, at or after an instant, one zone''s clock stands inside the hours, and until when at least.';
+COMMENT ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) IS 'From when, at or after an instant, one zone''s clock stands inside the hours, and until when at least.';
 
 CREATE TABLE brainops.circuit_breakers (
     sender text NOT NULL,
@@ -13882,7 +13925,7 @@ CREATE VIEW brainops.sms_results WITH (security_invoker='true') AS
     error_code,
     occurred_at
    FROM public.sms_deliveries d
-  ORDER BY tenant_id, sms_id, provider_message_id, (brainops.sms_status_rank(event)) DESC, occurred_at;
+  ORDER BY tenant_id, sms_id, provider_message_id, (brainops_internal.sms_status_rank(event)) DESC, occurred_at;
 
 COMMENT ON VIEW brainops.sms_results IS 'The farthest that each text has come, and the error that it ended with.';
 
@@ -13981,7 +14024,7 @@ CREATE VIEW brainops.workers WITH (security_invoker='true') AS
     login,
     tasks,
         CASE
-            WHEN brainops.worker_is_alive(number, backend_pid) THEN 'alive'::text
+            WHEN brainops_internal.worker_is_alive(number, backend_pid) THEN 'alive'::text
             WHEN (suspect_since IS NOT NULL) THEN 'suspect'::text
             ELSE 'unknown'::text
         END AS state,
@@ -14421,10 +14464,10 @@ CREATE VIEW public.payments_by_lead WITH (security_invoker='true') AS
     r.lead_id,
     l.currency,
     count(DISTINCT r.id) AS requests,
-    brainops.major_units((COALESCE(sum(l.amount_minor) FILTER (WHERE (l.kind = 'payment'::text)), (0)::numeric))::bigint, l.currency) AS paid,
-    brainops.major_units((COALESCE((- sum(l.amount_minor) FILTER (WHERE (l.kind ~~ 'refund%'::text))), (0)::numeric))::bigint, l.currency) AS refunded,
-    brainops.major_units((COALESCE((- sum(l.amount_minor) FILTER (WHERE (l.kind ~~ 'dispute%'::text))), (0)::numeric))::bigint, l.currency) AS disputed,
-    brainops.major_units((sum(l.amount_minor))::bigint, l.currency) AS net,
+    brainops_internal.major_units((COALESCE(sum(l.amount_minor) FILTER (WHERE (l.kind = 'payment'::text)), (0)::numeric))::bigint, l.currency) AS paid,
+    brainops_internal.major_units((COALESCE((- sum(l.amount_minor) FILTER (WHERE (l.kind ~~ 'refund%'::text))), (0)::numeric))::bigint, l.currency) AS refunded,
+    brainops_internal.major_units((COALESCE((- sum(l.amount_minor) FILTER (WHERE (l.kind ~~ 'dispute%'::text))), (0)::numeric))::bigint, l.currency) AS disputed,
+    brainops_internal.major_units((sum(l.amount_minor))::bigint, l.currency) AS net,
     max(l.occurred_at) AS last_movement_at
    FROM (public.payment_ledger l
      JOIN public.payment_requests r ON (((r.tenant_id = l.tenant_id) AND (r.id = l.payment_request_id))))
@@ -14519,10 +14562,10 @@ CREATE VIEW public.revenue_summary WITH (security_invoker='true') AS
     currency,
     (date_trunc('month'::text, (occurred_at AT TIME ZONE 'UTC'::text)))::date AS month,
     count(*) FILTER (WHERE (kind = 'payment'::text)) AS payments,
-    brainops.major_units((COALESCE(sum(amount_minor) FILTER (WHERE (kind = 'payment'::text)), (0)::numeric))::bigint, currency) AS paid,
-    brainops.major_units((COALESCE((- sum(amount_minor) FILTER (WHERE (kind ~~ 'refund%'::text))), (0)::numeric))::bigint, currency) AS refunded,
-    brainops.major_units((COALESCE((- sum(amount_minor) FILTER (WHERE (kind ~~ 'dispute%'::text))), (0)::numeric))::bigint, currency) AS disputed,
-    brainops.major_units((sum(amount_minor))::bigint, currency) AS net
+    brainops_internal.major_units((COALESCE(sum(amount_minor) FILTER (WHERE (kind = 'payment'::text)), (0)::numeric))::bigint, currency) AS paid,
+    brainops_internal.major_units((COALESCE((- sum(amount_minor) FILTER (WHERE (kind ~~ 'refund%'::text))), (0)::numeric))::bigint, currency) AS refunded,
+    brainops_internal.major_units((COALESCE((- sum(amount_minor) FILTER (WHERE (kind ~~ 'dispute%'::text))), (0)::numeric))::bigint, currency) AS disputed,
+    brainops_internal.major_units((sum(amount_minor))::bigint, currency) AS net
    FROM public.payment_ledger l
   GROUP BY tenant_id, livemode, currency, ((date_trunc('month'::text, (occurred_at AT TIME ZONE 'UTC'::text)))::date);
 
@@ -14666,7 +14709,7 @@ CREATE TABLE public.tenants (
     CONSTRAINT tenants_settings_is_object CHECK ((jsonb_typeof(settings) = 'object'::text)),
     CONSTRAINT tenants_slug_is_short_name CHECK ((slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
     CONSTRAINT tenants_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text]))),
-    CONSTRAINT tenants_time_zone_known CHECK (brainops.is_time_zone(time_zone))
+    CONSTRAINT tenants_time_zone_known CHECK (brainops_internal.is_time_zone(time_zone))
 );
 
 ALTER TABLE ONLY public.tenants FORCE ROW LEVEL SECURITY;
@@ -15307,487 +15350,581 @@ CREATE INDEX webhook_events_pending ON public.webhook_events USING btree (receiv
 
 CREATE INDEX webhook_events_processed ON public.webhook_events USING btree (processed_at) WHERE (processed_at IS NOT NULL);
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON brainops.contact_counts FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON brainops.contact_counts FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON brainops.lead_keys FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON brainops.lead_keys FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.contact_counts FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.contact_counts FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.lead_keys FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.lead_keys FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER b0_append_only BEFORE UPDATE ON brainops.job_archive FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON brainops.contact_counts FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_append_only BEFORE DELETE OR UPDATE ON brainops.job_events FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON brainops.lead_keys FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_append_only_truncate BEFORE TRUNCATE ON brainops.job_events FOR EACH STATEMENT EXECUTE FUNCTION brainops.refuse_change();
+CREATE TRIGGER b0_append_only BEFORE UPDATE ON brainops.job_archive FOR EACH ROW EXECUTE FUNCTION brainops_internal.refuse_change();
 
-CREATE TRIGGER b0_check_cap_window BEFORE UPDATE OF archive_after ON brainops.job_tables FOR EACH ROW WHEN ((new.channel = ANY (ARRAY['email'::text, 'sms'::text]))) EXECUTE FUNCTION brainops.check_cap_window();
+CREATE TRIGGER b0_append_only BEFORE DELETE OR UPDATE ON brainops.job_events FOR EACH ROW EXECUTE FUNCTION brainops_internal.refuse_change();
 
-CREATE TRIGGER a0_before_tenant_delete BEFORE DELETE ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops.before_tenant_delete();
+CREATE TRIGGER b0_append_only_truncate BEFORE TRUNCATE ON brainops.job_events FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.refuse_change();
 
-CREATE TRIGGER a0_check_email_row BEFORE INSERT OR UPDATE OF recipient, subject, body, metadata ON public.ai_email_queue FOR EACH ROW EXECUTE FUNCTION brainops.check_email_row();
+CREATE TRIGGER b0_check_cap_window BEFORE UPDATE OF archive_after ON brainops.job_tables FOR EACH ROW WHEN ((new.channel = ANY (ARRAY['email'::text, 'sms'::text]))) EXECUTE FUNCTION brainops_internal.check_cap_window();
 
-CREATE TRIGGER a0_check_sms_row BEFORE INSERT OR UPDATE OF recipient, body, metadata ON public.ai_sms_queue FOR EACH ROW EXECUTE FUNCTION brainops.check_sms_row();
+CREATE TRIGGER a0_before_tenant_delete BEFORE DELETE ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_tenant_delete();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_broadcasts FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_check_email_row BEFORE INSERT OR UPDATE OF recipient, subject, body, metadata ON public.ai_email_queue FOR EACH ROW EXECUTE FUNCTION brainops_internal.check_email_row();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_campaign_templates FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_check_sms_row BEFORE INSERT OR UPDATE OF recipient, body, metadata ON public.ai_sms_queue FOR EACH ROW EXECUTE FUNCTION brainops_internal.check_sms_row();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_campaign_touches FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_broadcasts FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_email_queue FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_campaign_templates FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_campaign_touches FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_onboarding_steps FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_email_queue FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_onboarding_workflows FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_sms_queue FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_onboarding_steps FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaign_rules FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_onboarding_workflows FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaign_split_winners FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.ai_sms_queue FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaign_steps FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaign_rules FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaign_touch_events FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaign_split_winners FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaigns FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaign_steps FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_consents FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaign_touch_events FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_policies FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.campaigns FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_suppressions FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_consents FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_topic_optouts FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_policies FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_topics FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_suppressions FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.email_bounces FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_topic_optouts FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.email_deliveries FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.contact_topics FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.email_unsubscribe_links FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.email_bounces FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.lead_events FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.email_deliveries FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.lead_forms FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.email_unsubscribe_links FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.lead_score_events FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.lead_events FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.lead_tasks FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.lead_forms FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.marketing_holds FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.lead_score_events FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.onboarding_reminders FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.lead_tasks FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.onboarding_templates FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.marketing_holds FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.opt_in_requests FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.onboarding_reminders FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.payment_disputes FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.onboarding_templates FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.payment_ledger FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.opt_in_requests FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.payment_link_closures FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.payment_disputes FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.payment_requests FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.payment_ledger FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.plans FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.payment_link_closures FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.provider_credentials FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.payment_requests FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.revenue_lead_aliases FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.plans FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.revenue_leads FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.provider_credentials FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sender_warmups FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.revenue_lead_aliases FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sms_deliveries FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.revenue_leads FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sms_inbound FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sender_warmups FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sms_numbers FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sms_deliveries FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sms_threads FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sms_inbound FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.stripe_objects FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sms_numbers FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.subscriptions FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.sms_threads FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.tenant_keys FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.stripe_objects FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.tenant_notifications FOR EACH STATEMENT EXECUTE FUNCTION brainops.remember_tenant();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.subscriptions FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.tenant_keys FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON public.tenant_notifications FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.ai_onboarding_workflows FOR EACH ROW EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.contact_consents FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.ai_onboarding_workflows FOR EACH ROW EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.lead_events FOR EACH ROW EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.lead_score_events FOR EACH ROW EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.contact_consents FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.lead_tasks FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.lead_events FOR EACH ROW EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.opt_in_requests FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.lead_score_events FOR EACH ROW EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.lead_tasks FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.plans FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.opt_in_requests FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.sms_inbound FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops.resolve_lead_id();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.plans FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a0_resolve_onboarding_workflow BEFORE INSERT ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops.resolve_onboarding_workflow();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.sms_inbound FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_broadcasts FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a0_resolve_lead_id BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN ((new.lead_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.resolve_lead_id();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_campaign_templates FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a0_resolve_onboarding_workflow BEFORE INSERT ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops_internal.resolve_onboarding_workflow();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_broadcasts FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_campaign_templates FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_onboarding_steps FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_onboarding_workflows FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_onboarding_steps FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaign_rules FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_onboarding_workflows FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaign_split_winners FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaign_steps FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaign_rules FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaign_touch_events FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaign_split_winners FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaigns FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaign_steps FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaign_touch_events FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_policies FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.campaigns FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_suppressions FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_topic_optouts FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_policies FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_topics FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_suppressions FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.email_bounces FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_topic_optouts FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.email_deliveries FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.contact_topics FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.email_unsubscribe_links FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.email_bounces FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.lead_events FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.email_deliveries FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.lead_forms FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.email_unsubscribe_links FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.lead_score_events FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.lead_events FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.lead_tasks FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.lead_forms FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.marketing_holds FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.lead_score_events FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.onboarding_reminders FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.lead_tasks FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.onboarding_templates FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.marketing_holds FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.opt_in_requests FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.onboarding_reminders FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.payment_disputes FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.onboarding_templates FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.payment_ledger FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.opt_in_requests FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.payment_link_closures FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.payment_disputes FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.payment_ledger FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.plans FOR EACH ROW WHEN ((new.tenant_id IS NULL)) EXECUTE FUNCTION brainops.fill_plan_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.payment_link_closures FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.provider_credentials FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.revenue_lead_aliases FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.plans FOR EACH ROW WHEN ((new.tenant_id IS NULL)) EXECUTE FUNCTION brainops_internal.fill_plan_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.revenue_leads FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.provider_credentials FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sender_warmups FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.revenue_lead_aliases FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sms_deliveries FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.revenue_leads FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sms_inbound FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sender_warmups FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sms_numbers FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sms_deliveries FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sms_threads FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sms_inbound FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.stripe_objects FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sms_numbers FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.subscriptions FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.sms_threads FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.tenant_keys FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.stripe_objects FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops.fill_tenant();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.subscriptions FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a2_adopt_touch BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN ((new.step_key IS NULL)) EXECUTE FUNCTION brainops.adopt_touch();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.tenant_keys FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a2_before_payment_delete BEFORE DELETE ON public.payment_requests FOR EACH ROW WHEN (((old.key_started_at IS NOT NULL) OR (old.stripe_payment_link_id IS NOT NULL) OR (old.key_generation > 0))) EXECUTE FUNCTION brainops.before_payment_delete();
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
-CREATE TRIGGER a2_before_payment_update BEFORE UPDATE ON public.payment_requests FOR EACH ROW EXECUTE FUNCTION brainops.before_payment_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.ai_broadcasts FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a2_capture_lead BEFORE INSERT ON public.revenue_leads FOR EACH ROW EXECUTE FUNCTION brainops.before_lead_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.ai_campaign_templates FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a2_check_lead BEFORE UPDATE ON public.revenue_leads FOR EACH ROW EXECUTE FUNCTION brainops.before_lead_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a2_check_payment_request BEFORE INSERT ON public.payment_requests FOR EACH ROW EXECUTE FUNCTION brainops.check_payment_request();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a2_check_plan BEFORE INSERT OR UPDATE ON public.plans FOR EACH ROW EXECUTE FUNCTION brainops.check_plan();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a2_check_sms_number BEFORE INSERT OR UPDATE OF tenant_id, number ON public.sms_numbers FOR EACH ROW EXECUTE FUNCTION brainops.check_sms_number();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.ai_onboarding_steps FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a2_follow_broadcast BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN ((new.broadcast_id IS NOT NULL)) EXECUTE FUNCTION brainops.follow_broadcast();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.ai_onboarding_workflows FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a2_keep_contact_address BEFORE INSERT ON public.contact_consents FOR EACH ROW WHEN ((((new.channel = 'sms'::text) AND (new.address !~ '^\+[1-9][0-9]{6,14}$'::text)) OR (new.address ~ '^[[:space:]]|[[:space:]]$'::text))) EXECUTE FUNCTION brainops.keep_contact_address();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a2_keep_contact_address BEFORE INSERT OR UPDATE OF address, channel ON public.contact_suppressions FOR EACH ROW WHEN ((((new.channel = 'sms'::text) AND (new.address !~ '^\+[1-9][0-9]{6,14}$'::text)) OR (new.address ~ '^[[:space:]]|[[:space:]]$'::text))) EXECUTE FUNCTION brainops.keep_contact_address();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.campaign_rules FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a2_read_national_number BEFORE INSERT OR UPDATE OF recipient ON public.ai_sms_queue FOR EACH ROW WHEN (((new.recipient !~ '^\+'::text) AND (brainops.uuid_or_null(new.recipient) IS NULL))) EXECUTE FUNCTION brainops.read_national_number();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.campaign_split_winners FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a3_move_lead_keys BEFORE UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((old.email IS DISTINCT FROM new.email) OR (old.phone_e164 IS DISTINCT FROM new.phone_e164))) EXECUTE FUNCTION brainops.move_lead_keys();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.campaign_steps FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a3_refuse_large_metadata BEFORE INSERT OR UPDATE OF metadata ON public.ai_broadcasts FOR EACH ROW WHEN ((pg_column_size((new.metadata || '{}'::jsonb)) > 32768)) EXECUTE FUNCTION brainops.refuse_large_metadata();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.campaign_touch_events FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a3_refuse_large_metadata BEFORE INSERT OR UPDATE OF metadata ON public.ai_email_queue FOR EACH ROW WHEN ((pg_column_size((new.metadata || '{}'::jsonb)) > 32768)) EXECUTE FUNCTION brainops.refuse_large_metadata();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.campaigns FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a3_refuse_time_zone BEFORE INSERT OR UPDATE OF time_zone ON public.revenue_leads FOR EACH ROW WHEN ((NOT brainops.is_time_zone(new.time_zone))) EXECUTE FUNCTION brainops.refuse_time_zone();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.contact_consents FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER a3_refuse_time_zone BEFORE INSERT OR UPDATE OF time_zone ON public.tenants FOR EACH ROW WHEN ((NOT brainops.is_time_zone(new.time_zone))) EXECUTE FUNCTION brainops.refuse_time_zone();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.contact_policies FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_append_only BEFORE UPDATE ON public.contact_consents FOR EACH ROW EXECUTE FUNCTION brainops.refuse_consent_change();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.contact_suppressions FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_append_only BEFORE DELETE OR UPDATE ON public.payment_ledger FOR EACH ROW EXECUTE FUNCTION brainops.refuse_change();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.contact_topic_optouts FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_append_only_truncate BEFORE TRUNCATE ON public.payment_ledger FOR EACH STATEMENT EXECUTE FUNCTION brainops.refuse_change();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.contact_topics FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_campaign BEFORE INSERT OR UPDATE ON public.campaigns FOR EACH ROW EXECUTE FUNCTION brainops.before_campaign();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.email_bounces FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_campaign_rule BEFORE INSERT ON public.campaign_rules FOR EACH ROW WHEN ((new.condition IS NOT NULL)) EXECUTE FUNCTION brainops.before_campaign_rule();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.email_deliveries FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_campaign_step BEFORE INSERT OR DELETE ON public.campaign_steps FOR EACH ROW EXECUTE FUNCTION brainops.before_campaign_step();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.email_unsubscribe_links FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_campaign_template BEFORE INSERT OR UPDATE ON public.ai_campaign_templates FOR EACH ROW EXECUTE FUNCTION brainops.before_campaign_template();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.lead_events FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops.before_job_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.lead_forms FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops.before_job_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.lead_score_events FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops.before_job_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.lead_tasks FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.onboarding_reminders FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops.before_job_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.marketing_holds FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_link_closures FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops.before_job_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.onboarding_reminders FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops.before_job_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.onboarding_templates FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops.before_job_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.opt_in_requests FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_lead_task BEFORE INSERT OR UPDATE ON public.lead_tasks FOR EACH ROW EXECUTE FUNCTION brainops.before_lead_task();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.payment_disputes FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_onboarding_insert BEFORE INSERT ON public.ai_onboarding_workflows FOR EACH ROW EXECUTE FUNCTION brainops.before_onboarding_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.payment_ledger FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_before_onboarding_step_insert BEFORE INSERT ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops.before_onboarding_step_insert();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.payment_link_closures FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_check_broadcast BEFORE INSERT OR UPDATE ON public.ai_broadcasts FOR EACH ROW EXECUTE FUNCTION brainops.check_broadcast();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_check_cap_window BEFORE INSERT OR UPDATE OF cap_window ON public.contact_policies FOR EACH ROW WHEN ((new.cap_window IS NOT NULL)) EXECUTE FUNCTION brainops.check_cap_window();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.provider_credentials FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_enter_campaign BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH ROW EXECUTE FUNCTION brainops.enter_campaign();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.revenue_lead_aliases FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b0_process_again BEFORE UPDATE OF status ON public.webhook_events FOR EACH ROW WHEN (((old.status <> 'pending'::text) AND (new.status = 'pending'::text))) EXECUTE FUNCTION brainops.before_webhook_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.revenue_leads FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_campaign_rule BEFORE UPDATE ON public.campaign_rules FOR EACH ROW WHEN (((new.condition IS NOT NULL) AND ((old.condition IS DISTINCT FROM new.condition) OR (new.active AND (NOT old.active))))) EXECUTE FUNCTION brainops.before_campaign_rule();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.sender_warmups FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_campaign_step BEFORE UPDATE ON public.campaign_steps FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION brainops.before_campaign_step();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.sms_deliveries FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_enrolment_update BEFORE UPDATE ON public.ai_nurture_campaigns FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION brainops.before_enrolment_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.sms_inbound FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.ai_campaign_touches FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops.before_job_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.sms_numbers FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.ai_email_queue FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops.before_job_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.sms_threads FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.ai_sms_queue FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops.before_job_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.stripe_objects FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.onboarding_reminders FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops.before_job_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.subscriptions FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.payment_link_closures FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops.before_job_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.tenant_keys FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.payment_requests FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops.before_job_update();
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
-CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.tenant_notifications FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops.before_job_update();
+CREATE TRIGGER a2_adopt_touch BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN ((new.step_key IS NULL)) EXECUTE FUNCTION brainops_internal.adopt_touch();
 
-CREATE TRIGGER b1_before_onboarding_step_update BEFORE UPDATE ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops.before_onboarding_step_update();
+CREATE TRIGGER a2_before_broadcast_recipient BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN ((new.broadcast_id IS NOT NULL)) EXECUTE FUNCTION brainops_internal.before_broadcast_recipient();
 
-CREATE TRIGGER b1_before_onboarding_update BEFORE UPDATE ON public.ai_onboarding_workflows FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION brainops.before_onboarding_update();
+CREATE TRIGGER a2_before_payment_delete BEFORE DELETE ON public.payment_requests FOR EACH ROW WHEN (((old.key_started_at IS NOT NULL) OR (old.stripe_payment_link_id IS NOT NULL) OR (old.key_generation > 0))) EXECUTE FUNCTION brainops_internal.before_payment_delete();
 
-CREATE TRIGGER b1_keep_sent_template BEFORE DELETE ON public.ai_campaign_templates FOR EACH ROW EXECUTE FUNCTION brainops.keep_sent_template();
+CREATE TRIGGER a2_before_payment_update BEFORE UPDATE ON public.payment_requests FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_payment_update();
 
-CREATE TRIGGER b2_forget_sms_run BEFORE UPDATE OF status ON public.ai_sms_queue FOR EACH ROW WHEN (((new.status = 'pending'::text) AND (old.status <> ALL (ARRAY['pending'::text, 'processing'::text, 'awaiting_approval'::text])))) EXECUTE FUNCTION brainops.forget_sms_run();
+CREATE TRIGGER a2_capture_lead BEFORE INSERT ON public.revenue_leads FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_lead_insert();
 
-CREATE TRIGGER b2_keep_first_due BEFORE UPDATE OF scheduled_for, status ON public.ai_email_queue FOR EACH ROW WHEN ((old.is_marketing AND (new.status = 'pending'::text) AND ((old.scheduled_for IS DISTINCT FROM new.scheduled_for) OR (old.status <> ALL (ARRAY['pending'::text, 'processing'::text]))))) EXECUTE FUNCTION brainops.keep_first_due();
+CREATE TRIGGER a2_check_lead BEFORE UPDATE ON public.revenue_leads FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_lead_update();
 
-CREATE TRIGGER b2_keep_first_due BEFORE UPDATE OF scheduled_for, status ON public.ai_sms_queue FOR EACH ROW WHEN ((old.is_marketing AND (new.status = 'pending'::text) AND ((old.scheduled_for IS DISTINCT FROM new.scheduled_for) OR (old.status <> ALL (ARRAY['pending'::text, 'processing'::text]))))) EXECUTE FUNCTION brainops.keep_first_due();
+CREATE TRIGGER a2_check_payment_request BEFORE INSERT ON public.payment_requests FOR EACH ROW EXECUTE FUNCTION brainops_internal.check_payment_request();
 
-CREATE TRIGGER b2_move_touch BEFORE UPDATE OF scheduled_for ON public.ai_campaign_touches FOR EACH ROW WHEN (((old.scheduled_for IS DISTINCT FROM new.scheduled_for) AND (new.performed_at IS NULL) AND (new.step_key IS NOT NULL) AND (old.status = new.status) AND (new.status = ANY (ARRAY['pending'::text, 'awaiting_approval'::text])))) EXECUTE FUNCTION brainops.move_touch();
+CREATE TRIGGER a2_check_plan BEFORE INSERT OR UPDATE ON public.plans FOR EACH ROW EXECUTE FUNCTION brainops_internal.check_plan();
 
-CREATE TRIGGER b2_settle_sms_at_once BEFORE UPDATE OF status ON public.ai_sms_queue FOR EACH ROW WHEN (((old.status = 'processing'::text) AND (new.status = 'unconfirmed'::text))) EXECUTE FUNCTION brainops.settle_sms_at_once();
+CREATE TRIGGER a2_check_sms_number BEFORE INSERT OR UPDATE OF tenant_id, number ON public.sms_numbers FOR EACH ROW EXECUTE FUNCTION brainops_internal.check_sms_number();
 
-CREATE TRIGGER b2_unbegin_sms BEFORE UPDATE OF status ON public.ai_sms_queue FOR EACH ROW WHEN (((old.status = 'processing'::text) AND (new.status = 'pending'::text) AND (new.text_sent IS NOT NULL))) EXECUTE FUNCTION brainops.unbegin_sms();
+CREATE TRIGGER a2_keep_contact_address BEFORE INSERT ON public.contact_consents FOR EACH ROW WHEN ((((new.channel = 'sms'::text) AND (new.address !~ '^\+[1-9][0-9]{6,14}$'::text)) OR (new.address ~ '^[[:space:]]|[[:space:]]$'::text))) EXECUTE FUNCTION brainops_internal.keep_contact_address();
 
-CREATE TRIGGER b3_follow_broadcast BEFORE UPDATE OF status ON public.ai_email_queue FOR EACH ROW WHEN (((new.broadcast_id IS NOT NULL) AND (new.status = 'pending'::text) AND (old.status <> ALL (ARRAY['pending'::text, 'awaiting_approval'::text])))) EXECUTE FUNCTION brainops.follow_broadcast();
+CREATE TRIGGER a2_keep_contact_address BEFORE INSERT OR UPDATE OF address, channel ON public.contact_suppressions FOR EACH ROW WHEN ((((new.channel = 'sms'::text) AND (new.address !~ '^\+[1-9][0-9]{6,14}$'::text)) OR (new.address ~ '^[[:space:]]|[[:space:]]$'::text))) EXECUTE FUNCTION brainops_internal.keep_contact_address();
 
-CREATE TRIGGER b9_hold_sent_template BEFORE UPDATE OF template_version ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.template_version IS NOT NULL) AND (new.template_version IS DISTINCT FROM old.template_version))) EXECUTE FUNCTION brainops.hold_sent_template();
+CREATE TRIGGER a2_read_national_number BEFORE INSERT OR UPDATE OF recipient ON public.ai_sms_queue FOR EACH ROW WHEN (((new.recipient !~ '^\+'::text) AND (brainops_internal.uuid_or_null(new.recipient) IS NULL))) EXECUTE FUNCTION brainops_internal.read_national_number();
 
-CREATE TRIGGER c0_after_broadcast_status AFTER UPDATE OF status ON public.ai_broadcasts FOR EACH ROW WHEN ((old.status <> new.status)) EXECUTE FUNCTION brainops.after_broadcast_status();
+CREATE TRIGGER a3_move_lead_keys BEFORE UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((old.email IS DISTINCT FROM new.email) OR (old.phone_e164 IS DISTINCT FROM new.phone_e164))) EXECUTE FUNCTION brainops_internal.move_lead_keys();
 
-CREATE TRIGGER c0_after_campaign_status AFTER UPDATE ON public.campaigns FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION brainops.after_campaign_status();
+CREATE TRIGGER a3_refuse_large_metadata BEFORE INSERT OR UPDATE OF metadata ON public.ai_broadcasts FOR EACH ROW WHEN ((pg_column_size((new.metadata || '{}'::jsonb)) > 32768)) EXECUTE FUNCTION brainops_internal.refuse_large_metadata();
 
-CREATE TRIGGER c0_after_enrolment_insert AFTER INSERT ON public.ai_nurture_campaigns REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_enrolment_insert();
+CREATE TRIGGER a3_refuse_large_metadata BEFORE INSERT OR UPDATE OF metadata ON public.ai_email_queue FOR EACH ROW WHEN ((pg_column_size((new.metadata || '{}'::jsonb)) > 32768)) EXECUTE FUNCTION brainops_internal.refuse_large_metadata();
 
-CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.ai_campaign_touches REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_insert();
+CREATE TRIGGER a3_refuse_time_zone BEFORE INSERT OR UPDATE OF time_zone ON public.revenue_leads FOR EACH ROW WHEN ((NOT brainops_internal.is_time_zone(new.time_zone))) EXECUTE FUNCTION brainops_internal.refuse_time_zone();
 
-CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.ai_email_queue REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_insert();
+CREATE TRIGGER a3_refuse_time_zone BEFORE INSERT OR UPDATE OF time_zone ON public.tenants FOR EACH ROW WHEN ((NOT brainops_internal.is_time_zone(new.time_zone))) EXECUTE FUNCTION brainops_internal.refuse_time_zone();
 
-CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.ai_sms_queue REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_insert();
+CREATE TRIGGER b0_append_only BEFORE UPDATE ON public.contact_consents FOR EACH ROW EXECUTE FUNCTION brainops_internal.refuse_consent_change();
 
-CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.onboarding_reminders REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_insert();
+CREATE TRIGGER b0_append_only BEFORE DELETE OR UPDATE ON public.payment_ledger FOR EACH ROW EXECUTE FUNCTION brainops_internal.refuse_change();
 
-CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.payment_link_closures REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_insert();
+CREATE TRIGGER b0_append_only_truncate BEFORE TRUNCATE ON public.payment_ledger FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.refuse_change();
 
-CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.payment_requests REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_insert();
+CREATE TRIGGER b0_before_campaign BEFORE INSERT OR UPDATE ON public.campaigns FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_campaign();
 
-CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.tenant_notifications REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_insert();
+CREATE TRIGGER b0_before_campaign_rule BEFORE INSERT ON public.campaign_rules FOR EACH ROW WHEN ((new.condition IS NOT NULL)) EXECUTE FUNCTION brainops_internal.before_campaign_rule();
 
-CREATE TRIGGER c0_after_lead_events AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_lead_events();
+CREATE TRIGGER b0_before_campaign_step BEFORE INSERT OR DELETE ON public.campaign_steps FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_campaign_step();
 
-CREATE TRIGGER c0_after_lead_insert AFTER INSERT ON public.revenue_leads REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_lead_insert();
+CREATE TRIGGER b0_before_campaign_template BEFORE INSERT OR UPDATE ON public.ai_campaign_templates FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_campaign_template();
 
-CREATE TRIGGER c0_after_lead_score_events AFTER INSERT ON public.lead_score_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT WHEN ((CURRENT_USER <> 'brainops_system'::name)) EXECUTE FUNCTION brainops.after_lead_score_events();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER c0_after_onboarding_insert AFTER INSERT ON public.ai_onboarding_workflows FOR EACH ROW WHEN (((new.total_steps = 0) AND (new.status = 'in_progress'::text))) EXECUTE FUNCTION brainops.after_onboarding_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER c0_after_onboarding_step AFTER INSERT OR UPDATE ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops.after_onboarding_step();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER c0_after_tenant_insert AFTER INSERT ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops.after_tenant_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.onboarding_reminders FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER c0_check_tenants AFTER INSERT ON public.email_unsubscribe_links REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION brainops.check_tenants();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_link_closures FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER c1_after_enrolment_update AFTER UPDATE ON public.ai_nurture_campaigns FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.lead_id IS NOT NULL))) EXECUTE FUNCTION brainops.after_enrolment_update();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.ai_campaign_touches REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_update();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.ai_email_queue REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_update();
+CREATE TRIGGER b0_before_lead_task BEFORE INSERT OR UPDATE ON public.lead_tasks FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_lead_task();
 
-CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.ai_sms_queue REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_update();
+CREATE TRIGGER b0_before_onboarding_insert BEFORE INSERT ON public.ai_onboarding_workflows FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_onboarding_insert();
 
-CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.onboarding_reminders REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_update();
+CREATE TRIGGER b0_before_onboarding_step_insert BEFORE INSERT ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_onboarding_step_insert();
 
-CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.payment_link_closures REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_update();
+CREATE TRIGGER b0_check_broadcast BEFORE INSERT OR UPDATE ON public.ai_broadcasts FOR EACH ROW EXECUTE FUNCTION brainops_internal.check_broadcast();
 
-CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.payment_requests REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_update();
+CREATE TRIGGER b0_check_cap_window BEFORE INSERT OR UPDATE OF cap_window ON public.contact_policies FOR EACH ROW WHEN ((new.cap_window IS NOT NULL)) EXECUTE FUNCTION brainops_internal.check_cap_window();
 
-CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.tenant_notifications REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_update();
+CREATE TRIGGER b0_enter_campaign BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH ROW EXECUTE FUNCTION brainops_internal.enter_campaign();
 
-CREATE TRIGGER c1_after_lead_update AFTER UPDATE ON public.revenue_leads REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_lead_update();
+CREATE TRIGGER b0_process_again BEFORE UPDATE OF status ON public.webhook_events FOR EACH ROW WHEN (((old.status <> 'pending'::text) AND (new.status = 'pending'::text))) EXECUTE FUNCTION brainops_internal.before_webhook_update();
 
-CREATE TRIGGER c1_after_onboarding_step_delete AFTER DELETE ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops.after_onboarding_step_delete();
+CREATE TRIGGER b1_before_campaign_rule BEFORE UPDATE ON public.campaign_rules FOR EACH ROW WHEN (((new.condition IS NOT NULL) AND ((old.condition IS DISTINCT FROM new.condition) OR (new.active AND (NOT old.active))))) EXECUTE FUNCTION brainops_internal.before_campaign_rule();
 
-CREATE TRIGGER c1_after_onboarding_update AFTER UPDATE ON public.ai_onboarding_workflows FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION brainops.after_onboarding_update();
+CREATE TRIGGER b1_before_campaign_step BEFORE UPDATE ON public.campaign_steps FOR EACH ROW WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION brainops_internal.before_campaign_step();
 
-CREATE TRIGGER c1_check_tenants AFTER UPDATE ON public.email_unsubscribe_links REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION brainops.check_tenants();
+CREATE TRIGGER b1_before_enrolment_update BEFORE UPDATE ON public.ai_nurture_campaigns FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION brainops_internal.before_enrolment_update();
 
-CREATE TRIGGER c2_after_enrolment_moves AFTER UPDATE OF lead_id ON public.ai_nurture_campaigns FOR EACH ROW WHEN (((old.lead_id IS DISTINCT FROM new.lead_id) AND (new.lead_id IS NOT NULL) AND (new.status = ANY (ARRAY['active'::text, 'paused'::text])))) EXECUTE FUNCTION brainops.after_enrolment_moves();
+CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.ai_campaign_touches FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops_internal.before_job_update();
 
-CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.ai_campaign_touches REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_delete();
+CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.ai_email_queue FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops_internal.before_job_update();
 
-CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.ai_email_queue REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_delete();
+CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.ai_sms_queue FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops_internal.before_job_update();
 
-CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.ai_sms_queue REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_delete();
+CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.onboarding_reminders FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops_internal.before_job_update();
 
-CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.onboarding_reminders REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_delete();
+CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.payment_link_closures FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops_internal.before_job_update();
 
-CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.payment_link_closures REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_delete();
+CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.payment_requests FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops_internal.before_job_update();
 
-CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.payment_requests REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_delete();
+CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.tenant_notifications FOR EACH ROW WHEN ((((old.status IS DISTINCT FROM new.status) OR (new.scheduled_for IS NULL) OR (old.tenant_id <> new.tenant_id)) AND (NOT ((new.status = 'processing'::text) AND (old.status = 'pending'::text) AND (old.lease IS NULL) AND (new.lease IS NOT NULL))) AND (NOT ((old.status = 'processing'::text) AND (old.lease IS NOT NULL) AND (new.lease IS NULL))))) EXECUTE FUNCTION brainops_internal.before_job_update();
 
-CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.tenant_notifications REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_job_delete();
+CREATE TRIGGER b1_before_onboarding_step_update BEFORE UPDATE ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_onboarding_step_update();
 
-CREATE TRIGGER c2_after_lead_delete AFTER DELETE ON public.revenue_leads REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops.after_lead_delete();
+CREATE TRIGGER b1_before_onboarding_update BEFORE UPDATE ON public.ai_onboarding_workflows FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION brainops_internal.before_onboarding_update();
 
-CREATE TRIGGER d0_after_lead_score_update AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((old.score IS DISTINCT FROM new.score) AND (new.scored_at IS NOT NULL) AND (CURRENT_USER <> 'brainops_system'::name))) EXECUTE FUNCTION brainops.after_lead_score_update();
+CREATE TRIGGER b1_keep_sent_template BEFORE DELETE ON public.ai_campaign_templates FOR EACH ROW EXECUTE FUNCTION brainops_internal.keep_sent_template();
 
-CREATE TRIGGER d0_after_payment_closure AFTER UPDATE ON public.payment_link_closures FOR EACH ROW WHEN (((new.status = 'completed'::text) AND (old.status <> 'completed'::text))) EXECUTE FUNCTION brainops.after_payment_closure();
+CREATE TRIGGER b2_forget_sms_run BEFORE UPDATE OF status ON public.ai_sms_queue FOR EACH ROW WHEN (((new.status = 'pending'::text) AND (old.status <> ALL (ARRAY['pending'::text, 'processing'::text, 'awaiting_approval'::text])))) EXECUTE FUNCTION brainops_internal.forget_sms_run();
 
-CREATE TRIGGER d0_after_payment_update AFTER UPDATE ON public.payment_requests FOR EACH ROW WHEN (((new.stripe_payment_link_id IS DISTINCT FROM old.stripe_payment_link_id) OR (new.cancelled_at IS DISTINCT FROM old.cancelled_at) OR (new.paid_at IS DISTINCT FROM old.paid_at) OR (new.expires_at <> old.expires_at))) EXECUTE FUNCTION brainops.after_payment_update();
+CREATE TRIGGER b2_keep_first_due BEFORE UPDATE OF scheduled_for, status ON public.ai_email_queue FOR EACH ROW WHEN ((old.is_marketing AND (new.status = 'pending'::text) AND ((old.scheduled_for IS DISTINCT FROM new.scheduled_for) OR (old.status <> ALL (ARRAY['pending'::text, 'processing'::text]))))) EXECUTE FUNCTION brainops_internal.keep_first_due();
 
-CREATE TRIGGER d0_ask_for_opt_in AFTER INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.channel = 'email'::text) AND (new.state = ANY (ARRAY['pending'::text, 'granted'::text])) AND (NOT (new.evidence ? 'confirmed_at'::text)))) EXECUTE FUNCTION brainops.ask_for_opt_in();
+CREATE TRIGGER b2_keep_first_due BEFORE UPDATE OF scheduled_for, status ON public.ai_sms_queue FOR EACH ROW WHEN ((old.is_marketing AND (new.status = 'pending'::text) AND ((old.scheduled_for IS DISTINCT FROM new.scheduled_for) OR (old.status <> ALL (ARRAY['pending'::text, 'processing'::text]))))) EXECUTE FUNCTION brainops_internal.keep_first_due();
 
-CREATE TRIGGER d0_campaigns_hear_events AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.campaigns_hear_events();
+CREATE TRIGGER b2_move_touch BEFORE UPDATE OF scheduled_for ON public.ai_campaign_touches FOR EACH ROW WHEN (((old.scheduled_for IS DISTINCT FROM new.scheduled_for) AND (new.performed_at IS NULL) AND (new.step_key IS NOT NULL) AND (old.status = new.status) AND (new.status = ANY (ARRAY['pending'::text, 'awaiting_approval'::text])) AND (CURRENT_USER <> ALL (ARRAY['brainops_worker'::name, 'brainops_system'::name])) AND (current_setting('brainops.spreading'::text, true) IS DISTINCT FROM 'on'::text))) EXECUTE FUNCTION brainops_internal.move_touch();
 
-CREATE TRIGGER d0_drop_merged_lead AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN ((new.merged_into IS NOT NULL)) EXECUTE FUNCTION brainops.drop_merged_lead();
+CREATE TRIGGER b2_settle_sms_at_once BEFORE UPDATE OF status ON public.ai_sms_queue FOR EACH ROW WHEN (((old.status = 'processing'::text) AND (new.status = 'unconfirmed'::text))) EXECUTE FUNCTION brainops_internal.settle_sms_at_once();
 
-CREATE TRIGGER d0_feed_lead_events AFTER INSERT ON public.email_bounces FOR EACH ROW WHEN ((new.bounce_type = 'hard'::text)) EXECUTE FUNCTION brainops.feed_lead_events();
+CREATE TRIGGER b2_unbegin_sms BEFORE UPDATE OF status ON public.ai_sms_queue FOR EACH ROW WHEN (((old.status = 'processing'::text) AND (new.status = 'pending'::text) AND (new.text_sent IS NOT NULL))) EXECUTE FUNCTION brainops_internal.unbegin_sms();
 
-CREATE TRIGGER d0_feed_lead_events AFTER INSERT ON public.email_deliveries FOR EACH ROW WHEN (((new.event = ANY (ARRAY['open'::text, 'click'::text, 'spamreport'::text, 'unsubscribe'::text, 'group_unsubscribe'::text])) AND ((new.metadata ->> 'machine_open'::text) IS DISTINCT FROM 'true'::text))) EXECUTE FUNCTION brainops.feed_lead_events();
+CREATE TRIGGER b3_before_broadcast_recipient BEFORE UPDATE OF status ON public.ai_email_queue FOR EACH ROW WHEN (((new.broadcast_id IS NOT NULL) AND (new.status = 'pending'::text) AND (old.status <> ALL (ARRAY['pending'::text, 'awaiting_approval'::text])))) EXECUTE FUNCTION brainops_internal.before_broadcast_recipient();
 
-CREATE TRIGGER d0_leave_out_step AFTER UPDATE ON public.ai_campaign_touches FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['cancelled'::text, 'skipped'::text, 'completed'::text])) AND (new.performed_at IS NULL) AND (new.step_key IS NOT NULL))) EXECUTE FUNCTION brainops.leave_out_step();
+CREATE TRIGGER b9_hold_sent_template BEFORE UPDATE OF template_version ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.template_version IS NOT NULL) AND (new.template_version IS DISTINCT FROM old.template_version))) EXECUTE FUNCTION brainops_internal.hold_sent_template();
 
-CREATE TRIGGER d0_note_touch_message AFTER UPDATE ON public.ai_email_queue FOR EACH ROW WHEN (((new.touch_id IS NOT NULL) AND (old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['completed'::text, 'skipped'::text, 'failed'::text, 'cancelled'::text])))) EXECUTE FUNCTION brainops.note_touch_message();
+CREATE TRIGGER c0_after_broadcast_status AFTER UPDATE OF status ON public.ai_broadcasts FOR EACH ROW WHEN ((old.status <> new.status)) EXECUTE FUNCTION brainops_internal.after_broadcast_status();
 
-CREATE TRIGGER d0_note_touch_message AFTER UPDATE ON public.ai_sms_queue FOR EACH ROW WHEN (((new.touch_id IS NOT NULL) AND (old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['completed'::text, 'skipped'::text, 'failed'::text, 'cancelled'::text])))) EXECUTE FUNCTION brainops.note_touch_message();
+CREATE TRIGGER c0_after_campaign_status AFTER UPDATE ON public.campaigns FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION brainops_internal.after_campaign_status();
 
-CREATE TRIGGER d0_topic_optout_exits AFTER INSERT ON public.contact_topic_optouts FOR EACH ROW EXECUTE FUNCTION brainops.topic_optout_exits();
+CREATE TRIGGER c0_after_enrolment_insert AFTER INSERT ON public.ai_nurture_campaigns REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_enrolment_insert();
 
-CREATE TRIGGER d0_wake_notifications AFTER INSERT OR UPDATE ON public.provider_credentials FOR EACH ROW WHEN (((new.provider = 'slack'::text) AND new.active)) EXECUTE FUNCTION brainops.wake_notifications();
+CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.ai_campaign_touches REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_insert();
 
-CREATE TRIGGER d0_wake_notifications AFTER UPDATE OF settings ON public.tenants FOR EACH ROW WHEN ((old.settings IS DISTINCT FROM new.settings)) EXECUTE FUNCTION brainops.wake_notifications();
+CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.ai_email_queue REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_insert();
 
-CREATE TRIGGER d1_ask_for_opt_in_by_text AFTER INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.channel = 'sms'::text) AND (new.state = 'pending'::text))) EXECUTE FUNCTION brainops.ask_for_opt_in_by_text();
+CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.ai_sms_queue REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_insert();
 
-CREATE TRIGGER d1_event_advances_onboarding AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops.event_advances_onboarding();
+CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.onboarding_reminders REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_insert();
 
-CREATE TRIGGER d1_onboarding_mail_settled AFTER UPDATE ON public.ai_email_queue FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.idempotency_key ~~ 'onboarding:%'::text))) EXECUTE FUNCTION brainops.onboarding_mail_settled();
+CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.payment_link_closures REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_insert();
 
-CREATE TRIGGER d1_tier_enrols AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN ((new.merged_into IS NULL)) EXECUTE FUNCTION brainops.tier_enrols();
+CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.payment_requests REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_insert();
 
-CREATE TRIGGER d1_tier_enrols_later AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((new.merged_into IS NULL) AND ((((((old.score IS DISTINCT FROM new.score) OR (old.stage IS DISTINCT FROM new.stage)) OR (old.source IS DISTINCT FROM new.source)) OR (old.value_estimate IS DISTINCT FROM new.value_estimate)) OR (old.metadata IS DISTINCT FROM new.metadata)) OR ((((((old.company_name IS DISTINCT FROM new.company_name) OR (old.contact_name IS DISTINCT FROM new.contact_name)) OR (old.email IS DISTINCT FROM new.email)) OR (old.phone IS DISTINCT FROM new.phone)) OR (old.website IS DISTINCT FROM new.website)) OR (old.time_zone IS DISTINCT FROM new.time_zone)) OR ((old.scored_at IS NULL) AND (new.scored_at IS NOT NULL))))) EXECUTE FUNCTION brainops.tier_enrols();
+CREATE TRIGGER c0_after_job_insert AFTER INSERT ON public.tenant_notifications REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_insert();
 
-CREATE TRIGGER d1_wake_rows AFTER INSERT OR DELETE OR UPDATE OF active, sealed ON public.provider_credentials FOR EACH ROW EXECUTE FUNCTION brainops.after_credential_change();
+CREATE TRIGGER c0_after_lead_events AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_lead_events();
 
-CREATE TRIGGER d2_won_at_once_starts_onboarding AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN (((new.stage = 'won'::text) AND (new.merged_into IS NULL) AND ((new.metadata ->> 'onboarding'::text) IS DISTINCT FROM 'none'::text))) EXECUTE FUNCTION brainops.won_starts_onboarding();
+CREATE TRIGGER c0_after_lead_insert AFTER INSERT ON public.revenue_leads REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_lead_insert();
 
-CREATE TRIGGER d2_won_starts_onboarding AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((new.stage = 'won'::text) AND (old.stage IS DISTINCT FROM 'won'::text) AND ((new.metadata ->> 'onboarding'::text) IS DISTINCT FROM 'none'::text))) EXECUTE FUNCTION brainops.won_starts_onboarding();
+CREATE TRIGGER c0_after_lead_score_events AFTER INSERT ON public.lead_score_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT WHEN ((CURRENT_USER <> 'brainops_system'::name)) EXECUTE FUNCTION brainops_internal.after_lead_score_events();
 
-CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.campaigns FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER c0_after_onboarding_insert AFTER INSERT ON public.ai_onboarding_workflows FOR EACH ROW WHEN (((new.total_steps = 0) AND (new.status = 'in_progress'::text))) EXECUTE FUNCTION brainops_internal.after_onboarding_insert();
 
-CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.onboarding_templates FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER c0_after_onboarding_step AFTER INSERT OR UPDATE ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops_internal.after_onboarding_step();
 
-CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.plans FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER c0_after_tenant_insert AFTER INSERT ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops_internal.after_tenant_insert();
 
-CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.provider_credentials FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER c0_check_tenants AFTER INSERT ON public.email_unsubscribe_links REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.check_tenants();
 
-CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops.touch_updated_at();
+CREATE TRIGGER c1_after_enrolment_update AFTER UPDATE ON public.ai_nurture_campaigns FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.lead_id IS NOT NULL))) EXECUTE FUNCTION brainops_internal.after_enrolment_update();
+
+CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.ai_campaign_touches REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_update();
+
+CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.ai_email_queue REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_update();
+
+CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.ai_sms_queue REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_update();
+
+CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.onboarding_reminders REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_update();
+
+CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.payment_link_closures REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_update();
+
+CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.payment_requests REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_update();
+
+CREATE TRIGGER c1_after_job_update AFTER UPDATE ON public.tenant_notifications REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_update();
+
+CREATE TRIGGER c1_after_lead_update AFTER UPDATE ON public.revenue_leads REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_lead_update();
+
+CREATE TRIGGER c1_after_onboarding_step_delete AFTER DELETE ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops_internal.after_onboarding_step_delete();
+
+CREATE TRIGGER c1_after_onboarding_update AFTER UPDATE ON public.ai_onboarding_workflows FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION brainops_internal.after_onboarding_update();
+
+CREATE TRIGGER c1_check_tenants AFTER UPDATE ON public.email_unsubscribe_links REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.check_tenants();
+
+CREATE TRIGGER c2_after_enrolment_moves AFTER UPDATE OF lead_id ON public.ai_nurture_campaigns FOR EACH ROW WHEN (((old.lead_id IS DISTINCT FROM new.lead_id) AND (new.lead_id IS NOT NULL) AND (new.status = ANY (ARRAY['active'::text, 'paused'::text])))) EXECUTE FUNCTION brainops_internal.after_enrolment_moves();
+
+CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.ai_campaign_touches REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_delete();
+
+CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.ai_email_queue REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_delete();
+
+CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.ai_sms_queue REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_delete();
+
+CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.onboarding_reminders REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_delete();
+
+CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.payment_link_closures REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_delete();
+
+CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.payment_requests REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_delete();
+
+CREATE TRIGGER c2_after_job_delete AFTER DELETE ON public.tenant_notifications REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_job_delete();
+
+CREATE TRIGGER c2_after_lead_delete AFTER DELETE ON public.revenue_leads REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_lead_delete();
+
+CREATE TRIGGER d0_after_delivery_report AFTER INSERT ON public.email_bounces FOR EACH ROW WHEN ((new.bounce_type = 'hard'::text)) EXECUTE FUNCTION brainops_internal.after_delivery_report();
+
+CREATE TRIGGER d0_after_delivery_report AFTER INSERT ON public.email_deliveries FOR EACH ROW WHEN (((new.event = ANY (ARRAY['open'::text, 'click'::text, 'spamreport'::text, 'unsubscribe'::text, 'group_unsubscribe'::text])) AND ((new.metadata ->> 'machine_open'::text) IS DISTINCT FROM 'true'::text))) EXECUTE FUNCTION brainops_internal.after_delivery_report();
+
+CREATE TRIGGER d0_after_lead_events_campaigns AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_lead_events_campaigns();
+
+CREATE TRIGGER d0_after_lead_score_update AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((old.score IS DISTINCT FROM new.score) AND (new.scored_at IS NOT NULL) AND (CURRENT_USER <> 'brainops_system'::name))) EXECUTE FUNCTION brainops_internal.after_lead_score_update();
+
+CREATE TRIGGER d0_after_payment_closure AFTER UPDATE ON public.payment_link_closures FOR EACH ROW WHEN (((new.status = 'completed'::text) AND (old.status <> 'completed'::text))) EXECUTE FUNCTION brainops_internal.after_payment_closure();
+
+CREATE TRIGGER d0_after_payment_update AFTER UPDATE ON public.payment_requests FOR EACH ROW WHEN (((new.stripe_payment_link_id IS DISTINCT FROM old.stripe_payment_link_id) OR (new.cancelled_at IS DISTINCT FROM old.cancelled_at) OR (new.paid_at IS DISTINCT FROM old.paid_at) OR (new.expires_at <> old.expires_at))) EXECUTE FUNCTION brainops_internal.after_payment_update();
+
+CREATE TRIGGER d0_after_topic_optout AFTER INSERT ON public.contact_topic_optouts FOR EACH ROW EXECUTE FUNCTION brainops_internal.after_topic_optout();
+
+CREATE TRIGGER d0_after_touch_message AFTER UPDATE ON public.ai_email_queue FOR EACH ROW WHEN (((new.touch_id IS NOT NULL) AND (old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['completed'::text, 'skipped'::text, 'failed'::text, 'cancelled'::text])))) EXECUTE FUNCTION brainops_internal.after_touch_message();
+
+CREATE TRIGGER d0_after_touch_message AFTER UPDATE ON public.ai_sms_queue FOR EACH ROW WHEN (((new.touch_id IS NOT NULL) AND (old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['completed'::text, 'skipped'::text, 'failed'::text, 'cancelled'::text])))) EXECUTE FUNCTION brainops_internal.after_touch_message();
+
+CREATE TRIGGER d0_ask_for_opt_in AFTER INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.channel = 'email'::text) AND (new.state = ANY (ARRAY['pending'::text, 'granted'::text])) AND (NOT (new.evidence ? 'confirmed_at'::text)))) EXECUTE FUNCTION brainops_internal.ask_for_opt_in();
+
+CREATE TRIGGER d0_drop_merged_lead AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN ((new.merged_into IS NOT NULL)) EXECUTE FUNCTION brainops_internal.drop_merged_lead();
+
+CREATE TRIGGER d0_skip_cancelled_step AFTER UPDATE ON public.ai_campaign_touches FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.status = ANY (ARRAY['cancelled'::text, 'skipped'::text, 'completed'::text])) AND (new.performed_at IS NULL) AND (new.step_key IS NOT NULL))) EXECUTE FUNCTION brainops_internal.skip_cancelled_step();
+
+CREATE TRIGGER d0_wake_notifications AFTER INSERT OR UPDATE ON public.provider_credentials FOR EACH ROW WHEN (((new.provider = 'slack'::text) AND new.active)) EXECUTE FUNCTION brainops_internal.wake_notifications();
+
+CREATE TRIGGER d0_wake_notifications AFTER UPDATE OF settings ON public.tenants FOR EACH ROW WHEN ((old.settings IS DISTINCT FROM new.settings)) EXECUTE FUNCTION brainops_internal.wake_notifications();
+
+CREATE TRIGGER d1_after_lead_events_onboarding AFTER INSERT ON public.lead_events REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.after_lead_events_onboarding();
+
+CREATE TRIGGER d1_after_lead_tier AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN ((new.merged_into IS NULL)) EXECUTE FUNCTION brainops_internal.after_lead_tier();
+
+CREATE TRIGGER d1_after_lead_tier_later AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((new.merged_into IS NULL) AND ((((((old.score IS DISTINCT FROM new.score) OR (old.stage IS DISTINCT FROM new.stage)) OR (old.source IS DISTINCT FROM new.source)) OR (old.value_estimate IS DISTINCT FROM new.value_estimate)) OR (old.metadata IS DISTINCT FROM new.metadata)) OR ((((((old.company_name IS DISTINCT FROM new.company_name) OR (old.contact_name IS DISTINCT FROM new.contact_name)) OR (old.email IS DISTINCT FROM new.email)) OR (old.phone IS DISTINCT FROM new.phone)) OR (old.website IS DISTINCT FROM new.website)) OR (old.time_zone IS DISTINCT FROM new.time_zone)) OR ((old.scored_at IS NULL) AND (new.scored_at IS NOT NULL))))) EXECUTE FUNCTION brainops_internal.after_lead_tier();
+
+CREATE TRIGGER d1_after_onboarding_mail AFTER UPDATE ON public.ai_email_queue FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.idempotency_key ~~ 'onboarding:%'::text))) EXECUTE FUNCTION brainops_internal.after_onboarding_mail();
+
+CREATE TRIGGER d1_ask_for_opt_in_by_text AFTER INSERT ON public.contact_consents FOR EACH ROW WHEN (((new.channel = 'sms'::text) AND (new.state = 'pending'::text))) EXECUTE FUNCTION brainops_internal.ask_for_opt_in_by_text();
+
+CREATE TRIGGER d1_wake_rows AFTER INSERT OR DELETE OR UPDATE OF active, sealed ON public.provider_credentials FOR EACH ROW EXECUTE FUNCTION brainops_internal.after_credential_change();
+
+CREATE TRIGGER d2_after_lead_won AFTER UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((new.stage = 'won'::text) AND (old.stage IS DISTINCT FROM 'won'::text) AND ((new.metadata ->> 'onboarding'::text) IS DISTINCT FROM 'none'::text))) EXECUTE FUNCTION brainops_internal.after_lead_won();
+
+CREATE TRIGGER d2_won_at_once_starts_onboarding AFTER INSERT ON public.revenue_leads FOR EACH ROW WHEN (((new.stage = 'won'::text) AND (new.merged_into IS NULL) AND ((new.metadata ->> 'onboarding'::text) IS DISTINCT FROM 'none'::text))) EXECUTE FUNCTION brainops_internal.after_lead_won();
+
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.campaigns FOR EACH ROW EXECUTE FUNCTION brainops_internal.touch_updated_at();
+
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.onboarding_templates FOR EACH ROW EXECUTE FUNCTION brainops_internal.touch_updated_at();
+
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.plans FOR EACH ROW EXECUTE FUNCTION brainops_internal.touch_updated_at();
+
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.provider_credentials FOR EACH ROW EXECUTE FUNCTION brainops_internal.touch_updated_at();
+
+CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops_internal.touch_updated_at();
 
 ALTER TABLE ONLY brainops.contact_counts
     ADD CONSTRAINT contact_counts_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
@@ -16471,11 +16608,34 @@ GRANT USAGE ON SCHEMA brainops TO brainops_service;
 GRANT USAGE ON SCHEMA brainops TO brainops_admin;
 GRANT ALL ON SCHEMA brainops TO brainops_system;
 
+GRANT USAGE ON SCHEMA brainops_internal TO brainops_worker;
+GRANT USAGE ON SCHEMA brainops_internal TO brainops_admin;
+GRANT ALL ON SCHEMA brainops_internal TO brainops_system;
+
 GRANT USAGE ON SCHEMA public TO brainops_tenant;
 GRANT USAGE ON SCHEMA public TO brainops_worker;
 GRANT USAGE ON SCHEMA public TO brainops_service;
 GRANT USAGE ON SCHEMA public TO brainops_admin;
 GRANT USAGE ON SCHEMA public TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.announce_public_url(p_public_url text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.announce_public_url(p_public_url text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.archive_done(p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.archive_done(p_most integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_system;
 
 GRANT SELECT ON TABLE brainops.job_tables TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.job_tables TO brainops_worker;
@@ -16489,24 +16649,180 @@ GRANT UPDATE(max_deferrals) ON TABLE brainops.job_tables TO brainops_admin;
 
 GRANT UPDATE(archive_after) ON TABLE brainops.job_tables TO brainops_admin;
 
-GRANT UPDATE(batch_most) ON TABLE brainops.job_tables TO brainops_admin;
+GRANT UPDATE(bulk_max) ON TABLE brainops.job_tables TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.abandon(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.abandon(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.job_table(p_table text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.job_table(p_table text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.job_table(p_table text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.job_table(p_table text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.job_table(p_table text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.job_table(p_table text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.email_key(p_email text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.email_key(p_email text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.is_time_zone(p_name text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.is_time_zone(p_name text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.is_time_zone(p_name text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.is_time_zone(p_name text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.is_time_zone(p_name text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.is_time_zone(p_name text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_system;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_tenant;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.current_tenant_id() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_service;
+GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.default_onboarding_steps() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_service;
+GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.define_bulk(p_table text, p_column text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_sender text, p_result_columns text[], p_time_limit interval, p_max_attempts integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.guard_obstacles(p_table regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.guard_obstacles(p_table regclass) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.guard_obstacles(p_table regclass) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.may_name_tenant() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_service;
+GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.next_stages(p_stage text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) TO brainops_admin;
 
 REVOKE ALL ON FUNCTION brainops.now() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.now() TO brainops_tenant;
@@ -16515,45 +16831,120 @@ GRANT ALL ON FUNCTION brainops.now() TO brainops_service;
 GRANT ALL ON FUNCTION brainops.now() TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.now() TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_service;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_system;
+REVOKE ALL ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.absorb_lead(p_into uuid, p_row public.revenue_leads) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops.person_sources() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_service;
+GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.add_job_columns(p_table regclass, p_max_attempts integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops.protect_table(p_table regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.protect_table(p_table regclass) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.protect_table(p_table regclass) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.address_digest(p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.address_digest(p_address text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.address_digest(p_address text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.address_digest(p_address text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.address_digest(p_address text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.address_digest(p_address text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.address_pattern(p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.address_pattern(p_address text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.address_sms(p_id uuid, p_lease uuid, p_number text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.adopt_touch() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops.retain_months() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.retain_months() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.acquire_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.acquire_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.add_job_columns(p_table regclass, p_max_attempts integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.address_digest(p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.address_digest(p_address text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.address_digest(p_address text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.address_digest(p_address text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.address_digest(p_address text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.address_digest(p_address text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.address_pattern(p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.address_pattern(p_address text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.adopt_touch() FROM PUBLIC;
 
 GRANT SELECT,DELETE ON TABLE public.ai_nurture_campaigns TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_nurture_campaigns TO brainops_service;
@@ -16600,60 +16991,70 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_steps TO brainops_wor
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_steps TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_steps TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.advance_enrolment(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_due_at timestamp with time zone, p_at timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.advance_enrolment(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_due_at timestamp with time zone, p_at timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.after_broadcast_status() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_broadcast_status() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_campaign_status() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_campaign_status() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_credential_change() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_credential_change() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_enrolment_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_delivery_report() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_enrolment_moves() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_enrolment_insert() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_enrolment_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_enrolment_moves() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_job_delete() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_enrolment_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_job_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_job_delete() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_job_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_job_insert() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_lead_delete() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_job_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_lead_events() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_delete() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_lead_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_events() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_lead_score_events() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_events_campaigns() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_lead_score_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_events_onboarding() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_lead_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_insert() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_onboarding_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_score_events() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_onboarding_step() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_score_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_onboarding_step_delete() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_tier() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_onboarding_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_payment_closure() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_lead_won() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_payment_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_onboarding_insert() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.after_tenant_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.after_onboarding_mail() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.announce_public_url(p_public_url text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.announce_public_url(p_public_url text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.after_onboarding_step() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.announce_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.announce_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.after_onboarding_step_delete() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.after_onboarding_update() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.after_payment_closure() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.after_payment_update() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.after_tenant_insert() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.after_topic_optout() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.after_touch_message() FROM PUBLIC;
 
 GRANT SELECT ON TABLE public.stripe_objects TO brainops_tenant;
 GRANT SELECT ON TABLE public.stripe_objects TO brainops_service;
@@ -16661,110 +17062,112 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.stripe_objects TO brainops_wor
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.stripe_objects TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.stripe_objects TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_sendgrid_event(p_event jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_sendgrid_event(p_event jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_sms_callback(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_sms_callback(p_event jsonb, p_tenant_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_sms_callback(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_sms_callback(p_event jsonb, p_tenant_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_sms_error(p_tenant_id uuid, p_number text, p_lead_id uuid, p_code integer, p_at timestamp with time zone, p_words text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_sms_error(p_tenant_id uuid, p_number text, p_lead_id uuid, p_code integer, p_at timestamp with time zone, p_words text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_sms_error(p_tenant_id uuid, p_number text, p_lead_id uuid, p_code integer, p_at timestamp with time zone, p_words text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_sms_error(p_tenant_id uuid, p_number text, p_lead_id uuid, p_code integer, p_at timestamp with time zone, p_words text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_stripe_event(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_stripe_event(p_event jsonb, p_tenant_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_stripe_refund(p_known public.stripe_objects, p_refund jsonb, p_livemode boolean, p_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_stripe_refund(p_known public.stripe_objects, p_refund jsonb, p_livemode boolean, p_at timestamp with time zone) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_stripe_refund(p_known public.stripe_objects, p_refund jsonb, p_livemode boolean, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_stripe_refund(p_known public.stripe_objects, p_refund jsonb, p_livemode boolean, p_at timestamp with time zone) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_stripe_subscription(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_stripe_subscription(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_stripe_subscription(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_stripe_subscription(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.apply_twilio_event(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.apply_twilio_event(p_event jsonb, p_tenant_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.archive_done(p_most integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.archive_done(p_most integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.ask_for_opt_in() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.ask_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.ask_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.ask_for_opt_in_by_text() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.ask_for_opt_in() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_broadcast_recipient() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.ask_for_opt_in_by_text() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_campaign() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_campaign() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_campaign_rule() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_campaign_rule() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_campaign_step() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_campaign_step() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_campaign_template() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_campaign_template() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_enrolment_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_enrolment_update() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.before_enrolment_update() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.before_job_insert() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_job_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_job_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_job_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_lead_insert() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_lead_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_lead_task() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.before_lead_task() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.before_lead_task() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.before_lead_task() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.before_lead_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_lead_update() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.before_lead_update() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.before_onboarding_insert() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_onboarding_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_onboarding_step_insert() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_onboarding_step_insert() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_onboarding_step_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_onboarding_step_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_onboarding_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_onboarding_update() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.before_onboarding_update() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.before_payment_delete() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.before_payment_delete() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.before_payment_delete() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.before_payment_delete() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.before_payment_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_payment_update() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.before_payment_update() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.before_tenant_delete() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_tenant_delete() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.before_webhook_update() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.before_webhook_update() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.email_key(p_email text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.book_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.book_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) TO brainops_system;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.broken_rules(p_lead public.revenue_leads) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.broken_rules(p_lead public.revenue_leads) FROM PUBLIC;
 
 GRANT SELECT,DELETE ON TABLE public.campaigns TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.campaigns TO brainops_service;
@@ -16802,209 +17205,129 @@ GRANT INSERT(reentry),UPDATE(reentry) ON TABLE public.campaigns TO brainops_serv
 GRANT INSERT(created_at) ON TABLE public.campaigns TO brainops_tenant;
 GRANT INSERT(created_at) ON TABLE public.campaigns TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.campaign_of(p_tenant text, p_code text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.campaigns_hear_events() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.cancel(p_table text, p_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_service;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.check_broadcast() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.cap_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.cap_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[]) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.check_cap_window() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.check_email_row() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) TO brainops_admin;
+REVOKE ALL ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.check_broadcast() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.check_payment_request() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.check_cap_window() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.check_plan() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.check_email_row() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.check_sms_number() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.check_sms_number() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.check_mail_text(p_subject text, p_body text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.check_sms_row() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.check_payment_request() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.check_tenants() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.check_plan() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.check_plan() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.check_sms_number() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.check_sms_number() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.check_sms_row() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.check_sms_row() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.check_tenants() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.close_enrolment(p_enrolment public.ai_nurture_campaigns) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.clamp_score(p_total numeric) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.clamp_score(p_total numeric) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.close_enrolment(p_enrolment public.ai_nurture_campaigns) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.confirm_opt_in(p_token text, p_evidence jsonb) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.recipient_context[], p_since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.recipient_context[], p_since timestamp with time zone) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.condition_problems(p_condition jsonb, p_depth integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.confirm_opt_in(p_token text, p_evidence jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.contact_place[], p_since timestamp with time zone) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.contact_places(p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.contact_places(p_channel text, p_rows brainops.contact[]) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.contact_places(p_channel text, p_rows brainops.contact[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.contact_places(p_channel text, p_rows brainops.contact[]) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.contact_places(p_channel text, p_rows brainops.contact[]) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.contact_places(p_channel text, p_rows brainops.contact[]) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.contact_verdicts(p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.contact_verdicts(p_channel text, p_rows brainops.contact[]) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.current_tenant_id() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_service;
-GRANT ALL ON FUNCTION brainops.current_tenant_id() TO brainops_admin;
-
-REVOKE ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.default_onboarding_steps() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_service;
-GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.define_batches(p_table text, p_column text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_sender text, p_result_columns text[], p_time_limit interval, p_max_attempts integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid) TO brainops_system;
 
 GRANT SELECT,DELETE ON TABLE public.payment_requests TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.payment_requests TO brainops_service;
@@ -17069,17 +17392,17 @@ GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.payment_requests
 GRANT INSERT(created_at) ON TABLE public.payment_requests TO brainops_tenant;
 GRANT INSERT(created_at) ON TABLE public.payment_requests TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.deliver_payment_link(p_request public.payment_requests) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.deliver_payment_link(p_request public.payment_requests) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.deliver_payment_link(p_request public.payment_requests) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.deliver_payment_link(p_request public.payment_requests) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.dequeue(p_keys text[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.dequeue(p_keys text[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.dismiss_worker(p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.dismiss_worker(p_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.deregister_worker(p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.deregister_worker(p_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.drop_merged_lead() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.drop_merged_lead() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.drop_partitions(p_parent regclass, p_before timestamp with time zone) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.drop_partitions(p_parent regclass, p_before timestamp with time zone) FROM PUBLIC;
 
 GRANT SELECT,DELETE ON TABLE public.ai_email_queue TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_email_queue TO brainops_service;
@@ -17135,339 +17458,227 @@ GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_q
 GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_tenant;
 GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.email_address(p_email public.ai_email_queue) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.email_address(p_email public.ai_email_queue) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.email_address(p_email public.ai_email_queue) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.email_address(p_email public.ai_email_queue) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.email_address(p_email public.ai_email_queue) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.email_address(p_email public.ai_email_queue) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.embedded_connection_closed(p_connection_id text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.embedded_connection_closed(p_connection_id text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.enqueue_rescores(p_lead_ids uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.enqueue_rescores(p_lead_ids uuid[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.enqueue_rows(p_table text, p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.enqueue_rows(p_table text, p_ids uuid[]) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.enqueue_rows(p_table text, p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.enqueue_rows(p_table text, p_ids uuid[]) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.enrolment_exit_reason(p_enrolment_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.enrolment_exit_reason(p_enrolment_id uuid) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.enrolment_exit_reason(p_enrolment_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.enrolment_exit_reason(p_enrolment_id uuid) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.enrolment_pause_reason(p_enrolment_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.enrolment_pause_reason(p_enrolment_id uuid) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.ensure_partitions(p_parent regclass, p_from date, p_months integer) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.ensure_partitions(p_parent regclass, p_from date, p_months integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.enter_campaign() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.enter_campaign() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.event_advances_onboarding() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.fill_plan_tenant() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.fill_tenant() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.fill_tenant() TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.find_email(p_event jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.find_email(p_event jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.export_person(p_tenant text, p_address text) TO brainops_admin;
+REVOKE ALL ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.feed_lead_events() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.fill_plan_tenant() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.fill_plan_tenant() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.fill_tenant() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.fill_tenant() TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.fill_tenant() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.follow_payment(p_request public.payment_requests) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.follow_payment(p_request public.payment_requests) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.find_email(p_event jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.find_email(p_event jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.forget_sms_run() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.forget_sms_run() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.find_lead(p_lead_id uuid, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.find_lead(p_lead_id uuid, p_tenant_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.find_lead(p_lead_id uuid, p_tenant_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.find_lead(p_lead_id uuid, p_tenant_id uuid) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.find_lead(p_lead_id uuid, p_tenant_id uuid) TO brainops_admin;
+REVOKE ALL ON FUNCTION brainops_internal.format_payment(p_minor bigint, p_currency text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.format_payment(p_minor bigint, p_currency text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.find_person(p_tenant_id uuid, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.find_person(p_tenant_id uuid, p_address text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.find_sms(p_row uuid, p_message_sid text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.find_sms(p_row uuid, p_message_sid text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.gate_email(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.gate_email(p_ids uuid[]) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.follow_broadcast() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.follow_payment(p_request public.payment_requests) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.follow_payment(p_request public.payment_requests) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.forget(p_tenant text, p_address text) TO brainops_admin;
+REVOKE ALL ON FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.forget_sms_run() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.forget_sms_run() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.gate_sms(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.gate_sms(p_ids uuid[]) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.gate_campaign_touch(p_ids uuid[]) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.gate_email(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_email(p_ids uuid[]) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.guard_reputation() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.guard_reputation() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.guard_reputation() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.gate_onboarding_reminder(p_ids uuid[]) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.gate_payment_closure(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_payment_closure(p_ids uuid[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.gate_payment_closure(p_ids uuid[]) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.hold_account(p_sender text, p_until timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.hold_account(p_sender text, p_until timestamp with time zone) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.hold_enrolments(p_tenant_id uuid, p_ids uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.hold_sent_template() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.hourly_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.hourly_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.gate_payment_request(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_payment_request(p_ids uuid[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.gate_payment_request(p_ids uuid[]) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.gate_sms(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_sms(p_ids uuid[]) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.gate_tenant_notification(p_ids uuid[]) TO brainops_system;
-
-GRANT SELECT ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT SELECT ON TABLE public.ai_campaign_touches TO brainops_service;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_touches TO brainops_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_touches TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_touches TO brainops_system;
-
-GRANT INSERT(id) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(id) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(tenant_id) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(tenant_id) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(campaign_id) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(campaign_id) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(touch_type) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(touch_type) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(content_template),UPDATE(content_template) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(content_template),UPDATE(content_template) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(created_at) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(created_at) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-REVOKE ALL ON FUNCTION brainops.go_on_from(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_to_number integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.go_on_from(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_to_number integer) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.guard_obstacles(p_table regclass) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.guard_obstacles(p_table regclass) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.guard_obstacles(p_table regclass) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.guard_reputation() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.guard_reputation() TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.guard_reputation() TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.guard_table(p_table regclass, p_reference_tenants boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.guard_table(p_table regclass, p_reference_tenants boolean) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.guard_table(p_table regclass, p_reference_tenants boolean) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.hold_enrolments(p_tenant_id uuid, p_ids uuid[]) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.hold_sender(p_sender text, p_until timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.hold_sender(p_sender text, p_until timestamp with time zone) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.hold_sent_template() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.hourly_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.hourly_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[]) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.is_free_mail(p_domain text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.is_free_mail(p_domain text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.is_interval(p_text text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.is_interval(p_text text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.is_yes(p_word text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.is_yes(p_word text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.job_table(p_table text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.job_table(p_table text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.job_table(p_table text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.job_table(p_table text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.job_table(p_table text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.job_table(p_table text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.job_table_name(p_schema name, p_table name) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.job_table_name(p_schema name, p_table name) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.job_table_name(p_schema name, p_table name) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.job_table_name(p_schema name, p_table name) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.job_table_name(p_schema name, p_table name) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.job_table_name(p_schema name, p_table name) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.join_leads(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.jwt_tenant_id() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.jwt_tenant_id() TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.jwt_tenant_id() TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.jwt_tenant_id() TO brainops_service;
-GRANT ALL ON FUNCTION brainops.jwt_tenant_id() TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.jwt_tenant_id() TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.keep_contact_address() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.keep_first_due() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.keep_sent_template() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.know_stripe_objects(p_known public.stripe_objects, p_ids text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.know_stripe_objects(p_known public.stripe_objects, p_ids text[]) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.known_lead(p_lead public.revenue_leads) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.known_lead(p_lead public.revenue_leads) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.last_words(p_tenant_id uuid, p_channel text, p_addresses text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.last_words(p_tenant_id uuid, p_channel text, p_addresses text[]) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) TO brainops_admin;
-
-REVOKE ALL ON FUNCTION brainops.lead_alias(p_lead_id uuid, p_tenant_id uuid) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.lead_facts(p_lead public.revenue_leads) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.lead_words(p_lead public.revenue_leads) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lead_words(p_lead public.revenue_leads) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.leading_variant(p_step public.campaign_steps, OUT variant text, OUT figures jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.leading_variant(p_step public.campaign_steps, OUT variant text, OUT figures jsonb) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.leads_at(p_tenant_id uuid, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.leads_at(p_tenant_id uuid, p_address text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.leave_out_step() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.liveness_class() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.liveness_class() TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.liveness_class() TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.lock_batches(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lock_batches(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.lock_batches(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_admin;
-
-REVOKE ALL ON FUNCTION brainops.lock_persons(p_tenant_id uuid, p_keys text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lock_persons(p_tenant_id uuid, p_keys text[]) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.lock_sms_number(p_tenant_id uuid, p_number text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lock_sms_number(p_tenant_id uuid, p_number text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.lock_stripe_account(p_account text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.lock_stripe_account(p_account text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.mail_notification(p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.mail_notification(p_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.mail_notification(p_id uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.mail_opt_in(p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.mail_opt_in(p_id uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.major_units(p_minor bigint, p_currency text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.is_free_mail(p_domain text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_free_mail(p_domain text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.is_free_mail(p_domain text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.is_free_mail(p_domain text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.is_free_mail(p_domain text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.is_free_mail(p_domain text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.is_interval(p_text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_interval(p_text text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.is_interval(p_text text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.is_interval(p_text text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.is_interval(p_text text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.is_interval(p_text text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.is_yes(p_word text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_yes(p_word text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.is_yes(p_word text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.is_yes(p_word text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.is_yes(p_word text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.is_yes(p_word text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.jwt_tenant_id() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.jwt_tenant_id() TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.jwt_tenant_id() TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.jwt_tenant_id() TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.jwt_tenant_id() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.jwt_tenant_id() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.keep_contact_address() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.keep_first_due() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.keep_sent_template() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.known_lead(p_lead public.revenue_leads) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.known_lead(p_lead public.revenue_leads) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.lead_variable(p_lead public.revenue_leads) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lead_variable(p_lead public.revenue_leads) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.leading_variant(p_step public.campaign_steps, OUT variant text, OUT figures jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.leading_variant(p_step public.campaign_steps, OUT variant text, OUT figures jsonb) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.liveness_class() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.liveness_class() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.liveness_class() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.lock_stripe_account(p_account text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lock_stripe_account(p_account text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.mail_notification(p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.mail_notification(p_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.mail_notification(p_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.mail_opt_in(p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.mail_opt_in(p_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) TO brainops_system;
 
 GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_service;
@@ -17508,382 +17719,286 @@ GRANT INSERT(completed_at) ON TABLE public.ai_onboarding_workflows TO brainops_s
 GRANT INSERT(created_at) ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
 GRANT INSERT(created_at) ON TABLE public.ai_onboarding_workflows TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.masked_address(p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.masked_address(p_address text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.may_act_for(p_tenant_id uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.may_name_tenant() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_service;
-GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_admin;
-
-REVOKE ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) TO brainops_admin;
-
-REVOKE ALL ON FUNCTION brainops.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.minor_units(p_amount numeric, p_currency text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.move_lead_keys() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.move_touch() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.move_touch() TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.names_no_tenant() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.names_no_tenant() TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.names_no_tenant() TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.names_no_tenant() TO brainops_service;
-GRANT ALL ON FUNCTION brainops.names_no_tenant() TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.names_no_tenant() TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.next_stages(p_stage text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.next_stages(p_stage text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.normal_enrolment_status(p_word text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.normal_lead(p_lead public.revenue_leads) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.normal_onboarding_status(p_word text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.normal_stage(p_word text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.normal_stage(p_word text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.normal_status(p_word text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.normal_status(p_word text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.normal_status(p_word text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.normal_status(p_word text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.normal_status(p_word text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.normal_status(p_word text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.note_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.note_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.note_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.note_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.note_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_admin;
-
-REVOKE ALL ON FUNCTION brainops.note_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.note_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.note_touch_message() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.note_waiting(p_task_identifier text, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.note_waiting(p_task_identifier text, p_reason text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) TO brainops_admin;
-
-REVOKE ALL ON FUNCTION brainops.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.onboarding_mail_settled() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.onboarding_status(p_word text, p_known text[]) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.pause_reason(p_table text, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.pause_reason(p_table text, p_tenant_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.pause_reason(p_table text, p_tenant_id uuid) TO brainops_admin;
-
-REVOKE ALL ON FUNCTION brainops.pause_sender(p_table text, p_everyone boolean, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.pause_sender(p_table text, p_everyone boolean, p_reason text) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.pause_sms(p_tenant_id uuid, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.pause_sms(p_tenant_id uuid, p_reason text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.payment_state(p_request public.payment_requests) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.payment_words(p_minor bigint, p_currency text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.payment_words(p_minor bigint, p_currency text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.masked_address(p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.masked_address(p_address text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.merge_lead_into(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.merge_row_into_lead(p_into uuid, p_row public.revenue_leads) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.move_lead_keys() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.move_touch() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.names_no_tenant() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.names_no_tenant() TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.names_no_tenant() TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.names_no_tenant() TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.names_no_tenant() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.names_no_tenant() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.normal_enrolment_status(p_word text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.normal_enrolment_status(p_word text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.normal_enrolment_status(p_word text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.normal_enrolment_status(p_word text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.normal_enrolment_status(p_word text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.normal_enrolment_status(p_word text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.normal_stage(p_word text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.normal_stage(p_word text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.normal_stage(p_word text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.normal_stage(p_word text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.normal_stage(p_word text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.normal_stage(p_word text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.normal_status(p_word text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.normal_status(p_word text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.normal_status(p_word text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.normal_status(p_word text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.normal_status(p_word text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.normal_status(p_word text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.perform_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT said text, OUT failed text, OUT to_number integer, OUT message_id uuid, OUT template_version integer, OUT split_key text, OUT variant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.perform_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT said text, OUT failed text, OUT to_number integer, OUT message_id uuid, OUT template_version integer, OUT split_key text, OUT variant text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.perform_touch(p_touch_id uuid, p_lease uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.perform_touch(p_touch_id uuid, p_lease uuid) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.person_rows(p_person brainops.person) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.person_rows(p_person brainops.person) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.pause_sms(p_tenant_id uuid, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.pause_sms(p_tenant_id uuid, p_reason text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.person_sources() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_service;
-GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.person_sources() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.payment_state(p_request public.payment_requests) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.payment_state(p_request public.payment_requests) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.payment_state(p_request public.payment_requests) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.payment_state(p_request public.payment_requests) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.payment_state(p_request public.payment_requests) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.payment_state(p_request public.payment_requests) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.phone_e164(p_phone text, p_country text) TO brainops_system;
+GRANT SELECT ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT SELECT ON TABLE public.ai_campaign_touches TO brainops_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_touches TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_touches TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_touches TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.plan_payment_closure(p_request public.payment_requests) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.plan_payment_closure(p_request public.payment_requests) TO brainops_system;
+GRANT INSERT(id) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(id) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.preference_phones(p_tenant_id uuid, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.preference_phones(p_tenant_id uuid, p_address text) TO brainops_system;
+GRANT INSERT(tenant_id) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(tenant_id) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.preferences(p_token text) FROM PUBLIC;
+GRANT INSERT(campaign_id) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(campaign_id) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.process_webhook_events(p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.process_webhook_events(p_ids uuid[]) TO brainops_system;
+GRANT INSERT(touch_type) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(touch_type) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.protect_table(p_table regclass) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.protect_table(p_table regclass) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.protect_table(p_table regclass) TO brainops_system;
+GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.prune_reports(p_most integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.prune_reports(p_most integer) TO brainops_system;
+GRANT INSERT(content_template),UPDATE(content_template) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(content_template),UPDATE(content_template) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.prune_webhook_events(p_most integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.prune_webhook_events(p_most integer) TO brainops_system;
+GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) TO brainops_admin;
+GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.queue_touch(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT message_id uuid, OUT template_version integer, OUT said text, OUT failed text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.queue_touch(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT message_id uuid, OUT template_version integer, OUT said text, OUT failed text) TO brainops_system;
+GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.read_national_number() FROM PUBLIC;
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.rebuild_jobs_view() FROM PUBLIC;
+GRANT INSERT(created_at) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(created_at) ON TABLE public.ai_campaign_touches TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.perform_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT said text, OUT failed text, OUT to_number integer, OUT message_id uuid, OUT template_version integer, OUT split_key text, OUT variant text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.perform_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT said text, OUT failed text, OUT to_number integer, OUT message_id uuid, OUT template_version integer, OUT split_key text, OUT variant text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.person_rows(p_person brainops.person) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.person_rows(p_person brainops.person) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) TO brainops_admin;
+REVOKE ALL ON FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.record_sms_consent(p_tenant_id uuid, p_number text, p_lead_id uuid, p_state text, p_at timestamp with time zone, p_evidence jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.record_sms_consent(p_tenant_id uuid, p_number text, p_lead_id uuid, p_state text, p_at timestamp with time zone, p_evidence jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.preferences(p_token text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.record_sms_lead_event(p_tenant_id uuid, p_number text, p_lead_id uuid, p_event text, p_at timestamp with time zone, p_source_key text, p_metadata jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.record_sms_lead_event(p_tenant_id uuid, p_number text, p_lead_id uuid, p_event text, p_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.record_twilio_event(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.record_twilio_event(p_event jsonb, p_tenant_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.prune_reports(p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.prune_reports(p_most integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.prune_webhook_events(p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.prune_webhook_events(p_most integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.references_to(p_table regclass) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.references_to(p_table regclass) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.queue_touch(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT message_id uuid, OUT template_version integer, OUT said text, OUT failed text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.queue_touch(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT message_id uuid, OUT template_version integer, OUT said text, OUT failed text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.refuse_change() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.refuse_change() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.read_national_number() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.refuse_consent_change() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.rebuild_jobs_view() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.refuse_large_metadata() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.refuse_time_zone() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.record_breaker_result(p_sender text, p_succeeded integer, p_failed integer, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_breaker_result(p_sender text, p_succeeded integer, p_failed integer, p_error text) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.release_enrolments(p_tenant_id uuid, p_ids uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) TO brainops_admin;
+REVOKE ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.remember_tenant() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.remember_tenant() TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.remember_tenant() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.record_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.replace_open_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.record_sms_consent(p_tenant_id uuid, p_number text, p_lead_id uuid, p_state text, p_at timestamp with time zone, p_evidence jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_sms_consent(p_tenant_id uuid, p_number text, p_lead_id uuid, p_state text, p_at timestamp with time zone, p_evidence jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.request_rescore(p_lead_ids uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.record_sms_lead_event(p_tenant_id uuid, p_number text, p_lead_id uuid, p_event text, p_at timestamp with time zone, p_source_key text, p_metadata jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_sms_lead_event(p_tenant_id uuid, p_number text, p_lead_id uuid, p_event text, p_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.rescore_stale(p_after uuid, p_limit integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.resolve_lead_id() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.resolve_lead_id() TO brainops_admin;
+REVOKE ALL ON FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.resolve_onboarding_workflow() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.resolve_tenant(p_table regclass, p_row jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.resolve_tenant(p_table regclass, p_row jsonb) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.resolve_tenant(p_table regclass, p_row jsonb) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.resolve_tenant(p_table regclass, p_row jsonb) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.resolve_tenant(p_table regclass, p_row jsonb) TO brainops_admin;
+REVOKE ALL ON FUNCTION brainops_internal.references_to(p_table regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.references_to(p_table regclass) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.refuse_change() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.refuse_change() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.refuse_consent_change() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.refuse_large_metadata() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.retain_months() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.retain_months() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.retry(p_table text, p_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.refuse_time_zone() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.retry_delay(p_attempt integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.retry_delay(p_attempt integer) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.retry_delay(p_attempt integer) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.retry_delay(p_attempt integer) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.retry_delay(p_attempt integer) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.retry_delay(p_attempt integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.register_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.register_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.release_enrolments(p_tenant_id uuid, p_ids uuid[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.route_lead(p_old public.revenue_leads, p_new public.revenue_leads) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.remember_tenant() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.remember_tenant() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.remember_tenant() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.replace_open_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches) FROM PUBLIC;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_tenant;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_service;
@@ -17891,40 +18006,79 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_wor
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.same_text(p_one text, p_other text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.same_text(p_one text, p_other text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.request_rescore(p_lead_ids uuid[]) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.save_preferences(p_token text, p_choices jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.score_leads(p_lead_ids uuid[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.rescore_stale(p_after uuid, p_limit integer) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.send_onboarding_reminder(p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.send_onboarding_reminder(p_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.send_onboarding_reminder(p_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.reserve_rate_slots(p_table text, p_tenant_id uuid, p_n integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.reserve_rate_slots(p_table text, p_tenant_id uuid, p_n integer) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.sender_of(p_sender text, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sender_of(p_sender text, p_tenant_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.sender_of(p_sender text, p_tenant_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.resolve_lead_id() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.resolve_lead_id() TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops.sendgrid_message_id(p_event jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sendgrid_message_id(p_event jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.resolve_onboarding_workflow() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.set_job_status(p_table text, p_id uuid, p_from text[], p_to text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops_internal.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.route_lead(p_old public.revenue_leads, p_new public.revenue_leads) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.same_text(p_one text, p_other text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.same_text(p_one text, p_other text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.save_preferences(p_token text, p_choices jsonb) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.schedule_next_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_to_number integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.schedule_next_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_to_number integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.schedule_payment_closure(p_request public.payment_requests) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.schedule_payment_closure(p_request public.payment_requests) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.score_leads(p_lead_ids uuid[]) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_admin;
 
 GRANT SELECT,DELETE ON TABLE public.ai_onboarding_steps TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_onboarding_steps TO brainops_service;
@@ -17986,14 +18140,20 @@ GRANT INSERT(escalate_after),UPDATE(escalate_after) ON TABLE public.ai_onboardin
 GRANT INSERT(created_at) ON TABLE public.ai_onboarding_steps TO brainops_tenant;
 GRANT INSERT(created_at) ON TABLE public.ai_onboarding_steps TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.set_onboarding_reminders(p_step public.ai_onboarding_steps) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.set_onboarding_reminders(p_step public.ai_onboarding_steps) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.set_onboarding_reminders(p_step public.ai_onboarding_steps) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.set_onboarding_reminders(p_step public.ai_onboarding_steps) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.settle(p_table text, p_settlements brainops.settlement[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle(p_table text, p_settlements brainops.settlement[]) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) TO brainops_system;
 
 GRANT SELECT,DELETE ON TABLE public.ai_sms_queue TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_sms_queue TO brainops_service;
@@ -18043,301 +18203,275 @@ GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_sms_que
 GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_sms_queue TO brainops_tenant;
 GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_sms_queue TO brainops_service;
 
-REVOKE ALL ON FUNCTION brainops.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.settle_by_events(p_tenant_id uuid, p_email_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle_by_events(p_tenant_id uuid, p_email_id uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops.settle_consent(p_tenant_id uuid, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle_consent(p_tenant_id uuid, p_address text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.settle_payment_request(p_tenant_id uuid, p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle_payment_request(p_tenant_id uuid, p_id uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.settle_sms_at_once() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle_sms_at_once() TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.settle_sms_consent(p_tenant_id uuid, p_number text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle_sms_consent(p_tenant_id uuid, p_number text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.settle_unreachable(p_tenant_id uuid, p_number text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.settle_unreachable(p_tenant_id uuid, p_number text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.ship_campaigns(p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.ship_campaigns(p_tenant_id uuid) TO brainops_admin;
-
-REVOKE ALL ON FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.sms_address(p_sms public.ai_sms_queue) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.sms_error_class(p_code integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.sms_error_class(p_code integer) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.sms_keyword(p_body text, p_opt_out_type text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_keyword(p_body text, p_opt_out_type text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.sms_leads(p_tenant_id uuid, p_number text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_leads(p_tenant_id uuid, p_number text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.sms_number(p_text text, p_country text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.sms_sender(p_tenant_id uuid, p_number text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.sms_status_rank(p_event text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.sms_status_rank(p_event text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.sms_tenants(p_from text, p_to text, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sms_tenants(p_from text, p_to text, p_tenant_id uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.split_key(p_step public.campaign_steps) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.split_key(p_step public.campaign_steps) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.split_problems(p_config jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.split_problems(p_config jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.settle_by_events(p_tenant_id uuid, p_email_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_by_events(p_tenant_id uuid, p_email_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.spread(p_n bigint, p_of bigint) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.spread(p_n bigint, p_of bigint) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.settle_consent(p_tenant_id uuid, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_consent(p_tenant_id uuid, p_address text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.settle_sms_at_once() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_sms_at_once() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) TO brainops_admin;
+
+REVOKE ALL ON FUNCTION brainops_internal.show_inserted_row() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.skip_cancelled_step() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.stage_rank(p_stage text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.stage_rank(p_stage text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) TO brainops_admin;
+REVOKE ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.sms_leads(p_tenant_id uuid, p_number text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_leads(p_tenant_id uuid, p_number text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.sms_needs_opt_out_notice(p_sms public.ai_sms_queue, p_number text, p_sender text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_needs_opt_out_notice(p_sms public.ai_sms_queue, p_number text, p_sender text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.sms_needs_opt_out_notice(p_sms public.ai_sms_queue, p_number text, p_sender text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.step_from(p_enrolment public.ai_nurture_campaigns, p_number integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.step_from(p_enrolment public.ai_nurture_campaigns, p_number integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.sms_number(p_text text, p_country text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_number(p_text text, p_country text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.sms_number(p_text text, p_country text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.sms_number(p_text text, p_country text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.sms_number(p_text text, p_country text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.sms_number(p_text text, p_country text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.sms_sender(p_tenant_id uuid, p_number text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_sender(p_tenant_id uuid, p_number text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.sms_sender(p_tenant_id uuid, p_number text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.stop_mail(p_tenant_id uuid, p_address text, p_source text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.stop_mail(p_tenant_id uuid, p_address text, p_source text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.sms_status_rank(p_event text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_status_rank(p_event text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.sms_status_rank(p_event text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.sms_status_rank(p_event text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.sms_status_rank(p_event text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.sms_status_rank(p_event text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.split_key(p_step public.campaign_steps) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.split_key(p_step public.campaign_steps) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.stranded_batches(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.stranded_batches(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.split_problems(p_config jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.split_problems(p_config jsonb) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.split_problems(p_config jsonb) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.split_problems(p_config jsonb) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.split_problems(p_config jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.split_problems(p_config jsonb) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.stage_rank(p_stage text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.stage_rank(p_stage text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.stage_rank(p_stage text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.stage_rank(p_stage text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.stage_rank(p_stage text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.stage_rank(p_stage text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.step_from(p_enrolment public.ai_nurture_campaigns, p_number integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.step_from(p_enrolment public.ai_nurture_campaigns, p_number integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.stripe_account(p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.stripe_account(p_tenant_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.stripe_id(p_value jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.stripe_id(p_value jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.stripe_id(p_value jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.stripe_id(p_value jsonb) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.stripe_ids(p_object jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.stripe_ids(p_object jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.stripe_ids(p_object jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.stripe_ids(p_object jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.stripe_time(p_value jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.stripe_time(p_value jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.stripe_time(p_value jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.stripe_time(p_value jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.suppression_rank(p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.suppression_rank(p_reason text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.suppression_rank(p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.suppression_rank(p_reason text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.sweep(p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sweep(p_most integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.sweep(p_most integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sweep(p_most integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.sweep_webhook_events() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sweep_webhook_events() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.sweep_webhook_events() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.sweep_webhook_events() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.take_hourly_places(p_tenant_id uuid, p_channel text, p_n integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.take_hourly_places(p_tenant_id uuid, p_channel text, p_n integer) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.take_rate_slots(p_table text, p_tenant_id uuid, p_n integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.take_rate_slots(p_table text, p_tenant_id uuid, p_n integer) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.take_row(p_table regclass, p_tenant_id uuid, p_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.take_row(p_table regclass, p_tenant_id uuid, p_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.text_array(p_list jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.text_array(p_list jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.tell_breaker(p_sender text, p_succeeded integer, p_failed integer, p_error text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.tell_breaker(p_sender text, p_succeeded integer, p_failed integer, p_error text) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.tell_broken_rule(p_rule public.campaign_rules, p_error text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.timestamptz_or_null(p_text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.timestamptz_or_null(p_text text) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.tenant_country(p_settings jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.tenant_id_of(p_tenant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.tenant_id_of(p_tenant text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.tenant_id_of(p_tenant text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.tenant_id_of(p_tenant text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.tenant_id_of(p_tenant text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.tenant_id_of(p_tenant text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.touch_type_of(p_kind text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.touch_type_of(p_kind text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.touch_type_of(p_kind text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.touch_type_of(p_kind text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.touch_type_of(p_kind text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.touch_type_of(p_kind text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.tenant_of_caller(p_tenant text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.tenant_of_caller(p_tenant text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.touch_updated_at() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.text_array(p_list jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.text_array(p_list jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.unbegin_sms() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.unbegin_sms() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.tier_enrols() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.time_between(p_from timestamp with time zone, p_to timestamp with time zone) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.timestamptz_or_null(p_text text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.timestamptz_or_null(p_text text) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamp with time zone) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.unsubscribe(p_token text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.topic_optout_exits() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.unsubscribe_token(p_tenant_id uuid, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.unsubscribe_token(p_tenant_id uuid, p_address text) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.touch_type_of(p_kind text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.touch_type_of(p_kind text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops.touch_updated_at() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.uuid_or_null(p_text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.uuid_or_null(p_text text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.uuid_or_null(p_text text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.uuid_or_null(p_text text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.uuid_or_null(p_text text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.uuid_or_null(p_text text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.unbegin_sms() FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.unbegin_sms() TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.wake_notifications() FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops.unclaim(p_table text, p_ids uuid[], p_lease uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.unclaim(p_table text, p_ids uuid[], p_lease uuid) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.unconfirmed_sms(p_limit integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.unconfirmed_sms(p_limit integer) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.wake_rows(p_table text, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.wake_rows(p_table text, p_tenant_id uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamp with time zone) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.unsubscribe(p_token text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.watch_workers(p_self uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.watch_workers(p_self uuid) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.unsubscribe_token(p_tenant_id uuid, p_address text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.unsubscribe_token(p_tenant_id uuid, p_address text) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.webhook_event_row(p_provider text, p_event jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.webhook_event_row(p_provider text, p_event jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.uuid_or_null(p_text text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.uuid_or_null(p_text text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.uuid_or_null(p_text text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.uuid_or_null(p_text text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.uuid_or_null(p_text text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.uuid_or_null(p_text text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.webhook_time(p_event jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.webhook_time(p_event jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.wake_notifications() FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.worker_is_alive(p_number integer, p_backend_pid integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.worker_is_alive(p_number integer, p_backend_pid integer) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.worker_is_alive(p_number integer, p_backend_pid integer) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.wake_onboarding_mail(p_step public.ai_onboarding_steps) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.wake_onboarding_mail(p_step public.ai_onboarding_steps) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.wake_rows(p_table text, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.wake_rows(p_table text, p_tenant_id uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.watch_workers(p_self uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.watch_workers(p_self uuid) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.webhook_event_id(p_provider text, p_event jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.webhook_event_id(p_provider text, p_event jsonb) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.webhook_event_row(p_provider text, p_event jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.webhook_event_row(p_provider text, p_event jsonb) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.webhook_time(p_event jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.webhook_time(p_event jsonb) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.won_starts_onboarding() FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.worker_is_alive(p_number integer, p_backend_pid integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.worker_is_alive(p_number integer, p_backend_pid integer) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.worker_is_alive(p_number integer, p_backend_pid integer) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_service;
-GRANT ALL ON FUNCTION brainops.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_system;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.circuit_breakers TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.circuit_breakers TO brainops_system;

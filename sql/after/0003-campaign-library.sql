@@ -455,5 +455,5 @@ values
     '{"name": "hot leads get outreach", "tiers": ["hot"], "leaves": ["educational_drip", "nurture_five", "reengagement"]}'
   );
 
-select brainops.ship_campaigns(id)
+select brainops_internal.ship_campaigns(id)
 from public.tenants;

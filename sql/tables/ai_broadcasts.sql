@@ -11,15 +11,15 @@ create or replace trigger a3_refuse_large_metadata
 before insert or update of metadata on public.ai_broadcasts
 for each row
 when (pg_column_size(new.metadata || '{}') > 32768)
-execute function brainops.refuse_large_metadata();
+execute function brainops_internal.refuse_large_metadata();
 
 create or replace trigger b0_check_broadcast
 before insert or update on public.ai_broadcasts
 for each row
-execute function brainops.check_broadcast();
+execute function brainops_internal.check_broadcast();
 
 create or replace trigger c0_after_broadcast_status
 after update of status on public.ai_broadcasts
 for each row
 when (old.status <> new.status)
-execute function brainops.after_broadcast_status();
+execute function brainops_internal.after_broadcast_status();

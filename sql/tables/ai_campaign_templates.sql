@@ -3,9 +3,9 @@ select brainops.protect_table('public.ai_campaign_templates');
 create or replace trigger b0_before_campaign_template
 before insert or update on public.ai_campaign_templates
 for each row
-execute function brainops.before_campaign_template();
+execute function brainops_internal.before_campaign_template();
 
 create or replace trigger b1_keep_sent_template
 before delete on public.ai_campaign_templates
 for each row
-execute function brainops.keep_sent_template();
+execute function brainops_internal.keep_sent_template();

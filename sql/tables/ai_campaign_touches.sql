@@ -4,7 +4,7 @@ select
     p_task_identifier => 'campaign_touch__run',
     p_effect_is_idempotent => true, -- what is performed is never performed again
     p_channel => 'campaign',
-    p_gate => 'brainops.gate_campaign_touch',
+    p_gate => 'brainops_internal.gate_campaign_touch',
     p_result_columns =>
       array[
         'step_key',
@@ -32,7 +32,7 @@ create or replace trigger a2_adopt_touch
 before insert on public.ai_campaign_touches
 for each row
 when (new.step_key is null)
-execute function brainops.adopt_touch();
+execute function brainops_internal.adopt_touch();
 
 create or replace trigger b2_move_touch
 before update of scheduled_for on public.ai_campaign_touches
@@ -49,15 +49,15 @@ when
     and current_user not in ('brainops_worker', 'brainops_system')
     and current_setting('brainops.spreading', true) is distinct from 'on'
   )
-execute function brainops.move_touch();
+execute function brainops_internal.move_touch();
 
 create or replace trigger b9_hold_sent_template
 before update of template_version on public.ai_campaign_touches
 for each row
 when (new.template_version is not null and new.template_version is distinct from old.template_version)
-execute function brainops.hold_sent_template();
+execute function brainops_internal.hold_sent_template();
 
-create or replace trigger d0_leave_out_step
+create or replace trigger d0_skip_cancelled_step
 after update on public.ai_campaign_touches
 for each row
 when
@@ -67,4 +67,4 @@ when
     and new.performed_at is null
     and new.step_key is not null
   )
-execute function brainops.leave_out_step();
+execute function brainops_internal.skip_cancelled_step();

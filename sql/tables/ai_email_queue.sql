@@ -4,12 +4,12 @@ select
     p_task_identifier => 'email__send',
     p_effect_is_idempotent => false, -- SendGrid has no idempotency key
     p_channel => 'email',
-    p_gate => 'brainops.gate_email',
+    p_gate => 'brainops_internal.gate_email',
     p_sender => 'sendgrid',
     p_result_columns => array['sent_at', 'provider_message_id']
   );
 
-select brainops.define_batches('ai_email_queue', 'broadcast_id');
+select brainops.define_bulk('ai_email_queue', 'broadcast_id');
 
 -- The engine's, and a recipient stays with its broadcast.
 revoke insert (first_due_at), update (broadcast_id, first_due_at)
@@ -24,27 +24,27 @@ grant insert (broadcast_id) on public.ai_email_queue to brainops_tenant, brainop
 create or replace trigger a0_check_email_row
 before insert or update of recipient, subject, body, metadata on public.ai_email_queue
 for each row
-execute function brainops.check_email_row();
+execute function brainops_internal.check_email_row();
 
 create or replace trigger a0_resolve_lead_id
 before insert on public.ai_email_queue
 for each row
 when (new.lead_id is not null)
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();
 
 -- After the tenant is filled in, before the engine looks at the status.
-create or replace trigger a2_follow_broadcast
+create or replace trigger a2_before_broadcast_recipient
 before insert on public.ai_email_queue
 for each row
 when (new.broadcast_id is not null)
-execute function brainops.follow_broadcast();
+execute function brainops_internal.before_broadcast_recipient();
 
 -- Nearly always a look at the size is all. Joined with nothing it is unpacked, as it will be when read.
 create or replace trigger a3_refuse_large_metadata
 before insert or update of metadata on public.ai_email_queue
 for each row
 when (pg_column_size(new.metadata || '{}') > 32768)
-execute function brainops.refuse_large_metadata();
+execute function brainops_internal.refuse_large_metadata();
 
 create or replace trigger b2_keep_first_due
 before update of scheduled_for, status on public.ai_email_queue
@@ -55,15 +55,15 @@ when
     and new.status = 'pending'
     and (old.scheduled_for is distinct from new.scheduled_for or old.status not in ('pending', 'processing'))
   )
-execute function brainops.keep_first_due();
+execute function brainops_internal.keep_first_due();
 
-create or replace trigger b3_follow_broadcast
+create or replace trigger b3_before_broadcast_recipient
 before update of status on public.ai_email_queue
 for each row
 when (new.broadcast_id is not null and new.status = 'pending' and old.status not in ('pending', 'awaiting_approval'))
-execute function brainops.follow_broadcast();
+execute function brainops_internal.before_broadcast_recipient();
 
-create or replace trigger d0_note_touch_message
+create or replace trigger d0_after_touch_message
 after update on public.ai_email_queue
 for each row
 when
@@ -72,10 +72,10 @@ when
     and old.status is distinct from new.status
     and new.status in ('completed', 'skipped', 'failed', 'cancelled')
   )
-execute function brainops.note_touch_message();
+execute function brainops_internal.after_touch_message();
 
-create or replace trigger d1_onboarding_mail_settled
+create or replace trigger d1_after_onboarding_mail
 after update on public.ai_email_queue
 for each row
 when (old.status is distinct from new.status and new.idempotency_key like 'onboarding:%')
-execute function brainops.onboarding_mail_settled();
+execute function brainops_internal.after_onboarding_mail();

@@ -30,24 +30,24 @@ to brainops_tenant, brainops_service;
 create or replace trigger a0_resolve_onboarding_workflow
 before insert on public.ai_onboarding_steps
 for each row
-execute function brainops.resolve_onboarding_workflow();
+execute function brainops_internal.resolve_onboarding_workflow();
 
 create or replace trigger b0_before_onboarding_step_insert
 before insert on public.ai_onboarding_steps
 for each row
-execute function brainops.before_onboarding_step_insert();
+execute function brainops_internal.before_onboarding_step_insert();
 
 create or replace trigger b1_before_onboarding_step_update
 before update on public.ai_onboarding_steps
 for each row
-execute function brainops.before_onboarding_step_update();
+execute function brainops_internal.before_onboarding_step_update();
 
 create or replace trigger c0_after_onboarding_step
 after insert or update on public.ai_onboarding_steps
 for each row
-execute function brainops.after_onboarding_step();
+execute function brainops_internal.after_onboarding_step();
 
 create or replace trigger c1_after_onboarding_step_delete
 after delete on public.ai_onboarding_steps
 for each row
-execute function brainops.after_onboarding_step_delete();
+execute function brainops_internal.after_onboarding_step_delete();

@@ -23,27 +23,27 @@ to brainops_tenant, brainops_service;
 create or replace trigger a0_resolve_lead_id
 before insert on public.ai_onboarding_workflows
 for each row
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();
 
 create or replace trigger b0_before_onboarding_insert
 before insert on public.ai_onboarding_workflows
 for each row
-execute function brainops.before_onboarding_insert();
+execute function brainops_internal.before_onboarding_insert();
 
 create or replace trigger b1_before_onboarding_update
 before update on public.ai_onboarding_workflows
 for each row
 when (old.status is distinct from new.status)
-execute function brainops.before_onboarding_update();
+execute function brainops_internal.before_onboarding_update();
 
 create or replace trigger c0_after_onboarding_insert
 after insert on public.ai_onboarding_workflows
 for each row
 when (new.total_steps = 0 and new.status = 'in_progress')
-execute function brainops.after_onboarding_insert();
+execute function brainops_internal.after_onboarding_insert();
 
 create or replace trigger c1_after_onboarding_update
 after update on public.ai_onboarding_workflows
 for each row
 when (old.status is distinct from new.status)
-execute function brainops.after_onboarding_update();
+execute function brainops_internal.after_onboarding_update();

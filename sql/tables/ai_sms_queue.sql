@@ -4,7 +4,7 @@ select
     p_task_identifier => 'sms__send',
     p_effect_is_idempotent => false, -- Twilio has no idempotency key
     p_channel => 'sms',
-    p_gate => 'brainops.gate_sms',
+    p_gate => 'brainops_internal.gate_sms',
     p_sender => 'twilio',
     p_result_columns => array['sent_at', 'provider_message_id', 'segments', 'from_number']
   );
@@ -19,25 +19,25 @@ revoke insert (first_due_at), update (first_due_at) on public.ai_sms_queue from 
 create or replace trigger a0_check_sms_row
 before insert or update of recipient, body, metadata on public.ai_sms_queue
 for each row
-execute function brainops.check_sms_row();
+execute function brainops_internal.check_sms_row();
 
 create or replace trigger a0_resolve_lead_id
 before insert on public.ai_sms_queue
 for each row
 when (new.lead_id is not null)
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();
 
 create or replace trigger a2_read_national_number
 before insert or update of recipient on public.ai_sms_queue
 for each row
-when (new.recipient !~ '^\+' and brainops.uuid_or_null(new.recipient) is null)
-execute function brainops.read_national_number();
+when (new.recipient !~ '^\+' and brainops_internal.uuid_or_null(new.recipient) is null)
+execute function brainops_internal.read_national_number();
 
 create or replace trigger b2_forget_sms_run
 before update of status on public.ai_sms_queue
 for each row
 when (new.status = 'pending' and old.status not in ('pending', 'processing', 'awaiting_approval'))
-execute function brainops.forget_sms_run();
+execute function brainops_internal.forget_sms_run();
 
 create or replace trigger b2_keep_first_due
 before update of scheduled_for, status on public.ai_sms_queue
@@ -48,21 +48,21 @@ when
     and new.status = 'pending'
     and (old.scheduled_for is distinct from new.scheduled_for or old.status not in ('pending', 'processing'))
   )
-execute function brainops.keep_first_due();
+execute function brainops_internal.keep_first_due();
 
 create or replace trigger b2_settle_sms_at_once
 before update of status on public.ai_sms_queue
 for each row
 when (old.status = 'processing' and new.status = 'unconfirmed')
-execute function brainops.settle_sms_at_once();
+execute function brainops_internal.settle_sms_at_once();
 
 create or replace trigger b2_unbegin_sms
 before update of status on public.ai_sms_queue
 for each row
 when (old.status = 'processing' and new.status = 'pending' and new.text_sent is not null)
-execute function brainops.unbegin_sms();
+execute function brainops_internal.unbegin_sms();
 
-create or replace trigger d0_note_touch_message
+create or replace trigger d0_after_touch_message
 after update on public.ai_sms_queue
 for each row
 when
@@ -71,4 +71,4 @@ when
     and old.status is distinct from new.status
     and new.status in ('completed', 'skipped', 'failed', 'cancelled')
   )
-execute function brainops.note_touch_message();
+execute function brainops_internal.after_touch_message();

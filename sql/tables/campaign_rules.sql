@@ -4,11 +4,11 @@ create or replace trigger b0_before_campaign_rule
 before insert on public.campaign_rules
 for each row
 when (new.condition is not null)
-execute function brainops.before_campaign_rule();
+execute function brainops_internal.before_campaign_rule();
 
 -- One that is stored already may be renamed and switched off, but not on.
 create or replace trigger b1_before_campaign_rule
 before update on public.campaign_rules
 for each row
 when (new.condition is not null and (old.condition is distinct from new.condition or (new.active and not old.active)))
-execute function brainops.before_campaign_rule();
+execute function brainops_internal.before_campaign_rule();

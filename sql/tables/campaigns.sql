@@ -11,15 +11,15 @@ to brainops_tenant, brainops_service;
 create or replace trigger b0_before_campaign
 before insert or update on public.campaigns
 for each row
-execute function brainops.before_campaign();
+execute function brainops_internal.before_campaign();
 
 create or replace trigger z0_touch_updated_at
 before update on public.campaigns
 for each row
-execute function brainops.touch_updated_at();
+execute function brainops_internal.touch_updated_at();
 
 create or replace trigger c0_after_campaign_status
 after update on public.campaigns
 for each row
 when (old.status is distinct from new.status)
-execute function brainops.after_campaign_status();
+execute function brainops_internal.after_campaign_status();

@@ -10,27 +10,27 @@ create or replace trigger a0_resolve_lead_id
 before insert on public.contact_consents
 for each row
 when (new.lead_id is not null)
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();
 
 create or replace trigger a2_keep_contact_address
 before insert on public.contact_consents
 for each row
 when (new.channel = 'sms' and new.address !~ '^\+[1-9][0-9]{6,14}$' or new.address ~ '^[[:space:]]|[[:space:]]$')
-execute function brainops.keep_contact_address();
+execute function brainops_internal.keep_contact_address();
 
 create or replace trigger b0_append_only
 before update on public.contact_consents
 for each row
-execute function brainops.refuse_consent_change();
+execute function brainops_internal.refuse_consent_change();
 
 create or replace trigger d0_ask_for_opt_in
 after insert on public.contact_consents
 for each row
 when (new.channel = 'email' and new.state in ('pending', 'granted') and not new.evidence ? 'confirmed_at')
-execute function brainops.ask_for_opt_in();
+execute function brainops_internal.ask_for_opt_in();
 
 create or replace trigger d1_ask_for_opt_in_by_text
 after insert on public.contact_consents
 for each row
 when (new.channel = 'sms' and new.state = 'pending')
-execute function brainops.ask_for_opt_in_by_text();
+execute function brainops_internal.ask_for_opt_in_by_text();

@@ -4,4 +4,4 @@ create or replace trigger b0_check_cap_window
 before insert or update of cap_window on public.contact_policies
 for each row
 when (new.cap_window is not null)
-execute function brainops.check_cap_window();
+execute function brainops_internal.check_cap_window();

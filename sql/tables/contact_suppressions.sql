@@ -4,4 +4,4 @@ create or replace trigger a2_keep_contact_address
 before insert or update of address, channel on public.contact_suppressions
 for each row
 when (new.channel = 'sms' and new.address !~ '^\+[1-9][0-9]{6,14}$' or new.address ~ '^[[:space:]]|[[:space:]]$')
-execute function brainops.keep_contact_address();
+execute function brainops_internal.keep_contact_address();

@@ -1,6 +1,6 @@
 select brainops.protect_table('public.contact_topic_optouts');
 
-create or replace trigger d0_topic_optout_exits
+create or replace trigger d0_after_topic_optout
 after insert on public.contact_topic_optouts
 for each row
-execute function brainops.topic_optout_exits();
+execute function brainops_internal.after_topic_optout();

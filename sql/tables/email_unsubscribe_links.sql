@@ -1,5 +1,5 @@
 -- Without the foreign key to tenants: c0_check_tenants and c1_check_tenants check a whole statement at once.
-select brainops.guard_table('public.email_unsubscribe_links', p_reference_tenants => false);
+select brainops_internal.guard_table('public.email_unsubscribe_links', p_reference_tenants => false);
 
 revoke all on public.email_unsubscribe_links from brainops_tenant, brainops_service;
 
@@ -7,10 +7,10 @@ create or replace trigger c0_check_tenants
 after insert on public.email_unsubscribe_links
 referencing new table as changed
 for each statement
-execute function brainops.check_tenants();
+execute function brainops_internal.check_tenants();
 
 create or replace trigger c1_check_tenants
 after update on public.email_unsubscribe_links
 referencing new table as changed
 for each statement
-execute function brainops.check_tenants();
+execute function brainops_internal.check_tenants();

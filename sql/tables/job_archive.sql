@@ -16,9 +16,9 @@ alter table brainops.job_archive owner to brainops_system;
 
 -- A year ahead, though maintenance__retain adds months daily: a missing month would stop every
 -- status change.
-select brainops.ensure_partitions('brainops.job_archive', now()::date, 13);
+select brainops_internal.ensure_partitions('brainops.job_archive', now()::date, 13);
 
 create or replace trigger b0_append_only
 before update on brainops.job_archive
 for each row
-execute function brainops.refuse_change();
+execute function brainops_internal.refuse_change();

@@ -16,14 +16,14 @@ alter table brainops.job_events owner to brainops_system;
 
 -- A year ahead, though maintenance__retain adds months daily: a missing month would stop every
 -- status change.
-select brainops.ensure_partitions('brainops.job_events', now()::date, 13);
+select brainops_internal.ensure_partitions('brainops.job_events', now()::date, 13);
 
 create or replace trigger b0_append_only_truncate
 before truncate on brainops.job_events
 for each statement
-execute function brainops.refuse_change();
+execute function brainops_internal.refuse_change();
 
 create or replace trigger b0_append_only
 before update or delete on brainops.job_events
 for each row
-execute function brainops.refuse_change();
+execute function brainops_internal.refuse_change();

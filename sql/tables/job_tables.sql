@@ -3,10 +3,10 @@ grant select on brainops.job_tables to brainops_tenant, brainops_worker, brainop
 grant select on brainops.job_tables to brainops_admin;
 -- Not relation and gate: the engine runs them as SQL, with rights that admins do not have.
 grant update (time_limit, max_deferrals, archive_after) on brainops.job_tables to brainops_admin;
-grant update (batch_most) on brainops.job_tables to brainops_admin;
+grant update (bulk_max) on brainops.job_tables to brainops_admin;
 
 create or replace trigger b0_check_cap_window
 before update of archive_after on brainops.job_tables
 for each row
 when (new.channel in ('email', 'sms'))
-execute function brainops.check_cap_window();
+execute function brainops_internal.check_cap_window();

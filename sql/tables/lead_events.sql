@@ -7,22 +7,22 @@ revoke update, delete on public.lead_events from brainops_tenant, brainops_servi
 create or replace trigger a0_resolve_lead_id
 before insert on public.lead_events
 for each row
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();
 
 create or replace trigger c0_after_lead_events
 after insert on public.lead_events
 referencing new table as inserted
 for each statement
-execute function brainops.after_lead_events();
+execute function brainops_internal.after_lead_events();
 
-create or replace trigger d0_campaigns_hear_events
+create or replace trigger d0_after_lead_events_campaigns
 after insert on public.lead_events
 referencing new table as inserted
 for each statement
-execute function brainops.campaigns_hear_events();
+execute function brainops_internal.after_lead_events_campaigns();
 
-create or replace trigger d1_event_advances_onboarding
+create or replace trigger d1_after_lead_events_onboarding
 after insert on public.lead_events
 referencing new table as inserted
 for each statement
-execute function brainops.event_advances_onboarding();
+execute function brainops_internal.after_lead_events_onboarding();

@@ -9,7 +9,7 @@ from brainops_tenant, brainops_service, brainops_worker, brainops_admin;
 create or replace trigger a0_resolve_lead_id
 before insert on public.lead_score_events
 for each row
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();
 
 -- The reckoning's own rows ask for no other one.
 create or replace trigger c0_after_lead_score_events
@@ -17,4 +17,4 @@ after insert on public.lead_score_events
 referencing new table as inserted
 for each statement
 when (current_user <> 'brainops_system')
-execute function brainops.after_lead_score_events();
+execute function brainops_internal.after_lead_score_events();

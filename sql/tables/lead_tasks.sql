@@ -4,9 +4,9 @@ create or replace trigger a0_resolve_lead_id
 before insert on public.lead_tasks
 for each row
 when (new.lead_id is not null)
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();
 
 create or replace trigger b0_before_lead_task
 before insert or update on public.lead_tasks
 for each row
-execute function brainops.before_lead_task();
+execute function brainops_internal.before_lead_task();

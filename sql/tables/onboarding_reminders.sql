@@ -4,7 +4,7 @@ select
     p_task_identifier => 'onboarding_reminder__send',
     p_effect_is_idempotent => true, -- rows of ours, under keys of its own
     p_channel => 'onboarding',
-    p_gate => 'brainops.gate_onboarding_reminder'
+    p_gate => 'brainops_internal.gate_onboarding_reminder'
   );
 
 revoke insert on public.onboarding_reminders from brainops_tenant, brainops_service;

@@ -3,4 +3,4 @@ select brainops.protect_table('public.onboarding_templates');
 create or replace trigger z0_touch_updated_at
 before update on public.onboarding_templates
 for each row
-execute function brainops.touch_updated_at();
+execute function brainops_internal.touch_updated_at();

@@ -7,4 +7,4 @@ create or replace trigger a0_resolve_lead_id
 before insert on public.opt_in_requests
 for each row
 when (new.lead_id is not null)
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();

@@ -6,9 +6,9 @@ revoke insert, update, delete on public.payment_ledger from brainops_tenant, bra
 create or replace trigger b0_append_only_truncate
 before truncate on public.payment_ledger
 for each statement
-execute function brainops.refuse_change();
+execute function brainops_internal.refuse_change();
 
 create or replace trigger b0_append_only
 before update or delete on public.payment_ledger
 for each row
-execute function brainops.refuse_change();
+execute function brainops_internal.refuse_change();

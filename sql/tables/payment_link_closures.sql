@@ -4,7 +4,7 @@ select
     p_task_identifier => 'payment_link_closure__deactivate',
     p_effect_is_idempotent => true,
     p_channel => 'payment',
-    p_gate => 'brainops.gate_payment_closure',
+    p_gate => 'brainops_internal.gate_payment_closure',
     p_sender => 'stripe',
     p_result_columns => array['stripe_payment_link_id'],
     p_time_limit => '60 seconds',
@@ -36,4 +36,4 @@ create or replace trigger d0_after_payment_closure
 after update on public.payment_link_closures
 for each row
 when (new.status = 'completed' and old.status <> 'completed')
-execute function brainops.after_payment_closure();
+execute function brainops_internal.after_payment_closure();

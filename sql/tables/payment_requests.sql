@@ -4,7 +4,7 @@ select
     p_task_identifier => 'payment_request__create_link',
     p_effect_is_idempotent => true, -- by the key
     p_channel => 'payment',
-    p_gate => 'brainops.gate_payment_request',
+    p_gate => 'brainops_internal.gate_payment_request',
     p_sender => 'stripe',
     p_result_columns => array['payment_url', 'stripe_payment_link_id', 'livemode'],
     p_time_limit => '60 seconds',
@@ -56,7 +56,7 @@ create or replace trigger a0_resolve_lead_id
 before insert on public.payment_requests
 for each row
 when (new.lead_id is not null)
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();
 
 -- Also an older link than the present one may be open yet, and so may one that is switched off have been paid
 -- a moment before.
@@ -64,17 +64,17 @@ create or replace trigger a2_before_payment_delete
 before delete on public.payment_requests
 for each row
 when (old.key_started_at is not null or old.stripe_payment_link_id is not null or old.key_generation > 0)
-execute function brainops.before_payment_delete();
+execute function brainops_internal.before_payment_delete();
 
 create or replace trigger a2_before_payment_update
 before update on public.payment_requests
 for each row
-execute function brainops.before_payment_update();
+execute function brainops_internal.before_payment_update();
 
 create or replace trigger a2_check_payment_request
 before insert on public.payment_requests
 for each row
-execute function brainops.check_payment_request();
+execute function brainops_internal.check_payment_request();
 
 create or replace trigger d0_after_payment_update
 after update on public.payment_requests
@@ -86,4 +86,4 @@ when
     or new.paid_at is distinct from old.paid_at
     or new.expires_at <> old.expires_at
   )
-execute function brainops.after_payment_update();
+execute function brainops_internal.after_payment_update();

@@ -46,26 +46,26 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 create or replace trigger a0_remember_tenant
 before insert on public.plans
 for each statement
-execute function brainops.remember_tenant();
+execute function brainops_internal.remember_tenant();
 
 create or replace trigger a0_resolve_lead_id
 before insert on public.plans
 for each row
 when (new.lead_id is not null)
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();
 
 create or replace trigger a1_fill_tenant
 before insert on public.plans
 for each row
 when (new.tenant_id is null)
-execute function brainops.fill_plan_tenant();
+execute function brainops_internal.fill_plan_tenant();
 
 create or replace trigger a2_check_plan
 before insert or update on public.plans
 for each row
-execute function brainops.check_plan();
+execute function brainops_internal.check_plan();
 
 create or replace trigger z0_touch_updated_at
 before update on public.plans
 for each row
-execute function brainops.touch_updated_at();
+execute function brainops_internal.touch_updated_at();

@@ -11,15 +11,15 @@ revoke delete on public.provider_credentials from brainops_tenant, brainops_serv
 create or replace trigger z0_touch_updated_at
 before update on public.provider_credentials
 for each row
-execute function brainops.touch_updated_at();
+execute function brainops_internal.touch_updated_at();
 
 create or replace trigger d0_wake_notifications
 after insert or update on public.provider_credentials
 for each row
 when (new.provider = 'slack' and new.active)
-execute function brainops.wake_notifications();
+execute function brainops_internal.wake_notifications();
 
 create or replace trigger d1_wake_rows
 after insert or update of active, sealed or delete on public.provider_credentials
 for each row
-execute function brainops.after_credential_change();
+execute function brainops_internal.after_credential_change();

@@ -3,44 +3,44 @@ select brainops.protect_table('public.revenue_leads');
 create or replace trigger a2_capture_lead
 before insert on public.revenue_leads
 for each row
-execute function brainops.before_lead_insert();
+execute function brainops_internal.before_lead_insert();
 
 create or replace trigger a2_check_lead
 before update on public.revenue_leads
 for each row
-execute function brainops.before_lead_update();
+execute function brainops_internal.before_lead_update();
 
 create or replace trigger a3_move_lead_keys
 before update on public.revenue_leads
 for each row
 when (old.email is distinct from new.email or old.phone_e164 is distinct from new.phone_e164)
-execute function brainops.move_lead_keys();
+execute function brainops_internal.move_lead_keys();
 
 create or replace trigger a3_refuse_time_zone
 before insert or update of time_zone on public.revenue_leads
 for each row
-when (not brainops.is_time_zone(new.time_zone))
-execute function brainops.refuse_time_zone();
+when (not brainops_internal.is_time_zone(new.time_zone))
+execute function brainops_internal.refuse_time_zone();
 
 create or replace trigger d0_after_lead_score_update
 after update on public.revenue_leads
 for each row
 when (old.score is distinct from new.score and new.scored_at is not null and current_user <> 'brainops_system')
-execute function brainops.after_lead_score_update();
+execute function brainops_internal.after_lead_score_update();
 
 create or replace trigger d0_drop_merged_lead
 after insert on public.revenue_leads
 for each row
 when (new.merged_into is not null)
-execute function brainops.drop_merged_lead();
+execute function brainops_internal.drop_merged_lead();
 
-create or replace trigger d1_tier_enrols
+create or replace trigger d1_after_lead_tier
 after insert on public.revenue_leads
 for each row
 when (new.merged_into is null)
-execute function brainops.tier_enrols();
+execute function brainops_internal.after_lead_tier();
 
-create or replace trigger d1_tier_enrols_later
+create or replace trigger d1_after_lead_tier_later
 after update on public.revenue_leads
 for each row
 when
@@ -65,27 +65,27 @@ when
       or (old.scored_at is null and new.scored_at is not null)
     )
   )
-execute function brainops.tier_enrols();
+execute function brainops_internal.after_lead_tier();
 
 create or replace trigger d2_won_at_once_starts_onboarding
 after insert on public.revenue_leads
 for each row
 when (new.stage = 'won' and new.merged_into is null and new.metadata ->> 'onboarding' is distinct from 'none')
-execute function brainops.won_starts_onboarding();
+execute function brainops_internal.after_lead_won();
 
 -- In the transaction that wins the lead: no won lead is ever without its onboarding. Not "of
 -- stage", because a trigger of the table may set it too.
-create or replace trigger d2_won_starts_onboarding
+create or replace trigger d2_after_lead_won
 after update on public.revenue_leads
 for each row
 when (new.stage = 'won' and old.stage is distinct from 'won' and new.metadata ->> 'onboarding' is distinct from 'none')
-execute function brainops.won_starts_onboarding();
+execute function brainops_internal.after_lead_won();
 
 create or replace trigger c0_after_lead_insert
 after insert on public.revenue_leads
 referencing new table as inserted
 for each statement
-execute function brainops.after_lead_insert();
+execute function brainops_internal.after_lead_insert();
 
 do $$
 begin
@@ -94,7 +94,7 @@ begin
   after update on public.revenue_leads
   referencing old table as before_rows new table as after_rows
   for each statement
-  execute function brainops.after_lead_update();
+  execute function brainops_internal.after_lead_update();
 end;
 $$;
 
@@ -102,4 +102,4 @@ create or replace trigger c2_after_lead_delete
 after delete on public.revenue_leads
 referencing old table as deleted
 for each statement
-execute function brainops.after_lead_delete();
+execute function brainops_internal.after_lead_delete();

@@ -9,4 +9,4 @@ create or replace trigger a0_resolve_lead_id
 before insert on public.sms_inbound
 for each row
 when (new.lead_id is not null)
-execute function brainops.resolve_lead_id();
+execute function brainops_internal.resolve_lead_id();

@@ -8,4 +8,4 @@ revoke insert, update, delete on public.sms_numbers from brainops_worker;
 create or replace trigger a2_check_sms_number
 before insert or update of tenant_id, number on public.sms_numbers
 for each row
-execute function brainops.check_sms_number();
+execute function brainops_internal.check_sms_number();

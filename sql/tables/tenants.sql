@@ -24,26 +24,26 @@ grant select, insert, update, delete on public.tenants to brainops_admin, braino
 create or replace trigger a0_before_tenant_delete
 before delete on public.tenants
 for each row
-execute function brainops.before_tenant_delete();
+execute function brainops_internal.before_tenant_delete();
 
 create or replace trigger a3_refuse_time_zone
 before insert or update of time_zone on public.tenants
 for each row
-when (not brainops.is_time_zone(new.time_zone))
-execute function brainops.refuse_time_zone();
+when (not brainops_internal.is_time_zone(new.time_zone))
+execute function brainops_internal.refuse_time_zone();
 
 create or replace trigger z0_touch_updated_at
 before update on public.tenants
 for each row
-execute function brainops.touch_updated_at();
+execute function brainops_internal.touch_updated_at();
 
 create or replace trigger c0_after_tenant_insert
 after insert on public.tenants
 for each row
-execute function brainops.after_tenant_insert();
+execute function brainops_internal.after_tenant_insert();
 
 create or replace trigger d0_wake_notifications
 after update of settings on public.tenants
 for each row
 when (old.settings is distinct from new.settings)
-execute function brainops.wake_notifications();
+execute function brainops_internal.wake_notifications();

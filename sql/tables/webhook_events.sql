@@ -21,4 +21,4 @@ create or replace trigger b0_process_again
 before update of status on public.webhook_events
 for each row
 when (old.status <> 'pending' and new.status = 'pending')
-execute function brainops.before_webhook_update();
+execute function brainops_internal.before_webhook_update();

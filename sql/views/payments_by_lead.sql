@@ -8,19 +8,19 @@ as
     r.lead_id,
     l.currency,
     count(distinct r.id) as requests,
-    brainops.major_units(
+    brainops_internal.major_units(
       coalesce(sum(l.amount_minor) filter (where l.kind = 'payment'), 0)::bigint,
       l.currency
     ) as paid,
-    brainops.major_units(
+    brainops_internal.major_units(
       coalesce(-sum(l.amount_minor) filter (where l.kind like 'refund%'), 0)::bigint,
       l.currency
     ) as refunded,
-    brainops.major_units(
+    brainops_internal.major_units(
       coalesce(-sum(l.amount_minor) filter (where l.kind like 'dispute%'), 0)::bigint,
       l.currency
     ) as disputed,
-    brainops.major_units(sum(l.amount_minor)::bigint, l.currency) as net,
+    brainops_internal.major_units(sum(l.amount_minor)::bigint, l.currency) as net,
     max(l.occurred_at) as last_movement_at
   from
     public.payment_ledger as l

@@ -9,19 +9,19 @@ as
     l.currency,
     date_trunc('month', l.occurred_at at time zone 'UTC')::date as month,
     count(*) filter (where l.kind = 'payment') as payments,
-    brainops.major_units(
+    brainops_internal.major_units(
       coalesce(sum(l.amount_minor) filter (where l.kind = 'payment'), 0)::bigint,
       l.currency
     ) as paid,
-    brainops.major_units(
+    brainops_internal.major_units(
       coalesce(-sum(l.amount_minor) filter (where l.kind like 'refund%'), 0)::bigint,
       l.currency
     ) as refunded,
-    brainops.major_units(
+    brainops_internal.major_units(
       coalesce(-sum(l.amount_minor) filter (where l.kind like 'dispute%'), 0)::bigint,
       l.currency
     ) as disputed,
-    brainops.major_units(sum(l.amount_minor)::bigint, l.currency) as net
+    brainops_internal.major_units(sum(l.amount_minor)::bigint, l.currency) as net
   from public.payment_ledger as l
   group by 1, 2, 3, 4;
 

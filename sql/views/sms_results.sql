@@ -12,7 +12,7 @@ as
     d.error_code,
     d.occurred_at
   from public.sms_deliveries as d
-  order by d.tenant_id, d.sms_id, d.provider_message_id, brainops.sms_status_rank(d.event) desc, d.occurred_at;
+  order by d.tenant_id, d.sms_id, d.provider_message_id, brainops_internal.sms_status_rank(d.event) desc, d.occurred_at;
 
 comment on view brainops.sms_results is 'The farthest that each text has come, and the error that it ended with.';
 

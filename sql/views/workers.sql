@@ -10,7 +10,7 @@ as
     login,
     tasks,
     case
-      when brainops.worker_is_alive(number, backend_pid) then 'alive'
+      when brainops_internal.worker_is_alive(number, backend_pid) then 'alive'
       when suspect_since is not null then 'suspect'
       else 'unknown'
     end as state,

@@ -52,7 +52,7 @@ async function setCredential(slug: string, provider: string, { newKey }: { newKe
   const given = parseJson(await readAll(process.stdin));
   const { token, deleted } = await withClient(requireDatabaseUrl(config), "tenant", async (client) => {
     await client.query("begin");
-    const { rows } = await client.query<{ id: string }>("select brainops.tenant_id_of($1) as id", [slug]);
+    const { rows } = await client.query<{ id: string }>("select brainops_internal.tenant_id_of($1) as id", [slug]);
     const tenantId = rows[0]?.id ?? "";
     const place = { tenantId, provider: known };
     const lost = newKey ? await beginNewKey(client, config, place) : [];
@@ -82,7 +82,7 @@ async function listCredentials(slug: string): Promise<void> {
   const rows = await withClient(requireDatabaseUrl(loadConfig()), "tenant", async (client) => {
     const result = await client.query<{ provider: string; name: string; hint: string; active: boolean; since: string }>(
       `select provider, name, hint, active, to_char(updated_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI') as since
-       from public.provider_credentials where tenant_id = brainops.tenant_id_of($1) order by provider, name`,
+       from public.provider_credentials where tenant_id = brainops_internal.tenant_id_of($1) order by provider, name`,
       [slug],
     );
     return result.rows;
@@ -102,7 +102,7 @@ async function removeCredential(slug: string, provider: string, { erase }: { era
   const removed = await withClient(requireDatabaseUrl(loadConfig()), "tenant", async (client) => {
     const { rowCount } = await client.query(
       `${isKept ? "update public.provider_credentials set active = false" : "delete from public.provider_credentials"}
-       where tenant_id = brainops.tenant_id_of($1) and provider = $2 and name = 'default' ${isKept ? "and active" : ""}`,
+       where tenant_id = brainops_internal.tenant_id_of($1) and provider = $2 and name = 'default' ${isKept ? "and active" : ""}`,
       [slug, known],
     );
     return rowCount ?? 0;

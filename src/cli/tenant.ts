@@ -114,7 +114,9 @@ async function markDefault(slug: string): Promise<void> {
   await withClient(databaseUrl(), "tenant", async (client) => {
     await client.query("begin");
     await client.query("update public.tenants set is_default = false where is_default and slug <> $1", [slug]);
-    await client.query("update public.tenants set is_default = true where id = brainops.tenant_id_of($1)", [slug]);
+    await client.query("update public.tenants set is_default = true where id = brainops_internal.tenant_id_of($1)", [
+      slug,
+    ]);
     await client.query("commit");
   });
   process.stdout.write(`${slug} is the default tenant\n`);

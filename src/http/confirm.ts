@@ -53,7 +53,7 @@ export function serveConfirm(app: FastifyInstance, { log, pool }: { log: Log; po
       if (!isToken(token)) return sendPage(reply, 404, unknownLink);
       const evidence = { page: "/confirm", user_agent: request.headers["user-agent"]?.slice(0, 300) ?? null };
       const { rows } = await pool.query<{ answer: keyof typeof pages }>(
-        "select brainops.confirm_opt_in($1, $2) as answer",
+        "select brainops_internal.confirm_opt_in($1, $2) as answer",
         [token, JSON.stringify(evidence)],
       );
       const answer = rows[0]?.answer ?? "unknown";

@@ -37,8 +37,8 @@ const needed = `
     coalesce(bool_and(f.oid is not null), false) as migrated,
     coalesce(bool_and(has_function_privilege(f.oid, 'execute')), false) as allowed
   from unnest(array[
-    to_regprocedure('brainops.record_webhook_events(text, jsonb, uuid)'),
-    to_regprocedure('brainops.unsubscribe(text)')
+    to_regprocedure('brainops_internal.record_webhook_events(text, jsonb, uuid)'),
+    to_regprocedure('brainops_internal.unsubscribe(text)')
   ]) as f (oid)
 `;
 

@@ -11,7 +11,7 @@ import { isToken, unknownLink } from "./unsubscribe.ts";
 const BODY_LIMIT = 16 * 1024;
 const TOPIC = "topic:";
 
-/** The result of brainops.preferences(). */
+/** The result of brainops_internal.preferences(). */
 const preferencesShape = z.object({
   sender: z.string(),
   address: z.string(),
@@ -55,7 +55,7 @@ export function servePreferences(app: FastifyInstance, { log, pool }: { log: Log
       if (!isToken(token)) return sendPage(reply, 404, unknownLink);
       const choices = choicesOf(new URLSearchParams(typeof request.body === "string" ? request.body : ""));
       if (choices === null) return sendPage(reply, 400, notUnderstood);
-      await pool.query("select brainops.save_preferences($1, $2)", [token, JSON.stringify(choices)]);
+      await pool.query("select brainops_internal.save_preferences($1, $2)", [token, JSON.stringify(choices)]);
       const preferences = await readPreferences(pool, token);
       return preferences === null ? sendPage(reply, 404, unknownLink) : sendPage(reply, 200, pageOf(preferences, true));
     });
@@ -64,9 +64,10 @@ export function servePreferences(app: FastifyInstance, { log, pool }: { log: Log
 
 async function readPreferences(pool: pg.Pool, token: string): Promise<Preferences | null> {
   if (!isToken(token)) return null;
-  const { rows } = await pool.query<{ preferences: unknown }>("select brainops.preferences($1) as preferences", [
-    token,
-  ]);
+  const { rows } = await pool.query<{ preferences: unknown }>(
+    "select brainops_internal.preferences($1) as preferences",
+    [token],
+  );
   const preferences = rows[0]?.preferences ?? null;
   return preferences === null ? null : preferencesShape.parse(preferences);
 }

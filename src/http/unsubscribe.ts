@@ -65,7 +65,9 @@ export function serveUnsubscribe(app: FastifyInstance, { log, pool }: { log: Log
     scope.post<{ Params: Params }>("/unsubscribe/:token", options, async (request, reply) => {
       const { token } = request.params;
       if (!isToken(token)) return sendPage(reply, 404, unknownLink);
-      const { rows } = await pool.query<{ known: boolean }>("select brainops.unsubscribe($1) as known", [token]);
+      const { rows } = await pool.query<{ known: boolean }>("select brainops_internal.unsubscribe($1) as known", [
+        token,
+      ]);
       return rows[0]?.known === true
         ? sendPage(reply, 200, { ...done, ...preferencesLink(token) })
         : sendPage(reply, 404, unknownLink);

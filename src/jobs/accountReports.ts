@@ -23,7 +23,7 @@ function reportsOf(account: string, settlements: readonly Settlement[]): Stateme
   const wait =
     times.length === 0
       ? []
-      : [{ text: "select brainops.hold_sender($1, $2)", values: [account, new Date(Math.max(...times))] }];
+      : [{ text: "select brainops_internal.hold_account($1, $2)", values: [account, new Date(Math.max(...times))] }];
   const counted = settlements.filter(({ providerCalled }) => providerCalled).map(({ outcome }) => outcome);
   const failed = counted.filter((outcome) => healthOf(outcome) === "down");
   const succeeded = counted.filter((outcome) => healthOf(outcome) === "up").length;
@@ -33,7 +33,7 @@ function reportsOf(account: string, settlements: readonly Settlement[]): Stateme
     {
       // Also with 0 and 0: if the row was the breaker's probe, the probe is free for another row.
       name: "tell_breaker",
-      text: "select brainops.tell_breaker($1, $2, $3, $4)",
+      text: "select brainops_internal.record_breaker_result($1, $2, $3, $4)",
       values: [account, succeeded, failed.length, last === undefined ? null : reasonOf(last)],
     },
     ...wait,
@@ -46,7 +46,7 @@ export function pauses(table: JobTable, settlements: readonly Settlement[]): Sta
     .flatMap(({ outcome }) => (outcome.kind === "hold" ? [outcome] : []))
     .slice(0, 1)
     .map((outcome) => ({
-      text: "select brainops.pause_sender($1, $2, $3)",
+      text: "select brainops_internal.pause_account($1, $2, $3)",
       values: [table.table_name, outcome.scope === "everyone", reasonOf(outcome)],
     }));
 }

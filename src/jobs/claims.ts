@@ -90,7 +90,7 @@ async function claimRows(
       text: `select brainops.now() as now, coalesce(json_agg(v), '[]') as verdicts
              from (
                select json_agg(id) as ids, outcome, sender as account, batch as bulk
-               from brainops.claim($1, $2, $3, $4, $5, $6, $7)
+               from brainops_internal.claim($1, $2, $3, $4, $5, $6, $7)
                group by outcome, sender, batch
              ) as v`,
       values: [table.table_name, ids, workerId, lease, platform, tenant, table.loadBulk !== null],
@@ -98,7 +98,7 @@ async function claimRows(
     { name: `load ${table.table_name}`, text: table.load, values: [ids] },
   ]);
   const [answer] = rowsOf<{ now: Date; verdicts: readonly Verdict[] }>(claimed);
-  if (answer === undefined) throw new Error("brainops.claim returned no row");
+  if (answer === undefined) throw new Error("brainops_internal.claim returned no row");
   return {
     verdicts: answer.verdicts,
     claimed: answer.verdicts.filter(({ outcome }) => outcome === "go"),
@@ -173,6 +173,6 @@ async function failMissing(pool: pg.Pool, { table, tenantId, lease }: Claim, ids
 
 /** Gives back every row that carries the lease. Changes nothing if the claim never committed. */
 async function unclaim(pool: pg.Pool, { table, tenantId, items: ids, lease }: Claim): Promise<void> {
-  const statement = { text: "select brainops.unclaim($1, $2, $3)", values: [table.table_name, ids, lease] };
+  const statement = { text: "select brainops_internal.unclaim($1, $2, $3)", values: [table.table_name, ids, lease] };
   await insist(() => runAsTenant(pool, tenantId, [statement]), UNCLAIM_FOR_MS);
 }

@@ -55,7 +55,7 @@ export interface JobDefinition<Row extends JobRow, Prepared> {
   readonly effect: (prepared: Prepared, context: JobContext) => Promise<Outcome>;
   /**
    * Handles rows that have a bulk key, instead of load, prepare and effect. Needed if the table has one
-   * (brainops.job_tables.batch_column). @default none
+   * (brainops.job_tables.bulk_column). @default none
    */
   readonly bulk?: BulkDefinition<JobRow>;
 }

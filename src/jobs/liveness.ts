@@ -1,5 +1,5 @@
 // Worker liveness. Owns one connection, which holds a session advisory lock: when the process or the
-// connection dies, Postgres releases the lock, and the other workers notice (brainops.watch_workers).
+// connection dies, Postgres releases the lock, and the other workers notice (brainops_internal.watch_workers).
 // If only this connection was lost, a new one takes the lock again before the others declare the
 // worker dead (3 s).
 import { hostname } from "node:os";
@@ -54,7 +54,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
       await fresh.connect();
       const asked = Date.now();
       const { rows } = await fresh.query<{ announced: boolean; now: Date }>(
-        "select brainops.announce_worker($1, $2, $3, $4) as announced, clock_timestamp() as now",
+        "select brainops_internal.register_worker($1, $2, $3, $4) as announced, clock_timestamp() as now",
         [options.workerId, hostname(), process.pid, options.tasks],
       );
       if (rows[0]?.announced !== true) throw new Error("the lost connection still holds the lock");
@@ -94,7 +94,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
         rescued_rows: number;
         now: Date;
       }>(
-        `select w.*, clock_timestamp() as now from (select) as one left join brainops.watch_workers($1) as w on true`,
+        `select w.*, clock_timestamp() as now from (select) as one left join brainops_internal.watch_workers($1) as w on true`,
         [options.workerId],
       );
       const now = rows[0]?.now;
@@ -139,7 +139,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
       const last = client;
       client = null;
       if (last === null) return;
-      await last.query("select brainops.dismiss_worker($1)", [options.workerId]).catch((error: unknown) => {
+      await last.query("select brainops_internal.deregister_worker($1)", [options.workerId]).catch((error: unknown) => {
         options.log.warn({ reason: messageOf(error) }, "could not deregister; another worker will");
       });
       await last.end().catch(() => {});

@@ -2,7 +2,7 @@
 // `kind`, never by the text of an error.
 //
 // One list of outcomes from the gate to the settlement, with the same names in SQL (brainops.verdict,
-// brainops.claim, brainops.settlement) and here:
+// brainops_internal.claim, brainops.settlement) and here:
 //
 //                gate  claim  effect  settle   the row becomes
 //   go             -     x      -       -      processing
@@ -22,7 +22,7 @@ export type ClaimOutcome = "go" | "slot" | "hold" | "defer" | "skip" | "fail";
 
 /**
  * - completed: the effect happened. `result` fills the table's result_columns.
- * - retry: it did not happen, and may succeed later: at `at`, or after the usual delay (brainops.retry_delay).
+ * - retry: it did not happen, and may succeed later: at `at`, or after the usual delay (brainops_internal.retry_delay).
  *   Costs an attempt; after max_attempts the row is failed.
  * - defer: it must not happen before `at`. Costs no attempt; after max_deferrals the row is failed. With
  *   `holdsAccount` no row of the same provider account goes out before `at` either (a provider's 429).

@@ -103,7 +103,7 @@ function settleCompleted(table: JobTable, { ids, lease, outcome }: Group): State
   const result = "result" in outcome ? outcome.result : undefined;
   return {
     name: "settle_completed",
-    text: `select 'completed' as status, json_agg(id) as ids from brainops.settle_completed($1, $2, $3, $4) as id
+    text: `select 'completed' as status, json_agg(id) as ids from brainops_internal.settle_completed($1, $2, $3, $4) as id
            having count(*) > 0`,
     values: [table.table_name, ids, lease, JSON.stringify(result ?? {})],
   };
@@ -115,7 +115,7 @@ function settleMixed(table: JobTable, groups: readonly Group[]): Statement[] {
   return [
     {
       name: "settle",
-      text: `select status, json_agg(id) as ids from brainops.settle($1, array(
+      text: `select status, json_agg(id) as ids from brainops_internal.settle($1, array(
                select row(i, lease, outcome, run_at, reason, result)::brainops.settlement
                from jsonb_to_recordset($2)
                  as s (ids uuid[], lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)

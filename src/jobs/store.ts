@@ -1,5 +1,5 @@
 // Claim and settle as run.ts calls them: for one row at a time, gathered into batches here. The
-// rules are SQL (brainops.claim, brainops.settle).
+// rules are SQL (brainops_internal.claim, brainops_internal.settle).
 import type pg from "pg";
 import { createBatcher } from "./batcher.ts";
 import { claimBatch } from "./claims.ts";

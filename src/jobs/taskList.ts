@@ -42,7 +42,7 @@ export async function wakeWaiting(pool: pg.Pool, tasks: Tasks, config: Config): 
   for (const task of tasks.values()) {
     if (task.kind !== "job" || task.definition.requires === undefined) continue;
     const { platform } = missingCredentialsOf(task, config);
-    if (platform === null) await pool.query("select brainops.wake_rows($1)", [task.definition.table]);
+    if (platform === null) await pool.query("select brainops_internal.wake_rows($1)", [task.definition.table]);
   }
 }
 

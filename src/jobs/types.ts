@@ -3,7 +3,7 @@
 // - row: an entry of a job table, representing work to be done once
 // - batch: rows of one table and tenant that share a transaction, to be claimed or settled
 // - bulk: rows that share one provider call, such as recipients of a broadcast; they have the same
-//   bulk key (the column that brainops.job_tables.batch_column names)
+//   bulk key (the column that brainops.job_tables.bulk_column names)
 // - lease: a uuid, fresh for each claiming transaction. A row can be settled only with the lease
 //   that is written on it, so a late or second settle changes nothing
 // - provider account: what one circuit breaker covers: `sendgrid` is the platform's account,

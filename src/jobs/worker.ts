@@ -79,7 +79,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { offered, waiting } = splitByCredentials(await loadTasks(options.tasks), config);
   for (const [task, reason] of waiting) {
     log.warn({ task }, reason);
-    await pool.query("select brainops.note_waiting($1, $2)", [task, reason]);
+    await pool.query("select brainops_internal.set_waiting_reason($1, $2)", [task, reason]);
   }
   const taskList = await makeTaskList(runtime, taskPool, offered, waiting);
   await ensurePartitions(pool, log);
@@ -158,7 +158,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
 /** For a worker that starts after months without maintenance: job_events needs a partition for the current month. */
 async function ensurePartitions(pool: pg.Pool, log: Log): Promise<void> {
   try {
-    await pool.query("select brainops.ensure_partitions('brainops.job_events', now()::date, 13)");
+    await pool.query("select brainops_internal.ensure_partitions('brainops.job_events', now()::date, 13)");
   } catch (error) {
     log.warn({ reason: messageOf(error) }, "could not create partitions of job_events; maintenance__retain will");
   }

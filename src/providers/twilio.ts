@@ -190,7 +190,7 @@ const classByCode = new Map<number, ErrorClass>(
   Object.entries(classes).flatMap(([name, codes]) => codes.map((code) => [code, name as ErrorClass] as const)),
 );
 
-/** What an error code means (twilio.com/docs/api/errors); the same as brainops.sms_error_class in SQL. */
+/** What an error code means (twilio.com/docs/api/errors); the same as brainops_internal.sms_error_class in SQL. */
 export function classOf(code: number): ErrorClass {
   return classByCode.get(code) ?? "text";
 }

@@ -167,7 +167,7 @@ describe("words that went to people", () => {
     const id = await enrol(tenant, await newLead(tenant), "held_words");
     const [touch] = await claimTouches(worker, db.tenantA, id);
     await beginAsWorker(worker, db.tenantA);
-    const { rows } = await worker.query("select outcome from brainops.perform_touch($1, $2)", [
+    const { rows } = await worker.query("select outcome from brainops_internal.perform_touch($1, $2)", [
       touch?.id,
       touch?.lease,
     ]);

@@ -77,13 +77,13 @@ const condition = fc.letrec<{ any: unknown }>((tie) => ({
 })).any;
 
 const problemsOf = async (one: unknown): Promise<string[]> =>
-  (await db.query<{ p: string }>("select p from brainops.condition_problems($1) as p", [JSON.stringify(one)])).map(
-    (row) => row.p,
-  );
+  (
+    await db.query<{ p: string }>("select p from brainops_internal.condition_problems($1) as p", [JSON.stringify(one)])
+  ).map((row) => row.p);
 const answersOf = async (one: unknown): Promise<(boolean | null)[]> =>
   (
     await db.query<{ holds: boolean | null }>(
-      "select brainops.condition_holds($1, l, '-infinity') as holds from revenue_leads as l where l.id = any ($2)",
+      "select brainops_internal.condition_holds($1, l, '-infinity') as holds from revenue_leads as l where l.id = any ($2)",
       [JSON.stringify(one), leads],
     )
   ).map((row) => row.holds);

@@ -44,7 +44,8 @@ const enrolmentsOf = async (lead: string): Promise<string[]> =>
     )
   ).rows.map((row) => row.state);
 
-const reckon = (lead: string): Promise<unknown> => db.query("select brainops.score_leads(array[$1::uuid])", [lead]);
+const reckon = (lead: string): Promise<unknown> =>
+  db.query("select brainops_internal.score_leads(array[$1::uuid])", [lead]);
 const change = (lead: string, set: string): Promise<unknown> =>
   tenant.query(`update revenue_leads set ${set} where id = $1`, [lead]);
 
@@ -162,7 +163,7 @@ describe("a condition that cannot be asked", () => {
       "update revenue_leads set rescore_requested_at = brainops.now() - interval '1 day' where id = any ($1)",
       [leads],
     );
-    await db.as("worker", "select * from brainops.rescore_stale()");
+    await db.as("worker", "select * from brainops_internal.rescore_stale()");
     expect(
       await db.query("select id from revenue_leads where id = any ($1) and rescore_requested_at is null", [leads]),
     ).toHaveLength(2);

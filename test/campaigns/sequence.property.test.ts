@@ -277,7 +277,7 @@ class Run {
   }
 
   async sweep(): Promise<void> {
-    await db.query("select brainops.sweep()");
+    await db.query("select brainops_internal.sweep()");
     if (this.#claim !== null && this.now - this.#claim.at >= ABANDONED_AFTER) {
       this.#oldClaims.push(this.#claim);
       this.#claim = null;
@@ -306,7 +306,7 @@ class Run {
     }
     if (when === "during") {
       const killed = asWorker(worker, db.tenantA, async () => {
-        await worker.query("select * from brainops.perform_touch($1, $2)", [claim.id, claim.lease]);
+        await worker.query("select * from brainops_internal.perform_touch($1, $2)", [claim.id, claim.lease]);
         throw new Error("killed");
       });
       await expect(killed).rejects.toThrow("killed");

@@ -119,7 +119,7 @@ export interface ClaimedTouch {
 export async function claimTouches(client: pg.Client, tenantId: string, enrolmentId: string): Promise<ClaimedTouch[]> {
   return asWorker(client, tenantId, async () => {
     const { rows } = await client.query<ClaimedTouch>(
-      `select id, lease from brainops.claim('ai_campaign_touches',
+      `select id, lease from brainops_internal.claim('ai_campaign_touches',
          array(select id from ai_campaign_touches where campaign_id = $1 and status = 'pending'), $2)
        where outcome = 'go'`,
       [enrolmentId, randomUUID()],
@@ -136,7 +136,7 @@ export interface Performed {
 
 export async function perform(client: pg.Client, tenantId: string, touch: ClaimedTouch): Promise<Performed> {
   return asWorker(client, tenantId, async () => {
-    const { rows } = await client.query<Performed>("select * from brainops.perform_touch($1, $2)", [
+    const { rows } = await client.query<Performed>("select * from brainops_internal.perform_touch($1, $2)", [
       touch.id,
       touch.lease,
     ]);
@@ -155,7 +155,7 @@ export async function settle(
 ): Promise<void> {
   await asWorker(client, tenantId, () =>
     client.query(
-      "select brainops.settle('ai_campaign_touches', array[row($1, $2, $3, $4, $5, null)::brainops.settlement])",
+      "select brainops_internal.settle('ai_campaign_touches', array[row($1, $2, $3, $4, $5, null)::brainops.settlement])",
       [touch.id, touch.lease, outcome, run_at, reason],
     ),
   );

@@ -129,7 +129,7 @@ test("a tenant's login is told what it may not see", async () => {
 
 test("what is wrong in the database is found: guard, breaker, pause, late and lost rows, a failed event, an edited migration", async () => {
   await db.query("create table leaky (id uuid primary key, tenant_id uuid)");
-  await db.query("select brainops.hold_sender('sendgrid', now() + interval '1 hour')");
+  await db.query("select brainops_internal.hold_account('sendgrid', now() + interval '1 hour')");
   await db.query("select brainops.pause('ai_email_queue', 'tenant-b', null, 'holiday')");
   await db.query(
     `insert into ai_email_queue (tenant_id, recipient, subject, body, scheduled_for)

@@ -23,7 +23,10 @@ afterAll(() => db.close());
 
 const person = (...args: string[]) => brainops(["person", ...args], { DATABASE_URL: db.url });
 const held = (slug: string): Promise<unknown[]> =>
-  db.query("select from revenue_leads where email = $1 and tenant_id = brainops.tenant_id_of($2)", [ANN, slug]);
+  db.query("select from revenue_leads where email = $1 and tenant_id = brainops_internal.tenant_id_of($2)", [
+    ANN,
+    slug,
+  ]);
 
 test("export prints JSON by table, of the one tenant", async () => {
   const { code, stdout } = await person("export", "tenant-a", " ANN@example.com ");

@@ -69,7 +69,7 @@ test("--watch prints once where stdout is no terminal", async () => {
 });
 
 test("an open breaker and a worker that lost its lock are shown", async () => {
-  await db.query("select brainops.hold_sender('sendgrid', now() + interval '1 hour')");
+  await db.query("select brainops_internal.hold_account('sendgrid', now() + interval '1 hour')");
   await db.query(
     "insert into brainops.worker_processes (id, host, pid, suspect_since) values (gen_random_uuid(), 'far-away', 7, now())",
   );

@@ -14,7 +14,7 @@ let two: pg.Client;
 let leads: ReadonlyMap<string, string>;
 const START = Date.parse("2026-06-03T18:00Z");
 const HOUR = 3_600_000;
-const CLAIM = "select id, outcome, lease, reason from brainops.claim($1, $2, gen_random_uuid())";
+const CLAIM = "select id, outcome, lease, reason from brainops_internal.claim($1, $2, gen_random_uuid())";
 
 beforeAll(async () => {
   db = await createTestDatabase();
@@ -92,7 +92,7 @@ describe("the cap", () => {
     await claimFrom(one, db.tenantA, "email", [second]);
     await asWorker(one, db.tenantA, () =>
       one.query(
-        "select * from brainops.settle('ai_email_queue', array[row($1, $2, 'fail', null, 'a test', null)::brainops.settlement])",
+        "select * from brainops_internal.settle('ai_email_queue', array[row($1, $2, 'fail', null, 'a test', null)::brainops.settlement])",
         [first, answer?.lease],
       ),
     );

@@ -50,7 +50,7 @@ describe("the hours of the law", () => {
       "insert into contact_policies (channel, window_start, window_end) values ('sms', '06:00', '23:00')",
     );
     const hours =
-      "select opens[1]::text as opens, closes[1]::text as closes from brainops.contact_hours(brainops.contact_policy($1, 'sms'), 'US', $2)";
+      "select opens[1]::text as opens, closes[1]::text as closes from brainops_internal.contact_hours(brainops.contact_policy($1, 'sms'), 'US', $2)";
     expect(await db.query(hours, [db.tenantA, "FL"])).toEqual([{ opens: "08:00:00", closes: "20:00:00" }]);
     // Not known where: as strict as the strictest state.
     expect(await db.query(hours, [db.tenantA, null])).toEqual([{ opens: "09:00:00", closes: "18:00:00" }]);
@@ -79,7 +79,7 @@ describe("a gate", () => {
     await worker.query("begin");
     await worker.query("set local role brainops_worker");
     await worker.query("select set_config('app.tenant_id', $1, true)", [db.tenantA]);
-    await worker.query("select * from brainops.gate_email(array[$1::uuid])", [id]);
+    await worker.query("select * from brainops_internal.gate_email(array[$1::uuid])", [id]);
     const { rows } = await worker.query<{ read: number }>(
       `select coalesce(sum(seq_tup_read + idx_tup_fetch), 0)::int as read from pg_stat_xact_user_tables
        where relname in ('ai_email_queue', 'contact_consents', 'contact_suppressions')`,

@@ -70,7 +70,9 @@ describe("a warm-up", () => {
   it("counts its days by the tenant's midnight, and ends after the last", async () => {
     await db.as("admin", "select brainops.start_warmup('tenant-a', 'email')");
     const limit = async (at: string): Promise<unknown> =>
-      (await db.query<{ n: unknown }>("select brainops.hourly_limit($1, 'email', $2) as n", [db.tenantA, at]))[0]?.n;
+      (
+        await db.query<{ n: unknown }>("select brainops_internal.hourly_limit($1, 'email', $2) as n", [db.tenantA, at])
+      )[0]?.n;
     expect(await limit("2026-06-04T05:59Z")).toBe(20); // 23:59 in Denver
     expect(await limit("2026-06-04T06:00Z")).toBe(28);
     expect(await limit("2026-07-08T18:00Z")).toBe(2_603_222);
@@ -112,7 +114,7 @@ describe("guard_reputation", () => {
       "insert into email_bounces (tenant_id, recipient, bounce_type, occurred_at) select $1, 'q' || n || '@example.com', 'hard', brainops.now() from generate_series(1, $2) as n",
       [db.tenantA, hardBounces],
     );
-    return (await db.as<{ n: number }>("admin", "select brainops.guard_reputation() as n"))[0]?.n;
+    return (await db.as<{ n: number }>("admin", "select brainops_internal.guard_reputation() as n"))[0]?.n;
   }
   const told = async (): Promise<string[]> =>
     (

@@ -148,10 +148,10 @@ describe("what protects a sender's name", () => {
 
   it("keeps the gate itself from tenants", async () => {
     for (const call of [
-      "select brainops.contact_verdicts('email', '{}')",
-      "select brainops.take_hourly_places($1, 'email', 1)",
-      "select brainops.guard_reputation()",
-      "select * from brainops.gate_sms('{}')",
+      "select brainops_internal.contact_verdicts('email', '{}')",
+      "select brainops_internal.reserve_hourly_slots($1, 'email', 1)",
+      "select brainops_internal.guard_reputation()",
+      "select * from brainops_internal.gate_sms('{}')",
     ]) {
       const values = call.includes("$1") ? [db.tenantA] : [];
       expect([call, (await refusal(db.as("tenantA", call, values))).code]).toEqual([call, "42501"]);

@@ -27,11 +27,10 @@ export function claimFrom(
   ids: readonly string[],
 ): Promise<Answer[]> {
   return asWorker(client, tenantId, async () => {
-    const { rows } = await client.query<Answer>("select id, outcome, lease, reason from brainops.claim($1, $2, $3)", [
-      TABLES[channel],
-      ids,
-      randomUUID(),
-    ]);
+    const { rows } = await client.query<Answer>(
+      "select id, outcome, lease, reason from brainops_internal.claim($1, $2, $3)",
+      [TABLES[channel], ids, randomUUID()],
+    );
     return rows;
   });
 }
@@ -137,7 +136,7 @@ export class Stage {
     const [client] = this.#clients;
     const { rows } = await asWorker(client, this.#db.tenantA, () =>
       client.query<{ status: string }>(
-        "select status from brainops.settle($1, array[row($2, $3, $4, null, 'a test', '{}')::brainops.settlement])",
+        "select status from brainops_internal.settle($1, array[row($2, $3, $4, null, 'a test', '{}')::brainops.settlement])",
         [TABLES[message.channel], id, this.#leases.get(id), outcome],
       ),
     );

@@ -87,7 +87,7 @@ it("the planner does without nested loops in the look-ups of many alone", async 
          where o.pronamespace = p.pronamespace and p.prosrc like '%brainops.' || o.proname || '(%' order by 1
        ) as calls
      from pg_proc as p
-     where p.pronamespace = 'brainops'::regnamespace and 'enable_nestloop=off' = any (p.proconfig)
+     where p.pronamespace = 'brainops_internal'::regnamespace and 'enable_nestloop=off' = any (p.proconfig)
      order by 1`,
   );
   expect(rows).toEqual([
@@ -183,7 +183,7 @@ async function stage(people: readonly Person[], rules: Policy): Promise<void> {
     );
     await db.query(
       `insert into contact_suppressions (tenant_id, channel, address, reason, source)
-       select $1, $2, brainops.address_digest(a), 'forgotten', 'test' from unnest($3::text[]) as a`,
+       select $1, $2, brainops_internal.address_digest(a), 'forgotten', 'test' from unnest($3::text[]) as a`,
       [db.tenantA, channel, all.filter(({ suppressed }) => suppressed === "digest").map(addressOf)],
     );
     await insert(

@@ -14,7 +14,9 @@ afterAll(() => db.close());
 describe("brainops.phone_zones", () => {
   it("holds zones that Postgres knows, and the states of the law", async () => {
     expect(
-      await db.query("select prefix from brainops.phone_zones, unnest(zones) as z where not brainops.is_time_zone(z)"),
+      await db.query(
+        "select prefix from brainops.phone_zones, unnest(zones) as z where not brainops_internal.is_time_zone(z)",
+      ),
     ).toEqual([]);
     const [count] = await db.query<{ n: number }>(
       "select count(distinct state)::int as n from brainops.phone_zones where country = 'US'",

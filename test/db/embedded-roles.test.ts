@@ -164,7 +164,7 @@ test("SQL is told when a connection ends, and which", async () => {
   await admin.query(`
     create schema brainops;
     create table brainops.ended (id text);
-    create function brainops.embedded_connection_closed(id text) returns void language sql as
+    create function brainops_internal.embedded_connection_closed(id text) returns void language sql as
     $$ insert into brainops.ended values (id); notify ended; $$;
     listen ended;
   `);

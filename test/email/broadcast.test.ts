@@ -167,10 +167,10 @@ describe("a broadcast", () => {
       timestamp: Math.floor(Date.now() / 1000),
       sg_event_id: `lost-${index}`,
     }));
-    await db.as("worker", "select brainops.record_webhook_events('sendgrid', $1)", [JSON.stringify(events)]);
+    await db.as("worker", "select brainops_internal.record_webhook_events('sendgrid', $1)", [JSON.stringify(events)]);
     await db.as(
       "worker",
-      "select brainops.process_webhook_events(array(select id from webhook_events where status = 'pending'))",
+      "select brainops_internal.process_webhook_events(array(select id from webhook_events where status = 'pending'))",
     );
     expect(await resultsOf(broadcast)).toMatchObject({ unconfirmed: 0, sent: 100 });
   });
@@ -235,7 +235,7 @@ describe("the life of a broadcast", () => {
       ]),
     ).rejects.toMatchObject({ code: "23503" });
     expect(await db.as("tenantB", "select from ai_broadcasts where id = $1", [broadcast])).toEqual([]);
-    const lock = "select brainops.lock_broadcast($1, $2) as status";
+    const lock = "select brainops_internal.lock_broadcast($1, $2) as status";
     expect(await db.as("tenantA", lock, [db.tenantA, broadcast])).toEqual([{ status: "draft" }]);
     expect(await db.as("tenantB", lock, [db.tenantA, broadcast])).toEqual([{ status: null }]);
   });

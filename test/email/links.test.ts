@@ -17,7 +17,7 @@ afterAll(() => db.close());
 
 async function tokens(client: pg.Client, addresses: readonly (string | null)[]): Promise<Map<string, string>> {
   const { rows } = await client.query<{ address_key: string; token: string }>(
-    "select * from brainops.unsubscribe_tokens($1, $2)",
+    "select * from brainops_internal.unsubscribe_tokens($1, $2)",
     [db.tenantA, addresses],
   );
   expect(new Set(rows.map(({ address_key }) => address_key)).size).toBe(rows.length);

@@ -145,7 +145,7 @@ describe("a row in ai_email_queue", () => {
     const id = await insert();
     await becomes(id, "unconfirmed");
     expect(simulator.acceptedCount(id)).toBe(1);
-    await db.query("select * from brainops.sweep()");
+    await db.query("select * from brainops_internal.sweep()");
     expect(await rowOf(id)).toMatchObject({ status: "unconfirmed", attempts: 1 });
     await db.as("admin", "select brainops.confirm('ai_email_queue', $1, true)", [id]);
     expect(await rowOf(id)).toMatchObject({ status: "completed" });

@@ -228,7 +228,7 @@ describe("an unconfirmed mail", () => {
       [id],
     );
     await client.end();
-    await db.as("worker", "select brainops.sweep_webhook_events()");
+    await db.as("worker", "select brainops_internal.sweep_webhook_events()");
     expect(
       await db.query("select status, sent_at = started_at as known from ai_email_queue where id = $1", [id]),
     ).toEqual([{ status: "completed", known: true }]);
@@ -263,7 +263,8 @@ describe("a batch with something else among its events", () => {
     await send("tenantA", "open-2@example.com");
     await simulator.flushEvents();
     // The job comes back by itself in seconds; here it is not waited for.
-    const ask = "select brainops.process_webhook_events(array(select id from webhook_events where status = 'pending'))";
+    const ask =
+      "select brainops_internal.process_webhook_events(array(select id from webhook_events where status = 'pending'))";
     await db.until("select count(*) = 2 from email_deliveries where recipient = 'open-2@example.com'");
     for (let attempt = 2; attempt <= 3; attempt += 1) await db.as("worker", ask);
     const failed = "select id, status, attempts, last_error from webhook_events where payload @> $1";

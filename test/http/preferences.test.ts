@@ -23,7 +23,7 @@ beforeAll(async () => {
     `insert into contact_topics (tenant_id, code, name, description) values ($1, 'news', 'News & offers', '<once> a month'), ($1, 'tips', 'Tips', '')`,
     [db.tenantA],
   );
-  const [row] = await db.query<{ token: string }>("select brainops.unsubscribe_token($1, $2) as token", [
+  const [row] = await db.query<{ token: string }>("select brainops_internal.unsubscribe_token($1, $2) as token", [
     db.tenantA,
     ANN,
   ]);

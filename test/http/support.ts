@@ -106,6 +106,6 @@ export async function createSentEmails(
 export async function processEvents(db: TestDatabase): Promise<void> {
   await db.as(
     "worker",
-    `select brainops.process_webhook_events(array(select id from webhook_events where status = 'pending'))`,
+    `select brainops_internal.process_webhook_events(array(select id from webhook_events where status = 'pending'))`,
   );
 }

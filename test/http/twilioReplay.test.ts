@@ -224,5 +224,6 @@ async function processInAnyOrder(): Promise<void> {
   const rows = await db.query<{ id: string }>(
     "select id from webhook_events where status = 'pending' order by random()",
   );
-  for (const { id } of rows) await db.as("worker", "select brainops.process_webhook_events(array[$1::uuid])", [id]);
+  for (const { id } of rows)
+    await db.as("worker", "select brainops_internal.process_webhook_events(array[$1::uuid])", [id]);
 }

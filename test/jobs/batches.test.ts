@@ -7,7 +7,8 @@ import { createTestDatabase, isServer, type TestDatabase } from "../support/data
 import { asWorker, beginAsWorker, type Claim } from "../support/jobs.ts";
 import { letMarketingGo } from "../support/marketing.ts";
 
-const CLAIM_BATCH = "select id, outcome, lease from brainops.claim('ai_email_queue', $1, $2, $3, null, null, $4)";
+const CLAIM_BATCH =
+  "select id, outcome, lease from brainops_internal.claim('ai_email_queue', $1, $2, $3, null, null, $4)";
 
 let db: TestDatabase;
 let one: pg.Client;
@@ -22,7 +23,7 @@ beforeAll(async () => {
 });
 
 beforeEach(async () => {
-  await db.query("update brainops.job_tables set batch_most = 1000 where table_name = 'ai_email_queue'");
+  await db.query("update brainops.job_tables set bulk_max = 1000 where table_name = 'ai_email_queue'");
   await db.query("delete from ai_email_queue");
   // Those of claimed rows are their workers' to end.
   await db.query("delete from graphile_worker._private_jobs");
@@ -109,7 +110,7 @@ describe("the jobs of a batch", () => {
         }),
         async (statements) => {
           await db.query("delete from ai_email_queue");
-          await db.query("update brainops.job_tables set batch_most = 250 where table_name = 'ai_email_queue'");
+          await db.query("update brainops.job_tables set bulk_max = 250 where table_name = 'ai_email_queue'");
           for (const { people, rings } of statements) {
             await addPeople(people);
             for (let nth = 0; nth < rings; nth += 1) await ring(nth % 2 === 0 ? one : two);
@@ -128,7 +129,7 @@ describe("the jobs of a batch", () => {
     const sweep = async (): Promise<number | undefined> =>
       (
         await db.query<{ requeued: number }>(
-          "select requeued from brainops.sweep() where table_name = 'ai_email_queue'",
+          "select requeued from brainops_internal.sweep() where table_name = 'ai_email_queue'",
         )
       )[0]?.requeued;
     expect(await sweep()).toBe(0);
@@ -147,16 +148,16 @@ describe("the jobs of a batch", () => {
     await db.query("delete from graphile_worker._private_jobs");
     const held = await asWorker(one, db.tenantA, () =>
       one.query<Claim>(
-        "select outcome from brainops.claim('ai_email_queue', $1, $2, p_lacks_platform => 'no key', p_batches => true)",
+        "select outcome from brainops_internal.claim('ai_email_queue', $1, $2, p_lacks_platform => 'no key', p_batches => true)",
         [[id], randomUUID()],
       ),
     );
     expect(held.rows).toEqual([{ outcome: "hold" }]);
     await db.as("admin", "select brainops.pause('ai_email_queue', 'tenant-a', p_reason => 'a test')");
-    await db.query("select brainops.wake_rows('ai_email_queue')");
+    await db.query("select brainops_internal.wake_rows('ai_email_queue')");
     expect(await jobsOf()).toEqual([]);
     await db.query("delete from brainops.pauses");
-    await db.query("select brainops.wake_rows('ai_email_queue')");
+    await db.query("select brainops_internal.wake_rows('ai_email_queue')");
     expect(await jobsOf()).toHaveLength(1);
     await ring(one);
     expect(await countOf("processing")).toBe(30);
@@ -209,7 +210,7 @@ describe("a claim of a row with a batch", () => {
     const lease = randomUUID();
     await claimBatch(one, ids.slice(0, 1), lease);
     await asWorker(one, db.tenantA, () =>
-      one.query("select brainops.unclaim('ai_email_queue', $1, $2)", [ids.slice(0, 1), lease]),
+      one.query("select brainops_internal.unclaim('ai_email_queue', $1, $2)", [ids.slice(0, 1), lease]),
     );
     const [state] = await db.query(
       "select count(*) filter (where status = 'pending' and attempts = 0)::int as pending from ai_email_queue",

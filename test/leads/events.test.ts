@@ -34,7 +34,7 @@ async function mailTo(email: string, leadId: string | null): Promise<string> {
 
 let told = 0;
 const apply = (mail: string, email: string, event: string, more: object = {}) =>
-  db.query<{ why: string | null }>("select brainops.apply_sendgrid_event($1) as why", [
+  db.query<{ why: string | null }>("select brainops_internal.apply_sendgrid_event($1) as why", [
     JSON.stringify({ bo_msg: mail, email, event, timestamp: 1_770_000_000 + ++told, sg_event_id: `e${told}`, ...more }),
   ]);
 

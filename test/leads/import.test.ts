@@ -141,7 +141,7 @@ describe("a file with good and bad lines", () => {
     expect(waiting[0]?.n).toBeGreaterThan(0);
     await db.as(
       "worker",
-      "select brainops.score_leads(array(select id from revenue_leads where email like '%file.example'))",
+      "select brainops_internal.score_leads(array(select id from revenue_leads where email like '%file.example'))",
     );
     expect(await db.query("select score::float8 as score from revenue_leads where email = 'ann@file.example'")).toEqual(
       [{ score: 95 }],
@@ -219,7 +219,7 @@ it("has the leads of the own tenant scored, and nobody else's", async () => {
   await db.query("update revenue_leads set rescore_requested_at = now() where id = $1", [lead?.id]);
   await db.query("select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))");
   const release = (seat: "tenantA" | "tenantB"): Promise<unknown> =>
-    db.as(seat, "select brainops.release_rescores($1, array[$2::uuid])", [db.tenantB, lead?.id]);
+    db.as(seat, "select brainops_internal.release_rescores($1, array[$2::uuid])", [db.tenantB, lead?.id]);
   const jobs = (): Promise<unknown[]> =>
     db.query("select from graphile_worker.jobs where task_identifier = 'lead__score'");
   await release("tenantA");

@@ -204,7 +204,7 @@ describe("a merge", () => {
   it("is known to every table that refers to leads: an alias is taken as the lead", async () => {
     const hung = await db.query<{ table: string }>(
       `select distinct tgrelid::regclass::text as table from pg_trigger
-       where tgfoid = 'brainops.resolve_lead_id()'::regprocedure and tgname = 'a0_resolve_lead_id'`,
+       where tgfoid = 'brainops_internal.resolve_lead_id()'::regprocedure and tgname = 'a0_resolve_lead_id'`,
     );
     const without = new Set((await referring()).map(({ table }) => table)).difference(
       new Set(hung.map(({ table }) => table)),

@@ -19,7 +19,7 @@ afterEach(() => db.setClock("0"));
 const event = (id: string, word: string, metadata: object = {}, key: string | null = null) =>
   db.as(
     "tenantA",
-    "select brainops.record_lead_event(current_tenant, $1, $2, 'email', null, $3, $4) from brainops.current_tenant_id() as current_tenant",
+    "select brainops_internal.record_lead_event(current_tenant, $1, $2, 'email', null, $3, $4) from brainops.current_tenant_id() as current_tenant",
     [id, word, key, JSON.stringify(metadata)],
   );
 
@@ -103,7 +103,7 @@ describe("what people do", () => {
     const id = await insertLead(db, { email: address("gmail.com") });
     await db.as("tenantA", "select brainops.record_reply($1)", [id]);
     expect((await scored(db, id)).score).toBe(55);
-    const night = () => db.as("worker", "select * from brainops.rescore_stale()");
+    const night = () => db.as("worker", "select * from brainops_internal.rescore_stale()");
     for (const [days, score] of [
       [30, 48],
       [60, 44],
@@ -204,7 +204,9 @@ describe("what clients say", () => {
         expect((await refusal(db.as(seat, `update ${table} set occurred_at = now()`))).code).toBe("42501");
       }
     }
-    expect((await refusal(db.as("tenantA", "select brainops.score_leads(array[$1::uuid])", [id]))).code).toBe("42501");
+    expect((await refusal(db.as("tenantA", "select brainops_internal.score_leads(array[$1::uuid])", [id]))).code).toBe(
+      "42501",
+    );
   });
 });
 
@@ -232,7 +234,7 @@ describe("the job", () => {
       await scored(db, id);
       const reckoner = await db.connect("worker");
       await reckoner.query("begin");
-      await reckoner.query("select brainops.score_leads(array[$1::uuid])", [id]);
+      await reckoner.query("select brainops_internal.score_leads(array[$1::uuid])", [id]);
       const replied = db.as("tenantA", "select brainops.record_reply($1)", [id]);
       await db.until(
         "select count(*) > 0 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",

@@ -36,7 +36,7 @@ export async function leadOf(db: TestDatabase, id: string): Promise<Lead> {
 
 /** Reckons as the worker's job would; returns the lead. */
 export async function scored(db: TestDatabase, id: string): Promise<Lead> {
-  await db.as("worker", "select brainops.score_leads(array[$1::uuid])", [id]);
+  await db.as("worker", "select brainops_internal.score_leads(array[$1::uuid])", [id]);
   return leadOf(db, id);
 }
 

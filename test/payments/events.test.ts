@@ -217,7 +217,9 @@ describe("an event that comes too early", () => {
       const id = await insertRow(db, "tenantA", "payment_requests", { plan_code: "starter" });
       await db.query("update payment_requests set key_started_at = now() where id = $1", [id]);
       const told = paid(link, link);
-      await db.as("worker", "select brainops.record_webhook_events('stripe', $1::jsonb)", [JSON.stringify([told])]);
+      await db.as("worker", "select brainops_internal.record_webhook_events('stripe', $1::jsonb)", [
+        JSON.stringify([told]),
+      ]);
       const steps = [
         () =>
           one.query(
@@ -226,7 +228,7 @@ describe("an event that comes too early", () => {
           ),
         () =>
           other.query(
-            "select brainops.process_webhook_events(array(select id from webhook_events where provider_event_id = $1))",
+            "select brainops_internal.process_webhook_events(array(select id from webhook_events where provider_event_id = $1))",
             [told.id],
           ),
       ];
@@ -361,7 +363,7 @@ describe("a payment", () => {
     const [sum] = await db.as(
       "tenantA",
       `select sum(net) = (
-         select brainops.major_units(sum(amount_minor)::bigint, 'usd') from payment_ledger where currency = 'usd'
+         select brainops_internal.major_units(sum(amount_minor)::bigint, 'usd') from payment_ledger where currency = 'usd'
        ) as same
        from revenue_summary where currency = 'usd'`,
     );

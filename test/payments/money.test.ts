@@ -23,7 +23,7 @@ afterAll(() => db?.close());
 
 const anyCurrency = (): fc.Arbitrary<Currency> => fc.constantFrom(...currencies);
 const minor = async (amount: string, code: string): Promise<string | undefined> =>
-  (await db.query<{ m: string }>("select brainops.minor_units($1, $2)::text as m", [amount, code]))[0]?.m;
+  (await db.query<{ m: string }>("select brainops_internal.minor_units($1, $2)::text as m", [amount, code]))[0]?.m;
 
 /** The amount with the point in its place, without reckoning. */
 function spelled(units: bigint, decimals: number): string {
@@ -38,8 +38,8 @@ describe("an amount", () => {
         const units = n * BigInt(currency.stripe_multiple);
         const amount = spelled(units, currency.stripe_exponent);
         const [row] = await db.query<{ minor: string; same: boolean }>(
-          `select brainops.minor_units($1, upper($2))::text as minor,
-             brainops.major_units(brainops.minor_units($1, $2), $2) = $1::numeric as same`,
+          `select brainops_internal.minor_units($1, upper($2))::text as minor,
+             brainops_internal.major_units(brainops_internal.minor_units($1, $2), $2) = $1::numeric as same`,
           [amount, currency.code],
         );
         expect(row).toEqual({ minor: units.toString(), same: true });

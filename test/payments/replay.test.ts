@@ -219,7 +219,7 @@ async function send(told: readonly StripeEvent[], perBatch: number): Promise<voi
     );
     await Promise.all(
       workers.map((worker, n) =>
-        worker.query("select brainops.process_webhook_events($1)", [
+        worker.query("select brainops_internal.process_webhook_events($1)", [
           pending.filter((_, index) => index % workers.length === n).map(({ id }) => id),
         ]),
       ),

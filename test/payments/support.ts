@@ -188,7 +188,7 @@ export async function tell(
   told: readonly StripeEvent[],
   tenantId: string | null = null,
 ): Promise<void> {
-  await db.as("worker", "select brainops.record_webhook_events('stripe', $1::jsonb, $2)", [
+  await db.as("worker", "select brainops_internal.record_webhook_events('stripe', $1::jsonb, $2)", [
     JSON.stringify(told),
     tenantId,
   ]);
@@ -199,7 +199,7 @@ export async function tell(
 export async function processAll(db: TestDatabase): Promise<void> {
   await db.as(
     "worker",
-    "select brainops.process_webhook_events(array(select id from webhook_events where status = 'pending'))",
+    "select brainops_internal.process_webhook_events(array(select id from webhook_events where status = 'pending'))",
   );
 }
 

@@ -73,7 +73,7 @@ describe("every tenant table", () => {
     const rows = await db.query<{ source: string; condition: string }>("select * from brainops.person_sources()");
     for (const { source, condition } of rows) {
       await db.query(
-        `select from ${source} as t cross join (select (brainops.find_person($1, 'nobody@example.com')).*) as p where ${condition}`,
+        `select from ${source} as t cross join (select (brainops_internal.find_person($1, 'nobody@example.com')).*) as p where ${condition}`,
         [db.tenantA],
       );
     }

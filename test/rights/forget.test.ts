@@ -189,7 +189,7 @@ describe("forget", () => {
     expect(await db.query("select from ai_sms_queue where recipient = $1", [office])).toHaveLength(1);
     expect(
       await db.query(
-        "select from contact_suppressions where channel = 'sms' and address = brainops.address_digest($1)",
+        "select from contact_suppressions where channel = 'sms' and address = brainops_internal.address_digest($1)",
         [office],
       ),
     ).toEqual([]);
@@ -231,7 +231,7 @@ describe("forget", () => {
       db.tenantA,
       `${told} did not answer`,
     ]);
-    await db.query("select brainops.mail_notification($1)", [about?.id]);
+    await db.query("select brainops_internal.mail_notification($1)", [about?.id]);
     await db.query("select brainops.notify($1, 'A word', $2)", [db.tenantA, `un${told} did not answer`]);
     for (const table of ["tenant_notifications", "ai_email_queue"]) {
       await db.query(`update ${table} set status = 'cancelled' where ${table}::text like '%told@example.net%'`);

@@ -58,9 +58,11 @@ async function verdict(seat: "tenantA" | "tenantB", address: string): Promise<st
 }
 
 async function confirm(token: unknown): Promise<string> {
-  const [row] = await db.as<{ answer: string }>("worker", "select brainops.confirm_opt_in($1, '{}') as answer", [
-    token,
-  ]);
+  const [row] = await db.as<{ answer: string }>(
+    "worker",
+    "select brainops_internal.confirm_opt_in($1, '{}') as answer",
+    [token],
+  );
   return row?.answer ?? "";
 }
 
@@ -218,6 +220,8 @@ describe("the requests", () => {
     ]) {
       await expect(db.as("tenantA", write)).rejects.toMatchObject({ code: "42501" });
     }
-    await expect(db.as("tenantA", "select brainops.confirm_opt_in('x')")).rejects.toMatchObject({ code: "42501" });
+    await expect(db.as("tenantA", "select brainops_internal.confirm_opt_in('x')")).rejects.toMatchObject({
+      code: "42501",
+    });
   });
 });

@@ -33,12 +33,12 @@ async function ask(tenantId: string, email: string, link: string): Promise<void>
 
 async function hear(id: string, link: string, signer: string | null): Promise<void> {
   const object = { id: `cs_${id}`, payment_link: link, payment_intent: "pi_of_b" };
-  await db.query("select brainops.record_webhook_events('stripe', $1, $2)", [
+  await db.query("select brainops_internal.record_webhook_events('stripe', $1, $2)", [
     JSON.stringify([{ id, type: "checkout.session.expired", created: 1_767_225_600, data: { object } }]),
     signer,
   ]);
   await db.query(
-    "select * from brainops.process_webhook_events((select array_agg(id) from webhook_events where status = 'pending'))",
+    "select * from brainops_internal.process_webhook_events((select array_agg(id) from webhook_events where status = 'pending'))",
   );
 }
 

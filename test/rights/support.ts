@@ -106,7 +106,7 @@ export async function live(db: TestDatabase, tenantId: string, person: Person): 
     `text-${tenantId}-${phone}`,
     phone,
   );
-  await run("select brainops.unsubscribe_token($1, $2)", tenantId, email);
+  await run("select brainops_internal.unsubscribe_token($1, $2)", tenantId, email);
   await run(
     "insert into contact_suppressions (tenant_id, address, reason) values ($1, $2, 'bounced')",
     tenantId,
@@ -210,7 +210,7 @@ export async function live(db: TestDatabase, tenantId: string, person: Person): 
     `about-${lead}`,
   );
   await run(
-    "select brainops.mail_notification(id) from tenant_notifications where idempotency_key = $1",
+    "select brainops_internal.mail_notification(id) from tenant_notifications where idempotency_key = $1",
     `about-${lead}`,
   );
   await run(

@@ -16,14 +16,14 @@ beforeAll(async () => {
 afterAll(() => db.close());
 
 async function hear(id: string, body: string): Promise<void> {
-  await db.query("select brainops.record_webhook_events('twilio', $1)", [
+  await db.query("select brainops_internal.record_webhook_events('twilio', $1)", [
     JSON.stringify([{ event_id: id, kind: "inbound", MessageSid: id, From: PHONE, To: NUMBER_OF_B, Body: body }]),
   ]);
 }
 
 const process = (): Promise<unknown> =>
   db.query(
-    "select * from brainops.process_webhook_events((select array_agg(id) from webhook_events where status = 'pending'))",
+    "select * from brainops_internal.process_webhook_events((select array_agg(id) from webhook_events where status = 'pending'))",
   );
 
 const bodies = async (seat: "tenantA" | "tenantB", tenant: string): Promise<(string | null)[]> =>

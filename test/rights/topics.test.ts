@@ -39,7 +39,7 @@ async function enrol(email: string, campaign: string): Promise<string> {
   );
   const [row] = await db.as<{ id: string }>(
     "tenantA",
-    "select brainops.enrol(coalesce(brainops.find_lead($1, null), (select id from revenue_leads where email = $2)), $3) as id",
+    "select brainops.enrol(coalesce(brainops_internal.find_lead($1, null), (select id from revenue_leads where email = $2)), $3) as id",
     [lead?.id, email, campaign],
   );
   return row?.id ?? "";
@@ -54,11 +54,11 @@ async function stateOf(id: string): Promise<string> {
 }
 
 async function optOut(email: string): Promise<void> {
-  const [link] = await db.query<{ token: string }>("select brainops.unsubscribe_token($1, $2) as token", [
+  const [link] = await db.query<{ token: string }>("select brainops_internal.unsubscribe_token($1, $2) as token", [
     db.tenantA,
     email,
   ]);
-  await db.as("worker", "select brainops.save_preferences($1, $2)", [
+  await db.as("worker", "select brainops_internal.save_preferences($1, $2)", [
     link?.token,
     JSON.stringify({ topics: { tips: false } }),
   ]);

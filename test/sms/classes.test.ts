@@ -23,7 +23,7 @@ const outcome = (changes: Partial<TwilioError>, own = false) => outcomeOf(refusa
 describe("error codes", () => {
   it("have one class each, in both languages", async () => {
     const rows = await db.query<{ code: number; class: string }>(
-      "select code, brainops.sms_error_class(code) as class from generate_series(20000, 63100) as code",
+      "select code, brainops_internal.sms_error_class(code) as class from generate_series(20000, 63100) as code",
     );
     expect(rows.filter(({ code, class: name }) => classOf(code) !== name)).toEqual([]);
     const classes = new Set(rows.map((row) => row.class));

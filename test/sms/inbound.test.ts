@@ -26,7 +26,7 @@ async function receive(
   const event = { kind: "inbound", MessageSid: newSid(), From: ann, To: shared, Body: body, ...more };
   const [row] = await db.as<{ reason: string | null }>(
     "worker",
-    "select brainops.apply_twilio_event($1, $2) as reason",
+    "select brainops_internal.apply_twilio_event($1, $2) as reason",
     [JSON.stringify(event), tenantId],
   );
   return row?.reason ?? null;
@@ -75,12 +75,12 @@ describe("a keyword", () => {
     ["", "reply"],
     ["👍", "reply"],
   ])("'%s' is %s", async (body, kind) => {
-    expect(await db.query("select brainops.sms_keyword($1, null) as kind", [body])).toEqual([{ kind }]);
+    expect(await db.query("select brainops_internal.sms_keyword($1, null) as kind", [body])).toEqual([{ kind }]);
   });
 
   it("that Twilio itself has read counts as it read it", async () => {
     const [row] = await db.query(
-      "select brainops.sms_keyword('ARRET', 'STOP') as arret, brainops.sms_keyword('what', '') as what",
+      "select brainops_internal.sms_keyword('ARRET', 'STOP') as arret, brainops_internal.sms_keyword('what', '') as what",
     );
     expect(row).toEqual({ arret: "stop", what: "reply" });
   });

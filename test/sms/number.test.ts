@@ -52,16 +52,16 @@ describe("a number", () => {
     ];
     for (const country of ["US", "CA", "GB", "DE"]) {
       for (const text of texts) {
-        const [row] = await db.query<{ number: string | null }>("select brainops.sms_number($1, $2) as number", [
-          text,
-          country,
-        ]);
+        const [row] = await db.query<{ number: string | null }>(
+          "select brainops_internal.sms_number($1, $2) as number",
+          [text, country],
+        );
         // What SQL leaves open, the worker reads; where SQL says something, it is the same.
         expect([text, country, row?.number ?? e164(text, country)]).toEqual([text, country, e164(text, country)]);
       }
     }
     const [row] = await db.query(
-      "select brainops.sms_number('(303) 555-0100', 'US') as us, brainops.sms_number('(303) 555-0100', 'DE') as de",
+      "select brainops_internal.sms_number('(303) 555-0100', 'US') as us, brainops_internal.sms_number('(303) 555-0100', 'DE') as de",
     );
     expect(row).toEqual({ us: "+13035550100", de: null });
   });

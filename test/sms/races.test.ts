@@ -28,7 +28,7 @@ async function secondWaits(): Promise<void> {
 }
 
 const apply = (client: pg.Client, event: object) =>
-  client.query("select brainops.apply_twilio_event($1, $2)", [JSON.stringify(event), db.tenantA]);
+  client.query("select brainops_internal.apply_twilio_event($1, $2)", [JSON.stringify(event), db.tenantA]);
 const word = (body: string, received_at: string) => ({
   kind: "inbound",
   MessageSid: newSid(),
@@ -61,7 +61,7 @@ describe.skipIf(!isServer)("two at once (needs a server)", () => {
     );
     const messages = JSON.stringify([{ sid: newSid(), body: "Same", created_at: new Date().toISOString() }]);
     const reconcile = (client: pg.Client) =>
-      client.query<{ verdict: string }>("select verdict from brainops.reconcile_sms($1, '+13035550100', $2)", [
+      client.query<{ verdict: string }>("select verdict from brainops_internal.reconcile_sms($1, '+13035550100', $2)", [
         account,
         messages,
       ]);
@@ -88,7 +88,7 @@ describe.skipIf(!isServer)("two at once (needs a server)", () => {
     ]);
     await first.query("commit");
     expect(await db.query("select status from ai_sms_queue")).toEqual([{ status: "unconfirmed" }]);
-    expect((await second.query("select * from brainops.unconfirmed_sms(10)")).rows).toEqual([]);
+    expect((await second.query("select * from brainops_internal.unconfirmed_sms(10)")).rows).toEqual([]);
     expect(await db.query("select status, provider_message_id as sid from ai_sms_queue")).toEqual([
       { status: "completed", sid: MessageSid },
     ]);

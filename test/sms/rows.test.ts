@@ -52,7 +52,7 @@ describe("a recipient", () => {
     const id = await insertText(db, "tenantA", { recipient: lead?.id });
     expect(await column("lead_id", id)).toBe(lead?.id);
     expect(
-      await db.query("select brainops.sms_address(q) as number from ai_sms_queue as q where id = $1", [id]),
+      await db.query("select brainops_internal.sms_address(q) as number from ai_sms_queue as q where id = $1", [id]),
     ).toEqual([{ number: "+13035550142" }]);
     await expect(insertText(db, "tenantB", { recipient: lead?.id })).rejects.toMatchObject({ code: "OP017" });
   });
@@ -99,8 +99,8 @@ describe("what only the worker and the provider write", () => {
     "insert into sms_inbound (message_sid, from_number, to_number, body, kind, received_at) values ('SM1', 'a', 'b', 'c', 'stop', now())",
     "insert into sms_numbers (number) values ('+13035550199')",
     "select * from sms_threads",
-    "select brainops.sms_sender(gen_random_uuid(), '+13035550100')",
-    "select brainops.apply_twilio_event('{}', null)",
+    "select brainops_internal.sms_sender(gen_random_uuid(), '+13035550100')",
+    "select brainops_internal.apply_twilio_event('{}', null)",
   ])("%s: not by clients", async (statement) => {
     for (const seat of ["tenantA", "service", "anonymous"] as const) {
       await expect(db.as(seat, statement)).rejects.toMatchObject({ code: "42501" });

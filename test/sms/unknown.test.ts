@@ -168,10 +168,11 @@ describe("a text that did not go out", () => {
 describe("two texts to one number", () => {
   const message = (sid: string, body: string, at: Date) => ({ sid, body, created_at: at.toISOString() });
   const settle = (messages: object[]) =>
-    db.as<{ id: string; verdict: string }>("worker", "select * from brainops.reconcile_sms($1, '+13035550160', $2)", [
-      simulator.accountSid,
-      JSON.stringify(messages),
-    ]);
+    db.as<{ id: string; verdict: string }>(
+      "worker",
+      "select * from brainops_internal.reconcile_sms($1, '+13035550160', $2)",
+      [simulator.accountSid, JSON.stringify(messages)],
+    );
   const lost = (...bodies: string[]) =>
     createSentTexts(
       db,
@@ -232,7 +233,7 @@ describe("a worker that is lost", () => {
   it("cannot begin a text whose row was taken away", async () => {
     const id = await insertText(db, "tenantA", { scheduled_for: "2100-01-01Z" });
     const [row] = await db.query(
-      "select brainops.begin_sms($1, gen_random_uuid(), '+1', 'x', 1, 'AC', null, false) as done",
+      "select brainops_internal.begin_sms($1, gen_random_uuid(), '+1', 'x', 1, 'AC', null, false) as done",
       [id],
     );
     expect(row).toEqual({ done: false });

@@ -189,18 +189,18 @@ describe("the views", () => {
     await tenant.query("select count(pg_advisory_lock(1112690512, i)) from generate_series(0, 500) as i");
     const starting = await db.connect("worker");
     const { rows } = await starting.query(
-      "select brainops.announce_worker('00000000-0000-4000-8000-000000000001', 'host-0', 1, '{}') as announced",
+      "select brainops_internal.register_worker('00000000-0000-4000-8000-000000000001', 'host-0', 1, '{}') as announced",
     );
     expect(rows).toEqual([{ announced: true }]);
     expect(await db.as("admin", "select state from brainops.workers")).toEqual([{ state: "alive" }]);
-    await starting.query("select brainops.dismiss_worker('00000000-0000-4000-8000-000000000001')");
+    await starting.query("select brainops_internal.deregister_worker('00000000-0000-4000-8000-000000000001')");
     await tenant.query("select pg_advisory_unlock_all()");
   });
 
   it("of workers and breakers are for admins", async () => {
     const announced = await db.connect("worker");
-    await announced.query("select brainops.announce_worker(gen_random_uuid(), 'host-1', 1, '{email__send}')");
-    await worker.query("select brainops.hold_sender('sendgrid', now() + interval '1 hour')");
+    await announced.query("select brainops_internal.register_worker(gen_random_uuid(), 'host-1', 1, '{email__send}')");
+    await worker.query("select brainops_internal.hold_account('sendgrid', now() + interval '1 hour')");
     expect(await db.as("admin", "select host, state, tasks from brainops.workers")).toEqual([
       { host: "host-1", state: "alive", tasks: ["email__send"] },
     ]);

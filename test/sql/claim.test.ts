@@ -1,4 +1,4 @@
-// brainops.claim on real connections, step by step: which rows go, and who holds them.
+// brainops_internal.claim on real connections, step by step: which rows go, and who holds them.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";

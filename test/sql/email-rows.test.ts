@@ -45,7 +45,7 @@ describe("existing writers' inserts", () => {
     const addressOf = async (id: string): Promise<unknown> =>
       (
         await db.query<{ address: unknown }>(
-          "select brainops.email_address(q) as address from ai_email_queue as q where id = $1",
+          "select brainops_internal.email_address(q) as address from ai_email_queue as q where id = $1",
           [id],
         )
       )[0]?.address;

@@ -71,14 +71,14 @@ async function live(seat: "tenantA" | "tenantB", tenantId: string): Promise<void
     status: "5.1.1",
     reason: `550 ${PERSON}`,
   };
-  await db.query("select brainops.record_webhook_events('sendgrid', $1)", [
+  await db.query("select brainops_internal.record_webhook_events('sendgrid', $1)", [
     JSON.stringify([
       { ...event, bo_msg: byAddress, sg_event_id: `${tenantId}-1` },
       { ...event, event: "unsubscribe", bo_msg: byAddress, sg_event_id: `${tenantId}-2` },
     ]),
   ]);
-  await db.query("select * from brainops.process_webhook_events((select array_agg(id) from webhook_events))");
-  await db.query("select brainops.unsubscribe_token($1, $2)", [tenantId, PERSON]);
+  await db.query("select * from brainops_internal.process_webhook_events((select array_agg(id) from webhook_events))");
+  await db.query("select brainops_internal.unsubscribe_token($1, $2)", [tenantId, PERSON]);
 }
 
 describe("forget", () => {
@@ -86,7 +86,7 @@ describe("forget", () => {
     await live("tenantA", db.tenantA);
     await live("tenantB", db.tenantB);
     await worker.query("select brainops.archive_done()");
-    await db.query("select brainops.record_webhook_events('sendgrid', $1)", [
+    await db.query("select brainops_internal.record_webhook_events('sendgrid', $1)", [
       JSON.stringify([{ event: "open", email: PERSON, timestamp: 1_767_225_600, sg_event_id: "nobody's" }]),
     ]);
     await db.query(

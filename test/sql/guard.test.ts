@@ -65,15 +65,15 @@ describe("the database", () => {
 
   it("keeps the engine's own functions from tenants", async () => {
     const calls = [
-      "select brainops.claim('ai_email_queue', '{}', gen_random_uuid())",
-      "select brainops.settle('ai_email_queue', '{}')",
-      "select brainops.sweep()",
+      "select brainops_internal.claim('ai_email_queue', '{}', gen_random_uuid())",
+      "select brainops_internal.settle('ai_email_queue', '{}')",
+      "select brainops_internal.sweep()",
       "select brainops.pause('ai_email_queue')",
       "select brainops.create_tenant('mine', 'Mine')",
       "select brainops.create_login('tenant-b', 'mine', 'a-long-password')",
       "select brainops.protect_table('revenue_leads')",
-      "select brainops.pause_reason('ai_email_queue', gen_random_uuid())",
-      "select brainops.enqueue('ai_email_queue', '{}', '{}', '{}', '{}')",
+      "select brainops_internal.pause_reason('ai_email_queue', gen_random_uuid())",
+      "select brainops_internal.enqueue('ai_email_queue', '{}', '{}', '{}', '{}')",
       "select graphile_worker.add_job('email__send', '{}')",
       "select * from graphile_worker.jobs",
       "select * from brainops.tenant_logins",

@@ -58,7 +58,7 @@ describe("a pause", () => {
     const id = await insertMail(db, "tenantA");
     await db.as("admin", "select brainops.pause('ai_email_queue', 'tenant-a')");
     await forgetJobs();
-    await worker.query("select brainops.sweep()");
+    await worker.query("select brainops_internal.sweep()");
     expect(await jobsOf(db, id)).toEqual([]);
     expect(await db.as("admin", "select brainops.resume('ai_email_queue', 'tenant-a')")).toEqual([{ resume: 1 }]);
     expect(await jobsOf(db, id)).toHaveLength(1);
@@ -79,7 +79,9 @@ describe("a pause", () => {
     const [a, b] = [await insertMail(db, "tenantA"), await insertMail(db, "tenantB")];
     const pauseSender = async (everyone: boolean): Promise<void> => {
       await beginAsWorker(worker, db.tenantA);
-      await worker.query("select brainops.pause_sender('ai_email_queue', $1, 'the key is wrong')", [everyone]);
+      await worker.query("select brainops_internal.pause_account('ai_email_queue', $1, 'the key is wrong')", [
+        everyone,
+      ]);
       await worker.query("commit");
     };
     await pauseSender(false);
@@ -95,10 +97,10 @@ describe("a pause", () => {
     expect(await outcomeOf(db.tenantA, id)).toBe("hold");
     expect(await mail(db, id)).toMatchObject({ last_error: "tenant tenant-a is suspended" });
     await forgetJobs();
-    await worker.query("select brainops.sweep()");
+    await worker.query("select brainops_internal.sweep()");
     expect(await jobsOf(db, id)).toEqual([]);
     await db.as("admin", "update tenants set status = 'active' where slug = 'tenant-a'");
-    await worker.query("select brainops.sweep()");
+    await worker.query("select brainops_internal.sweep()");
     expect(await jobsOf(db, id)).toHaveLength(1);
     expect(await outcomeOf(db.tenantA, id)).toBe("go");
   });
@@ -108,7 +110,10 @@ describe("a circuit breaker", () => {
   const START = Date.parse("2030-01-01T00:00:00Z");
   const at = (seconds: number): Promise<void> => setNow(db, new Date(START + seconds * 1000));
   const tell = (succeeded: number, failed: number): Promise<unknown> =>
-    worker.query("select brainops.tell_breaker('sendgrid', $1, $2, 'no answer')", [succeeded, failed]);
+    worker.query("select brainops_internal.record_breaker_result('sendgrid', $1, $2, 'no answer')", [
+      succeeded,
+      failed,
+    ]);
   const breaker = async (): Promise<Record<string, unknown> | undefined> =>
     (
       await db.as(
@@ -137,7 +142,7 @@ describe("a circuit breaker", () => {
     await tell(5, 5);
     expect(await breaker()).toMatchObject({ state: "open", failures: 5, wait: 15 });
     await at(16);
-    await worker.query("select brainops.ask_breaker('sendgrid', 10, '40 seconds')");
+    await worker.query("select brainops_internal.acquire_breaker('sendgrid', 10, '40 seconds')");
     await tell(9, 5);
     expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
   });
@@ -175,7 +180,9 @@ describe("a circuit breaker", () => {
       waits.push(wait);
       now += wait + (i === 2 ? 3600 : 0);
       await at(now);
-      const { rows } = await worker.query("select allowed from brainops.ask_breaker('sendgrid', 10, '40 seconds')");
+      const { rows } = await worker.query(
+        "select allowed from brainops_internal.acquire_breaker('sendgrid', 10, '40 seconds')",
+      );
       expect(rows).toEqual([{ allowed: 1 }]);
       await tell(0, 1);
     }
@@ -194,7 +201,7 @@ describe("a circuit breaker", () => {
     const ask = async (): Promise<unknown> =>
       (
         await worker.query<{ allowed: number }>(
-          "select allowed from brainops.ask_breaker('sendgrid', 10, '40 seconds')",
+          "select allowed from brainops_internal.acquire_breaker('sendgrid', 10, '40 seconds')",
         )
       ).rows[0]?.allowed;
     const allowed: unknown[] = [];
@@ -206,7 +213,7 @@ describe("a circuit breaker", () => {
   });
 
   it("holds a sender that said when to come back, and closes again by one success", async () => {
-    await worker.query("select brainops.hold_sender('sendgrid', $1)", [new Date(START + 60_000)]);
+    await worker.query("select brainops_internal.hold_account('sendgrid', $1)", [new Date(START + 60_000)]);
     expect(await breaker()).toMatchObject({ state: "open", failures: 0, wait: 60 });
     const id = await insertMail(db, "tenantA");
     expect(await outcomeOf(db.tenantA, id)).toBe("defer");

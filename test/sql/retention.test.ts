@@ -22,7 +22,8 @@ afterEach(async () => {
 afterAll(() => db.close());
 
 const sweep = async (): Promise<unknown> =>
-  (await worker.query("select requeued, timed_out from brainops.sweep() where table_name = 'ai_email_queue'")).rows;
+  (await worker.query("select requeued, timed_out from brainops_internal.sweep() where table_name = 'ai_email_queue'"))
+    .rows;
 
 describe("the sweep", () => {
   it("gives due rows that lost their job another, and leaves the rest", async () => {
@@ -79,16 +80,20 @@ describe("the sweep", () => {
       await insertMail(db, "tenantA", { scheduled_for: "2100-01-01Z" }),
     ];
     const note = async (): Promise<unknown> =>
-      (await worker.query("select brainops.note_waiting('email__send', 'SENDGRID_API_KEY is not set') as rows")).rows;
+      (
+        await worker.query(
+          "select brainops_internal.set_waiting_reason('email__send', 'SENDGRID_API_KEY is not set') as rows",
+        )
+      ).rows;
     expect(await note()).toEqual([{ rows: 1 }]);
     expect(await note()).toEqual([{ rows: 0 }]);
     expect(await mail(db, due)).toMatchObject({ status: "pending", last_error: "SENDGRID_API_KEY is not set" });
     expect(await mail(db, later)).toMatchObject({ last_error: null });
     await insertMail(db, "tenantA");
     const alive = await db.connect("worker");
-    await alive.query("select brainops.announce_worker(gen_random_uuid(), 'h', 1, '{email__send}')");
+    await alive.query("select brainops_internal.register_worker(gen_random_uuid(), 'h', 1, '{email__send}')");
     expect(await note()).toEqual([{ rows: 0 }]);
-    await alive.query("select brainops.dismiss_worker(id) from brainops.worker_processes");
+    await alive.query("select brainops_internal.deregister_worker(id) from brainops.worker_processes");
   });
 });
 
@@ -143,7 +148,7 @@ describe("the archive", () => {
   });
 
   it("drops months past the settings, makes the coming ones, and forgets old webhooks", async () => {
-    await worker.query("select brainops.ensure_partitions('brainops.job_events', '2025-01-01', 2)");
+    await worker.query("select brainops_internal.ensure_partitions('brainops.job_events', '2025-01-01', 2)");
     await db.query(
       `insert into webhook_events (provider, provider_event_id, payload, signature_ok, status, received_at, processed_at)
        values ('sendgrid', 'old', '{}', true, 'completed', now(), now() - interval '31 days'), ('sendgrid', 'new', '{}', true, 'completed', now(), now()),
@@ -164,7 +169,7 @@ describe("the archive", () => {
       "select relname as name from pg_class where relname ~ '^job_(events|archive)_2025_0[1-4]$'",
     );
     expect(left).toEqual([]);
-    expect((await worker.query("select brainops.prune_webhook_events() as n")).rows).toEqual([{ n: 1 }]);
+    expect((await worker.query("select brainops_internal.prune_webhook_events() as n")).rows).toEqual([{ n: 1 }]);
     expect(await db.query("select provider_event_id from webhook_events order by 1")).toEqual([
       { provider_event_id: "new" },
       { provider_event_id: "pending" },
@@ -214,7 +219,8 @@ describe("reports on messages", () => {
        values ($1, '+13035550101', 'delivered', 'SM1', ${at}), ($1, '+13035550101', 'sent', 'SM2', now())`,
       [db.tenantA],
     );
-    const prune = async (): Promise<unknown> => (await worker.query("select brainops.prune_reports(4) as n")).rows;
+    const prune = async (): Promise<unknown> =>
+      (await worker.query("select brainops_internal.prune_reports(4) as n")).rows;
     expect(await prune()).toEqual([{ n: 4 }]);
     expect(await prune()).toEqual([{ n: 2 }]);
     expect(await prune()).toEqual([{ n: 0 }]);
@@ -235,8 +241,8 @@ describe("reports on messages", () => {
       "insert into email_bounces (tenant_id, recipient, bounce_type, reason, occurred_at) values ($1, 'ann@example.com', 'soft', 'kept', now() - interval '10 years')",
       [db.tenantA],
     );
-    expect((await worker.query("select brainops.prune_reports() as n")).rows).toEqual([{ n: 0 }]);
-    expect((await refusal(db.as("tenantA", "select brainops.prune_reports()"))).code).toBe("42501");
-    expect((await refusal(db.as("service", "select brainops.prune_reports()"))).code).toBe("42501");
+    expect((await worker.query("select brainops_internal.prune_reports() as n")).rows).toEqual([{ n: 0 }]);
+    expect((await refusal(db.as("tenantA", "select brainops_internal.prune_reports()"))).code).toBe("42501");
+    expect((await refusal(db.as("service", "select brainops_internal.prune_reports()"))).code).toBe("42501");
   });
 });

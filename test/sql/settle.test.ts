@@ -1,4 +1,4 @@
-// brainops.settle: what an outcome makes of a row, and whose word counts; then rows whose worker is gone.
+// brainops_internal.settle: what an outcome makes of a row, and whose word counts; then rows whose worker is gone.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -154,7 +154,7 @@ describe("a wish to cancel what is being processed", () => {
 
 describe("a row whose worker is gone", () => {
   const abandon =
-    "select brainops.abandon(j, $1, '0', 'its worker died') as rows from brainops.job_tables as j where table_name = 'ai_email_queue'";
+    "select brainops_internal.settle_abandoned_rows(j, $1, '0', 'its worker died') as rows from brainops.job_tables as j where table_name = 'ai_email_queue'";
   const idempotent = "update brainops.job_tables set effect_is_idempotent = $1 where table_name = 'ai_email_queue'";
 
   afterEach(() => db.query(idempotent, [false]));
@@ -206,7 +206,9 @@ describe("a row whose worker is gone", () => {
     const [row] = await db.query<{ lease: string }>("select lease from ai_email_queue where id = $1", [id]);
     const lease = row?.lease ?? "";
     const unclaim = (tenantId: string, by: string): Promise<unknown> =>
-      asWorker(one, tenantId, () => one.query("select brainops.unclaim('ai_email_queue', $1, $2)", [[id], by]));
+      asWorker(one, tenantId, () =>
+        one.query("select brainops_internal.unclaim('ai_email_queue', $1, $2)", [[id], by]),
+      );
     await unclaim(db.tenantA, randomUUID());
     await unclaim(db.tenantA, worker);
     await unclaim(db.tenantB, lease);

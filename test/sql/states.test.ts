@@ -181,7 +181,10 @@ const die = (idempotent: boolean): fc.AsyncCommand<Model, Real> => ({
   check: () => true,
   run: async (model, real) => {
     await db.query("update brainops.job_tables set effect_is_idempotent = $1", [idempotent]);
-    await asWorker.query("select brainops.abandon(j, $1, '0', 'died') from brainops.job_tables as j", [real.worker]);
+    await asWorker.query(
+      "select brainops_internal.settle_abandoned_rows(j, $1, '0', 'died') from brainops.job_tables as j",
+      [real.worker],
+    );
     for (const row of model.values()) {
       if (row.lease === null) continue;
       row.staleLeases.unshift(row.lease);

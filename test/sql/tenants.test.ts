@@ -188,8 +188,10 @@ describe("tenant A", () => {
       expect(await touched(asA, text, [nowhere])).toBe(code);
       expect(await touched(asA, text, [own?.id])).toBe(1);
     }
-    expect(await touched(asA, "select 1 where brainops.find_lead($1, $2) is not null", [lead?.id, db.tenantB])).toBe(0);
-    expect(await touched(asA, "select 1 where brainops.find_lead($1, null) is not null", [own?.id])).toBe(1);
+    expect(
+      await touched(asA, "select 1 where brainops_internal.find_lead($1, $2) is not null", [lead?.id, db.tenantB]),
+    ).toBe(0);
+    expect(await touched(asA, "select 1 where brainops_internal.find_lead($1, null) is not null", [own?.id])).toBe(1);
   });
 
   it("has changed nothing of B by all that", async () => {

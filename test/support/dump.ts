@@ -62,7 +62,8 @@ export function normalizedStatements(dump: string, { renames, ignoreText }: Norm
     let text = statement;
     for (const replace of replacements) text = replace(text);
     if (ignoreText) text = withoutText(text);
-    result.add(/^CREATE (?:UNLOGGED )?TABLE /.test(text) ? withSortedColumns(text) : text);
+    if (/^CREATE (?:UNLOGGED )?TABLE /.test(text)) text = withSortedColumns(text);
+    result.add(folded(text));
   }
   return result;
 }
@@ -75,16 +76,19 @@ function replacement({ from, to, table }: Rename): (statement: string) => string
         ? statement.replace(start, `CREATE TRIGGER ${to} `)
         : statement;
   }
-  const pattern = new RegExp(String.raw`(?<![\w.])${from.replaceAll(".", String.raw`\.`)}(?!\w)`, "g");
+  // A name without a schema may follow an alias (job.bulk_column).
+  const before = from.includes(".") ? String.raw`[\w.]` : String.raw`\w`;
+  const pattern = new RegExp(String.raw`(?<!${before})${from.replaceAll(".", String.raw`\.`)}(?!\w)`, "g");
   return (statement) => statement.replace(pattern, to);
 }
 
-// Formatting follows the length of names, so white space is folded.
 function withoutText(statement: string): string {
-  return statement
-    .replaceAll(/--[^\n]*/g, "")
-    .replaceAll(/'(?:[^']|'')*'/g, "''")
-    .replaceAll(/\s+/g, " ");
+  return statement.replaceAll(/--[^\n]*/g, "").replaceAll(/'(?:[^']|'')*'/g, "''");
+}
+
+// The formatter breaks lines by the length of names, so white space says nothing.
+function folded(statement: string): string {
+  return statement.replaceAll(/\s+/g, " ").replaceAll(/\s?([(),;[\]])\s?/g, "$1");
 }
 
 function withSortedColumns(statement: string): string {

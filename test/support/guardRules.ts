@@ -11,7 +11,7 @@ export interface GuardRule {
   readonly exceptions?: Readonly<Record<string, string>>;
 }
 
-const ours = "n.nspname in ('public', 'brainops')";
+const ours = "n.nspname in ('public', 'brainops', 'brainops_internal')";
 const notSystem = "n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')";
 const tables = "pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace and c.relkind in ('r', 'p')";
 const tenantColumn = "pg_attribute as t on t.attrelid = c.oid and t.attname = 'tenant_id' and not t.attisdropped";

@@ -52,7 +52,8 @@ export interface Claim {
   readonly reason: string | null;
 }
 
-export const CLAIM = "select id, outcome, lease, attempt, reason from brainops.claim('ai_email_queue', $1, $2)";
+export const CLAIM =
+  "select id, outcome, lease, attempt, reason from brainops_internal.claim('ai_email_queue', $1, $2)";
 
 export async function claim(
   client: pg.Client,
@@ -80,7 +81,7 @@ export async function settle(
 ): Promise<Record<string, string>> {
   return asWorker(client, tenantId, async () => {
     const { rows } = await client.query<{ id: string; status: string }>(
-      `select id, status from brainops.settle('ai_email_queue', array(
+      `select id, status from brainops_internal.settle('ai_email_queue', array(
          select row(id, lease, outcome, run_at, reason, result)::brainops.settlement
          from jsonb_to_recordset($1) as s (id uuid, lease uuid, outcome text, run_at timestamptz, reason text, result jsonb)
        ))`,

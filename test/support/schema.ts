@@ -3,7 +3,7 @@ import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import { pgDump } from "@electric-sql/pglite-tools/pg_dump";
 
-const SCOPE = ["--schema=public", "--schema=brainops"];
+const SCOPE = ["--schema=public", "--schema=brainops", "--schema=brainops_internal"];
 // Named for the months after the day of the migration.
 const MONTHS = "--exclude-table=brainops.*_20??_??";
 const PREAMBLE = /^(?:--|SET |SELECT pg_catalog\.set_config|\\(?:un)?restrict)/;

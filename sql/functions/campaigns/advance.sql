@@ -1,7 +1,7 @@
 -- Makes the touch of the step that follows one which was due at p_due_at; without a step, the
 -- enrolment is completed. p_at: when it is due, where that is known. The caller holds the
 -- enrolment's lock.
-create or replace function brainops.advance_enrolment(
+create or replace function brainops_internal.advance_enrolment(
   p_enrolment public.ai_nurture_campaigns,
   p_step public.campaign_steps,
   p_due_at timestamptz,
@@ -15,8 +15,8 @@ as $$
 declare
   -- Where time stands still, nothing becomes later.
   v_now constant timestamptz := coalesce(p_enrolment.held_since, brainops.now());
-  v_zone constant text := brainops.lead_time_zone(p_enrolment.tenant_id, p_enrolment.lead_id);
-  v_late constant interval := brainops.time_between(p_due_at, v_now);
+  v_zone constant text := brainops_internal.lead_time_zone(p_enrolment.tenant_id, p_enrolment.lead_id);
+  v_late constant interval := brainops_internal.time_between(p_due_at, v_now);
   v_base timestamptz := p_due_at;
   v_due_at timestamptz := p_at;
   v_gap interval;
@@ -29,12 +29,12 @@ begin
   end if;
 
   if v_due_at is null then
-    v_due_at := brainops.step_due_at(p_enrolment, p_step, v_base, v_zone);
-    v_gap := brainops.time_between(p_due_at, v_due_at);
+    v_due_at := brainops_internal.step_due_at(p_enrolment, p_step, v_base, v_zone);
+    v_gap := brainops_internal.time_between(p_due_at, v_due_at);
     if v_late > '1 hour' or (v_gap > '0' and v_late > v_gap / 2) then
       v_base := v_now;
       p_enrolment.schedule_start := p_enrolment.schedule_start + v_late;
-      v_due_at := brainops.step_due_at(p_enrolment, p_step, v_base, v_zone);
+      v_due_at := brainops_internal.step_due_at(p_enrolment, p_step, v_base, v_zone);
     end if;
   end if;
   if p_step.kind = 'wait_for' and p_step.config ->> 'since' = 'enrolment' and exists (
@@ -46,7 +46,7 @@ begin
     v_due_at := v_base;
   end if;
 
-  select brainops.enrolment_hold_reason(p_enrolment, c) into v_hold
+  select brainops_internal.enrolment_hold_reason(p_enrolment, c) into v_hold
     from public.campaigns as c
     where c.tenant_id = p_enrolment.tenant_id and c.id = p_enrolment.campaign_id;
   insert into public.ai_campaign_touches
@@ -54,7 +54,7 @@ begin
   values (
     p_enrolment.tenant_id,
     p_enrolment.id,
-    brainops.touch_type_of(p_step.kind),
+    brainops_internal.touch_type_of(p_step.kind),
     p_step.template,
     case when v_hold is null then 'pending' else 'awaiting_approval' end,
     v_hold,
@@ -74,15 +74,15 @@ begin
 end;
 $$;
 
-alter function brainops.advance_enrolment(ai_nurture_campaigns, campaign_steps, timestamptz, timestamptz)
+alter function brainops_internal.advance_enrolment(ai_nurture_campaigns, campaign_steps, timestamptz, timestamptz)
 owner to brainops_system;
 revoke execute
-on function brainops.advance_enrolment(ai_nurture_campaigns, campaign_steps, timestamptz, timestamptz)
+on function brainops_internal.advance_enrolment(ai_nurture_campaigns, campaign_steps, timestamptz, timestamptz)
 from public;
 
 -- The first step from a number on that has not been reached yet: what is on record never happens
 -- again, not even where a version has put it elsewhere.
-create or replace function brainops.step_from(p_enrolment public.ai_nurture_campaigns, p_number int)
+create or replace function brainops_internal.step_from(p_enrolment public.ai_nurture_campaigns, p_number int)
 returns public.campaign_steps
 language sql
 stable
@@ -108,10 +108,10 @@ as $$
   limit 1;
 $$;
 
-revoke execute on function brainops.step_from(ai_nurture_campaigns, int) from public;
-grant execute on function brainops.step_from(ai_nurture_campaigns, int) to brainops_system;
+revoke execute on function brainops_internal.step_from(ai_nurture_campaigns, int) from public;
+grant execute on function brainops_internal.step_from(ai_nurture_campaigns, int) to brainops_system;
 
-create or replace function brainops.step_due_at(
+create or replace function brainops_internal.step_due_at(
   p_enrolment public.ai_nurture_campaigns,
   p_step public.campaign_steps,
   p_base timestamptz,
@@ -124,19 +124,24 @@ set search_path = ''
 as $$
   select
     case p_step.delay_from
-      when 'enrolment' then greatest(brainops.add_delay(p_enrolment.schedule_start, p_step.delay, p_zone), p_base)
-      else brainops.add_delay(p_base, p_step.delay, p_zone)
+      when 'enrolment' then greatest(
+        brainops_internal.add_delay(p_enrolment.schedule_start, p_step.delay, p_zone),
+        p_base
+      )
+      else brainops_internal.add_delay(p_base, p_step.delay, p_zone)
     end;
 $$;
 
-revoke execute on function brainops.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text) from public;
+revoke execute
+on function brainops_internal.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text)
+from public;
 grant execute
-on function brainops.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text)
+on function brainops_internal.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text)
 to brainops_system;
 
 -- Behind a touch that is performed: its next one, or the end of the sequence. A touch beside the
 -- sequence leads nowhere.
-create or replace function brainops.go_on_from(
+create or replace function brainops_internal.schedule_next_step(
   p_enrolment public.ai_nurture_campaigns,
   p_touch public.ai_campaign_touches,
   p_step public.campaign_steps,
@@ -153,16 +158,16 @@ begin
     return;
   end if;
   if p_touch.touch_type <> 'exit' then
-    v_next := brainops.step_from(p_enrolment, coalesce(p_to_number, p_step.next_step, p_step.step_number + 1));
+    v_next := brainops_internal.step_from(p_enrolment, coalesce(p_to_number, p_step.next_step, p_step.step_number + 1));
     update public.ai_campaign_touches set next_key = v_next.step_key where id = p_touch.id;
   end if;
-  perform brainops.advance_enrolment(p_enrolment, v_next, p_touch.due_at);
+  perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at);
 end;
 $$;
 
 revoke execute
-on function brainops.go_on_from(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
+on function brainops_internal.schedule_next_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
 from public;
 grant execute
-on function brainops.go_on_from(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
+on function brainops_internal.schedule_next_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
 to brainops_system;

@@ -1,7 +1,11 @@
 -- p_since: from when on events count that do not say "within".
 -- As in sql/0016, but that it is never null, which a list of conditions took as true; and that a lead's own words,
 -- however many digits they have, are no error.
-create or replace function brainops.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamptz)
+create or replace function brainops_internal.condition_holds(
+  p_condition jsonb,
+  p_lead public.revenue_leads,
+  p_since timestamptz
+)
 returns boolean
 language plpgsql
 stable
@@ -19,7 +23,7 @@ begin
   if p_condition ? 'all' then
     for v_part in select * from jsonb_array_elements(p_condition -> 'all')
     loop
-      if not brainops.condition_holds(v_part, p_lead, p_since) then
+      if not brainops_internal.condition_holds(v_part, p_lead, p_since) then
         return false;
       end if;
     end loop;
@@ -27,13 +31,13 @@ begin
   elsif p_condition ? 'any' then
     for v_part in select * from jsonb_array_elements(p_condition -> 'any')
     loop
-      if brainops.condition_holds(v_part, p_lead, p_since) then
+      if brainops_internal.condition_holds(v_part, p_lead, p_since) then
         return true;
       end if;
     end loop;
     return false;
   elsif p_condition ? 'not' then
-    return not brainops.condition_holds(p_condition -> 'not', p_lead, p_since);
+    return not brainops_internal.condition_holds(p_condition -> 'not', p_lead, p_since);
   elsif p_condition ? 'event' then
     v_since := case
       when p_condition ? 'within' then brainops.now() - (p_condition ->> 'within')::interval
@@ -76,33 +80,33 @@ begin
 end;
 $$;
 
-comment on function brainops.condition_holds(jsonb, public.revenue_leads, timestamptz) is
+comment on function brainops_internal.condition_holds(jsonb, public.revenue_leads, timestamptz) is
   'Whether a condition is true of a lead now; events count since p_since unless the condition says within.';
 
-alter function brainops.condition_holds(jsonb, revenue_leads, timestamptz) owner to brainops_system;
-revoke execute on function brainops.condition_holds(jsonb, revenue_leads, timestamptz) from public;
+alter function brainops_internal.condition_holds(jsonb, revenue_leads, timestamptz) owner to brainops_system;
+revoke execute on function brainops_internal.condition_holds(jsonb, revenue_leads, timestamptz) from public;
 
 -- What is wrong with a condition, one sentence each; nothing where it is right.
-create or replace function brainops.condition_problems(p_condition jsonb)
+create or replace function brainops_internal.condition_problems(p_condition jsonb)
 returns setof text
 language sql
 stable
 set search_path = ''
 as $$
-  select brainops.condition_problems(p_condition, 0);
+  select brainops_internal.condition_problems(p_condition, 0);
 $$;
 
-comment on function brainops.condition_problems(jsonb) is
+comment on function brainops_internal.condition_problems(jsonb) is
   'What is wrong with a condition, one sentence each. {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2}.';
 
-revoke execute on function brainops.condition_problems(jsonb) from public;
+revoke execute on function brainops_internal.condition_problems(jsonb) from public;
 grant execute
-on function brainops.condition_problems(jsonb)
+on function brainops_internal.condition_problems(jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- As in sql/0016, but that exists asks for true or false, nulls are named as well, and conditions are not nested so
 -- deep that asking them would need more of the stack than there is. p_depth: how deep this one lies.
-create or replace function brainops.condition_problems(p_condition jsonb, p_depth int)
+create or replace function brainops_internal.condition_problems(p_condition jsonb, p_depth int)
 returns setof text
 language plpgsql
 stable
@@ -134,11 +138,11 @@ begin
     end if;
     for v_part in select * from jsonb_array_elements(p_condition -> v_key)
     loop
-      return query select brainops.condition_problems(v_part, p_depth + 1);
+      return query select brainops_internal.condition_problems(v_part, p_depth + 1);
     end loop;
   elsif p_condition ? 'not' then
     v_key := 'not';
-    return query select brainops.condition_problems(p_condition -> 'not', p_depth + 1);
+    return query select brainops_internal.condition_problems(p_condition -> 'not', p_depth + 1);
   elsif p_condition ? 'field' then
     if not coalesce(p_condition ->> 'field' = any (c_fields) or p_condition ->> 'field' ~ '^metadata\.\w+$', false) then
       return next format('field %s is unknown; expected %s or metadata.<key>', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'), array_to_string(c_fields, ', '));
@@ -158,7 +162,7 @@ begin
     if not coalesce(p_condition ->> 'event', '') ~ '^[a-z][a-z0-9_]{0,62}$' then
       return next format('event %s is no event''s word', coalesce(quote_literal(left(p_condition ->> 'event', 80)), 'null'));
     end if;
-    if p_condition ? 'within' and not brainops.is_interval(p_condition ->> 'within') then
+    if p_condition ? 'within' and not brainops_internal.is_interval(p_condition ->> 'within') then
       return next format('within %s is no positive interval such as 7 days', coalesce(quote_literal(left(p_condition ->> 'within', 80)), 'null'));
     end if;
     if not coalesce(p_condition ->> 'at_least', '1') ~ '^[1-9][0-9]{0,5}$' then
@@ -183,16 +187,16 @@ begin
 end;
 $$;
 
-comment on function brainops.condition_problems(jsonb, int) is
+comment on function brainops_internal.condition_problems(jsonb, int) is
   'The same about a condition that lies in p_depth others.';
 
-revoke execute on function brainops.condition_problems(jsonb, int) from public;
+revoke execute on function brainops_internal.condition_problems(jsonb, int) from public;
 grant execute
-on function brainops.condition_problems(jsonb, int)
+on function brainops_internal.condition_problems(jsonb, int)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Adding more than this to an instant may lead past the end of time.
-create or replace function brainops.is_interval(p_text text)
+create or replace function brainops_internal.is_interval(p_text text)
 returns boolean
 language plpgsql
 stable
@@ -205,15 +209,15 @@ exception
 end;
 $$;
 
-comment on function brainops.is_interval(text) is
+comment on function brainops_internal.is_interval(text) is
   'Whether the text spells a positive interval of at most 100 years, such as 7 days.';
 
-revoke execute on function brainops.is_interval(text) from public;
+revoke execute on function brainops_internal.is_interval(text) from public;
 grant execute
-on function brainops.is_interval(text)
+on function brainops_internal.is_interval(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.time_between(p_from timestamptz, p_to timestamptz)
+create or replace function brainops_internal.time_between(p_from timestamptz, p_to timestamptz)
 returns interval
 language sql
 immutable
@@ -222,15 +226,15 @@ as $$
   select make_interval(secs => (extract(epoch from p_to) - extract(epoch from p_from))::float8);
 $$;
 
-comment on function brainops.time_between(timestamptz, timestamptz) is
+comment on function brainops_internal.time_between(timestamptz, timestamptz) is
   'The time between two instants in seconds, so that adding it meets no calendar.';
 
-revoke execute on function brainops.time_between(timestamptz, timestamptz) from public;
+revoke execute on function brainops_internal.time_between(timestamptz, timestamptz) from public;
 grant execute
-on function brainops.time_between(timestamptz, timestamptz)
+on function brainops_internal.time_between(timestamptz, timestamptz)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.add_delay(p_at timestamptz, p_delay interval, p_time_zone text)
+create or replace function brainops_internal.add_delay(p_at timestamptz, p_delay interval, p_time_zone text)
 returns timestamptz
 language plpgsql
 stable
@@ -252,10 +256,10 @@ begin
 end;
 $$;
 
-comment on function brainops.add_delay(timestamptz, interval, text) is
+comment on function brainops_internal.add_delay(timestamptz, interval, text) is
   'The instant after a delay: days, months and years by the calendar of the zone, hours and less exactly.';
 
-revoke execute on function brainops.add_delay(timestamptz, interval, text) from public;
+revoke execute on function brainops_internal.add_delay(timestamptz, interval, text) from public;
 grant execute
-on function brainops.add_delay(timestamptz, interval, text)
+on function brainops_internal.add_delay(timestamptz, interval, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

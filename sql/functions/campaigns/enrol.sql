@@ -5,7 +5,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_lead_id uuid := brainops.find_lead(p_lead_id, null);
+  v_lead_id uuid := brainops_internal.find_lead(p_lead_id, null);
   v_tenant_id uuid;
   v_id uuid;
 begin
@@ -40,14 +40,14 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 
 -- Pins a new enrolment to its campaign and version. Definer: a service that names no tenant sees no
 -- campaign, and yet its row has one.
-create or replace function brainops.enter_campaign()
+create or replace function brainops_internal.enter_campaign()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  v_status text := brainops.normal_enrolment_status(coalesce(new.status, 'active'));
+  v_status text := brainops_internal.normal_enrolment_status(coalesce(new.status, 'active'));
   v_campaign public.campaigns;
   v_before public.ai_nurture_campaigns;
   v_lead public.revenue_leads;
@@ -99,7 +99,7 @@ begin
   -- Shared too: a lead that is being won right now is won before it enters, or after.
   select * into v_lead from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for share;
   if v_status in ('active', 'paused') then
-    new.exit_reason := brainops.entry_refusal(v_campaign, v_lead);
+    new.exit_reason := brainops_internal.entry_refusal(v_campaign, v_lead);
     new.status := case when new.exit_reason is null then v_status else 'exited' end;
   end if;
 
@@ -115,11 +115,11 @@ begin
 end;
 $$;
 
-alter function brainops.enter_campaign() owner to brainops_system;
-revoke execute on function brainops.enter_campaign() from public;
+alter function brainops_internal.enter_campaign() owner to brainops_system;
+revoke execute on function brainops_internal.enter_campaign() from public;
 
 -- Why a lead cannot be in a campaign as things stand; null where it can.
-create or replace function brainops.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads)
+create or replace function brainops_internal.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads)
 returns text
 language plpgsql
 stable
@@ -128,17 +128,17 @@ as $$
 begin
   if p_lead.stage in ('won', 'lost') and (p_lead.stage = any (p_campaign.exit_on) or p_lead.stage = p_campaign.goal_event) then
     return p_lead.stage || ' already';
-  elsif brainops.topic_opted_out(p_campaign.tenant_id, p_lead.email, p_campaign.code) then
+  elsif brainops_internal.topic_opted_out(p_campaign.tenant_id, p_lead.email, p_campaign.code) then
     return 'topic_not_wanted';
   end if;
   return null;
 end;
 $$;
 
-revoke execute on function brainops.entry_refusal(campaigns, revenue_leads) from public;
-grant execute on function brainops.entry_refusal(campaigns, revenue_leads) to brainops_system;
+revoke execute on function brainops_internal.entry_refusal(campaigns, revenue_leads) from public;
+grant execute on function brainops_internal.entry_refusal(campaigns, revenue_leads) to brainops_system;
 
-create or replace function brainops.normal_enrolment_status(p_word text)
+create or replace function brainops_internal.normal_enrolment_status(p_word text)
 returns text
 language sql
 immutable
@@ -162,15 +162,15 @@ as $$
     end;
 $$;
 
-comment on function brainops.normal_enrolment_status(text) is
+comment on function brainops_internal.normal_enrolment_status(text) is
   'The enrolment status that a word means (pending, new, enrolled, running: active); null for an unknown word.';
 
-revoke execute on function brainops.normal_enrolment_status(text) from public;
+revoke execute on function brainops_internal.normal_enrolment_status(text) from public;
 grant execute
-on function brainops.normal_enrolment_status(text)
+on function brainops_internal.normal_enrolment_status(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.touch_type_of(p_kind text)
+create or replace function brainops_internal.touch_type_of(p_kind text)
 returns text
 language sql
 immutable
@@ -185,14 +185,14 @@ as $$
     end;
 $$;
 
-comment on function brainops.touch_type_of(text) is 'What a touch of a step of this kind is called.';
+comment on function brainops_internal.touch_type_of(text) is 'What a touch of a step of this kind is called.';
 
-revoke execute on function brainops.touch_type_of(text) from public;
+revoke execute on function brainops_internal.touch_type_of(text) from public;
 grant execute
-on function brainops.touch_type_of(text)
+on function brainops_internal.touch_type_of(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.lead_time_zone(p_tenant_id uuid, p_lead_id uuid)
+create or replace function brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uuid)
 returns text
 language sql
 stable
@@ -205,14 +205,14 @@ as $$
   where t.id = p_tenant_id;
 $$;
 
-comment on function brainops.lead_time_zone(uuid, uuid) is
+comment on function brainops_internal.lead_time_zone(uuid, uuid) is
   'The zone in which a lead''s days are counted: its own, else its tenant''s.';
 
-revoke execute on function brainops.lead_time_zone(uuid, uuid) from public;
-grant execute on function brainops.lead_time_zone(uuid, uuid) to brainops_system;
+revoke execute on function brainops_internal.lead_time_zone(uuid, uuid) from public;
+grant execute on function brainops_internal.lead_time_zone(uuid, uuid) to brainops_system;
 
 -- The first touch of all enrolments of a statement, in one insert.
-create or replace function brainops.after_enrolment_insert()
+create or replace function brainops_internal.after_enrolment_insert()
 returns trigger
 language plpgsql
 security definer
@@ -225,7 +225,7 @@ begin
     select
       e.tenant_id,
       e.id,
-      brainops.touch_type_of(s.kind),
+      brainops_internal.touch_type_of(s.kind),
       s.template,
       case when h.reason is null then 'pending' else 'awaiting_approval' end,
       h.reason,
@@ -244,11 +244,11 @@ begin
       limit 1
     ) as s
     cross join lateral (
-      select brainops.add_delay(e.schedule_start, s.delay, brainops.lead_time_zone(e.tenant_id, e.lead_id)) as due_at
+      select brainops_internal.add_delay(e.schedule_start, s.delay, brainops_internal.lead_time_zone(e.tenant_id, e.lead_id)) as due_at
     ) as d
     -- As the row will be once it is in: inserted has the types of the table.
     cross join lateral (
-      select brainops.enrolment_hold_reason(r, c) as reason
+      select brainops_internal.enrolment_hold_reason(r, c) as reason
       from public.ai_nurture_campaigns as r
       where r.tenant_id = e.tenant_id and r.id = e.id
     ) as h
@@ -263,5 +263,5 @@ begin
 end;
 $$;
 
-alter function brainops.after_enrolment_insert() owner to brainops_system;
-revoke execute on function brainops.after_enrolment_insert() from public;
+alter function brainops_internal.after_enrolment_insert() owner to brainops_system;
+revoke execute on function brainops_internal.after_enrolment_insert() from public;

@@ -20,7 +20,7 @@ on function brainops.exit_enrolment(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Nothing more of it happens; what lies in the queues is taken out, unless all steps were done.
-create or replace function brainops.close_enrolment(p_enrolment public.ai_nurture_campaigns)
+create or replace function brainops_internal.close_enrolment(p_enrolment public.ai_nurture_campaigns)
 returns void
 language plpgsql
 security definer
@@ -61,11 +61,11 @@ begin
 end;
 $$;
 
-alter function brainops.close_enrolment(ai_nurture_campaigns) owner to brainops_system;
-revoke execute on function brainops.close_enrolment(ai_nurture_campaigns) from public;
+alter function brainops_internal.close_enrolment(ai_nurture_campaigns) owner to brainops_system;
+revoke execute on function brainops_internal.close_enrolment(ai_nurture_campaigns) from public;
 
 -- What an event ends an enrolment for; null where it goes on.
-create or replace function brainops.exit_reason_of(
+create or replace function brainops_internal.exit_reason_of(
   p_campaign public.campaigns,
   p_event text,
   p_channel text,
@@ -93,10 +93,10 @@ as $$
     ) as w;
 $$;
 
-revoke execute on function brainops.exit_reason_of(campaigns, text, text, jsonb) from public;
-grant execute on function brainops.exit_reason_of(campaigns, text, text, jsonb) to brainops_system;
+revoke execute on function brainops_internal.exit_reason_of(campaigns, text, text, jsonb) from public;
+grant execute on function brainops_internal.exit_reason_of(campaigns, text, text, jsonb) to brainops_system;
 
-create or replace function brainops.enrolment_exit_reason(p_enrolment_id uuid)
+create or replace function brainops_internal.enrolment_exit_reason(p_enrolment_id uuid)
 returns text
 language plpgsql
 stable
@@ -116,42 +116,42 @@ begin
     return null;
   end if;
   return (
-    select brainops.exit_reason_of(c, v.event, v.channel, v.metadata)
+    select brainops_internal.exit_reason_of(c, v.event, v.channel, v.metadata)
     from public.lead_events as v
     inner join public.campaigns as c on c.tenant_id = v.tenant_id and c.id = v_enrolment.campaign_id
     where v.tenant_id = v_enrolment.tenant_id and v.lead_id = v_enrolment.lead_id
       and v.occurred_at >= date_trunc('second', v_enrolment.enrolled_at)
-      and brainops.exit_reason_of(c, v.event, v.channel, v.metadata) is not null
+      and brainops_internal.exit_reason_of(c, v.event, v.channel, v.metadata) is not null
     order by v.occurred_at
     limit 1
   );
 end;
 $$;
 
-comment on function brainops.enrolment_exit_reason(uuid) is
+comment on function brainops_internal.enrolment_exit_reason(uuid) is
   'Why a message of this enrolment must not go any more; null when it may. Asked at each claim.';
 
-alter function brainops.enrolment_exit_reason(uuid) owner to brainops_system;
-revoke execute on function brainops.enrolment_exit_reason(uuid) from public;
-grant execute on function brainops.enrolment_exit_reason(uuid) to brainops_worker;
+alter function brainops_internal.enrolment_exit_reason(uuid) owner to brainops_system;
+revoke execute on function brainops_internal.enrolment_exit_reason(uuid) from public;
+grant execute on function brainops_internal.enrolment_exit_reason(uuid) to brainops_worker;
 
-create or replace function brainops.enrolment_pause_reason(p_enrolment_id uuid)
+create or replace function brainops_internal.enrolment_pause_reason(p_enrolment_id uuid)
 returns text
 language sql
 stable
 security definer
 set search_path = ''
 as $$
-  select brainops.enrolment_hold_reason(e, c)
+  select brainops_internal.enrolment_hold_reason(e, c)
   from
     public.ai_nurture_campaigns as e
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
   where e.id = p_enrolment_id;
 $$;
 
-comment on function brainops.enrolment_pause_reason(uuid) is
+comment on function brainops_internal.enrolment_pause_reason(uuid) is
   'Why a message of this enrolment must wait; null when it need not. Asked at each claim: what a worker had in its hands when the pause began and put off is not held by it.';
 
-alter function brainops.enrolment_pause_reason(uuid) owner to brainops_system;
-revoke execute on function brainops.enrolment_pause_reason(uuid) from public;
-grant execute on function brainops.enrolment_pause_reason(uuid) to brainops_worker;
+alter function brainops_internal.enrolment_pause_reason(uuid) owner to brainops_system;
+revoke execute on function brainops_internal.enrolment_pause_reason(uuid) from public;
+grant execute on function brainops_internal.enrolment_pause_reason(uuid) to brainops_worker;

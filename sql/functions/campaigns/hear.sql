@@ -1,6 +1,6 @@
 -- The enrolments of the people concerned are locked first: a step that is being performed ends
 -- before, and so has either not begun to wait or is waiting.
-create or replace function brainops.campaigns_hear_events()
+create or replace function brainops_internal.after_lead_events_campaigns()
 returns trigger
 language plpgsql
 security definer
@@ -56,14 +56,14 @@ begin
   on conflict do nothing;
 
   for v_exit in
-    select distinct on (e.id) e.id, brainops.exit_reason_of(c, i.event, i.channel, i.metadata) as reason
+    select distinct on (e.id) e.id, brainops_internal.exit_reason_of(c, i.event, i.channel, i.metadata) as reason
     from inserted as i
     inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
     where e.status in ('active', 'paused')
       -- Providers tell seconds.
       and i.occurred_at >= date_trunc('second', e.enrolled_at)
-      and brainops.exit_reason_of(c, i.event, i.channel, i.metadata) is not null
+      and brainops_internal.exit_reason_of(c, i.event, i.channel, i.metadata) is not null
     order by e.id, i.occurred_at
   loop
     perform brainops.exit_enrolment(v_exit.id, v_exit.reason);
@@ -92,11 +92,11 @@ begin
 end;
 $$;
 
-alter function brainops.campaigns_hear_events() owner to brainops_system;
-revoke execute on function brainops.campaigns_hear_events() from public;
+alter function brainops_internal.after_lead_events_campaigns() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_events_campaigns() from public;
 
 -- What became of a touch's message.
-create or replace function brainops.note_touch_message()
+create or replace function brainops_internal.after_touch_message()
 returns trigger
 language plpgsql
 security definer
@@ -113,5 +113,5 @@ begin
 end;
 $$;
 
-alter function brainops.note_touch_message() owner to brainops_system;
-revoke execute on function brainops.note_touch_message() from public;
+alter function brainops_internal.after_touch_message() owner to brainops_system;
+revoke execute on function brainops_internal.after_touch_message() from public;

@@ -5,7 +5,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_campaign public.campaigns := brainops.campaign_of(p_tenant, p_code);
+  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
 begin
   update public.campaigns set status = 'paused' where id = v_campaign.id and status = 'active';
 end;
@@ -27,7 +27,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_campaign public.campaigns := brainops.campaign_of(p_tenant, p_code);
+  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
 begin
   update public.campaigns set status = 'active' where id = v_campaign.id and status = 'paused';
 end;
@@ -44,7 +44,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 
 -- Touches and messages that are due wait under the enrolment's reason. What a claim holds at this
 -- moment is skipped: its gate, and perform_touch behind the enrolment's lock, ask again.
-create or replace function brainops.hold_enrolments(p_tenant_id uuid, p_ids uuid[])
+create or replace function brainops_internal.hold_enrolments(p_tenant_id uuid, p_ids uuid[])
 returns void
 language plpgsql
 security definer
@@ -56,7 +56,7 @@ begin
   perform from public.ai_nurture_campaigns where tenant_id = p_tenant_id and id = any (p_ids) order by id for no key update;
   update public.ai_nurture_campaigns set held_since = brainops.now()
   where tenant_id = p_tenant_id and id = any (p_ids) and held_since is null and status in ('active', 'paused');
-  select coalesce(jsonb_object_agg(e.id, brainops.enrolment_hold_reason(e, c)), '{}') into v_reasons
+  select coalesce(jsonb_object_agg(e.id, brainops_internal.enrolment_hold_reason(e, c)), '{}') into v_reasons
     from public.ai_nurture_campaigns as e
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
     where e.tenant_id = p_tenant_id and e.id = any (p_ids);
@@ -92,11 +92,11 @@ begin
 end;
 $$;
 
-alter function brainops.hold_enrolments(uuid, uuid[]) owner to brainops_system;
-revoke execute on function brainops.hold_enrolments(uuid, uuid[]) from public;
+alter function brainops_internal.hold_enrolments(uuid, uuid[]) owner to brainops_system;
+revoke execute on function brainops_internal.hold_enrolments(uuid, uuid[]) from public;
 
 -- Everything is moved by the time it stood still.
-create or replace function brainops.release_enrolments(p_tenant_id uuid, p_ids uuid[])
+create or replace function brainops_internal.release_enrolments(p_tenant_id uuid, p_ids uuid[])
 returns int
 language plpgsql
 security definer
@@ -125,13 +125,13 @@ begin
       s.due_at,
       case
         when s.due_at > v_now then s.due_at
-        else v_now + brainops.spread(
+        else v_now + brainops_internal.spread(
           row_number() over (partition by s.due_at > v_now order by s.due_at, s.id),
           count(*) over (partition by s.due_at > v_now)
         )
       end as goes_at
     from (
-      select d.id, d.due_at + brainops.time_between(coalesce(e.held_since, v_now), v_now) as due_at
+      select d.id, d.due_at + brainops_internal.time_between(coalesce(e.held_since, v_now), v_now) as due_at
       from public.ai_campaign_touches as d
       inner join public.ai_nurture_campaigns as e on e.tenant_id = d.tenant_id and e.id = d.campaign_id
       where d.tenant_id = p_tenant_id and d.campaign_id = any (v_ids) and d.performed_at is null
@@ -142,13 +142,13 @@ begin
 
   update public.ai_nurture_campaigns
   set
-    schedule_start = schedule_start + brainops.time_between(held_since, v_now),
-    next_touch_date = next_touch_date + brainops.time_between(held_since, v_now),
+    schedule_start = schedule_start + brainops_internal.time_between(held_since, v_now),
+    next_touch_date = next_touch_date + brainops_internal.time_between(held_since, v_now),
     held_since = null
   where tenant_id = p_tenant_id and id = any (v_ids) and held_since is not null;
 
   update public.ai_email_queue as q
-  set status = 'pending', last_error = null, scheduled_for = greatest(q.scheduled_for, v_now + brainops.spread(o.n, o.of))
+  set status = 'pending', last_error = null, scheduled_for = greatest(q.scheduled_for, v_now + brainops_internal.spread(o.n, o.of))
   from (
     select id, row_number() over (order by scheduled_for, id) as n, count(*) over () as of
     from public.ai_email_queue
@@ -156,7 +156,7 @@ begin
   ) as o
   where q.id = o.id;
   update public.ai_sms_queue as q
-  set status = 'pending', last_error = null, scheduled_for = greatest(q.scheduled_for, v_now + brainops.spread(o.n, o.of))
+  set status = 'pending', last_error = null, scheduled_for = greatest(q.scheduled_for, v_now + brainops_internal.spread(o.n, o.of))
   from (
     select id, row_number() over (order by scheduled_for, id) as n, count(*) over () as of
     from public.ai_sms_queue
@@ -167,11 +167,11 @@ begin
 end;
 $$;
 
-alter function brainops.release_enrolments(uuid, uuid[]) owner to brainops_system;
-revoke execute on function brainops.release_enrolments(uuid, uuid[]) from public;
+alter function brainops_internal.release_enrolments(uuid, uuid[]) owner to brainops_system;
+revoke execute on function brainops_internal.release_enrolments(uuid, uuid[]) from public;
 
 -- How long after now the n-th of so many rows goes that would all go at once.
-create or replace function brainops.spread(p_n bigint, p_of bigint)
+create or replace function brainops_internal.spread(p_n bigint, p_of bigint)
 returns interval
 language sql
 immutable
@@ -180,20 +180,20 @@ as $$
   select make_interval(secs => (p_n - 1) * least(0.2, 3600.0 / p_of)::float8);
 $$;
 
-comment on function brainops.spread(bigint, bigint) is
+comment on function brainops_internal.spread(bigint, bigint) is
   'Five a second, or as many as it takes to be through within an hour: what resuming lets go at once.';
 
-revoke execute on function brainops.spread(bigint, bigint) from public;
-grant execute on function brainops.spread(bigint, bigint) to brainops_system;
+revoke execute on function brainops_internal.spread(bigint, bigint) from public;
+grant execute on function brainops_internal.spread(bigint, bigint) to brainops_system;
 
-create or replace function brainops.before_enrolment_update()
+create or replace function brainops_internal.before_enrolment_update()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  v_status text := brainops.normal_enrolment_status(new.status);
+  v_status text := brainops_internal.normal_enrolment_status(new.status);
 begin
   if v_status is null then
     raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
@@ -220,11 +220,11 @@ begin
 end;
 $$;
 
-alter function brainops.before_enrolment_update() owner to brainops_system;
-revoke execute on function brainops.before_enrolment_update() from public;
-grant execute on function brainops.before_enrolment_update() to brainops_system;
+alter function brainops_internal.before_enrolment_update() owner to brainops_system;
+revoke execute on function brainops_internal.before_enrolment_update() from public;
+grant execute on function brainops_internal.before_enrolment_update() to brainops_system;
 
-create or replace function brainops.after_enrolment_update()
+create or replace function brainops_internal.after_enrolment_update()
 returns trigger
 language plpgsql
 security definer
@@ -232,24 +232,24 @@ set search_path = ''
 as $$
 begin
   if new.status = 'paused' then
-    perform brainops.hold_enrolments(new.tenant_id, array[new.id]);
+    perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
   elsif new.status = 'active' then
-    if brainops.release_enrolments(new.tenant_id, array[new.id]) = 0 then
+    if brainops_internal.release_enrolments(new.tenant_id, array[new.id]) = 0 then
       -- Its campaign holds it yet: the reason is another now.
-      perform brainops.hold_enrolments(new.tenant_id, array[new.id]);
+      perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
     end if;
   else
-    perform brainops.close_enrolment(new);
+    perform brainops_internal.close_enrolment(new);
   end if;
   return null;
 end;
 $$;
 
-alter function brainops.after_enrolment_update() owner to brainops_system;
-revoke execute on function brainops.after_enrolment_update() from public;
+alter function brainops_internal.after_enrolment_update() owner to brainops_system;
+revoke execute on function brainops_internal.after_enrolment_update() from public;
 
 -- Two leads were made one: what the other one would not have entered ends.
-create or replace function brainops.after_enrolment_moves()
+create or replace function brainops_internal.after_enrolment_moves()
 returns trigger
 language plpgsql
 security definer
@@ -259,16 +259,16 @@ begin
   perform brainops.exit_enrolment(new.id, r.reason)
   from public.campaigns as c
   inner join public.revenue_leads as l on l.tenant_id = c.tenant_id
-  cross join lateral (select brainops.entry_refusal(c, l) as reason) as r
+  cross join lateral (select brainops_internal.entry_refusal(c, l) as reason) as r
   where c.tenant_id = new.tenant_id and c.id = new.campaign_id and l.id = new.lead_id and r.reason is not null;
   return null;
 end;
 $$;
 
-alter function brainops.after_enrolment_moves() owner to brainops_system;
-revoke execute on function brainops.after_enrolment_moves() from public;
+alter function brainops_internal.after_enrolment_moves() owner to brainops_system;
+revoke execute on function brainops_internal.after_enrolment_moves() from public;
 
-create or replace function brainops.after_campaign_status()
+create or replace function brainops_internal.after_campaign_status()
 returns trigger
 language plpgsql
 security definer
@@ -300,15 +300,15 @@ begin
     );
   end if;
   if new.status = 'active' then
-    perform brainops.release_enrolments(new.tenant_id, v_ids);
+    perform brainops_internal.release_enrolments(new.tenant_id, v_ids);
   elsif new.status = 'archived' then
     perform brainops.exit_enrolment(id, 'the campaign is archived') from unnest(v_ids) as id;
   else
-    perform brainops.hold_enrolments(new.tenant_id, v_ids);
+    perform brainops_internal.hold_enrolments(new.tenant_id, v_ids);
   end if;
   return null;
 end;
 $$;
 
-alter function brainops.after_campaign_status() owner to brainops_system;
-revoke execute on function brainops.after_campaign_status() from public;
+alter function brainops_internal.after_campaign_status() owner to brainops_system;
+revoke execute on function brainops_internal.after_campaign_status() from public;

@@ -3,7 +3,7 @@
 -- change from there on. Launching one is an update of its status; until then enrolments wait, and
 -- say so. What is added to the library later reaches the tenants that are there by ship_campaigns.
 
-create or replace function brainops.ship_campaigns(p_tenant_id uuid)
+create or replace function brainops_internal.ship_campaigns(p_tenant_id uuid)
 returns int
 language plpgsql
 security definer
@@ -41,8 +41,8 @@ begin
   where c.id = any (v_ids);
   insert into public.campaign_rules (tenant_id, campaign_id, name, tiers, stages, leaves)
   select
-    p_tenant_id, c.id, l.rule ->> 'name', brainops.text_array(l.rule -> 'tiers'), brainops.text_array(l.rule -> 'stages'),
-    coalesce(brainops.text_array(l.rule -> 'leaves'), '{}')
+    p_tenant_id, c.id, l.rule ->> 'name', brainops_internal.text_array(l.rule -> 'tiers'), brainops_internal.text_array(l.rule -> 'stages'),
+    coalesce(brainops_internal.text_array(l.rule -> 'leaves'), '{}')
   from public.campaigns as c
   inner join brainops.library_campaigns as l on l.code = c.code
   where c.id = any (v_ids) and l.rule is not null
@@ -52,9 +52,9 @@ begin
 end;
 $$;
 
-comment on function brainops.ship_campaigns(uuid) is
+comment on function brainops_internal.ship_campaigns(uuid) is
   'Gives a tenant the campaigns, rules and templates of the library that it does not have yet, by code and name; returns how many campaigns. What the tenant has made of its own stays.';
 
-alter function brainops.ship_campaigns(uuid) owner to brainops_system;
-revoke execute on function brainops.ship_campaigns(uuid) from public;
-grant execute on function brainops.ship_campaigns(uuid) to brainops_admin;
+alter function brainops_internal.ship_campaigns(uuid) owner to brainops_system;
+revoke execute on function brainops_internal.ship_campaigns(uuid) from public;
+grant execute on function brainops_internal.ship_campaigns(uuid) to brainops_admin;

@@ -1,7 +1,7 @@
 -- What a worker calls for a touch that it has claimed. All of it in the caller's transaction: the
 -- touch is marked, what the step makes is inserted, and the next touch. Nothing where the lease does
 -- not hold any more; completed where it was performed before.
-create or replace function brainops.perform_touch(p_touch_id uuid, p_lease uuid)
+create or replace function brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid)
 returns table (outcome text, reason text, run_at timestamptz)
 language plpgsql
 security definer
@@ -38,8 +38,8 @@ begin
     return;
   end if;
   select * into v_campaign from public.campaigns where tenant_id = c_tenant_id and id = v_enrolment.campaign_id;
-  if v_enrolment.status <> 'completed' and brainops.enrolment_hold_reason(v_enrolment, v_campaign) is not null then
-    return query select 'defer', brainops.enrolment_hold_reason(v_enrolment, v_campaign), v_now + interval '1 hour';
+  if v_enrolment.status <> 'completed' and brainops_internal.enrolment_hold_reason(v_enrolment, v_campaign) is not null then
+    return query select 'defer', brainops_internal.enrolment_hold_reason(v_enrolment, v_campaign), v_now + interval '1 hour';
     return;
   end if;
   select * into v_lead from public.revenue_leads where tenant_id = c_tenant_id and id = v_enrolment.lead_id;
@@ -47,7 +47,7 @@ begin
     from public.campaign_steps
     where tenant_id = c_tenant_id and campaign_id = v_enrolment.campaign_id and version = v_enrolment.version and step_key = v_touch.step_key;
 
-  v_done := brainops.perform_step(v_enrolment, v_touch, v_step, v_lead);
+  v_done := brainops_internal.perform_step(v_enrolment, v_touch, v_step, v_lead);
   if v_done.failed is not null then
     return query select 'fail', v_done.failed, null::timestamptz;
     return;
@@ -69,21 +69,21 @@ begin
     exit_reason = case when v_touch.touch_type = 'exit' then v_done.said else e.exit_reason end
   where e.id = v_enrolment.id
   returning * into v_enrolment;
-  perform brainops.go_on_from(v_enrolment, v_touch, v_step, v_done.to_number);
+  perform brainops_internal.schedule_next_step(v_enrolment, v_touch, v_step, v_done.to_number);
   return query select 'completed', v_done.said, null::timestamptz;
 end;
 $$;
 
-comment on function brainops.perform_touch(uuid, uuid) is
+comment on function brainops_internal.perform_touch(uuid, uuid) is
   'Performs a touch that was claimed under this lease, and makes the next one; performed twice is as once. outcome: completed, skip, defer (until run_at) or fail, with the reason.';
 
-alter function brainops.perform_touch(uuid, uuid) owner to brainops_system;
-revoke execute on function brainops.perform_touch(uuid, uuid) from public;
-grant execute on function brainops.perform_touch(uuid, uuid) to brainops_worker;
+alter function brainops_internal.perform_touch(uuid, uuid) owner to brainops_system;
+revoke execute on function brainops_internal.perform_touch(uuid, uuid) from public;
+grant execute on function brainops_internal.perform_touch(uuid, uuid) to brainops_worker;
 
 -- Does what a step does. to_number: the step that it leads to, where that is not the usual next one;
 -- failed: why it cannot be done as things stand.
-create or replace function brainops.perform_step(
+create or replace function brainops_internal.perform_step(
   p_enrolment public.ai_nurture_campaigns,
   p_touch public.ai_campaign_touches,
   p_step public.campaign_steps,
@@ -107,7 +107,7 @@ begin
   variant := p_enrolment.variant;
   case p_touch.touch_type
     when 'email', 'sms' then
-      v_message := brainops.queue_touch(p_enrolment, p_touch, p_step, p_lead);
+      v_message := brainops_internal.queue_touch(p_enrolment, p_touch, p_step, p_lead);
       said := v_message.said;
       failed := v_message.failed;
       message_id := v_message.message_id;
@@ -120,15 +120,15 @@ begin
     when 'branch' then
       select w into v_item
         from jsonb_array_elements(p_step.config -> 'when') with ordinality as b (w, n)
-        where brainops.condition_holds(w -> 'if', p_lead, p_enrolment.enrolled_at)
+        where brainops_internal.condition_holds(w -> 'if', p_lead, p_enrolment.enrolled_at)
         order by n
         limit 1;
       to_number := coalesce((v_item ->> 'to')::int, (p_step.config ->> 'else')::int);
       said := coalesce('true: ' || (v_item ->> 'if'), 'none is true');
     when 'split' then
-      v_item := brainops.choose_variant(p_enrolment, p_step);
+      v_item := brainops_internal.choose_variant(p_enrolment, p_step);
       to_number := (v_item ->> 'to')::int;
-      split_key := brainops.split_key(p_step);
+      split_key := brainops_internal.split_key(p_step);
       variant := v_item ->> 'name';
       said := 'variant ' || variant;
     when 'task' then
@@ -136,7 +136,7 @@ begin
       values (
         p_touch.tenant_id, p_lead.id, p_step.config ->> 'title', p_step.config ->> 'description',
         coalesce(p_step.config ->> 'priority', 'normal'),
-        brainops.add_delay(brainops.now(), (p_step.config ->> 'due_in')::interval, brainops.lead_time_zone(p_touch.tenant_id, p_lead.id)),
+        brainops_internal.add_delay(brainops.now(), (p_step.config ->> 'due_in')::interval, brainops_internal.lead_time_zone(p_touch.tenant_id, p_lead.id)),
         coalesce(p_step.config ->> 'assigned_to', p_lead.owner_email), p_touch.id
       )
       on conflict (tenant_id, touch_id) where touch_id is not null do nothing;
@@ -145,7 +145,7 @@ begin
       perform brainops.notify(
         p_touch.tenant_id,
         (p_step.config ->> 'subject') || ': ' || coalesce(p_lead.contact_name, p_lead.company_name, p_lead.email, p_lead.phone, 'a lead'),
-        concat_ws(E'\n\n', p_step.config ->> 'body', brainops.lead_words(p_lead)),
+        concat_ws(E'\n\n', p_step.config ->> 'body', brainops_internal.lead_variable(p_lead)),
         'touch:' || p_touch.id,
         p_lead.id
       );
@@ -157,10 +157,10 @@ end;
 $$;
 
 revoke execute
-on function brainops.perform_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
+on function brainops_internal.perform_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
 from public;
 grant execute
-on function brainops.perform_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
+on function brainops_internal.perform_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
 to brainops_system;
 
 -- A campaign's mail is its template as it stands. What the law wants below it is put there when the
@@ -168,7 +168,7 @@ to brainops_system;
 --
 -- Puts the message of a touch into its queue, under a key of its own: twice is as once. said is
 -- what came of it, failed why it cannot be made as things stand.
-create or replace function brainops.queue_touch(
+create or replace function brainops_internal.queue_touch(
   p_enrolment public.ai_nurture_campaigns,
   p_touch public.ai_campaign_touches,
   p_step public.campaign_steps,
@@ -186,7 +186,7 @@ declare
   v_transactional boolean := coalesce((p_step.config -> 'transactional')::boolean, false);
   v_priority smallint := case
     when p_step.config ? 'high_priority_when'
-      and brainops.condition_holds(p_step.config -> 'high_priority_when', p_lead, p_enrolment.enrolled_at) then -10
+      and brainops_internal.condition_holds(p_step.config -> 'high_priority_when', p_lead, p_enrolment.enrolled_at) then -10
     else 0
   end;
   v_metadata jsonb;
@@ -244,14 +244,14 @@ end;
 $$;
 
 revoke execute
-on function brainops.queue_touch(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
+on function brainops_internal.queue_touch(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
 from public;
 grant execute
-on function brainops.queue_touch(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
+on function brainops_internal.queue_touch(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
 to brainops_system;
 
 -- The winner, once there is one; before that by chance of the weights, but the same each time.
-create or replace function brainops.choose_variant(
+create or replace function brainops_internal.choose_variant(
   p_enrolment public.ai_nurture_campaigns,
   p_step public.campaign_steps
 )
@@ -270,7 +270,7 @@ begin
     from public.campaign_split_winners as w
     where w.tenant_id = p_step.tenant_id and w.campaign_id = p_step.campaign_id and w.version = p_step.version and w.step_key = p_step.step_key;
   if not found and p_step.config ? 'winner' then
-    v_leader := brainops.leading_variant(p_step);
+    v_leader := brainops_internal.leading_variant(p_step);
     if v_leader.variant is not null then
       insert into public.campaign_split_winners as w (tenant_id, campaign_id, version, step_key, variant, decided_at, figures)
       values (p_step.tenant_id, p_step.campaign_id, p_step.version, p_step.step_key, v_leader.variant, brainops.now(), v_leader.figures)
@@ -293,18 +293,22 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.choose_variant(ai_nurture_campaigns, campaign_steps) from public;
-grant execute on function brainops.choose_variant(ai_nurture_campaigns, campaign_steps) to brainops_system;
+revoke execute on function brainops_internal.choose_variant(ai_nurture_campaigns, campaign_steps) from public;
+grant execute on function brainops_internal.choose_variant(ai_nurture_campaigns, campaign_steps) to brainops_system;
 
 -- The variant of a split that the figures speak for; null while they don't, or nothing came of any.
-create or replace function brainops.leading_variant(p_step public.campaign_steps, out variant text, out figures jsonb)
+create or replace function brainops_internal.leading_variant(
+  p_step public.campaign_steps,
+  out variant text,
+  out figures jsonb
+)
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
   v_winner constant jsonb := p_step.config -> 'winner';
-  v_key constant text := brainops.split_key(p_step);
+  v_key constant text := brainops_internal.split_key(p_step);
   v_event constant text := case v_winner ->> 'by' when 'open' then 'opened' when 'click' then 'clicked' else 'replied' end;
   v_first timestamptz;
   v_least bigint;
@@ -334,10 +338,10 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.leading_variant(campaign_steps) from public;
-grant execute on function brainops.leading_variant(campaign_steps) to brainops_system;
+revoke execute on function brainops_internal.leading_variant(campaign_steps) from public;
+grant execute on function brainops_internal.leading_variant(campaign_steps) to brainops_system;
 
-create or replace function brainops.split_key(p_step public.campaign_steps)
+create or replace function brainops_internal.split_key(p_step public.campaign_steps)
 returns text
 language sql
 immutable
@@ -346,10 +350,10 @@ as $$
   select p_step.campaign_id || '/' || p_step.version || '/' || p_step.step_key;
 $$;
 
-revoke execute on function brainops.split_key(campaign_steps) from public;
-grant execute on function brainops.split_key(campaign_steps) to brainops_system;
+revoke execute on function brainops_internal.split_key(campaign_steps) from public;
+grant execute on function brainops_internal.split_key(campaign_steps) to brainops_system;
 
-create or replace function brainops.lead_words(p_lead public.revenue_leads)
+create or replace function brainops_internal.lead_variable(p_lead public.revenue_leads)
 returns text
 language sql
 stable
@@ -366,12 +370,12 @@ as $$
     );
 $$;
 
-comment on function brainops.lead_words(public.revenue_leads) is 'Who a lead is, for a person to read.';
+comment on function brainops_internal.lead_variable(public.revenue_leads) is 'Who a lead is, for a person to read.';
 
-revoke execute on function brainops.lead_words(revenue_leads) from public;
-grant execute on function brainops.lead_words(revenue_leads) to brainops_system;
+revoke execute on function brainops_internal.lead_variable(revenue_leads) from public;
+grant execute on function brainops_internal.lead_variable(revenue_leads) to brainops_system;
 
-create or replace function brainops.before_lead_task()
+create or replace function brainops_internal.before_lead_task()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -382,5 +386,5 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.before_lead_task() from public;
-grant execute on function brainops.before_lead_task() to brainops_system;
+revoke execute on function brainops_internal.before_lead_task() from public;
+grant execute on function brainops_internal.before_lead_task() to brainops_system;

@@ -1,5 +1,5 @@
 -- What keeps a version from being published, one sentence each, naming step and value.
-create or replace function brainops.campaign_problems(p_campaign_id uuid, p_version int)
+create or replace function brainops_internal.campaign_problems(p_campaign_id uuid, p_version int)
 returns setof text
 language plpgsql
 stable
@@ -52,7 +52,7 @@ begin
         return next v_start || format('template %s is not in ai_campaign_templates for this channel', coalesce(quote_literal(v_step.template), 'null'));
       end if;
       if v_step.config ? 'high_priority_when' then
-        return query select v_start || 'high_priority_when: ' || p from brainops.condition_problems(v_step.config -> 'high_priority_when') as p;
+        return query select v_start || 'high_priority_when: ' || p from brainops_internal.condition_problems(v_step.config -> 'high_priority_when') as p;
       end if;
       if jsonb_typeof(coalesce(v_step.config -> 'variables', '{}')) <> 'object' then
         return next v_start || format('variables %s is no object', v_step.config -> 'variables');
@@ -80,11 +80,11 @@ begin
       else
         for v_item in select * from jsonb_array_elements(v_step.config -> 'when')
         loop
-          return query select v_start || p from brainops.condition_problems(v_item -> 'if') as p;
+          return query select v_start || p from brainops_internal.condition_problems(v_item -> 'if') as p;
         end loop;
       end if;
     elsif v_step.kind = 'split' then
-      return query select v_start || p from brainops.split_problems(v_step.config) as p;
+      return query select v_start || p from brainops_internal.split_problems(v_step.config) as p;
     elsif v_step.kind = 'task' then
       if coalesce(btrim(v_step.config ->> 'title'), '') = '' then
         return next v_start || 'title is missing; give what the person shall do';
@@ -92,14 +92,14 @@ begin
       if coalesce(v_step.config ->> 'priority', 'normal') not in ('high', 'normal', 'low') then
         return next v_start || format('priority %s is none of high, normal, low', quote_literal(v_step.config ->> 'priority'));
       end if;
-      if not brainops.is_interval(coalesce(v_step.config ->> 'due_in', '1 day')) then
+      if not brainops_internal.is_interval(coalesce(v_step.config ->> 'due_in', '1 day')) then
         return next v_start || format('due_in %s is no positive interval such as 1 day', quote_literal(v_step.config ->> 'due_in'));
       end if;
     elsif v_step.kind = 'notify' and coalesce(btrim(v_step.config ->> 'subject'), '') = '' then
       return next v_start || 'subject is missing; give what is told';
     end if;
 
-    for v_path in select * from brainops.step_paths(v_step.kind, v_step.config, v_step.next_step)
+    for v_path in select * from brainops_internal.step_paths(v_step.kind, v_step.config, v_step.next_step)
     loop
       if jsonb_typeof(v_path.target) <> 'number' or not v_path.target::numeric = any (v_numbers) then
         return next v_start || format('%s %s is no step of this version', v_path.path, v_path.target);
@@ -128,15 +128,15 @@ begin
 end;
 $$;
 
-comment on function brainops.campaign_problems(uuid, int) is
+comment on function brainops_internal.campaign_problems(uuid, int) is
   'What keeps a version of a campaign from being published, one sentence each, naming step and value; nothing when it is right.';
 
-revoke execute on function brainops.campaign_problems(uuid, int) from public;
+revoke execute on function brainops_internal.campaign_problems(uuid, int) from public;
 grant execute
-on function brainops.campaign_problems(uuid, int)
+on function brainops_internal.campaign_problems(uuid, int)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.split_problems(p_config jsonb)
+create or replace function brainops_internal.split_problems(p_config jsonb)
 returns setof text
 language plpgsql
 stable
@@ -174,21 +174,22 @@ begin
     if not coalesce(v_winner ->> 'after_touches', '1') ~ '^[1-9][0-9]{0,6}$' then
       return next format('winner.after_touches %s is no number from 1 on', v_winner ->> 'after_touches');
     end if;
-    if not brainops.is_interval(coalesce(v_winner ->> 'after', '1 day')) then
+    if not brainops_internal.is_interval(coalesce(v_winner ->> 'after', '1 day')) then
       return next format('winner.after %s is no positive interval such as 7 days', quote_literal(v_winner ->> 'after'));
     end if;
   end if;
 end;
 $$;
 
-comment on function brainops.split_problems(jsonb) is 'What is wrong with the config of a split, one sentence each.';
+comment on function brainops_internal.split_problems(jsonb) is
+  'What is wrong with the config of a split, one sentence each.';
 
-revoke execute on function brainops.split_problems(jsonb) from public;
+revoke execute on function brainops_internal.split_problems(jsonb) from public;
 grant execute
-on function brainops.split_problems(jsonb)
+on function brainops_internal.split_problems(jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.step_paths(p_kind text, p_config jsonb, p_next_step int)
+create or replace function brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step int)
 returns table (path text, target jsonb)
 language sql
 immutable
@@ -229,10 +230,10 @@ as $$
   where p_config ? k;
 $$;
 
-comment on function brainops.step_paths(text, jsonb, int) is
+comment on function brainops_internal.step_paths(text, jsonb, int) is
   'Where a step may lead beside the next number: the name of each path, and the step it names.';
 
-revoke execute on function brainops.step_paths(text, jsonb, int) from public;
+revoke execute on function brainops_internal.step_paths(text, jsonb, int) from public;
 grant execute
-on function brainops.step_paths(text, jsonb, int)
+on function brainops_internal.step_paths(text, jsonb, int)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

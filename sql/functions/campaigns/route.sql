@@ -1,7 +1,7 @@
 -- As in sql/0016, but that a rule which cannot be asked does not hold, and that a lead which had no source comes to fit
 -- by getting one. All rules are asked at once; only where that fails, each by itself. The block around it writes
 -- nothing, and so costs next to nothing.
-create or replace function brainops.route_lead(p_old public.revenue_leads, p_new public.revenue_leads)
+create or replace function brainops_internal.route_lead(p_old public.revenue_leads, p_new public.revenue_leads)
 returns void
 language plpgsql
 security definer
@@ -21,7 +21,7 @@ begin
         where r.tenant_id = p_new.tenant_id and r.active and c.status = 'active'
           and case
             when r.id = any (v_broken) then false
-            else brainops.rule_fits(r, p_new) and (p_old.id is null or brainops.rule_fits(r, p_old) is not true)
+            else brainops_internal.rule_fits(r, p_new) and (p_old.id is null or brainops_internal.rule_fits(r, p_old) is not true)
           end
           -- A lead that is being made one with this brings its enrolment along, and goes on where it was.
           and not exists (
@@ -36,7 +36,7 @@ begin
         if v_broken is not null then
           raise;
         end if;
-        v_broken := brainops.broken_rules(p_new) || brainops.broken_rules(p_old);
+        v_broken := brainops_internal.broken_rules(p_new) || brainops_internal.broken_rules(p_old);
     end;
   end loop;
 
@@ -58,10 +58,10 @@ begin
 end;
 $$;
 
-alter function brainops.route_lead(revenue_leads, revenue_leads) owner to brainops_system;
-revoke execute on function brainops.route_lead(revenue_leads, revenue_leads) from public;
+alter function brainops_internal.route_lead(revenue_leads, revenue_leads) owner to brainops_system;
+revoke execute on function brainops_internal.route_lead(revenue_leads, revenue_leads) from public;
 
-create or replace function brainops.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads)
+create or replace function brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads)
 returns boolean
 language sql
 stable
@@ -75,17 +75,17 @@ as $$
       else p_lead.stage = any (p_rule.stages)
     end
     and (p_rule.sources is null or p_lead.source = any (p_rule.sources))
-    and (p_rule.condition is null or brainops.condition_holds(p_rule.condition, p_lead, '-infinity'));
+    and (p_rule.condition is null or brainops_internal.condition_holds(p_rule.condition, p_lead, '-infinity'));
 $$;
 
-comment on function brainops.rule_fits(public.campaign_rules, public.revenue_leads) is
+comment on function brainops_internal.rule_fits(public.campaign_rules, public.revenue_leads) is
   'Whether a rule of campaign_rules is true of a lead as it is.';
 
-revoke execute on function brainops.rule_fits(campaign_rules, revenue_leads) from public;
-grant execute on function brainops.rule_fits(campaign_rules, revenue_leads) to brainops_system;
+revoke execute on function brainops_internal.rule_fits(campaign_rules, revenue_leads) from public;
+grant execute on function brainops_internal.rule_fits(campaign_rules, revenue_leads) to brainops_system;
 
 -- The tenant's rules that cannot be asked about this lead, each of which is told.
-create or replace function brainops.broken_rules(p_lead public.revenue_leads)
+create or replace function brainops_internal.broken_rules(p_lead public.revenue_leads)
 returns uuid[]
 language plpgsql
 security definer
@@ -101,26 +101,26 @@ begin
     order by r.name
   loop
     begin
-      perform brainops.condition_holds(v_rule.condition, p_lead, '-infinity');
+      perform brainops_internal.condition_holds(v_rule.condition, p_lead, '-infinity');
     exception
       when data_exception or program_limit_exceeded then
         v_broken := v_broken || v_rule.id;
-        perform brainops.tell_broken_rule(v_rule, sqlerrm);
+        perform brainops_internal.report_broken_rule(v_rule, sqlerrm);
     end;
   end loop;
   return v_broken;
 end;
 $$;
 
-comment on function brainops.broken_rules(public.revenue_leads) is
+comment on function brainops_internal.broken_rules(public.revenue_leads) is
   'Rules of the lead''s tenant that cannot be asked about it; each is told to the tenant.';
 
-alter function brainops.broken_rules(revenue_leads) owner to brainops_system;
-revoke execute on function brainops.broken_rules(revenue_leads) from public;
+alter function brainops_internal.broken_rules(revenue_leads) owner to brainops_system;
+revoke execute on function brainops_internal.broken_rules(revenue_leads) from public;
 
 -- Once for each condition. Where somebody else is telling it at this moment, a lead does not wait for that. Written to
 -- the table, not by brainops.notify: the nightly scoring acts for no tenant.
-create or replace function brainops.tell_broken_rule(p_rule public.campaign_rules, p_error text)
+create or replace function brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text)
 returns void
 language plpgsql
 security definer
@@ -143,7 +143,7 @@ begin
       format(
         E'The campaign rule %L takes nobody: %s.\n\nMend its condition in campaign_rules; leads that come to fit from then on are enrolled.',
         p_rule.name,
-        coalesce((select string_agg(p, '; ') from brainops.condition_problems(p_rule.condition) as p), p_error)
+        coalesce((select string_agg(p, '; ') from brainops_internal.condition_problems(p_rule.condition) as p), p_error)
       ),
       20000
     ),
@@ -154,32 +154,32 @@ begin
 end;
 $$;
 
-comment on function brainops.tell_broken_rule(public.campaign_rules, text) is
+comment on function brainops_internal.report_broken_rule(public.campaign_rules, text) is
   'Tells the tenant, once for each condition, that a rule cannot be asked and takes nobody.';
 
-alter function brainops.tell_broken_rule(campaign_rules, text) owner to brainops_system;
-revoke execute on function brainops.tell_broken_rule(campaign_rules, text) from public;
+alter function brainops_internal.report_broken_rule(campaign_rules, text) owner to brainops_system;
+revoke execute on function brainops_internal.report_broken_rule(campaign_rules, text) from public;
 
-create or replace function brainops.tier_enrols()
+create or replace function brainops_internal.after_lead_tier()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 begin
-  perform brainops.route_lead(case when tg_op = 'UPDATE' then old end, new);
+  perform brainops_internal.route_lead(case when tg_op = 'UPDATE' then old end, new);
   return null;
 end;
 $$;
 
-alter function brainops.tier_enrols() owner to brainops_system;
-revoke execute on function brainops.tier_enrols() from public;
+alter function brainops_internal.after_lead_tier() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_tier() from public;
 
 -- A rule's condition was never looked at before it was asked: one that cannot be asked ({"event": "visited",
 -- "within": "soon"}) failed every insert of a lead of its tenant, and the nightly scoring of all tenants. Now it is
 -- refused where it is written, as in a step that is published; what condition_problems lets pass, condition_holds can
 -- answer; and a rule that is stored already takes nobody, and is told to its tenant once.
-create or replace function brainops.before_campaign_rule()
+create or replace function brainops_internal.before_campaign_rule()
 returns trigger
 language plpgsql
 security definer
@@ -188,7 +188,7 @@ as $$
 declare
   v_problems text;
 begin
-  select string_agg(p, '; ') into v_problems from brainops.condition_problems(new.condition) as p;
+  select string_agg(p, '; ') into v_problems from brainops_internal.condition_problems(new.condition) as p;
   if v_problems is not null then
     raise exception 'campaign_rules: rule % cannot be asked: %', quote_literal(left(new.name, 120)), v_problems
       using errcode = 'OP022', column = 'condition', hint = 'Mend its condition, which speaks the language of branch steps, and write the rule again.';
@@ -197,5 +197,5 @@ begin
 end;
 $$;
 
-alter function brainops.before_campaign_rule() owner to brainops_system;
-revoke execute on function brainops.before_campaign_rule() from public;
+alter function brainops_internal.before_campaign_rule() owner to brainops_system;
+revoke execute on function brainops_internal.before_campaign_rule() from public;

@@ -1,4 +1,4 @@
-create or replace function brainops.gate_campaign_touch(p_ids uuid[])
+create or replace function brainops_internal.gate_campaign_touch(p_ids uuid[])
 returns setof brainops.verdict
 language sql
 stable
@@ -14,7 +14,7 @@ as $$
       when e.status in ('active', 'paused') then brainops.now() + interval '1 hour'
     end,
     coalesce(
-      brainops.enrolment_hold_reason(e, c),
+      brainops_internal.enrolment_hold_reason(e, c),
       'the enrolment is ' || e.status || coalesce(': ' || e.exit_reason, '')
     )
   from
@@ -27,17 +27,17 @@ as $$
     and (
       e.status not in ('active', 'paused', 'completed')
       or (e.status = 'completed' and t.step_key is not null)
-      or (e.status <> 'completed' and brainops.enrolment_hold_reason(e, c) is not null)
+      or (e.status <> 'completed' and brainops_internal.enrolment_hold_reason(e, c) is not null)
     );
 $$;
 
-comment on function brainops.gate_campaign_touch(uuid[]) is
+comment on function brainops_internal.gate_campaign_touch(uuid[]) is
   'Which touches may not be performed: the enrolment is over (skip), or it, its campaign or the launch is waited for (defer; going on moves them to their time).';
 
-revoke execute on function brainops.gate_campaign_touch(uuid[]) from public;
-grant execute on function brainops.gate_campaign_touch(uuid[]) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.gate_campaign_touch(uuid[]) from public;
+grant execute on function brainops_internal.gate_campaign_touch(uuid[]) to brainops_worker, brainops_system;
 
-create or replace function brainops.enrolment_hold_reason(
+create or replace function brainops_internal.enrolment_hold_reason(
   p_enrolment public.ai_nurture_campaigns,
   p_campaign public.campaigns
 )
@@ -57,17 +57,17 @@ as $$
     end;
 $$;
 
-comment on function brainops.enrolment_hold_reason(public.ai_nurture_campaigns, public.campaigns) is
+comment on function brainops_internal.enrolment_hold_reason(public.ai_nurture_campaigns, public.campaigns) is
   'What an enrolment waits for: its own pause, its campaign''s, or the launch; null when it runs.';
 
-revoke execute on function brainops.enrolment_hold_reason(ai_nurture_campaigns, campaigns) from public;
+revoke execute on function brainops_internal.enrolment_hold_reason(ai_nurture_campaigns, campaigns) from public;
 grant execute
-on function brainops.enrolment_hold_reason(ai_nurture_campaigns, campaigns)
+on function brainops_internal.enrolment_hold_reason(ai_nurture_campaigns, campaigns)
 to brainops_worker, brainops_system;
 
 -- A client that inserts the sequence's next touch by itself gives that touch its id and time; what
 -- the sequence has made already is not made again; anything else is a touch beside the sequence.
-create or replace function brainops.adopt_touch()
+create or replace function brainops_internal.adopt_touch()
 returns trigger
 language plpgsql
 security definer
@@ -94,7 +94,7 @@ begin
     where tenant_id = new.tenant_id and id = new.campaign_id
     for no key update;
   if not found or v_enrolment.lead_id is null then
-    if coalesce(brainops.normal_status(new.status), 'pending') in ('pending', 'awaiting_approval') and found then
+    if coalesce(brainops_internal.normal_status(new.status), 'pending') in ('pending', 'awaiting_approval') and found then
       new.status := 'skipped';
       new.skip_reason := 'campaign_id is a definition without a lead';
     end if;
@@ -105,7 +105,7 @@ begin
   select * into v_step
     from public.campaign_steps as s
     where s.tenant_id = new.tenant_id and s.campaign_id = v_enrolment.campaign_id and s.version = v_enrolment.version
-      and s.template = new.content_template and brainops.touch_type_of(s.kind) = new.touch_type
+      and s.template = new.content_template and brainops_internal.touch_type_of(s.kind) = new.touch_type
     order by
       not exists (
         select from public.ai_campaign_touches as t
@@ -144,11 +144,11 @@ begin
 end;
 $$;
 
-alter function brainops.adopt_touch() owner to brainops_system;
-revoke execute on function brainops.adopt_touch() from public;
+alter function brainops_internal.adopt_touch() owner to brainops_system;
+revoke execute on function brainops_internal.adopt_touch() from public;
 
 -- A client that moves a touch plans it anew; what the engine puts off keeps its plan.
-create or replace function brainops.move_touch()
+create or replace function brainops_internal.move_touch()
 returns trigger
 language plpgsql
 security definer
@@ -156,18 +156,18 @@ set search_path = ''
 as $$
 begin
   new.due_at := new.scheduled_for;
-  perform brainops.note_next_touch(new.campaign_id, new.scheduled_for);
+  perform brainops_internal.set_next_touch(new.campaign_id, new.scheduled_for);
   return new;
 end;
 $$;
 
-alter function brainops.move_touch() owner to brainops_system;
-revoke execute on function brainops.move_touch() from public;
-grant execute on function brainops.move_touch() to brainops_system;
+alter function brainops_internal.move_touch() owner to brainops_system;
+revoke execute on function brainops_internal.move_touch() from public;
+grant execute on function brainops_internal.move_touch() to brainops_system;
 
 -- A step that somebody cancelled is left out, and the next one comes at its time. The touch is
 -- locked before the enrolment here: where a release comes at the same moment, Postgres ends one.
-create or replace function brainops.leave_out_step()
+create or replace function brainops_internal.skip_cancelled_step()
 returns trigger
 language plpgsql
 security definer
@@ -181,7 +181,7 @@ begin
   if not found or v_enrolment.status not in ('active', 'paused') then
     return null;
   end if;
-  v_next := brainops.step_from(
+  v_next := brainops_internal.step_from(
     v_enrolment,
     coalesce(
       (
@@ -196,16 +196,16 @@ begin
   update public.ai_campaign_touches
   set performed_at = brainops.now(), outcome = 'left out: ' || new.status || ' by ' || session_user, next_key = v_next.step_key
   where id = new.id;
-  perform brainops.advance_enrolment(v_enrolment, v_next, new.due_at);
+  perform brainops_internal.advance_enrolment(v_enrolment, v_next, new.due_at);
   return null;
 end;
 $$;
 
-alter function brainops.leave_out_step() owner to brainops_system;
-revoke execute on function brainops.leave_out_step() from public;
+alter function brainops_internal.skip_cancelled_step() owner to brainops_system;
+revoke execute on function brainops_internal.skip_cancelled_step() from public;
 
 -- Not where somebody else holds the enrolment: whoever does writes the date himself.
-create or replace function brainops.note_next_touch(p_enrolment_id uuid, p_at timestamptz)
+create or replace function brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamptz)
 returns void
 language sql
 security definer
@@ -217,11 +217,11 @@ as $$
   where e.id = o.id and e.tenant_id = brainops.current_tenant_id() and e.status in ('active', 'paused');
 $$;
 
-comment on function brainops.note_next_touch(uuid, timestamptz) is
+comment on function brainops_internal.set_next_touch(uuid, timestamptz) is
   'Behind an update of ai_campaign_touches.scheduled_for.';
 
-alter function brainops.note_next_touch(uuid, timestamptz) owner to brainops_system;
-revoke execute on function brainops.note_next_touch(uuid, timestamptz) from public;
+alter function brainops_internal.set_next_touch(uuid, timestamptz) owner to brainops_system;
+revoke execute on function brainops_internal.set_next_touch(uuid, timestamptz) from public;
 grant execute
-on function brainops.note_next_touch(uuid, timestamptz)
+on function brainops_internal.set_next_touch(uuid, timestamptz)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;

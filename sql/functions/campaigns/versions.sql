@@ -10,13 +10,13 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_campaign public.campaigns := brainops.campaign_of(p_tenant, p_code);
+  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
   v_problems text;
   v_open record;
 begin
   select * into v_campaign from public.campaigns where id = v_campaign.id for update;
   v_campaign.version := v_campaign.version + 1;
-  select string_agg(p, '; ') into v_problems from brainops.campaign_problems(v_campaign.id, v_campaign.version) as p;
+  select string_agg(p, '; ') into v_problems from brainops_internal.campaign_problems(v_campaign.id, v_campaign.version) as p;
   if v_problems is not null then
     raise exception 'campaign % cannot be published: %', quote_literal(p_code), v_problems
       using errcode = 'OP022', hint = format('Mend the steps of version %s in campaign_steps, then publish again.', v_campaign.version);
@@ -36,7 +36,7 @@ begin
   set
     version = s.version,
     step_number = s.step_number,
-    touch_type = brainops.touch_type_of(s.kind),
+    touch_type = brainops_internal.touch_type_of(s.kind),
     content_template = s.template
   from public.ai_nurture_campaigns as e
   inner join public.campaign_steps as s on s.tenant_id = e.tenant_id and s.campaign_id = e.campaign_id and s.version = e.version
@@ -51,7 +51,7 @@ begin
       and t.version <> e.version
     order by e.id
   loop
-    perform brainops.replace_open_step(v_open.e, v_open.t);
+    perform brainops_internal.replace_open_step(v_open.e, v_open.t);
   end loop;
   return v_campaign.version;
 end;
@@ -73,7 +73,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_campaign public.campaigns := brainops.campaign_of(p_tenant, p_code);
+  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
 begin
   insert into public.campaign_steps
     (tenant_id, campaign_id, version, step_number, step_key, kind, name, template, delay, delay_from, next_step, config)
@@ -99,14 +99,14 @@ on function brainops.revise_campaign(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- A campaign by its code, of the tenant that is named or of the one that asks.
-create or replace function brainops.campaign_of(p_tenant text, p_code text)
+create or replace function brainops_internal.campaign_of(p_tenant text, p_code text)
 returns public.campaigns
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
-  v_tenant_id uuid := case when p_tenant is null then brainops.current_tenant_id() else brainops.tenant_id_of(p_tenant) end;
+  v_tenant_id uuid := case when p_tenant is null then brainops.current_tenant_id() else brainops_internal.tenant_id_of(p_tenant) end;
   v_campaign public.campaigns;
 begin
   -- Also asked by functions that see every tenant's rows.
@@ -121,18 +121,18 @@ begin
 end;
 $$;
 
-comment on function brainops.campaign_of(text, text) is
+comment on function brainops_internal.campaign_of(text, text) is
   'A campaign by tenant (slug or id; null: the current one) and code; OP020 where there is none.';
 
-revoke execute on function brainops.campaign_of(text, text) from public;
+revoke execute on function brainops_internal.campaign_of(text, text) from public;
 grant execute
-on function brainops.campaign_of(text, text)
+on function brainops_internal.campaign_of(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Takes an enrolment, which the caller has locked and whose open step the version does not have, to
 -- that version: to the first step that it has not reached yet, behind the last one on its way that
 -- the version has too. It takes the open one's place in time.
-create or replace function brainops.replace_open_step(
+create or replace function brainops_internal.replace_open_step(
   p_enrolment public.ai_nurture_campaigns,
   p_touch public.ai_campaign_touches
 )
@@ -160,7 +160,7 @@ begin
     where s.tenant_id = p_enrolment.tenant_id and s.campaign_id = p_enrolment.campaign_id and s.version = p_enrolment.version
     order by w.n
     limit 1;
-  v_next := brainops.step_from(p_enrolment, coalesce(v_last, 0) + 1);
+  v_next := brainops_internal.step_from(p_enrolment, coalesce(v_last, 0) + 1);
   update public.ai_campaign_touches
   set
     performed_at = brainops.now(),
@@ -169,14 +169,14 @@ begin
     -- Where a worker has it, this is a wish, and performing it finds it done.
     status = 'cancelled'
   where id = p_touch.id;
-  perform brainops.advance_enrolment(p_enrolment, v_next, p_touch.due_at, p_touch.due_at);
+  perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at, p_touch.due_at);
 end;
 $$;
 
-alter function brainops.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) owner to brainops_system;
-revoke execute on function brainops.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) from public;
+alter function brainops_internal.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) owner to brainops_system;
+revoke execute on function brainops_internal.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) from public;
 
-create or replace function brainops.before_campaign()
+create or replace function brainops_internal.before_campaign()
 returns trigger
 language plpgsql
 security definer
@@ -191,9 +191,9 @@ begin
       using errcode = 'OP022',
         hint = format('Insert it as draft with its campaign_steps, select brainops.publish_campaign(%L), then set status to active.', new.code);
   end if;
-  perform brainops.refuse_launch(new.tenant_id, s.channel)
+  perform brainops_internal.refuse_launch(new.tenant_id, s.channel)
   from (
-    select distinct brainops.touch_type_of(kind) as channel
+    select distinct brainops_internal.touch_type_of(kind) as channel
     from public.campaign_steps
     where tenant_id = new.tenant_id and campaign_id = new.id and version = new.version and kind in ('send_email', 'send_sms')
     order by 1
@@ -203,10 +203,10 @@ begin
 end;
 $$;
 
-alter function brainops.before_campaign() owner to brainops_system;
-revoke execute on function brainops.before_campaign() from public;
+alter function brainops_internal.before_campaign() owner to brainops_system;
+revoke execute on function brainops_internal.before_campaign() from public;
 
-create or replace function brainops.before_campaign_step()
+create or replace function brainops_internal.before_campaign_step()
 returns trigger
 language plpgsql
 security definer
@@ -244,10 +244,10 @@ begin
 end;
 $$;
 
-alter function brainops.before_campaign_step() owner to brainops_system;
-revoke execute on function brainops.before_campaign_step() from public;
+alter function brainops_internal.before_campaign_step() owner to brainops_system;
+revoke execute on function brainops_internal.before_campaign_step() from public;
 
-create or replace function brainops.before_campaign_template()
+create or replace function brainops_internal.before_campaign_template()
 returns trigger
 language plpgsql
 security definer
@@ -277,11 +277,11 @@ begin
 end;
 $$;
 
-alter function brainops.before_campaign_template() owner to brainops_system;
-revoke execute on function brainops.before_campaign_template() from public;
+alter function brainops_internal.before_campaign_template() owner to brainops_system;
+revoke execute on function brainops_internal.before_campaign_template() from public;
 
 -- Words that went to people stay, as long as a touch remembers them.
-create or replace function brainops.keep_sent_template()
+create or replace function brainops_internal.keep_sent_template()
 returns trigger
 language plpgsql
 security definer
@@ -300,14 +300,14 @@ begin
 end;
 $$;
 
-comment on function brainops.keep_sent_template is
+comment on function brainops_internal.keep_sent_template is
   'A version of a template that touches were sent with is there to be read: what a person got can be shown to them.';
 
-alter function brainops.keep_sent_template() owner to brainops_system;
-revoke execute on function brainops.keep_sent_template() from public;
+alter function brainops_internal.keep_sent_template() owner to brainops_system;
+revoke execute on function brainops_internal.keep_sent_template() from public;
 
 -- Whoever sends holds on to the words that it sends: a delete in the same moment waits, and is refused then.
-create or replace function brainops.hold_sent_template()
+create or replace function brainops_internal.hold_sent_template()
 returns trigger
 language plpgsql
 security definer
@@ -326,8 +326,8 @@ begin
 end;
 $$;
 
-comment on function brainops.hold_sent_template is
+comment on function brainops_internal.hold_sent_template is
   'The version that a touch was sent with is there when the touch says so, whoever deletes it meanwhile.';
 
-alter function brainops.hold_sent_template() owner to brainops_system;
-revoke execute on function brainops.hold_sent_template() from public;
+alter function brainops_internal.hold_sent_template() owner to brainops_system;
+revoke execute on function brainops_internal.hold_sent_template() from public;

@@ -2,10 +2,10 @@
 -- own: on the channel that asks. Places without any are left out. A person is found by each lead and
 -- each address.
 -- The one with a limit stays for claims that are under way while this is applied.
-create or replace function brainops.contact_history(
+create or replace function brainops_internal.contact_history(
   p_tenant_id uuid,
   p_channel text,
-  p_places brainops.contact_place[],
+  p_places brainops.recipient_context[],
   p_since timestamptz
 )
 returns table (place int, every timestamptz[], own timestamptz[])
@@ -69,19 +69,24 @@ begin
 end;
 $$;
 
-comment on function brainops.contact_history(uuid, text, brainops.contact_place[], timestamptz) is
+comment on function brainops_internal.contact_history(uuid, text, brainops.recipient_context[], timestamptz) is
   'When marketing went, or may have gone, to each person since an instant: on both channels, and on the one that asks.';
 
-revoke execute on function brainops.contact_history(uuid, text, brainops.contact_place[], timestamptz) from public;
+revoke execute
+on function brainops_internal.contact_history(uuid, text, brainops.recipient_context[], timestamptz)
+from public;
 grant execute
-on function brainops.contact_history(uuid, text, brainops.contact_place[], timestamptz)
+on function brainops_internal.contact_history(uuid, text, brainops.recipient_context[], timestamptz)
 to brainops_worker;
 
 -- The frequency caps: the tenant's, over both channels, and the law's, over the channel alone.
 -- Messages of one batch count for each other, in order. A row that is over waits until the
 -- message goes out of the window in whose place it comes, and until the hours allow it.
 -- As in sql/0014, but that history is read without a limit, and shared persons are looked for where there are any.
-create or replace function brainops.cap_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[])
+create or replace function brainops_internal.cap_verdicts(
+  p_policy public.contact_policies,
+  p_places brainops.recipient_context[]
+)
 returns setof brainops.verdict
 language plpgsql
 volatile
@@ -93,10 +98,10 @@ declare
   v_law record;
   v_keys text[];
   v_shared text[];
-  v_place brainops.contact_place;
+  v_place brainops.recipient_context;
   v_asked record;
-  v_going brainops.contact_place[] := '{}';
-  v_waiting brainops.contact_place[] := '{}';
+  v_going brainops.recipient_context[] := '{}';
+  v_waiting brainops.recipient_context[] := '{}';
   v_same int;
   v_ahead int;
   v_frees timestamptz;
@@ -108,16 +113,16 @@ begin
       cross join unnest(p.lead_ids::text[] || p.emails || p.phones) as key
       group by key
     ) as k;
-  perform brainops.lock_persons(p_policy.tenant_id, v_keys);
+  perform brainops_internal.lock_persons(p_policy.tenant_id, v_keys);
 
   select max(cap_window) as cap_window into v_law
     from brainops.contact_caps where channel = p_policy.channel;
   -- Who was not written to yet, and is there once, may be written to: no cap is below 1.
   for v_asked in
-    select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.contact_place as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
+    select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.recipient_context as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
     from unnest(p_places) with ordinality
       as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
-    left join brainops.contact_history(
+    left join brainops_internal.contact_history(
       p_policy.tenant_id, p_policy.channel, p_places, v_now - greatest(p_policy.cap_window, v_law.cap_window)
     ) as h on h.place = p.n
     left join lateral (
@@ -139,8 +144,8 @@ begin
         where w.lead_ids && v_place.lead_ids or w.emails && v_place.emails or w.phones && v_place.phones;
     end if;
     v_frees := greatest(
-      brainops.cap_frees_at(v_now, v_same, v_ahead, v_asked.every, p_policy.cap, p_policy.cap_window),
-      brainops.cap_frees_at(v_now, v_same, v_ahead, v_asked.own, v_asked.cap, v_asked.cap_window)
+      brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.every, p_policy.cap, p_policy.cap_window),
+      brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.own, v_asked.cap, v_asked.cap_window)
     );
     if v_frees is null then
       if v_shared is not null then
@@ -153,7 +158,7 @@ begin
       return next row(
         v_place.id,
         'defer',
-        brainops.spread_contact_time(v_frees, v_place.zones, v_place.opens, v_place.closes, p_policy.spread),
+        brainops_internal.spread_contact_time(v_frees, v_place.zones, v_place.opens, v_place.closes, p_policy.spread),
         'frequency cap: this person was written to as often as is allowed; a place is free from ' || v_frees
       )::brainops.verdict;
     end if;
@@ -161,15 +166,17 @@ begin
 end;
 $$;
 
-comment on function brainops.cap_verdicts(public.contact_policies, brainops.contact_place[]) is
+comment on function brainops_internal.cap_verdicts(public.contact_policies, brainops.recipient_context[]) is
   'Which messages are over the frequency cap, and until when. Locks the persons.';
 
-revoke execute on function brainops.cap_verdicts(contact_policies, brainops.contact_place[]) from public;
-grant execute on function brainops.cap_verdicts(contact_policies, brainops.contact_place[]) to brainops_worker;
+revoke execute on function brainops_internal.cap_verdicts(contact_policies, brainops.recipient_context[]) from public;
+grant execute
+on function brainops_internal.cap_verdicts(contact_policies, brainops.recipient_context[])
+to brainops_worker;
 
 -- When a place under a cap is free: null for now. p_times are messages within any window, newest
 -- first; p_same rows of this batch go before, p_ahead others wait already, each for its own place.
-create or replace function brainops.cap_frees_at(
+create or replace function brainops_internal.cap_frees_at(
   p_now timestamptz,
   p_same int,
   p_ahead int,
@@ -190,16 +197,20 @@ begin
 end;
 $$;
 
-comment on function brainops.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval) is
+comment on function brainops_internal.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval) is
   'When a place under a cap is free; null for now.';
 
-revoke execute on function brainops.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval) from public;
-grant execute on function brainops.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval) to brainops_worker;
+revoke execute
+on function brainops_internal.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval)
+from public;
+grant execute
+on function brainops_internal.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval)
+to brainops_worker;
 
 -- Two claims that concern one person wait for each other here, whichever channel they are for;
 -- what comes after sees what the other has written. For many persons one key of the tenant stands
 -- for all of them: a claim of 1,000 rows does not fill the table of locks.
-create or replace function brainops.lock_persons(p_tenant_id uuid, p_keys text[])
+create or replace function brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[])
 returns void
 language plpgsql
 set search_path = ''
@@ -221,8 +232,8 @@ begin
 end;
 $$;
 
-comment on function brainops.lock_persons(uuid, text[]) is
+comment on function brainops_internal.lock_persons(uuid, text[]) is
   'Makes claims that concern the same persons wait for each other, until the transaction ends.';
 
-revoke execute on function brainops.lock_persons(uuid, text[]) from public;
-grant execute on function brainops.lock_persons(uuid, text[]) to brainops_worker;
+revoke execute on function brainops_internal.lock_persons(uuid, text[]) from public;
+grant execute on function brainops_internal.lock_persons(uuid, text[]) to brainops_worker;

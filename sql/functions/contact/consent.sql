@@ -21,7 +21,10 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 
 -- Consent, and what else ends or fails a message for good; a hold, which does not.
 -- As in sql/0014, but that the last words are read in one go.
-create or replace function brainops.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[])
+create or replace function brainops_internal.consent_verdicts(
+  p_policy public.contact_policies,
+  p_rows brainops.contact[]
+)
 returns setof brainops.verdict
 language plpgsql
 stable
@@ -41,7 +44,7 @@ declare
   );
 begin
   if exists (select from unnest(p_rows) as r where r.enrolment_id is not null) then
-    select jsonb_object_agg(e.id, brainops.enrolment_exit_reason(e.id)), jsonb_object_agg(e.id, brainops.enrolment_pause_reason(e.id))
+    select jsonb_object_agg(e.id, brainops_internal.enrolment_exit_reason(e.id)), jsonb_object_agg(e.id, brainops_internal.enrolment_pause_reason(e.id))
       into v_exits, v_pauses
       from (select distinct enrolment_id from unnest(p_rows) where enrolment_id is not null) as e (id);
   end if;
@@ -87,19 +90,19 @@ begin
         end as fail,
         v_pauses ->> r.enrolment_id::text as paused
       from asked as r
-      left join brainops.last_words(p_policy.tenant_id, p_policy.channel, array(select key from asked)) as c on c.address_key = r.key
+      left join brainops_internal.last_consents(p_policy.tenant_id, p_policy.channel, array(select key from asked)) as c on c.address_key = r.key
     ) as d
     where d.skip is not null or d.fail is not null or v_hold is not null or d.paused is not null;
 end;
 $$;
 
-comment on function brainops.consent_verdicts(public.contact_policies, brainops.contact[]) is
+comment on function brainops_internal.consent_verdicts(public.contact_policies, brainops.contact[]) is
   'Of marketing: no consent, left the campaign, expired (skip), no postal address (fail), on hold (defer).';
 
-revoke execute on function brainops.consent_verdicts(contact_policies, brainops.contact[]) from public;
-grant execute on function brainops.consent_verdicts(contact_policies, brainops.contact[]) to brainops_worker;
+revoke execute on function brainops_internal.consent_verdicts(contact_policies, brainops.contact[]) from public;
+grant execute on function brainops_internal.consent_verdicts(contact_policies, brainops.contact[]) to brainops_worker;
 
-create or replace function brainops.last_words(p_tenant_id uuid, p_channel text, p_addresses text[])
+create or replace function brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[])
 returns table (address_key text, state text, occurred_at timestamptz, confirmed boolean)
 language plpgsql
 stable
@@ -118,13 +121,13 @@ begin
 end;
 $$;
 
-comment on function brainops.last_words(uuid, text, text[]) is
+comment on function brainops_internal.last_consents(uuid, text, text[]) is
   'What each address (in lower case) last said of the channel; confirmed: and said in the same breath that it is its own. Addresses without a word are left out.';
 
-revoke execute on function brainops.last_words(uuid, text, text[]) from public;
-grant execute on function brainops.last_words(uuid, text, text[]) to brainops_worker;
+revoke execute on function brainops_internal.last_consents(uuid, text, text[]) from public;
+grant execute on function brainops_internal.last_consents(uuid, text, text[]) to brainops_worker;
 
-create or replace function brainops.refuse_consent_change()
+create or replace function brainops_internal.refuse_consent_change()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -139,12 +142,12 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.refuse_consent_change() from public;
+revoke execute on function brainops_internal.refuse_consent_change() from public;
 
 -- What people said counts however their address was written. A suppression or a word of consent for
 -- "(303) 555-0101" was taken as it stood and never met a text to +13035550101; so did an e-mail address that came with the
 -- carriage return of a file. From here on both are kept as messages are addressed, and what is there already is rewritten.
-create or replace function brainops.contact_address(p_tenant_id uuid, p_channel text, p_address text)
+create or replace function brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text)
 returns text
 language sql
 stable
@@ -157,24 +160,30 @@ as $$
       when p_channel = 'email' then a.address
       -- Short codes are as they are.
       when a.address ~ '^(\+[1-9][0-9]{6,14}|[0-9]{3,6})$' then a.address
-      else coalesce(brainops.sms_number(a.address, t.country), brainops.phone_e164(a.address, t.country))
+      else coalesce(
+        brainops_internal.sms_number(a.address, t.country),
+        brainops_internal.phone_e164(a.address, t.country)
+      )
     end
   from
     (select regexp_replace(p_address, '^[[:space:]]+|[[:space:]]+$', '', 'g') as address) as a
     cross join lateral (
-      select brainops.tenant_country((select t.settings from public.tenants as t where t.id = p_tenant_id)) as country
+      select
+        brainops_internal.tenant_country(
+          (select t.settings from public.tenants as t where t.id = p_tenant_id)
+        ) as country
     ) as t;
 $$;
 
-comment on function brainops.contact_address(uuid, text, text) is
+comment on function brainops_internal.contact_address(uuid, text, text) is
   'An address as messages to it are addressed: without white space around it, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
 
-revoke execute on function brainops.contact_address(uuid, text, text) from public;
+revoke execute on function brainops_internal.contact_address(uuid, text, text) from public;
 grant execute
-on function brainops.contact_address(uuid, text, text)
+on function brainops_internal.contact_address(uuid, text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.keep_contact_address()
+create or replace function brainops_internal.keep_contact_address()
 returns trigger
 language plpgsql
 security definer
@@ -184,10 +193,10 @@ declare
   v_address text;
 begin
   -- Row level security refuses the row in a moment; until then nothing of the other tenant is read.
-  if not brainops.may_act_for(new.tenant_id) then
+  if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
-  v_address := brainops.contact_address(new.tenant_id, new.channel, new.address);
+  v_address := brainops_internal.contact_address(new.tenant_id, new.channel, new.address);
   if v_address is null then
     -- A yes to a number that cannot be read reaches nobody, and a form or file with a bad number is not lost for it; but
     -- whoever writes a no by hand must know that it stops nothing.
@@ -202,5 +211,5 @@ begin
 end;
 $$;
 
-alter function brainops.keep_contact_address() owner to brainops_system;
-revoke execute on function brainops.keep_contact_address() from public;
+alter function brainops_internal.keep_contact_address() owner to brainops_system;
+revoke execute on function brainops_internal.keep_contact_address() from public;

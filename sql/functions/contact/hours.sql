@@ -1,6 +1,6 @@
 -- The hours of each weekday in which both the tenant and the law allow it; null for a day without.
 -- Where the two have no hour in common at all, the law's stand alone.
-create or replace function brainops.contact_hours(
+create or replace function brainops_internal.contact_hours(
   p_policy public.contact_policies,
   p_country text,
   p_state text,
@@ -65,17 +65,17 @@ begin
 end;
 $$;
 
-comment on function brainops.contact_hours(public.contact_policies, text, text) is
+comment on function brainops_internal.contact_hours(public.contact_policies, text, text) is
   'The hours of each weekday, Monday first, in which the tenant and the law allow it; null for a day without.';
 
-revoke execute on function brainops.contact_hours(contact_policies, text, text) from public;
+revoke execute on function brainops_internal.contact_hours(contact_policies, text, text) from public;
 grant execute
-on function brainops.contact_hours(contact_policies, text, text)
+on function brainops_internal.contact_hours(contact_policies, text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- The instant in (p_from, p_to] at which the zone's offset changes, given that it differs between
 -- the two. Offsets change on whole seconds, and never twice within a day.
-create or replace function brainops.offset_change(p_from timestamptz, p_to timestamptz, p_zone text)
+create or replace function brainops_internal.offset_change(p_from timestamptz, p_to timestamptz, p_zone text)
 returns timestamptz
 language plpgsql
 stable
@@ -101,19 +101,24 @@ begin
 end;
 $$;
 
-comment on function brainops.offset_change(timestamptz, timestamptz, text) is
+comment on function brainops_internal.offset_change(timestamptz, timestamptz, text) is
   'The instant within (from, to] at which the zone''s offset changes.';
 
-revoke execute on function brainops.offset_change(timestamptz, timestamptz, text) from public;
+revoke execute on function brainops_internal.offset_change(timestamptz, timestamptz, text) from public;
 grant execute
-on function brainops.offset_change(timestamptz, timestamptz, text)
+on function brainops_internal.offset_change(timestamptz, timestamptz, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- From when, at or after p_at, the zone's wall clock stands inside the hours, and until when at
 -- least; upper is no later than the next change of the zone's offset. Goes from instant to instant
 -- with the offset that holds there, so an hour that is skipped or comes twice is what people see
 -- on their clocks. Null where the hours are empty.
-create or replace function brainops.zone_opening(p_at timestamptz, p_zone text, p_opens time[], p_closes time[])
+create or replace function brainops_internal.zone_opening(
+  p_at timestamptz,
+  p_zone text,
+  p_opens time[],
+  p_closes time[]
+)
 returns tstzrange
 language plpgsql
 stable
@@ -150,7 +155,7 @@ begin
 
     v_to := v_at + least(case when v_start <= v_wall then v_end - v_wall else v_start - v_wall end, '1 day');
     if (v_to at time zone p_zone) - v_wall <> v_to - v_at then
-      v_to := brainops.offset_change(v_at, v_to, p_zone);
+      v_to := brainops_internal.offset_change(v_at, v_to, p_zone);
     end if;
     if v_start <= v_wall then
       return tstzrange(v_at, v_to);
@@ -161,17 +166,22 @@ begin
 end;
 $$;
 
-comment on function brainops.zone_opening(timestamptz, text, time[], time[]) is
+comment on function brainops_internal.zone_opening(timestamptz, text, time[], time[]) is
   'From when, at or after an instant, one zone''s clock stands inside the hours, and until when at least.';
 
-revoke execute on function brainops.zone_opening(timestamptz, text, time[], time[]) from public;
+revoke execute on function brainops_internal.zone_opening(timestamptz, text, time[], time[]) from public;
 grant execute
-on function brainops.zone_opening(timestamptz, text, time[], time[])
+on function brainops_internal.zone_opening(timestamptz, text, time[], time[])
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- The same for several zones at once. Where they have no instant in common within 14 days, the
 -- first zone alone decides: it is the most populous one that a number may lie in.
-create or replace function brainops.contact_opening(p_at timestamptz, p_zones text[], p_opens time[], p_closes time[])
+create or replace function brainops_internal.contact_opening(
+  p_at timestamptz,
+  p_zones text[],
+  p_opens time[],
+  p_closes time[]
+)
 returns tstzrange
 language plpgsql
 stable
@@ -186,7 +196,7 @@ begin
   while v_at <= p_at + interval '336 hours' loop
     v_common := tstzrange(v_at, null);
     for i in 1..cardinality(p_zones) loop
-      v_open := brainops.zone_opening(v_at, p_zones[i], p_opens, p_closes);
+      v_open := brainops_internal.zone_opening(v_at, p_zones[i], p_opens, p_closes);
       exit when v_open is null or lower(v_open) > v_at;
       v_common := v_common * v_open;
     end loop;
@@ -197,16 +207,16 @@ begin
     -- No earlier instant is open in that zone.
     v_at := lower(v_open);
   end loop;
-  return brainops.zone_opening(p_at, p_zones[1], p_opens, p_closes);
+  return brainops_internal.zone_opening(p_at, p_zones[1], p_opens, p_closes);
 end;
 $$;
 
-comment on function brainops.contact_opening(timestamptz, text[], time[], time[]) is
+comment on function brainops_internal.contact_opening(timestamptz, text[], time[], time[]) is
   'From when, at or after an instant, the clocks of all zones stand inside the hours, and until when at least.';
 
-revoke execute on function brainops.contact_opening(timestamptz, text[], time[], time[]) from public;
+revoke execute on function brainops_internal.contact_opening(timestamptz, text[], time[], time[]) from public;
 grant execute
-on function brainops.contact_opening(timestamptz, text[], time[], time[])
+on function brainops_internal.contact_opening(timestamptz, text[], time[], time[])
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 create or replace function brainops.next_contact_time(
@@ -235,7 +245,7 @@ begin
     array_agg(case when p_weekdays is null or d = any (p_weekdays) then p_to end order by d)
     into v_opens, v_closes
     from generate_series(1, 7) as d;
-  return lower(brainops.contact_opening(p_at, p_zones, v_opens, v_closes));
+  return lower(brainops_internal.contact_opening(p_at, p_zones, v_opens, v_closes));
 end;
 $$;
 
@@ -250,7 +260,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 
 -- When a message that may not go at p_at may: at p_at itself if that is open, else over the first
 -- part of the next open hours, so that a morning does not burst.
-create or replace function brainops.spread_contact_time(
+create or replace function brainops_internal.spread_contact_time(
   p_at timestamptz,
   p_zones text[],
   p_opens time[],
@@ -263,7 +273,7 @@ volatile
 set search_path = ''
 as $$
 declare
-  v_open tstzrange := brainops.contact_opening(p_at, p_zones, p_opens, p_closes);
+  v_open tstzrange := brainops_internal.contact_opening(p_at, p_zones, p_opens, p_closes);
 begin
   return case
     when lower(v_open) <= p_at then p_at
@@ -276,12 +286,14 @@ begin
 end;
 $$;
 
-comment on function brainops.spread_contact_time(timestamptz, text[], time[], time[], interval) is
+comment on function brainops_internal.spread_contact_time(timestamptz, text[], time[], time[], interval) is
   'The instant itself where the hours are open, else one in the first part of the next open hours, by chance.';
 
-revoke execute on function brainops.spread_contact_time(timestamptz, text[], time[], time[], interval) from public;
+revoke execute
+on function brainops_internal.spread_contact_time(timestamptz, text[], time[], time[], interval)
+from public;
 grant execute
-on function brainops.spread_contact_time(timestamptz, text[], time[], time[], interval)
+on function brainops_internal.spread_contact_time(timestamptz, text[], time[], time[], interval)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- The zones that a person may be in: the lead's own, else those of the phone number (the address,
@@ -295,14 +307,14 @@ set search_path = ''
 as $$
   select p.zones
   from
-    brainops.contact_places(
+    brainops_internal.recipient_contexts(
       case
         when p_address like '%@%' then 'email'
         else 'sms'
       end,
       array[row(null, p_tenant_id, p_lead_id, p_address, true, null, p_address, null, null)::brainops.contact]
     ) as p
-  where brainops.may_act_for(p_tenant_id);
+  where brainops_internal.may_act_for(p_tenant_id);
 $$;
 
 comment on function brainops.address_zones(uuid, uuid, text) is

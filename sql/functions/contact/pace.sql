@@ -14,7 +14,7 @@ as $$
       '{20,28,39,55,77,108,151,211,295,413,579,810,1000,1587,2222,3111,4356,6098,8583,11953,16734,23427,32798,45917,64284,89998,125997,176395,246953,345735,484029,677640,948696,1328175,1859444,2603222}'
     )
   from public.tenants as t
-  where t.id = brainops.tenant_id_of(p_tenant)
+  where t.id = brainops_internal.tenant_id_of(p_tenant)
   on conflict (tenant_id, channel) do update
     set
       started_on = excluded.started_on,
@@ -28,7 +28,7 @@ revoke execute on function brainops.start_warmup(text, text, int[]) from public;
 grant execute on function brainops.start_warmup(text, text, int[]) to brainops_admin, brainops_system;
 
 -- How many marketing messages may go in the hour of p_at; null for no limit.
-create or replace function brainops.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamptz)
+create or replace function brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamptz)
 returns int
 language sql
 stable
@@ -42,17 +42,17 @@ as $$
   where t.id = p_tenant_id;
 $$;
 
-comment on function brainops.hourly_limit(uuid, text, timestamptz) is
+comment on function brainops_internal.hourly_limit(uuid, text, timestamptz) is
   'Marketing messages that may go in the hour of an instant: the lower of the warm-up''s and the policy''s; null for no limit.';
 
-revoke execute on function brainops.hourly_limit(uuid, text, timestamptz) from public;
+revoke execute on function brainops_internal.hourly_limit(uuid, text, timestamptz) from public;
 grant execute
-on function brainops.hourly_limit(uuid, text, timestamptz)
+on function brainops_internal.hourly_limit(uuid, text, timestamptz)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Takes places in this hour for up to p_n messages. Answers with an instant for each: null may go
 -- now, the others are put off to hours that have room for them.
-create or replace function brainops.take_hourly_places(p_tenant_id uuid, p_channel text, p_n int)
+create or replace function brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n int)
 returns timestamptz[]
 language plpgsql
 security definer
@@ -63,7 +63,7 @@ declare
   c_ahead constant int := 14 * 24;
   v_now constant timestamptz := brainops.now();
   v_hour timestamptz := date_trunc('hour', v_now);
-  v_limit int := brainops.hourly_limit(p_tenant_id, p_channel, v_now);
+  v_limit int := brainops_internal.hourly_limit(p_tenant_id, p_channel, v_now);
   v_room int;
   v_take int;
   v_places timestamptz[] := '{}';
@@ -92,7 +92,7 @@ begin
   for i in 1..c_ahead loop
     exit when cardinality(v_places) = p_n;
     v_hour := v_hour + interval '1 hour';
-    v_limit := coalesce(brainops.hourly_limit(p_tenant_id, p_channel, v_hour), p_n);
+    v_limit := coalesce(brainops_internal.hourly_limit(p_tenant_id, p_channel, v_hour), p_n);
     insert into brainops.contact_counts as c (tenant_id, channel, hour)
     values (p_tenant_id, p_channel, v_hour)
     on conflict (tenant_id, channel, hour) do update set taken = c.taken
@@ -109,27 +109,30 @@ begin
 end;
 $$;
 
-comment on function brainops.take_hourly_places(uuid, text, int) is
+comment on function brainops_internal.reserve_hourly_slots(uuid, text, int) is
   'Places for n marketing messages under the hourly limit: null may go now, an instant is when to ask again.';
 
-alter function brainops.take_hourly_places(uuid, text, int) owner to brainops_system;
-revoke execute on function brainops.take_hourly_places(uuid, text, int) from public;
-grant execute on function brainops.take_hourly_places(uuid, text, int) to brainops_worker;
+alter function brainops_internal.reserve_hourly_slots(uuid, text, int) owner to brainops_system;
+revoke execute on function brainops_internal.reserve_hourly_slots(uuid, text, int) from public;
+grant execute on function brainops_internal.reserve_hourly_slots(uuid, text, int) to brainops_worker;
 
-create or replace function brainops.hourly_verdicts(p_policy public.contact_policies, p_places brainops.contact_place[])
+create or replace function brainops_internal.hourly_verdicts(
+  p_policy public.contact_policies,
+  p_places brainops.recipient_context[]
+)
 returns setof brainops.verdict
 language plpgsql
 volatile
 set search_path = ''
 as $$
 declare
-  v_times timestamptz[] := brainops.take_hourly_places(p_policy.tenant_id, p_policy.channel, cardinality(p_places));
+  v_times timestamptz[] := brainops_internal.reserve_hourly_slots(p_policy.tenant_id, p_policy.channel, cardinality(p_places));
 begin
   return query
     select
       p.id,
       'defer',
-      brainops.spread_contact_time(t.until, p.zones, p.opens, p.closes, p_policy.spread),
+      brainops_internal.spread_contact_time(t.until, p.zones, p.opens, p.closes, p_policy.spread),
       'hourly limit: as many messages as the warm-up or hourly_limit allows have gone in this hour'
     from unnest(p_places) with ordinality
       as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
@@ -138,16 +141,20 @@ begin
 end;
 $$;
 
-comment on function brainops.hourly_verdicts(public.contact_policies, brainops.contact_place[]) is
+comment on function brainops_internal.hourly_verdicts(public.contact_policies, brainops.recipient_context[]) is
   'Which messages are over the hourly limit, and until when.';
 
-revoke execute on function brainops.hourly_verdicts(contact_policies, brainops.contact_place[]) from public;
-grant execute on function brainops.hourly_verdicts(contact_policies, brainops.contact_place[]) to brainops_worker;
+revoke execute
+on function brainops_internal.hourly_verdicts(contact_policies, brainops.recipient_context[])
+from public;
+grant execute
+on function brainops_internal.hourly_verdicts(contact_policies, brainops.recipient_context[])
+to brainops_worker;
 
 -- Brings waiting rows forward, one after the other instead of all at once: 20 a second (or what the
 -- table's rate limit says), but all of them within the hour. Tenants take turns. p_waiting null:
 -- rows that are due; else those whose last_error is like it.
-create or replace function brainops.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text)
+create or replace function brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text)
 returns int
 language plpgsql
 set search_path = ''
@@ -167,7 +174,7 @@ begin
     $sql$
     with
       open_tenants as materialized (
-        select id from public.tenants where ($2 is null or id = $2) and brainops.pause_reason($3, id) is null
+        select id from public.tenants where ($2 is null or id = $2) and brainops_internal.pause_reason($3, id) is null
       ),
       waiting as (
         select t.id, t.job_priority, t.scheduled_for,
@@ -195,8 +202,10 @@ begin
 end;
 $$;
 
-comment on function brainops.spread_rows(brainops.job_tables, uuid, text) is
+comment on function brainops_internal.spread_rows(brainops.job_tables, uuid, text) is
   'Lets waiting rows go on, spread over time; returns how many. Behind brainops.resume and brainops.lift_marketing_hold.';
 
-revoke execute on function brainops.spread_rows(brainops.job_tables, uuid, text) from public;
-grant execute on function brainops.spread_rows(brainops.job_tables, uuid, text) to brainops_admin, brainops_system;
+revoke execute on function brainops_internal.spread_rows(brainops.job_tables, uuid, text) from public;
+grant execute
+on function brainops_internal.spread_rows(brainops.job_tables, uuid, text)
+to brainops_admin, brainops_system;

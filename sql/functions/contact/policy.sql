@@ -31,7 +31,7 @@ on function brainops.contact_policy(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- A cap can count only what the queue still holds.
-create or replace function brainops.check_cap_window()
+create or replace function brainops_internal.check_cap_window()
 returns trigger
 language plpgsql
 -- Tenants' windows are nobody else's to read, and job_tables is everybody's.
@@ -58,12 +58,12 @@ begin
 end;
 $$;
 
-alter function brainops.check_cap_window() owner to brainops_system;
-revoke execute on function brainops.check_cap_window() from public;
+alter function brainops_internal.check_cap_window() owner to brainops_system;
+revoke execute on function brainops_internal.check_cap_window() from public;
 
 -- Whoever puts a message off decides what its first due time is: the engine keeps it, a client who
 -- moves the row sets a new one, and so does running it again.
-create or replace function brainops.keep_first_due()
+create or replace function brainops_internal.keep_first_due()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -78,7 +78,7 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.keep_first_due() from public;
+revoke execute on function brainops_internal.keep_first_due() from public;
 
 create or replace function brainops.hold_marketing(p_tenant text, p_channel text, p_reason text)
 returns void
@@ -86,7 +86,7 @@ language sql
 set search_path = ''
 as $$
   insert into public.marketing_holds (tenant_id, channel, reason)
-  values (brainops.tenant_id_of(p_tenant), p_channel, p_reason)
+  values (brainops_internal.tenant_id_of(p_tenant), p_channel, p_reason)
   on conflict (tenant_id, channel) where lifted_at is null do update set reason = excluded.reason;
 $$;
 
@@ -102,7 +102,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_tenant_id uuid := brainops.tenant_id_of(p_tenant);
+  v_tenant_id uuid := brainops_internal.tenant_id_of(p_tenant);
   v_job brainops.job_tables;
   v_count int := 0;
 begin
@@ -110,7 +110,7 @@ begin
   where tenant_id = v_tenant_id and channel = p_channel and lifted_at is null;
   for v_job in select * from brainops.job_tables where channel = p_channel
   loop
-    v_count := v_count + brainops.spread_rows(v_job, v_tenant_id, 'marketing on hold: %');
+    v_count := v_count + brainops_internal.spread_rows(v_job, v_tenant_id, 'marketing on hold: %');
   end loop;
   return v_count;
 end;
@@ -125,7 +125,7 @@ grant execute on function brainops.lift_marketing_hold(text, text) to brainops_a
 -- Mailbox providers take a sender down at 0.3 % of complaints (Gmail's bulk sender rules), and count
 -- hard bounces as a sign of a bought list. Three complaints or ten bounces at least, so that the
 -- first one of a small sender decides nothing.
-create or replace function brainops.guard_reputation()
+create or replace function brainops_internal.guard_reputation()
 returns int
 language plpgsql
 set search_path = ''
@@ -197,8 +197,8 @@ begin
 end;
 $$;
 
-comment on function brainops.guard_reputation is
+comment on function brainops_internal.guard_reputation is
   'Holds the marketing mail of tenants with 0.3 % of complaints or 5 % of hard bounces within 7 days, and warns at 0.1 %; returns how many it held. The sweep asks it.';
 
-revoke execute on function brainops.guard_reputation() from public;
-grant execute on function brainops.guard_reputation() to brainops_admin, brainops_system;
+revoke execute on function brainops_internal.guard_reputation() from public;
+grant execute on function brainops_internal.guard_reputation() to brainops_admin, brainops_system;

@@ -1,6 +1,6 @@
 -- Suppresses for ever. Where the address is suppressed for ever already, the graver reason stays,
 -- so that the order of events does not matter.
-create or replace function brainops.suppress(
+create or replace function brainops_internal.suppress(
   p_tenant_id uuid,
   p_channel text,
   p_address text,
@@ -18,15 +18,17 @@ as $$
       reason = excluded.reason,
       source = excluded.source,
       expires_at = null
-    where s.expires_at is not null or brainops.suppression_rank(excluded.reason) < brainops.suppression_rank(s.reason);
+    where
+      s.expires_at is not null
+      or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(s.reason);
 $$;
 
-revoke execute on function brainops.suppress(uuid, text, text, text, text) from public;
-grant execute on function brainops.suppress(uuid, text, text, text, text) to brainops_system;
+revoke execute on function brainops_internal.suppress(uuid, text, text, text, text) from public;
+grant execute on function brainops_internal.suppress(uuid, text, text, text, text) to brainops_system;
 
 -- From the gravest down. What clients wrote themselves ranks above unsubscribed, the one reason
 -- that a later event may take back: their rows are not ours to delete.
-create or replace function brainops.suppression_rank(p_reason text)
+create or replace function brainops_internal.suppression_rank(p_reason text)
 returns int
 language sql
 immutable
@@ -41,13 +43,13 @@ as $$
     end;
 $$;
 
-revoke execute on function brainops.suppression_rank(text) from public;
-grant execute on function brainops.suppression_rank(text) to brainops_system;
+revoke execute on function brainops_internal.suppression_rank(text) from public;
+grant execute on function brainops_internal.suppression_rank(text) to brainops_system;
 
 -- What a person said to SendGrid about our mails, by the time of each word and not by the order
 -- they came in; at the same second the one that stops wins. Joining a group again takes back
 -- leaving that group, nothing else: who left them all has to be asked.
-create or replace function brainops.settle_consent(p_tenant_id uuid, p_address text)
+create or replace function brainops_internal.settle_consent(p_tenant_id uuid, p_address text)
 returns void
 language plpgsql
 set search_path = ''
@@ -72,10 +74,10 @@ begin
           )
       ) as w
       order by w.topic, w.occurred_at desc, w.stops desc
-    ) as last_words
+    ) as last_consents
     where stops
   ) then
-    perform brainops.suppress(p_tenant_id, 'email', p_address, 'unsubscribed', 'sendgrid');
+    perform brainops_internal.suppress(p_tenant_id, 'email', p_address, 'unsubscribed', 'sendgrid');
   else
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'email' and address_key = p_address
@@ -84,5 +86,5 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.settle_consent(uuid, text) from public;
-grant execute on function brainops.settle_consent(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.settle_consent(uuid, text) from public;
+grant execute on function brainops_internal.settle_consent(uuid, text) to brainops_system;

@@ -1,6 +1,6 @@
 -- The rules of contact, asked of a thousand messages at about the price of one: each look-up is made
 -- once for all of them (= any (array)), where sql/0014 made it row by row. What they say is the same.
-create or replace function brainops.contact_verdicts(p_channel text, p_rows brainops.contact[])
+create or replace function brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[])
 returns setof brainops.verdict
 language plpgsql
 volatile
@@ -21,7 +21,7 @@ begin
     if v_tenant.rows < cardinality(p_rows) then
       select array_agg(r) into v_rows from unnest(p_rows) as r where r.tenant_id = v_tenant.id;
     end if;
-    v_verdicts := array(select v from brainops.message_verdicts(v_tenant.id, p_channel, v_rows) as v);
+    v_verdicts := array(select v from brainops_internal.message_verdicts(v_tenant.id, p_channel, v_rows) as v);
     return query select * from unnest(v_verdicts);
     continue when not v_tenant.any_marketing;
     if not v_tenant.marketing or v_verdicts <> '{}' then
@@ -30,21 +30,21 @@ begin
         where r.is_marketing and r.id not in (select v.id from unnest(v_verdicts) as v);
       continue when v_rows is null;
     end if;
-    return query select * from brainops.marketing_verdicts(v_tenant.id, p_channel, v_rows);
+    return query select * from brainops_internal.marketing_verdicts(v_tenant.id, p_channel, v_rows);
   end loop;
 end;
 $$;
 
-comment on function brainops.contact_verdicts(text, brainops.contact[]) is
+comment on function brainops_internal.contact_verdicts(text, brainops.contact[]) is
   'Which messages may not go now, and until when: suppression for all; for marketing also consent, campaign exits, expiry, postal address, holds, quiet hours, caps and hourly limits. Asked inside a claim.';
 
-revoke execute on function brainops.contact_verdicts(text, brainops.contact[]) from public;
-grant execute on function brainops.contact_verdicts(text, brainops.contact[]) to brainops_worker;
+revoke execute on function brainops_internal.contact_verdicts(text, brainops.contact[]) from public;
+grant execute on function brainops_internal.contact_verdicts(text, brainops.contact[]) to brainops_worker;
 
 -- Who and where each message's recipient is. A person is the lead that the row names, else the one
 -- with the address; and every other lead with that address or number, since one pair of eyes reads
 -- it. Those are looked for one by one, with a limit: a number may be a thousand leads'.
-create or replace function brainops.contact_places(p_channel text, p_rows brainops.contact[])
+create or replace function brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[])
 returns table (
   place int,
   id uuid,
@@ -72,7 +72,7 @@ begin
       asked as materialized (
         select r.n::int as n, r.id, r.lead_id,
           case when p_channel = 'email' then lower(r.address) end as email,
-          case when p_channel = 'sms' then coalesce(brainops.phone_e164(r.address), r.address) end as phone
+          case when p_channel = 'sms' then coalesce(brainops_internal.phone_e164(r.address), r.address) end as phone
         from unnest(p_rows) with ordinality
           as r (id, tenant_id, lead_id, address, is_marketing, enrolment_id, recipient, first_due_at, expires_at, n)
         where r.tenant_id = v_tenant_id and v_tenants_zone is not null
@@ -162,19 +162,23 @@ begin
 end;
 $$;
 
-comment on function brainops.contact_places(text, brainops.contact[]) is
+comment on function brainops_internal.recipient_contexts(text, brainops.contact[]) is
   'Who the recipients are (leads, addresses) and where (zones, country, state).';
 
-revoke execute on function brainops.contact_places(text, brainops.contact[]) from public;
+revoke execute on function brainops_internal.recipient_contexts(text, brainops.contact[]) from public;
 grant execute
-on function brainops.contact_places(text, brainops.contact[])
+on function brainops_internal.recipient_contexts(text, brainops.contact[])
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- How the look-ups are planned: a thousand keys against a table of any size go through the index, even
 -- where Postgres has not looked at the table since it was empty; and where it thinks of ten rows, a
 -- thousand by a thousand would be compared in a nested loop. On those functions alone, not on what calls
 -- them: what else is called there has joins of its own.
-create or replace function brainops.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[])
+create or replace function brainops_internal.message_verdicts(
+  p_tenant_id uuid,
+  p_channel text,
+  p_rows brainops.contact[]
+)
 returns setof brainops.verdict
 language plpgsql
 stable
@@ -189,7 +193,7 @@ begin
   return query
     with
       asked as materialized (
-        select u.id, u.address, u.recipient, u.expires_at, lower(u.address) as key, brainops.address_digest(u.address) as digest
+        select u.id, u.address, u.recipient, u.expires_at, lower(u.address) as key, brainops_internal.address_digest(u.address) as digest
         from unnest(p_rows) as u
       ),
       suppressed as materialized (
@@ -217,19 +221,23 @@ begin
     where r.address is null
       or s.reason is not null
       or d.reason is not null
-      or (r.expires_at is not null and brainops.timestamptz_or_null(r.expires_at) <= v_now);
+      or (r.expires_at is not null and brainops_internal.timestamptz_or_null(r.expires_at) <= v_now);
 end;
 $$;
 
-comment on function brainops.message_verdicts(uuid, text, brainops.contact[]) is
+comment on function brainops_internal.message_verdicts(uuid, text, brainops.contact[]) is
   'What holds for every message of a tenant, and all that is asked of a transactional one: nobody to go to (fail), suppressed or expired (skip).';
 
-revoke execute on function brainops.message_verdicts(uuid, text, brainops.contact[]) from public;
-grant execute on function brainops.message_verdicts(uuid, text, brainops.contact[]) to brainops_worker;
+revoke execute on function brainops_internal.message_verdicts(uuid, text, brainops.contact[]) from public;
+grant execute on function brainops_internal.message_verdicts(uuid, text, brainops.contact[]) to brainops_worker;
 
 -- Everything that is asked of marketing, for rows of one tenant.
 -- As in sql/0014, but that rows of which there is nothing to say are not copied from step to step.
-create or replace function brainops.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[])
+create or replace function brainops_internal.marketing_verdicts(
+  p_tenant_id uuid,
+  p_channel text,
+  p_rows brainops.contact[]
+)
 returns setof brainops.verdict
 language plpgsql
 volatile
@@ -239,14 +247,14 @@ declare
   v_now constant timestamptz := brainops.now();
   v_policy public.contact_policies := brainops.contact_policy(p_tenant_id, p_channel);
   v_rows brainops.contact[];
-  v_places brainops.contact_place[];
+  v_places brainops.recipient_context[];
   v_verdicts brainops.verdict[];
 begin
   if cardinality(p_rows) = 0 then
     return;
   end if;
   v_rows := p_rows;
-  v_verdicts := array(select v from brainops.consent_verdicts(v_policy, p_rows) as v);
+  v_verdicts := array(select v from brainops_internal.consent_verdicts(v_policy, p_rows) as v);
   if v_verdicts <> '{}' then
     return query select * from unnest(v_verdicts);
     -- Unnest keeps the order: who comes first has the first claim to a place.
@@ -261,12 +269,12 @@ begin
   -- Reckoned once for each set of zones and laws, not for each row.
   with
     asked as materialized (
-      select * from brainops.contact_places(p_channel, v_rows)
+      select * from brainops_internal.recipient_contexts(p_channel, v_rows)
     ),
     hours as materialized (
-      select g.*, h.opens, h.closes, brainops.contact_opening(v_now, g.zones, h.opens, h.closes) as open
+      select g.*, h.opens, h.closes, brainops_internal.contact_opening(v_now, g.zones, h.opens, h.closes) as open
       from (select distinct zones, country, state from asked) as g
-      cross join lateral brainops.contact_hours(v_policy, g.country, g.state) as h
+      cross join lateral brainops_internal.contact_hours(v_policy, g.country, g.state) as h
     )
   select array_agg(
     row(
@@ -279,14 +287,14 @@ begin
           v_now + interval '24 hours'
         )
       end
-    )::brainops.contact_place
+    )::brainops.recipient_context
     order by a.place
   )
     into v_places
     from asked as a
     inner join hours as h on h.zones = a.zones and h.country is not distinct from a.country and h.state is not distinct from a.state;
   -- A message that got lost on the way here would go unasked.
-  assert cardinality(v_places) = cardinality(v_rows), 'contact_places left out a message';
+  assert cardinality(v_places) = cardinality(v_rows), 'recipient_contexts left out a message';
   return query
     select p.id, 'defer', p.goes_at, 'quiet hours in ' || array_to_string(p.zones, ', ')
     from unnest(v_places) as p
@@ -298,7 +306,7 @@ begin
     end if;
   end if;
 
-  v_verdicts := array(select v from brainops.cap_verdicts(v_policy, v_places) as v);
+  v_verdicts := array(select v from brainops_internal.cap_verdicts(v_policy, v_places) as v);
   if v_verdicts <> '{}' then
     return query select * from unnest(v_verdicts);
     select array_agg(p) into v_places from unnest(v_places) as p where p.id not in (select v.id from unnest(v_verdicts) as v);
@@ -306,13 +314,13 @@ begin
   -- What waits for the slot of a rate limit asks again then, and takes another place: of both limits
   -- neither is exceeded, at the price of places that nobody used.
   if v_places is not null then
-    return query select * from brainops.hourly_verdicts(v_policy, v_places);
+    return query select * from brainops_internal.hourly_verdicts(v_policy, v_places);
   end if;
 end;
 $$;
 
-comment on function brainops.marketing_verdicts(uuid, text, brainops.contact[]) is
+comment on function brainops_internal.marketing_verdicts(uuid, text, brainops.contact[]) is
   'All that is asked of one tenant''s marketing.';
 
-revoke execute on function brainops.marketing_verdicts(uuid, text, brainops.contact[]) from public;
-grant execute on function brainops.marketing_verdicts(uuid, text, brainops.contact[]) to brainops_worker;
+revoke execute on function brainops_internal.marketing_verdicts(uuid, text, brainops.contact[]) from public;
+grant execute on function brainops_internal.marketing_verdicts(uuid, text, brainops.contact[]) to brainops_worker;

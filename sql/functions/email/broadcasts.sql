@@ -70,7 +70,7 @@ grant execute
 on function brainops.broadcast_to_leads(uuid, text, uuid, int)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.check_broadcast()
+create or replace function brainops_internal.check_broadcast()
 returns trigger
 language plpgsql
 security definer
@@ -80,7 +80,7 @@ declare
   v_template public.ai_campaign_templates;
 begin
   -- Row level security refuses the row in a moment; until then nothing of the other tenant is read.
-  if not brainops.may_act_for(new.tenant_id) then
+  if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
   if tg_op = 'UPDATE' and old.status <> new.status and (old.status = 'cancelled' or new.status = 'draft') then
@@ -109,20 +109,20 @@ begin
     new.subject := coalesce(case when tg_op = 'INSERT' then new.subject end, v_template.subject);
     new.body := coalesce(case when tg_op = 'INSERT' then new.body end, v_template.body);
   end if;
-  perform brainops.check_mail_text(new.subject, new.body);
+  perform brainops_internal.check_mail_text(new.subject, new.body);
   if new.status = 'active' and new.launched_at is null then
-    perform brainops.refuse_launch(new.tenant_id, 'email');
+    perform brainops_internal.refuse_launch(new.tenant_id, 'email');
     new.launched_at := brainops.now();
   end if;
   return new;
 end;
 $$;
 
-alter function brainops.check_broadcast() owner to brainops_system;
-revoke execute on function brainops.check_broadcast() from public;
+alter function brainops_internal.check_broadcast() owner to brainops_system;
+revoke execute on function brainops_internal.check_broadcast() from public;
 
 -- Recipients follow their broadcast. What is under way ends as it ends.
-create or replace function brainops.after_broadcast_status()
+create or replace function brainops_internal.after_broadcast_status()
 returns trigger
 language plpgsql
 security definer
@@ -145,12 +145,12 @@ begin
 end;
 $$;
 
-alter function brainops.after_broadcast_status() owner to brainops_system;
-revoke execute on function brainops.after_broadcast_status() from public;
+alter function brainops_internal.after_broadcast_status() owner to brainops_system;
+revoke execute on function brainops_internal.after_broadcast_status() from public;
 
 -- What is not to go now waits for a person; that holds too for what comes back to pending (a
 -- provider said later, somebody retries) after its broadcast was paused or cancelled.
-create or replace function brainops.follow_broadcast()
+create or replace function brainops_internal.before_broadcast_recipient()
 returns trigger
 language plpgsql
 security definer
@@ -162,11 +162,11 @@ declare
   v_known text := current_setting('brainops.followed_broadcast', true);
   v_status text := case when v_known like new.broadcast_id || ' %' then split_part(v_known, ' ', 2) end;
 begin
-  if coalesce(new.status, 'pending') <> 'pending' and brainops.normal_status(new.status) <> 'pending' then
+  if coalesce(new.status, 'pending') <> 'pending' and brainops_internal.normal_status(new.status) <> 'pending' then
     return new;
   end if;
   if v_status is null then
-    v_status := brainops.lock_broadcast(new.tenant_id, new.broadcast_id);
+    v_status := brainops_internal.lock_broadcast(new.tenant_id, new.broadcast_id);
     perform set_config('brainops.followed_broadcast', coalesce(new.broadcast_id || ' ' || v_status, ''), true);
   end if;
   if v_status in ('draft', 'paused') then
@@ -183,12 +183,12 @@ begin
 end;
 $$;
 
-alter function brainops.follow_broadcast() owner to brainops_system;
-revoke execute on function brainops.follow_broadcast() from public;
+alter function brainops_internal.before_broadcast_recipient() owner to brainops_system;
+revoke execute on function brainops_internal.before_broadcast_recipient() from public;
 
 -- The broadcast's status as of now, and so until the end of the transaction: a recipient that is
 -- inserted while somebody pauses is either seen by the pause, or sees it.
-create or replace function brainops.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid)
+create or replace function brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid)
 returns text
 language sql
 volatile
@@ -201,15 +201,18 @@ as $$
     tenant_id = p_tenant_id
     and id = p_broadcast_id
     -- Whoever inserts calls it, and could call it for anybody; the engine asks for every tenant.
-    and (brainops.may_act_for(p_tenant_id) or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member'))
+    and (
+      brainops_internal.may_act_for(p_tenant_id)
+      or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member')
+    )
   for share;
 $$;
 
-comment on function brainops.lock_broadcast(uuid, uuid) is
+comment on function brainops_internal.lock_broadcast(uuid, uuid) is
   'The status of a broadcast, which stays so until the end of the transaction; null for an unknown one and for another tenant''s.';
 
-alter function brainops.lock_broadcast(uuid, uuid) owner to brainops_system;
-revoke execute on function brainops.lock_broadcast(uuid, uuid) from public;
+alter function brainops_internal.lock_broadcast(uuid, uuid) owner to brainops_system;
+revoke execute on function brainops_internal.lock_broadcast(uuid, uuid) from public;
 grant execute
-on function brainops.lock_broadcast(uuid, uuid)
+on function brainops_internal.lock_broadcast(uuid, uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;

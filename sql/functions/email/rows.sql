@@ -1,7 +1,7 @@
 -- Refuses what can never be sent, naming the column, the value and the remedy. Runs before the
 -- tenant is filled in, which may come from the lead.
 -- As in sql/0009, but for the text, which is its broadcast's where the row has one.
-create or replace function brainops.check_email_row()
+create or replace function brainops_internal.check_email_row()
 returns trigger
 language plpgsql
 security definer
@@ -15,7 +15,7 @@ begin
   new.recipient := btrim(new.recipient, E' \t\r\n');
   -- Clients write the JSON null where they mean none.
   new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
-  v_lead_id := brainops.uuid_or_null(new.recipient);
+  v_lead_id := brainops_internal.uuid_or_null(new.recipient);
 
   if coalesce(new.recipient, '') = '' then
     raise exception 'recipient: is empty'
@@ -34,7 +34,7 @@ begin
         hint = 'Give one bare address such as ann@example.com (a domain with other letters in punycode), or the id of a lead.';
   end if;
   if new.broadcast_id is null then
-    perform brainops.check_mail_text(new.subject, new.body);
+    perform brainops_internal.check_mail_text(new.subject, new.body);
   elsif new.subject is not null or new.body is not null then
     raise exception 'subject and body: are those of broadcast %', new.broadcast_id
       using errcode = 'OP005', hint = 'Leave both out, or insert a mail of its own without broadcast_id.';
@@ -49,14 +49,14 @@ begin
       new.job_priority := -10;
     end if;
     if v_lead_id is null and new.lead_id is null and new.metadata ? 'lead_id' then
-      new.lead_id := brainops.find_lead(brainops.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
+      new.lead_id := brainops_internal.find_lead(brainops_internal.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
     end if;
   elsif new.recipient = old.recipient then
     -- The lead may be gone by now: the gate says so when the mail is due.
     return new;
   end if;
   if v_lead_id is not null then
-    new.lead_id := brainops.find_lead(v_lead_id, new.tenant_id);
+    new.lead_id := brainops_internal.find_lead(v_lead_id, new.tenant_id);
     if new.lead_id is null then
       raise exception 'recipient: % is no lead of this tenant', new.recipient
         using errcode = 'OP004', column = 'recipient', hint = 'Give an e-mail address, or the id of a row in revenue_leads.';
@@ -66,11 +66,11 @@ begin
 end;
 $$;
 
-alter function brainops.check_email_row() owner to brainops_system;
-revoke execute on function brainops.check_email_row() from public;
+alter function brainops_internal.check_email_row() owner to brainops_system;
+revoke execute on function brainops_internal.check_email_row() from public;
 
 -- What can never be sent is refused where it is written, naming the column, the value and the remedy.
-create or replace function brainops.check_mail_text(p_subject text, p_body text)
+create or replace function brainops_internal.check_mail_text(p_subject text, p_body text)
 returns void
 language plpgsql
 immutable
@@ -100,16 +100,16 @@ begin
 end;
 $$;
 
-comment on function brainops.check_mail_text(text, text) is
+comment on function brainops_internal.check_mail_text(text, text) is
   'Raises OP005 for a subject or body that can never be sent.';
 
-revoke execute on function brainops.check_mail_text(text, text) from public;
+revoke execute on function brainops_internal.check_mail_text(text, text) from public;
 grant execute
-on function brainops.check_mail_text(text, text)
+on function brainops_internal.check_mail_text(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- A mail to a lead goes to that lead, whatever lead_id says; or to the one that it was merged into.
-create or replace function brainops.email_address(p_email public.ai_email_queue)
+create or replace function brainops_internal.email_address(p_email public.ai_email_queue)
 returns text
 language sql
 stable
@@ -117,7 +117,7 @@ set search_path = ''
 as $$
   select
     case
-      when brainops.uuid_or_null(p_email.recipient) is null then p_email.recipient
+      when brainops_internal.uuid_or_null(p_email.recipient) is null then p_email.recipient
       else (
         select nullif(btrim(l.email), '')
         from public.revenue_leads as l
@@ -127,24 +127,24 @@ as $$
             (
               select a.lead_id
               from public.revenue_lead_aliases as a
-              where a.tenant_id = p_email.tenant_id and a.id = brainops.uuid_or_null(p_email.recipient)
+              where a.tenant_id = p_email.tenant_id and a.id = brainops_internal.uuid_or_null(p_email.recipient)
             ),
-            brainops.uuid_or_null(p_email.recipient)
+            brainops_internal.uuid_or_null(p_email.recipient)
           )
       )
     end;
 $$;
 
-comment on function brainops.email_address(public.ai_email_queue) is
+comment on function brainops_internal.email_address(public.ai_email_queue) is
   'The address that a mail goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
 
-revoke execute on function brainops.email_address(ai_email_queue) from public;
+revoke execute on function brainops_internal.email_address(ai_email_queue) from public;
 grant execute
-on function brainops.email_address(ai_email_queue)
+on function brainops_internal.email_address(ai_email_queue)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Asked for each message: without a search_path, so that it is inlined.
-create or replace function brainops.address_digest(p_address text)
+create or replace function brainops_internal.address_digest(p_address text)
 returns text
 language sql
 stable
@@ -160,14 +160,15 @@ as $$
     );
 $$;
 
-comment on function brainops.address_digest(text) is 'What is left of the address of a person who was forgotten.';
+comment on function brainops_internal.address_digest(text) is
+  'What is left of the address of a person who was forgotten.';
 
-revoke execute on function brainops.address_digest(text) from public;
+revoke execute on function brainops_internal.address_digest(text) from public;
 grant execute
-on function brainops.address_digest(text)
+on function brainops_internal.address_digest(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.gate_email(p_ids uuid[])
+create or replace function brainops_internal.gate_email(p_ids uuid[])
 returns setof brainops.verdict
 language plpgsql
 volatile
@@ -176,7 +177,7 @@ as $$
 declare
   v_rows brainops.contact[];
 begin
-  -- The address as brainops.email_address has it, a lead's only where the row names one. What is looked
+  -- The address as brainops_internal.email_address has it, a lead's only where the row names one. What is looked
   -- for is reckoned a step before: behind row level security an index serves plain columns alone.
   select array_agg(
     row(
@@ -201,7 +202,7 @@ begin
         ) end as lead_now
       from (
         select e.id, e.tenant_id, e.lead_id, e.recipient, e.is_marketing, e.enrolment_id, e.job_priority, e.scheduled_for,
-          brainops.uuid_or_null(e.recipient) as named, coalesce(e.first_due_at, e.scheduled_for) as due_at,
+          brainops_internal.uuid_or_null(e.recipient) as named, coalesce(e.first_due_at, e.scheduled_for) as due_at,
           e.metadata ->> 'expires_at' as expires_at
         from public.ai_email_queue as e
         where e.id = any (p_ids)
@@ -209,12 +210,12 @@ begin
       ) as u
       offset 0
     ) as q;
-  return query select * from brainops.contact_verdicts('email', v_rows);
+  return query select * from brainops_internal.contact_verdicts('email', v_rows);
 end;
 $$;
 
-comment on function brainops.gate_email(uuid[]) is
-  'Which of the mails may not go now: the rules of brainops.contact_verdicts.';
+comment on function brainops_internal.gate_email(uuid[]) is
+  'Which of the mails may not go now: the rules of brainops_internal.contact_verdicts.';
 
-revoke execute on function brainops.gate_email(uuid[]) from public;
-grant execute on function brainops.gate_email(uuid[]) to brainops_worker;
+revoke execute on function brainops_internal.gate_email(uuid[]) from public;
+grant execute on function brainops_internal.gate_email(uuid[]) to brainops_worker;

@@ -1,5 +1,5 @@
 -- One SendGrid event. Returns null, or why it has no effect.
-create or replace function brainops.apply_sendgrid_event(p_event jsonb)
+create or replace function brainops_internal.apply_sendgrid_event(p_event jsonb)
 returns text
 language plpgsql
 set search_path = ''
@@ -30,7 +30,7 @@ begin
     return 'it has no usable "email" and "timestamp"';
   end if;
   v_at := to_timestamp((p_event ->> 'timestamp')::bigint);
-  v_email := brainops.find_email(p_event);
+  v_email := brainops_internal.find_email(p_event);
   if v_email.tenant_id is null then
     return 'it is about no message of ours';
   end if;
@@ -41,7 +41,7 @@ begin
     v_email.email_id,
     v_recipient,
     v_event,
-    brainops.sendgrid_message_id(p_event),
+    brainops_internal.sendgrid_message_id(p_event),
     v_at,
     -- A clicked url may be longer than an index takes.
     case when length(v_detail) <= 500 then v_detail else left(v_detail, 400) || ' md5:' || md5(v_detail) end,
@@ -62,7 +62,7 @@ begin
 
   -- Asked first, because an update of no row still costs the queue's triggers.
   if exists (select from public.ai_email_queue where id = v_email.email_id and status = 'unconfirmed') then
-    perform brainops.settle_by_events(v_email.tenant_id, v_email.email_id);
+    perform brainops_internal.settle_by_events(v_email.tenant_id, v_email.email_id);
   end if;
 
   if v_event = 'bounce' then
@@ -78,21 +78,21 @@ begin
     values (v_email.tenant_id, v_recipient, case when v_hard then 'hard' else 'soft' end, v_reason, v_at, v_email.email_id)
     on conflict do nothing;
     if v_hard then
-      perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+      perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
     end if;
   elsif v_event = 'spamreport' then
-    perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+    perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
   elsif v_event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe') then
-    perform brainops.settle_consent(v_email.tenant_id, v_recipient);
+    perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
   elsif v_event = 'dropped' then
     -- The provider knows of an older refusal: take it over.
     case lower(v_reason)
       when 'bounced address' then
-        perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+        perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
       when 'spam reporting address' then
-        perform brainops.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+        perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
       when 'unsubscribed address' then
-        perform brainops.settle_consent(v_email.tenant_id, v_recipient);
+        perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
       else
         null; -- about the mail, not about the person
     end case;
@@ -101,19 +101,19 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.apply_sendgrid_event(jsonb) from public;
-grant execute on function brainops.apply_sendgrid_event(jsonb) to brainops_system;
+revoke execute on function brainops_internal.apply_sendgrid_event(jsonb) from public;
+grant execute on function brainops_internal.apply_sendgrid_event(jsonb) to brainops_system;
 
 -- As in sql/0010, but that an address is looked for where the index has it.
-create or replace function brainops.find_email(p_event jsonb)
+create or replace function brainops_internal.find_email(p_event jsonb)
 returns brainops.email_reference
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
-  v_id uuid := brainops.uuid_or_null(p_event ->> 'bo_msg');
-  v_message_id text := brainops.sendgrid_message_id(p_event);
+  v_id uuid := brainops_internal.uuid_or_null(p_event ->> 'bo_msg');
+  v_message_id text := brainops_internal.sendgrid_message_id(p_event);
   v_address text := lower(btrim(p_event ->> 'email'));
   v_found brainops.email_reference;
 begin
@@ -154,12 +154,12 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.find_email(jsonb) from public;
-grant execute on function brainops.find_email(jsonb) to brainops_system;
+revoke execute on function brainops_internal.find_email(jsonb) from public;
+grant execute on function brainops_internal.find_email(jsonb) to brainops_system;
 
 -- SendGrid's X-Message-Id, as events carry it: before the first dot of sg_message_id; a bounce that
 -- came as a mail of its own lacks that, but may have it in smtp-id, <X-Message-Id@…>.
-create or replace function brainops.sendgrid_message_id(p_event jsonb)
+create or replace function brainops_internal.sendgrid_message_id(p_event jsonb)
 returns text
 language sql
 immutable
@@ -171,12 +171,12 @@ as $$
   )
 $$;
 
-revoke execute on function brainops.sendgrid_message_id(jsonb) from public;
-grant execute on function brainops.sendgrid_message_id(jsonb) to brainops_system;
+revoke execute on function brainops_internal.sendgrid_message_id(jsonb) from public;
+grant execute on function brainops_internal.sendgrid_message_id(jsonb) to brainops_system;
 
 -- An event about a mail whose outcome we lost says that the provider had it. The result is the
 -- same whichever of the mail's events comes first.
-create or replace function brainops.settle_by_events(p_tenant_id uuid, p_email_id uuid)
+create or replace function brainops_internal.settle_by_events(p_tenant_id uuid, p_email_id uuid)
 returns void
 language sql
 set search_path = ''
@@ -208,5 +208,5 @@ as $$
   where q.tenant_id = p_tenant_id and q.id = p_email_id and q.status = 'unconfirmed' and e.taken is not null;
 $$;
 
-revoke execute on function brainops.settle_by_events(uuid, uuid) from public;
-grant execute on function brainops.settle_by_events(uuid, uuid) to brainops_system;
+revoke execute on function brainops_internal.settle_by_events(uuid, uuid) from public;
+grant execute on function brainops_internal.settle_by_events(uuid, uuid) to brainops_system;

@@ -1,5 +1,5 @@
 -- By whoever holds the token: no login, no tenant. Twice is as once.
-create or replace function brainops.unsubscribe(p_token text)
+create or replace function brainops_internal.unsubscribe(p_token text)
 returns boolean
 language plpgsql
 security definer
@@ -13,32 +13,32 @@ begin
   if not found then
     return false;
   end if;
-  perform brainops.stop_mail(v_link.tenant_id, v_link.address_key, 'unsubscribe_link');
+  perform brainops_internal.stop_mail(v_link.tenant_id, v_link.address_key, 'unsubscribe_link');
   return true;
 end;
 $$;
 
-comment on function brainops.unsubscribe(text) is
+comment on function brainops_internal.unsubscribe(text) is
   'Suppresses the address of an unsubscribe link; false for an unknown token.';
 
-alter function brainops.unsubscribe(text) owner to brainops_system;
-revoke execute on function brainops.unsubscribe(text) from public;
+alter function brainops_internal.unsubscribe(text) owner to brainops_system;
+revoke execute on function brainops_internal.unsubscribe(text) from public;
 
-create or replace function brainops.unsubscribe_token(p_tenant_id uuid, p_address text)
+create or replace function brainops_internal.unsubscribe_token(p_tenant_id uuid, p_address text)
 returns text
 language sql
 set search_path = ''
 as $$
-  select k.token from brainops.unsubscribe_tokens(p_tenant_id, array[p_address]) as k;
+  select k.token from brainops_internal.unsubscribe_tokens(p_tenant_id, array[p_address]) as k;
 $$;
 
-comment on function brainops.unsubscribe_token(uuid, text) is
+comment on function brainops_internal.unsubscribe_token(uuid, text) is
   'The token of the recipient''s unsubscribe link; made when first asked for.';
 
-revoke execute on function brainops.unsubscribe_token(uuid, text) from public;
-grant execute on function brainops.unsubscribe_token(uuid, text) to brainops_worker;
+revoke execute on function brainops_internal.unsubscribe_token(uuid, text) from public;
+grant execute on function brainops_internal.unsubscribe_token(uuid, text) to brainops_worker;
 
-create or replace function brainops.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[])
+create or replace function brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[])
 returns table (address_key text, token text)
 language plpgsql
 rows 1000
@@ -80,8 +80,8 @@ begin
 end;
 $$;
 
-comment on function brainops.unsubscribe_tokens(uuid, text[]) is
+comment on function brainops_internal.unsubscribe_tokens(uuid, text[]) is
   'The tokens of the recipients'' unsubscribe links, one row for each address (address_key: in lower case); made when first asked for.';
 
-revoke execute on function brainops.unsubscribe_tokens(uuid, text[]) from public;
-grant execute on function brainops.unsubscribe_tokens(uuid, text[]) to brainops_worker;
+revoke execute on function brainops_internal.unsubscribe_tokens(uuid, text[]) from public;
+grant execute on function brainops_internal.unsubscribe_tokens(uuid, text[]) to brainops_worker;

@@ -72,7 +72,7 @@ grant execute on function brainops.guard_obstacles(regclass) to brainops_admin, 
 
 -- p_reference_tenants false leaves the foreign key to tenants out: job tables check the tenants of a
 -- whole statement at once instead (sql/0003, after_job_insert).
-create or replace function brainops.guard_table(p_table regclass, p_reference_tenants boolean)
+create or replace function brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean)
 returns void
 language plpgsql
 set search_path = ''
@@ -152,7 +152,7 @@ begin
 
   execute format(
     'create or replace trigger a0_remember_tenant before insert on %s
-       for each statement execute function brainops.remember_tenant()',
+       for each statement execute function brainops_internal.remember_tenant()',
     p_table
   );
   execute format(
@@ -162,7 +162,7 @@ begin
   execute format(
     'create or replace trigger a1_fill_tenant before insert on %s
        for each row when (new.tenant_id is null or current_setting(''brainops.statement_tenant'', true) = '''')
-       execute function brainops.fill_tenant()',
+       execute function brainops_internal.fill_tenant()',
     p_table
   );
   execute format(
@@ -170,7 +170,7 @@ begin
        for each row when (
          current_setting(''brainops.statement_tenant'', true) = '''' and pg_has_role(current_user, ''brainops_service'', ''member'')
        )
-       execute function brainops.show_inserted_row()',
+       execute function brainops_internal.show_inserted_row()',
     p_table
   );
 
@@ -189,17 +189,17 @@ begin
 end;
 $$;
 
-comment on function brainops.guard_table(regclass, boolean) is 'Behind protect_table and define_job_table.';
+comment on function brainops_internal.guard_table(regclass, boolean) is 'Behind protect_table and define_job_table.';
 
-revoke execute on function brainops.guard_table(regclass, boolean) from public;
-grant execute on function brainops.guard_table(regclass, boolean) to brainops_admin, brainops_system;
+revoke execute on function brainops_internal.guard_table(regclass, boolean) from public;
+grant execute on function brainops_internal.guard_table(regclass, boolean) to brainops_admin, brainops_system;
 
 create or replace function brainops.protect_table(p_table regclass)
 returns void
 language sql
 set search_path = ''
 as $$
-  select brainops.guard_table(p_table, p_reference_tenants => true);
+  select brainops_internal.guard_table(p_table, p_reference_tenants => true);
 $$;
 
 comment on function brainops.protect_table(regclass) is

@@ -1,7 +1,7 @@
 -- Where a row says nothing of its tenant, the order is: who is asking, the row it refers to, the
 -- default tenant. Only services come past the first: for them, and only for them, another row's
 -- tenant may be looked up.
-create or replace function brainops.resolve_tenant(p_table regclass, p_row jsonb)
+create or replace function brainops_internal.resolve_tenant(p_table regclass, p_row jsonb)
 returns uuid
 language plpgsql
 stable
@@ -32,7 +32,7 @@ begin
     loop
       execute format('select tenant_id from %s where %I = $1', v_reference.parent, v_reference.parent_column)
         into v_tenant_id
-        using brainops.uuid_or_null(p_row ->> v_reference.column_name);
+        using brainops_internal.uuid_or_null(p_row ->> v_reference.column_name);
       if v_tenant_id is not null then
         return v_tenant_id;
       end if;
@@ -50,20 +50,20 @@ begin
 end;
 $$;
 
-comment on function brainops.resolve_tenant(regclass, jsonb) is
+comment on function brainops_internal.resolve_tenant(regclass, jsonb) is
   'The tenant of a row about to be inserted: the current one, else (services only) that of a row it refers to, else the default one. OP001 where there is none.';
 
-alter function brainops.resolve_tenant(regclass, jsonb) owner to brainops_system;
-revoke execute on function brainops.resolve_tenant(regclass, jsonb) from public;
+alter function brainops_internal.resolve_tenant(regclass, jsonb) owner to brainops_system;
+revoke execute on function brainops_internal.resolve_tenant(regclass, jsonb) from public;
 grant execute
-on function brainops.resolve_tenant(regclass, jsonb)
+on function brainops_internal.resolve_tenant(regclass, jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
 -- Asked once for each statement, not once for each row: the answer is the default of tenant_id for
 -- the statement's rows, whatever their number. A caller who writes
 -- brainops.statement_tenant between the two gains nothing: the policy checks every row against the
 -- real answer.
-create or replace function brainops.remember_tenant()
+create or replace function brainops_internal.remember_tenant()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -75,30 +75,30 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.remember_tenant() from public;
-grant execute on function brainops.remember_tenant() to brainops_admin, brainops_system;
+revoke execute on function brainops_internal.remember_tenant() from public;
+grant execute on function brainops_internal.remember_tenant() to brainops_admin, brainops_system;
 
 -- For rows whose default says nothing: a service (or an admin) that has not said whose they are, or
 -- an explicit null.
-create or replace function brainops.fill_tenant()
+create or replace function brainops_internal.fill_tenant()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 begin
-  new.tenant_id := coalesce(new.tenant_id, brainops.resolve_tenant(tg_relid, to_jsonb(new)));
+  new.tenant_id := coalesce(new.tenant_id, brainops_internal.resolve_tenant(tg_relid, to_jsonb(new)));
   return new;
 end;
 $$;
 
-alter function brainops.fill_tenant() owner to brainops_system;
-revoke execute on function brainops.fill_tenant() from public;
-grant execute on function brainops.fill_tenant() to brainops_admin, brainops_system;
+alter function brainops_internal.fill_tenant() owner to brainops_system;
+revoke execute on function brainops_internal.fill_tenant() from public;
+grant execute on function brainops_internal.fill_tenant() to brainops_admin, brainops_system;
 
 -- Makes the row visible to RETURNING. The trigger's condition limits it to services: a worker without a tenant must
 -- write nothing.
-create or replace function brainops.show_inserted_row()
+create or replace function brainops_internal.show_inserted_row()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -109,11 +109,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.show_inserted_row() from public;
+revoke execute on function brainops_internal.show_inserted_row() from public;
 
 -- What a foreign key to tenants holds, once for a statement of many rows, as job tables have it
 -- (sql/0003): row by row it was an eighth of what a new link costs.
-create or replace function brainops.check_tenants()
+create or replace function brainops_internal.check_tenants()
 returns trigger
 language plpgsql
 security definer
@@ -131,8 +131,8 @@ begin
 end;
 $$;
 
-comment on function brainops.check_tenants is
+comment on function brainops_internal.check_tenants is
   'For tables without a foreign key to tenants: each statement''s rows are of tenants that are there, and a tenant that has rows stays.';
 
-alter function brainops.check_tenants() owner to brainops_system;
-revoke execute on function brainops.check_tenants() from public;
+alter function brainops_internal.check_tenants() owner to brainops_system;
+revoke execute on function brainops_internal.check_tenants() from public;

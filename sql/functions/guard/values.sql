@@ -1,5 +1,5 @@
 -- Most texts are told by their length, which spares them the regular expression.
-create or replace function brainops.uuid_or_null(p_text text)
+create or replace function brainops_internal.uuid_or_null(p_text text)
 returns uuid
 language sql
 immutable
@@ -13,14 +13,14 @@ as $$
     end;
 $$;
 
-comment on function brainops.uuid_or_null(text) is 'The uuid that the text spells, or null: never an error.';
+comment on function brainops_internal.uuid_or_null(text) is 'The uuid that the text spells, or null: never an error.';
 
-revoke execute on function brainops.uuid_or_null(text) from public;
+revoke execute on function brainops_internal.uuid_or_null(text) from public;
 grant execute
-on function brainops.uuid_or_null(text)
+on function brainops_internal.uuid_or_null(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.timestamptz_or_null(p_text text)
+create or replace function brainops_internal.timestamptz_or_null(p_text text)
 returns timestamptz
 language plpgsql
 stable
@@ -34,13 +34,13 @@ exception
 end;
 $$;
 
-comment on function brainops.timestamptz_or_null(text) is
+comment on function brainops_internal.timestamptz_or_null(text) is
   'The instant that a text spells (UTC where it names no zone), or null: never an error.';
 
-revoke execute on function brainops.timestamptz_or_null(text) from public;
-grant execute on function brainops.timestamptz_or_null(text) to brainops_worker;
+revoke execute on function brainops_internal.timestamptz_or_null(text) from public;
+grant execute on function brainops_internal.timestamptz_or_null(text) to brainops_worker;
 
-create or replace function brainops.text_array(p_list jsonb)
+create or replace function brainops_internal.text_array(p_list jsonb)
 returns text[]
 language sql
 immutable
@@ -53,12 +53,12 @@ as $$
     end;
 $$;
 
-comment on function brainops.text_array(jsonb) is 'A JSON list of texts as an array; null for anything else.';
+comment on function brainops_internal.text_array(jsonb) is 'A JSON list of texts as an array; null for anything else.';
 
-revoke execute on function brainops.text_array(jsonb) from public;
-grant execute on function brainops.text_array(jsonb) to brainops_system;
+revoke execute on function brainops_internal.text_array(jsonb) from public;
+grant execute on function brainops_internal.text_array(jsonb) to brainops_system;
 
-create or replace function brainops.refuse_time_zone()
+create or replace function brainops_internal.refuse_time_zone()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -70,11 +70,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.refuse_time_zone() from public;
+revoke execute on function brainops_internal.refuse_time_zone() from public;
 
 -- How much a mail may bring along in metadata. A claim of a thousand recipients holds all of theirs in
 -- memory at once, so those get less than a mail of its own.
-create or replace function brainops.refuse_large_metadata()
+create or replace function brainops_internal.refuse_large_metadata()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -95,12 +95,12 @@ begin
 end;
 $$;
 
-comment on function brainops.refuse_large_metadata is
+comment on function brainops_internal.refuse_large_metadata is
   'metadata of a mail or broadcast takes 256 KiB at most, of a broadcast''s recipient 32 KiB, as jsonb before compression.';
 
-revoke execute on function brainops.refuse_large_metadata() from public;
+revoke execute on function brainops_internal.refuse_large_metadata() from public;
 
-create or replace function brainops.touch_updated_at()
+create or replace function brainops_internal.touch_updated_at()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -111,9 +111,9 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.touch_updated_at() from public;
+revoke execute on function brainops_internal.touch_updated_at() from public;
 
-create or replace function brainops.refuse_change()
+create or replace function brainops_internal.refuse_change()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -129,5 +129,5 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.refuse_change() from public;
-grant execute on function brainops.refuse_change() to brainops_system;
+revoke execute on function brainops_internal.refuse_change() from public;
+grant execute on function brainops_internal.refuse_change() to brainops_system;

@@ -1,7 +1,7 @@
 -- The SQL interface for admins: everything that can be done to jobs and tenants, as functions and
 -- views of the schema brainops. They run with the caller's rights; brainops_admin has those.
 
-create or replace function brainops.job_table(p_table text)
+create or replace function brainops_internal.job_table(p_table text)
 returns brainops.job_tables
 language plpgsql
 stable
@@ -20,15 +20,20 @@ begin
 end;
 $$;
 
-comment on function brainops.job_table(text) is 'The entry of a job table by its name; OP007 lists the names.';
+comment on function brainops_internal.job_table(text) is 'The entry of a job table by its name; OP007 lists the names.';
 
-revoke execute on function brainops.job_table(text) from public;
+revoke execute on function brainops_internal.job_table(text) from public;
 grant execute
-on function brainops.job_table(text)
+on function brainops_internal.job_table(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Sets one row's status; shared by the verbs below.
-create or replace function brainops.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text)
+create or replace function brainops_internal.set_job_status(
+  p_job brainops.job_tables,
+  p_id uuid,
+  p_from text[],
+  p_to text
+)
 returns text
 language plpgsql
 set search_path = ''
@@ -56,12 +61,12 @@ begin
 end;
 $$;
 
-comment on function brainops.set_job_status(brainops.job_tables, uuid, text[], text) is
+comment on function brainops_internal.set_job_status(brainops.job_tables, uuid, text[], text) is
   'Behind retry, cancel and confirm: OP009 for no such row, OP010 where its status is none of p_from.';
 
-revoke execute on function brainops.set_job_status(brainops.job_tables, uuid, text[], text) from public;
+revoke execute on function brainops_internal.set_job_status(brainops.job_tables, uuid, text[], text) from public;
 grant execute
-on function brainops.set_job_status(brainops.job_tables, uuid, text[], text)
+on function brainops_internal.set_job_status(brainops.job_tables, uuid, text[], text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 create or replace function brainops.retry(p_table text, p_id uuid)
@@ -70,8 +75,8 @@ language sql
 set search_path = ''
 begin atomic
   select
-    brainops.set_job_status(
-      brainops.job_table(p_table),
+    brainops_internal.set_job_status(
+      brainops_internal.job_table(p_table),
       p_id,
       array['failed', 'cancelled', 'skipped', 'awaiting_approval'],
       'pending'
@@ -86,7 +91,7 @@ grant execute
 on function brainops.retry(text, uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.retry_failed_rows(p_job brainops.job_tables, p_since timestamptz)
+create or replace function brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamptz)
 returns int
 language plpgsql
 set search_path = ''
@@ -104,11 +109,11 @@ begin
 end;
 $$;
 
-comment on function brainops.retry_failed_rows(brainops.job_tables, timestamptz) is 'Behind retry_failed.';
+comment on function brainops_internal.retry_failed_rows(brainops.job_tables, timestamptz) is 'Behind retry_failed.';
 
-revoke execute on function brainops.retry_failed_rows(brainops.job_tables, timestamptz) from public;
+revoke execute on function brainops_internal.retry_failed_rows(brainops.job_tables, timestamptz) from public;
 grant execute
-on function brainops.retry_failed_rows(brainops.job_tables, timestamptz)
+on function brainops_internal.retry_failed_rows(brainops.job_tables, timestamptz)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 create or replace function brainops.retry_failed(p_table text, p_since timestamptz)
@@ -116,7 +121,7 @@ returns int
 language sql
 set search_path = ''
 begin atomic
-  select brainops.retry_failed_rows(brainops.job_table(p_table), p_since);
+  select brainops_internal.retry_failed_rows(brainops_internal.job_table(p_table), p_since);
 end;
 
 comment on function brainops.retry_failed(text, timestamptz) is
@@ -133,8 +138,8 @@ language sql
 set search_path = ''
 begin atomic
   select
-    brainops.set_job_status(
-      brainops.job_table(p_table),
+    brainops_internal.set_job_status(
+      brainops_internal.job_table(p_table),
       p_id,
       array['pending', 'processing', 'failed', 'unconfirmed', 'awaiting_approval'],
       'cancelled'
@@ -155,8 +160,8 @@ language sql
 set search_path = ''
 begin atomic
   select
-    brainops.set_job_status(
-      brainops.job_table(p_table),
+    brainops_internal.set_job_status(
+      brainops_internal.job_table(p_table),
       p_id,
       array['unconfirmed'],
       case
@@ -187,9 +192,9 @@ as $$
   insert into brainops.pauses as p (table_name, tenant_id, channel, reason)
   values
     (
-      (brainops.job_table(p_table)).table_name,
+      (brainops_internal.job_table(p_table)).table_name,
       case
-        when p_tenant is not null then brainops.tenant_id_of(p_tenant)
+        when p_tenant is not null then brainops_internal.tenant_id_of(p_tenant)
       end,
       p_channel,
       p_reason
@@ -213,15 +218,15 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_job brainops.job_tables := brainops.job_table(p_table);
-  v_tenant_id uuid := case when p_tenant is not null then brainops.tenant_id_of(p_tenant) end;
+  v_job brainops.job_tables := brainops_internal.job_table(p_table);
+  v_tenant_id uuid := case when p_tenant is not null then brainops_internal.tenant_id_of(p_tenant) end;
 begin
   delete from brainops.pauses
   where table_name = v_job.table_name
     and (p_tenant is null or tenant_id = v_tenant_id)
     and (p_channel is null or channel = p_channel);
   -- Their jobs are gone: a new time gives due rows new ones, through the trigger.
-  return brainops.spread_rows(v_job, v_tenant_id, null);
+  return brainops_internal.spread_rows(v_job, v_tenant_id, null);
 end;
 $$;
 

@@ -20,7 +20,7 @@ begin
     table_name := v_job.table_name;
     archived := 0;
     if v_oldest is not null then
-      perform brainops.ensure_partitions(
+      perform brainops_internal.ensure_partitions(
         'brainops.job_archive', v_oldest,
         (12 * extract(year from age(brainops.now(), v_oldest)) + extract(month from age(brainops.now(), v_oldest)))::int + 2
       );
@@ -59,7 +59,7 @@ grant execute on function brainops.archive_done(int) to brainops_system;
 -- nobody reads past the parent's policies through it.
 -- As in 0007, with the replica identity: only the whole row tells an event, or what was archived, from
 -- others. It costs where rows are erased (brainops.forget) or archived anew, not where they are written.
-create or replace function brainops.ensure_partitions(p_parent regclass, p_from date, p_months int)
+create or replace function brainops_internal.ensure_partitions(p_parent regclass, p_from date, p_months int)
 returns void
 language plpgsql
 -- So that every partition belongs to brainops_system, whichever worker's login made it.
@@ -93,10 +93,10 @@ begin
 end;
 $$;
 
-alter function brainops.ensure_partitions(regclass, date, int) owner to brainops_system;
-revoke execute on function brainops.ensure_partitions(regclass, date, int) from public;
+alter function brainops_internal.ensure_partitions(regclass, date, int) owner to brainops_system;
+revoke execute on function brainops_internal.ensure_partitions(regclass, date, int) from public;
 
-create or replace function brainops.drop_partitions(p_parent regclass, p_before timestamptz)
+create or replace function brainops_internal.drop_partitions(p_parent regclass, p_before timestamptz)
 returns setof text
 language plpgsql
 security definer
@@ -123,8 +123,8 @@ begin
 end;
 $$;
 
-alter function brainops.drop_partitions(regclass, timestamptz) owner to brainops_system;
-revoke execute on function brainops.drop_partitions(regclass, timestamptz) from public;
+alter function brainops_internal.drop_partitions(regclass, timestamptz) owner to brainops_system;
+revoke execute on function brainops_internal.drop_partitions(regclass, timestamptz) from public;
 
 create or replace function brainops.retain_months()
 returns setof text
@@ -132,12 +132,12 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  perform brainops.ensure_partitions('brainops.job_events', brainops.now()::date, 13);
-  perform brainops.ensure_partitions('brainops.job_archive', brainops.now()::date, 2);
+  perform brainops_internal.ensure_partitions('brainops.job_events', brainops.now()::date, 13);
+  perform brainops_internal.ensure_partitions('brainops.job_archive', brainops.now()::date, 2);
   return query
-    select brainops.drop_partitions('brainops.job_archive', brainops.now() - (select value from brainops.settings where name = 'drop_archive_after'));
+    select brainops_internal.drop_partitions('brainops.job_archive', brainops.now() - (select value from brainops.settings where name = 'drop_archive_after'));
   return query
-    select brainops.drop_partitions('brainops.job_events', brainops.now() - (select value from brainops.settings where name = 'drop_events_after'));
+    select brainops_internal.drop_partitions('brainops.job_events', brainops.now() - (select value from brainops.settings where name = 'drop_events_after'));
 end;
 $$;
 
@@ -148,7 +148,7 @@ revoke execute on function brainops.retain_months() from public;
 grant execute on function brainops.retain_months() to brainops_system;
 
 -- At most p_most in one transaction; call again while it returns that many.
-create or replace function brainops.prune_webhook_events(p_most int default 5000)
+create or replace function brainops_internal.prune_webhook_events(p_most int default 5000)
 returns int
 language plpgsql
 set search_path = ''
@@ -167,15 +167,15 @@ begin
 end;
 $$;
 
-comment on function brainops.prune_webhook_events(int) is
+comment on function brainops_internal.prune_webhook_events(int) is
   'Deletes processed webhook events past drop_webhooks_after, at most p_most; returns how many.';
 
-revoke execute on function brainops.prune_webhook_events(int) from public;
-grant execute on function brainops.prune_webhook_events(int) to brainops_system;
+revoke execute on function brainops_internal.prune_webhook_events(int) from public;
+grant execute on function brainops_internal.prune_webhook_events(int) to brainops_system;
 
 -- What providers report on messages goes after a time, as the messages do: a row for each delivery, open and
 -- click was kept for good. What people said (unsubscribes and their like) stays, for it still counts.
-create or replace function brainops.prune_reports(p_most int default 5000)
+create or replace function brainops_internal.prune_reports(p_most int default 5000)
 returns int
 language plpgsql
 set search_path = ''
@@ -189,7 +189,7 @@ begin
   where id in (
     select d.id from public.email_deliveries as d
     where d.occurred_at < v_before
-      -- An address may be written to again or not by the last of these (brainops.settle_consent).
+      -- An address may be written to again or not by the last of these (brainops_internal.settle_consent).
       and d.event not in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
       and not (d.event = 'dropped' and lower(d.metadata ->> 'reason') is not distinct from 'unsubscribed address')
     limit p_most
@@ -209,8 +209,8 @@ begin
 end;
 $$;
 
-comment on function brainops.prune_reports(int) is
+comment on function brainops_internal.prune_reports(int) is
   'Deletes reports on messages past drop_reports_after, at most p_most a table; returns how many of the table with the most. Run by the task maintenance__retain.';
 
-revoke execute on function brainops.prune_reports(int) from public;
-grant execute on function brainops.prune_reports(int) to brainops_system;
+revoke execute on function brainops_internal.prune_reports(int) from public;
+grant execute on function brainops_internal.prune_reports(int) to brainops_system;

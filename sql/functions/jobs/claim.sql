@@ -7,7 +7,7 @@
 -- The engine, third part: tenants' own accounts with their own breakers, and effects that carry
 -- many rows at once.
 --
--- Rows that share a batch (job_tables.batch_column) may go out in one call: a claim of one brings
+-- Rows that share a batch (job_tables.bulk_column) may go out in one call: a claim of one brings
 -- along what else of its batch is due. Each stays a row of its own, with its own verdict of the
 -- gate, outcome and events. Old workers go on with what they know; they fail rows of broadcasts,
 -- so let them stop before the first one is launched.
@@ -17,7 +17,7 @@
 -- Locks what of p_ids is due, asks the gates, and writes processing, a fresh lease and
 -- attempts + 1 on the rows that go. Rows that another claim holds, or that are not due any more,
 -- are left out of the answer.
-create or replace function brainops.claim(
+create or replace function brainops_internal.claim(
   p_table text,
   p_ids uuid[],
   p_worker_id uuid,
@@ -29,7 +29,7 @@ create or replace function brainops.claim(
 returns table (id uuid, outcome text, lease uuid, attempt int, reason text, sender text, batch uuid)
 language plpgsql
 set search_path = ''
-set random_page_cost = 1 -- as in brainops.settle
+set random_page_cost = 1 -- as in brainops_internal.settle
 as $$
 declare
   -- A slot that was not used within this time is void. So what has stood still (a pause, no
@@ -56,7 +56,7 @@ declare
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
   v_tenant_id := brainops.current_tenant_id();
-  v_batch := case when v_job.batch_column is null then 'null::uuid' else format('t.%I', v_job.batch_column) end;
+  v_batch := case when v_job.bulk_column is null then 'null::uuid' else format('t.%I', v_job.bulk_column) end;
 
   execute format(
     'select
@@ -77,9 +77,9 @@ begin
   end if;
 
   -- A standstill comes first: nothing is decided about a row that may not move.
-  v_sender := brainops.sender_of(v_job.sender, v_tenant_id);
+  v_sender := brainops_internal.account_of(v_job.sender, v_tenant_id);
   v_reason := coalesce(
-    brainops.pause_reason(p_table, v_tenant_id),
+    brainops_internal.pause_reason(p_table, v_tenant_id),
     case when v_sender = v_job.sender then p_lacks_platform else p_lacks_own end
   );
   if v_reason is not null then
@@ -87,14 +87,14 @@ begin
     v_ids := '{}';
   end if;
 
-  if p_batches and v_job.batch_column is not null and v_ids <> '{}' then
+  if p_batches and v_job.bulk_column is not null and v_ids <> '{}' then
     select b.ids, b.in_slot, b.next_ids into v_brought, v_more_in_slot, v_next
-      from brainops.lock_batches(v_job, v_tenant_id, v_ids, v_now, c_slot_kept) as b;
+      from brainops_internal.lock_bulk_rows(v_job, v_tenant_id, v_ids, v_now, c_slot_kept) as b;
     v_ids := v_ids || v_brought;
     v_in_slot := v_in_slot || v_more_in_slot;
     -- Whatever becomes of these rows, the batch goes on.
     if v_next <> '{}' then
-      perform brainops.enqueue_rows(p_table, v_next);
+      perform brainops_internal.enqueue_rows(p_table, v_next);
     end if;
   end if;
 
@@ -113,7 +113,7 @@ begin
     select coalesce(array_agg(i order by n), '{}') into v_rest
       from unnest(v_ids) with ordinality as u (i, n)
       where i <> all (v_in_slot);
-    v_slots := case when v_rest <> '{}' then brainops.take_rate_slots(p_table, v_tenant_id, cardinality(v_rest)) end;
+    v_slots := case when v_rest <> '{}' then brainops_internal.reserve_rate_slots(p_table, v_tenant_id, cardinality(v_rest)) end;
     if v_slots is not null then
       select coalesce(array_agg(row(i, 'slot', v_slots[n], 'rate limit')::brainops.verdict), '{}') into v_more
         from unnest(v_rest) with ordinality as u (i, n)
@@ -128,7 +128,7 @@ begin
   -- Last, because a probe that it allows must really go.
   if v_sender is not null and v_ids <> '{}' then
     select b.allowed, b.ask_at into v_allowed, v_ask_at
-      from brainops.ask_breaker(v_sender, cardinality(v_ids), v_job.time_limit + interval '10 seconds') as b;
+      from brainops_internal.acquire_breaker(v_sender, cardinality(v_ids), v_job.time_limit + interval '10 seconds') as b;
     if v_allowed < cardinality(v_ids) then
       select array_agg(row(i, 'defer', v_ask_at + random() * interval '2 seconds', 'circuit breaker of ' || v_sender || ' is open')::brainops.verdict)
         into v_more
@@ -174,17 +174,17 @@ begin
 end;
 $$;
 
-comment on function brainops.claim(text, uuid[], uuid, uuid, text, text, boolean) is
+comment on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean) is
   'Claims the due rows among the ids for a worker. outcome: go (with a lease), skip, fail, defer, slot or hold; a row that is not due or held elsewhere is left out. p_batches: rows of the same batch that are due come along. p_lacks_platform, p_lacks_own: why the worker cannot use the installation''s account, or a tenant''s own; null where it can.';
 
-revoke execute on function brainops.claim(text, uuid[], uuid, uuid, text, text, boolean) from public;
+revoke execute on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean) from public;
 grant execute
-on function brainops.claim(text, uuid[], uuid, uuid, text, text, boolean)
+on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean)
 to brainops_worker, brainops_system;
 
--- Locks what else is due of the batches that p_ids (locked already) belong to, up to batch_most in
+-- Locks what else is due of the batches that p_ids (locked already) belong to, up to bulk_max in
 -- all. In the order in which they were due: who waits longest goes first.
-create or replace function brainops.lock_batches(
+create or replace function brainops_internal.lock_bulk_rows(
   p_job brainops.job_tables,
   p_tenant_id uuid,
   p_ids uuid[],
@@ -213,11 +213,11 @@ begin
        from %2$s
        where id = any ($1) and %1$I is not null
        group by 1',
-      p_job.batch_column, p_job.relation
+      p_job.bulk_column, p_job.relation
     )
     using p_ids, c_most_next
   loop
-    v_take := greatest(p_job.batch_most - cardinality(p_ids), 0);
+    v_take := greatest(p_job.bulk_max - cardinality(p_ids), 0);
     execute format(
       'select coalesce(array_agg(s.id order by s.scheduled_for), ''{}'') as ids,
          coalesce(array_agg(s.id) filter (where s.rate_slot between $3 - $6 and $3), ''{}'') as in_slot
@@ -228,7 +228,7 @@ begin
          limit $5
          for update skip locked
        ) as s',
-      p_job.relation, p_job.batch_column
+      p_job.relation, p_job.bulk_column
     )
       into v_found
       using p_tenant_id, v_batch.id, p_now, p_ids, v_take + v_batch.next, p_slot_kept;
@@ -239,17 +239,19 @@ begin
 end;
 $$;
 
-comment on function brainops.lock_batches(brainops.job_tables, uuid, uuid[], timestamptz, interval) is
+comment on function brainops_internal.lock_bulk_rows(brainops.job_tables, uuid, uuid[], timestamptz, interval) is
   'Locks what else is due of the batches of rows that a claim names; in_slot: those that come back to the slot of a rate limit; next_ids: due rows that are left behind, as many as the claim names, four at most.';
 
-revoke execute on function brainops.lock_batches(brainops.job_tables, uuid, uuid[], timestamptz, interval) from public;
+revoke execute
+on function brainops_internal.lock_bulk_rows(brainops.job_tables, uuid, uuid[], timestamptz, interval)
+from public;
 grant execute
-on function brainops.lock_batches(brainops.job_tables, uuid, uuid[], timestamptz, interval)
+on function brainops_internal.lock_bulk_rows(brainops.job_tables, uuid, uuid[], timestamptz, interval)
 to brainops_worker, brainops_system;
 
 -- The first due row of each batch that has due rows and no job. The batches are walked through by
 -- their index, one step each, however many rows they have.
-create or replace function brainops.stranded_batches(p_job brainops.job_tables, p_tenant_id uuid, p_most int)
+create or replace function brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most int)
 returns uuid[]
 language plpgsql
 stable
@@ -296,11 +298,11 @@ begin
         limit 1
       ) as d
       where b.batch::text not in (select r.batch from rung as r)
-        and brainops.pause_reason($5, b.tenant_id) is null
+        and brainops_internal.pause_reason($5, b.tenant_id) is null
       limit $4
     ) as f
     $sql$,
-    p_job.batch_column, p_job.relation
+    p_job.bulk_column, p_job.relation
   )
     into v_ids
     using brainops.now(), p_job.task_identifier, p_tenant_id, p_most, p_job.table_name;
@@ -308,18 +310,18 @@ begin
 end;
 $$;
 
-comment on function brainops.stranded_batches(brainops.job_tables, uuid, int) is
+comment on function brainops_internal.stranded_bulk_rows(brainops.job_tables, uuid, int) is
   'The first due row of each batch that has due rows, no job and no pause: of one tenant, or (null) of all, at most p_most.';
 
-revoke execute on function brainops.stranded_batches(brainops.job_tables, uuid, int) from public;
-grant execute on function brainops.stranded_batches(brainops.job_tables, uuid, int) to brainops_system;
+revoke execute on function brainops_internal.stranded_bulk_rows(brainops.job_tables, uuid, int) from public;
+grant execute on function brainops_internal.stranded_bulk_rows(brainops.job_tables, uuid, int) to brainops_system;
 
 -- A function in SQL is planned anew at each call (up to Postgres 17), and each claim calls this one: a tenth of a
 -- millisecond of two. In PL/pgSQL its plan is kept; and tables without a sender need not look at all.
 --
 -- The circuit breaker that a tenant's rows go through: the installation's account is known by the
 -- sender's name alone, a tenant's own by sender:tenant. One tenant's trouble holds up no other.
-create or replace function brainops.sender_of(p_sender text, p_tenant_id uuid)
+create or replace function brainops_internal.account_of(p_sender text, p_tenant_id uuid)
 returns text
 language plpgsql
 stable
@@ -339,14 +341,14 @@ begin
 end;
 $$;
 
-comment on function brainops.sender_of(text, uuid) is
+comment on function brainops_internal.account_of(text, uuid) is
   'Which account a tenant''s rows go through, as brainops.breakers names it: sender for the installation''s, sender:tenant_id for the tenant''s own.';
 
-revoke execute on function brainops.sender_of(text, uuid) from public;
-grant execute on function brainops.sender_of(text, uuid) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.account_of(text, uuid) from public;
+grant execute on function brainops_internal.account_of(text, uuid) to brainops_worker, brainops_system;
 
 -- By the lease alone: nobody heard which rows the lost claim brought along.
-create or replace function brainops.unclaim(p_table text, p_ids uuid[], p_lease uuid)
+create or replace function brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid)
 returns void
 language plpgsql
 set search_path = ''
@@ -366,8 +368,8 @@ begin
 end;
 $$;
 
-comment on function brainops.unclaim(text, uuid[], uuid) is
+comment on function brainops_internal.unclaim(text, uuid[], uuid) is
   'Gives rows back that a worker claimed without hearing so; only for rows whose effect has not begun.';
 
-revoke execute on function brainops.unclaim(text, uuid[], uuid) from public;
-grant execute on function brainops.unclaim(text, uuid[], uuid) to brainops_worker;
+revoke execute on function brainops_internal.unclaim(text, uuid[], uuid) from public;
+grant execute on function brainops_internal.unclaim(text, uuid[], uuid) to brainops_worker;

@@ -28,9 +28,9 @@ begin
   if not exists (
     select from pg_catalog.pg_attribute where attrelid = p_table and attname = 'lease' and not attisdropped
   ) then
-    perform brainops.add_job_columns(p_table, p_max_attempts);
+    perform brainops_internal.add_job_columns(p_table, p_max_attempts);
   end if;
-  perform brainops.guard_table(p_table, p_reference_tenants => false);
+  perform brainops_internal.guard_table(p_table, p_reference_tenants => false);
 
   -- Tenants and services write what they ask for; what came of it is the engine's to write.
   select
@@ -44,7 +44,7 @@ begin
   execute format('grant insert (%1$s), update (%2$s) on %3$s to brainops_tenant, brainops_service', v_columns, v_editable, p_table);
 
   insert into brainops.job_tables (table_name, relation, task_identifier, channel, effect_is_idempotent, gate, sender, result_columns, time_limit)
-  values (brainops.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_sender, p_result_columns, p_time_limit)
+  values (brainops_internal.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_sender, p_result_columns, p_time_limit)
   on conflict (table_name) do update
     set relation = excluded.relation, task_identifier = excluded.task_identifier, channel = excluded.channel,
       effect_is_idempotent = excluded.effect_is_idempotent, gate = excluded.gate, sender = excluded.sender,
@@ -58,7 +58,7 @@ begin
          or new.lease is not null or new.worker_id is not null or new.rate_slot is not null
          or new.cancel_requested_at is not null or new.finished_at is not null or new.skip_reason is not null
        )
-       execute function brainops.before_job_insert()',
+       execute function brainops_internal.before_job_insert()',
     p_table
   );
   execute format(
@@ -69,18 +69,18 @@ begin
          and not (new.status = ''processing'' and old.status = ''pending'' and old.lease is null and new.lease is not null)
          and not (old.status = ''processing'' and old.lease is not null and new.lease is null)
        )
-       execute function brainops.before_job_update()',
+       execute function brainops_internal.before_job_update()',
     p_table
   );
-  execute format('create or replace trigger c0_after_job_insert after insert on %s referencing new table as inserted for each statement execute function brainops.after_job_insert()', p_table);
+  execute format('create or replace trigger c0_after_job_insert after insert on %s referencing new table as inserted for each statement execute function brainops_internal.after_job_insert()', p_table);
   execute format(
     'create or replace trigger c1_after_job_update after update on %s referencing old table as before_rows new table as after_rows
-       for each statement execute function brainops.after_job_update()',
+       for each statement execute function brainops_internal.after_job_update()',
     p_table
   );
-  execute format('create or replace trigger c2_after_job_delete after delete on %s referencing old table as deleted for each statement execute function brainops.after_job_delete()', p_table);
+  execute format('create or replace trigger c2_after_job_delete after delete on %s referencing old table as deleted for each statement execute function brainops_internal.after_job_delete()', p_table);
 
-  perform brainops.rebuild_jobs_view();
+  perform brainops_internal.rebuild_jobs_view();
   grant select on brainops.jobs to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 end;
 $$;
@@ -92,7 +92,7 @@ revoke execute
 on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int)
 from public;
 
-create or replace function brainops.define_batches(p_table text, p_column text)
+create or replace function brainops.define_bulk(p_table text, p_column text)
 returns void
 language plpgsql
 set search_path = ''
@@ -100,7 +100,7 @@ as $$
 declare
   v_job brainops.job_tables;
 begin
-  update brainops.job_tables set batch_column = p_column where table_name = p_table returning * into strict v_job;
+  update brainops.job_tables set bulk_column = p_column where table_name = p_table returning * into strict v_job;
   if not exists (
     select from pg_catalog.pg_index as i
     inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[1] and a.attname = p_column
@@ -114,13 +114,13 @@ begin
 end;
 $$;
 
-comment on function brainops.define_batches(text, text) is
+comment on function brainops.define_bulk(text, text) is
   'Lets rows of a job table that share a value of the column (uuid) go out in one call; for the table''s owner. The task says how, by `batch` in defineJob.';
 
-revoke execute on function brainops.define_batches(text, text) from public;
+revoke execute on function brainops.define_bulk(text, text) from public;
 
 -- All job tables as one, rebuilt whenever there is a new one.
-create or replace function brainops.rebuild_jobs_view()
+create or replace function brainops_internal.rebuild_jobs_view()
 returns void
 language plpgsql
 set search_path = ''
@@ -145,4 +145,4 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.rebuild_jobs_view() from public;
+revoke execute on function brainops_internal.rebuild_jobs_view() from public;

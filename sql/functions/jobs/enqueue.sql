@@ -7,7 +7,7 @@
 
 -- Gives rows their jobs, in one add_jobs. Fairness as in sql/0003: levels by a tenant's waiting rows,
 -- of which those without a job of their own count as well.
-create or replace function brainops.enqueue(
+create or replace function brainops_internal.enqueue(
   p_table text,
   p_ids uuid[],
   p_tenant_ids uuid[],
@@ -31,12 +31,12 @@ declare
   v_specs graphile_worker.job_spec[];
 begin
   select * into strict v_job from brainops.job_tables where table_name = p_table;
-  if v_job.batch_column is not null then
+  if v_job.bulk_column is not null then
     execute format(
       'select array_agg(t.%I order by u.n)
        from unnest($1) with ordinality as u (id, n)
        left join %s as t on t.id = u.id',
-      v_job.batch_column, v_job.relation
+      v_job.bulk_column, v_job.relation
     )
       into v_batches
       using p_ids;
@@ -85,7 +85,7 @@ begin
               with ordinality as i (id, tenant_id, run_at, priority, batch, n)
             where i.tenant_id = v_tenant.tenant_id
           ) as u
-          where u.batch is null or u.place <= c_jobs_of_batch and (u.place - 1) * v_job.batch_most < u.size
+          where u.batch is null or u.place <= c_jobs_of_batch and (u.place - 1) * v_job.bulk_max < u.size
         ) as r;
       perform graphile_worker.add_jobs(v_specs);
     end;
@@ -93,14 +93,14 @@ begin
 end;
 $$;
 
-comment on function brainops.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) is
-  'Gives the rows their graphile-worker jobs, key <tenant_id>:<table>:<id>: one each, and for rows of a batch that are due together one for batch_most of them, four at most. A job that is there already is moved.';
+comment on function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) is
+  'Gives the rows their graphile-worker jobs, key <tenant_id>:<table>:<id>: one each, and for rows of a batch that are due together one for bulk_max of them, four at most. A job that is there already is moved.';
 
-alter function brainops.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) owner to brainops_system;
-revoke execute on function brainops.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) from public;
+alter function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) owner to brainops_system;
+revoke execute on function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) from public;
 
 -- For claims, which run with a tenant's rights.
-create or replace function brainops.enqueue_rows(p_table text, p_ids uuid[])
+create or replace function brainops_internal.enqueue_rows(p_table text, p_ids uuid[])
 returns void
 language plpgsql
 security definer
@@ -111,7 +111,7 @@ declare
 begin
   select * into strict v_job from brainops.job_tables where table_name = p_table;
   execute format(
-    'select brainops.enqueue($1, array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority))
+    'select brainops_internal.enqueue($1, array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority))
      from %s
      where id = any ($2) and tenant_id = $3 and status = ''pending''
      having count(*) > 0',
@@ -121,16 +121,16 @@ begin
 end;
 $$;
 
-comment on function brainops.enqueue_rows(text, uuid[]) is 'Sets jobs for pending rows of the current tenant.';
+comment on function brainops_internal.enqueue_rows(text, uuid[]) is 'Sets jobs for pending rows of the current tenant.';
 
-alter function brainops.enqueue_rows(text, uuid[]) owner to brainops_system;
-revoke execute on function brainops.enqueue_rows(text, uuid[]) from public;
-grant execute on function brainops.enqueue_rows(text, uuid[]) to brainops_worker;
+alter function brainops_internal.enqueue_rows(text, uuid[]) owner to brainops_system;
+revoke execute on function brainops_internal.enqueue_rows(text, uuid[]) from public;
+grant execute on function brainops_internal.enqueue_rows(text, uuid[]) to brainops_worker;
 
 -- Takes jobs away, all in one statement: graphile_worker.remove_job costs a scan of the whole table
 -- for each key, which for 20,000 keys took most of a minute. A job that a worker has fetched already stays, runs, and
 -- finds that its row is not due.
-create or replace function brainops.dequeue(p_keys text[])
+create or replace function brainops_internal.dequeue(p_keys text[])
 returns void
 language sql
 security definer
@@ -139,15 +139,15 @@ as $$
   select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs where key = any (p_keys)));
 $$;
 
-comment on function brainops.dequeue(text[]) is
+comment on function brainops_internal.dequeue(text[]) is
   'Takes the graphile-worker jobs with these keys away, but for those that a worker has fetched.';
 
-alter function brainops.dequeue(text[]) owner to brainops_system;
-revoke execute on function brainops.dequeue(text[]) from public;
+alter function brainops_internal.dequeue(text[]) owner to brainops_system;
+revoke execute on function brainops_internal.dequeue(text[]) from public;
 
 -- Gives due rows their jobs that have none: of one tenant, or of all that nothing stands in the
 -- way of. At most p_most; returns how many.
-create or replace function brainops.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most int)
+create or replace function brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most int)
 returns int
 language plpgsql
 set search_path = ''
@@ -162,7 +162,7 @@ begin
   execute format(
     $sql$
     with open_tenants as materialized (
-      select id from public.tenants where ($4 is null or id = $4) and brainops.pause_reason($2, id) is null
+      select id from public.tenants where ($4 is null or id = $4) and brainops_internal.pause_reason($2, id) is null
     )
     select array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority), count(*)
     from (
@@ -183,27 +183,27 @@ begin
       select t.id, t.tenant_id, t.scheduled_for, t.job_priority from %1$s as t where t.id = any ($5)
     ) as s
     $sql$,
-    p_job.relation, case when p_job.batch_column is null then '' else format('and t.%I is null', p_job.batch_column) end
+    p_job.relation, case when p_job.bulk_column is null then '' else format('and t.%I is null', p_job.bulk_column) end
   )
     into v_ids, v_tenant_ids, v_run_ats, v_priorities, v_count
     using
       brainops.now(), p_job.table_name, p_most, p_tenant_id,
-      case when p_job.batch_column is not null then brainops.stranded_batches(p_job, p_tenant_id, p_most) end;
+      case when p_job.bulk_column is not null then brainops_internal.stranded_bulk_rows(p_job, p_tenant_id, p_most) end;
   if v_count > 0 then
-    perform brainops.enqueue(p_job.table_name, v_ids, v_tenant_ids, v_run_ats, v_priorities);
+    perform brainops_internal.enqueue(p_job.table_name, v_ids, v_tenant_ids, v_run_ats, v_priorities);
   end if;
   return v_count;
 end;
 $$;
 
-comment on function brainops.requeue(brainops.job_tables, uuid, int) is
+comment on function brainops_internal.requeue(brainops.job_tables, uuid, int) is
   'Jobs for due rows that have none, one for all of a batch, at most p_most: of one tenant, or (null) of all; returns how many jobs.';
 
-revoke execute on function brainops.requeue(brainops.job_tables, uuid, int) from public;
-grant execute on function brainops.requeue(brainops.job_tables, uuid, int) to brainops_system;
+revoke execute on function brainops_internal.requeue(brainops.job_tables, uuid, int) from public;
+grant execute on function brainops_internal.requeue(brainops.job_tables, uuid, int) to brainops_system;
 
 -- What a claim held back, for want of an account to go through, has lost its job.
-create or replace function brainops.wake_rows(p_table text, p_tenant_id uuid default null)
+create or replace function brainops_internal.wake_rows(p_table text, p_tenant_id uuid default null)
 returns int
 language plpgsql
 set search_path = ''
@@ -212,12 +212,12 @@ declare
   v_job brainops.job_tables;
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
-  return brainops.requeue(v_job, p_tenant_id, 10000);
+  return brainops_internal.requeue(v_job, p_tenant_id, 10000);
 end;
 $$;
 
-comment on function brainops.wake_rows(text, uuid) is
+comment on function brainops_internal.wake_rows(text, uuid) is
   'Sets the due rows of a table going that waited for an account: of one tenant, or (null) of all. 10,000 at once; the sweep brings the rest.';
 
-revoke execute on function brainops.wake_rows(text, uuid) from public;
-grant execute on function brainops.wake_rows(text, uuid) to brainops_system;
+revoke execute on function brainops_internal.wake_rows(text, uuid) from public;
+grant execute on function brainops_internal.wake_rows(text, uuid) to brainops_system;

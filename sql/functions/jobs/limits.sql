@@ -3,7 +3,7 @@
 -- asked inside the claiming transaction, so what they say is true at the moment it counts.
 
 -- Why nothing of the table may go for the tenant now, or null.
-create or replace function brainops.pause_reason(p_table text, p_tenant_id uuid)
+create or replace function brainops_internal.pause_reason(p_table text, p_tenant_id uuid)
 returns text
 language plpgsql
 stable
@@ -29,17 +29,17 @@ begin
 end;
 $$;
 
-comment on function brainops.pause_reason(text, uuid) is
+comment on function brainops_internal.pause_reason(text, uuid) is
   'Why nothing of the table may go for the tenant now; null when it may.';
 
-alter function brainops.pause_reason(text, uuid) owner to brainops_system;
-revoke execute on function brainops.pause_reason(text, uuid) from public;
-grant execute on function brainops.pause_reason(text, uuid) to brainops_worker, brainops_admin;
+alter function brainops_internal.pause_reason(text, uuid) owner to brainops_system;
+revoke execute on function brainops_internal.pause_reason(text, uuid) from public;
+grant execute on function brainops_internal.pause_reason(text, uuid) to brainops_worker, brainops_admin;
 
 -- Reserves a slot for each of p_n rows, in order. A slot that lies in the future is when that row
 -- may go: the caller defers the row to it and need not ask again. Null where no limit is set.
 -- Locks the bucket until the end of the transaction; the tenant's bucket before the common one.
-create or replace function brainops.take_rate_slots(p_table text, p_tenant_id uuid, p_n int)
+create or replace function brainops_internal.reserve_rate_slots(p_table text, p_tenant_id uuid, p_n int)
 returns timestamptz[]
 language plpgsql
 security definer
@@ -70,16 +70,16 @@ begin
 end;
 $$;
 
-comment on function brainops.take_rate_slots(text, uuid, int) is
+comment on function brainops_internal.reserve_rate_slots(text, uuid, int) is
   'When each of n rows may go under the table''s rate limits, reserved; null without a limit.';
 
-alter function brainops.take_rate_slots(text, uuid, int) owner to brainops_system;
-revoke execute on function brainops.take_rate_slots(text, uuid, int) from public;
-grant execute on function brainops.take_rate_slots(text, uuid, int) to brainops_worker;
+alter function brainops_internal.reserve_rate_slots(text, uuid, int) owner to brainops_system;
+revoke execute on function brainops_internal.reserve_rate_slots(text, uuid, int) from public;
+grant execute on function brainops_internal.reserve_rate_slots(text, uuid, int) to brainops_worker;
 
 -- How many of p_n rows may go through the sender now, and when to ask again for the others.
 -- Closed: all. Open: none before retry_at; after it one, which leases the probe.
-create or replace function brainops.ask_breaker(
+create or replace function brainops_internal.acquire_breaker(
   p_sender text,
   p_n int,
   p_probe_lease interval,
@@ -111,12 +111,12 @@ begin
 end;
 $$;
 
-comment on function brainops.ask_breaker(text, int, interval) is
+comment on function brainops_internal.acquire_breaker(text, int, interval) is
   'How many of n rows may go through the sender now; ask_at is when to ask again for the rest.';
 
-alter function brainops.ask_breaker(text, int, interval) owner to brainops_system;
-revoke execute on function brainops.ask_breaker(text, int, interval) from public;
-grant execute on function brainops.ask_breaker(text, int, interval) to brainops_worker;
+alter function brainops_internal.acquire_breaker(text, int, interval) owner to brainops_system;
+revoke execute on function brainops_internal.acquire_breaker(text, int, interval) from public;
+grant execute on function brainops_internal.acquire_breaker(text, int, interval) to brainops_worker;
 
 -- A circuit breaker opens on a sender that is away, not on one that refuses a few of many.
 --
@@ -124,7 +124,12 @@ grant execute on function brainops.ask_breaker(text, int, interval) to brainops_
 -- has failures to forget.
 -- As in sql/0004, but that outcomes which are told together count by what most of them were: a
 -- hundred rows with five failures among them opened it before.
-create or replace function brainops.tell_breaker(p_sender text, p_succeeded int, p_failed int, p_error text)
+create or replace function brainops_internal.record_breaker_result(
+  p_sender text,
+  p_succeeded int,
+  p_failed int,
+  p_error text
+)
 returns void
 language plpgsql
 security definer
@@ -172,15 +177,15 @@ begin
 end;
 $$;
 
-comment on function brainops.tell_breaker(text, int, int, text) is
+comment on function brainops_internal.record_breaker_result(text, int, int, text) is
   'Counts successes and failures of a sender; opens its breaker at the threshold, closes it on success. Told together they count by what most of them were.';
 
-alter function brainops.tell_breaker(text, int, int, text) owner to brainops_system;
-revoke execute on function brainops.tell_breaker(text, int, int, text) from public;
-grant execute on function brainops.tell_breaker(text, int, int, text) to brainops_worker;
+alter function brainops_internal.record_breaker_result(text, int, int, text) owner to brainops_system;
+revoke execute on function brainops_internal.record_breaker_result(text, int, int, text) from public;
+grant execute on function brainops_internal.record_breaker_result(text, int, int, text) to brainops_worker;
 
 -- A sender that said "not before T" is open until then, without a failure to its name.
-create or replace function brainops.hold_sender(p_sender text, p_until timestamptz)
+create or replace function brainops_internal.hold_account(p_sender text, p_until timestamptz)
 returns void
 language sql
 security definer
@@ -195,15 +200,15 @@ as $$
       probe_expires_at = null;
 $$;
 
-comment on function brainops.hold_sender(text, timestamptz) is
+comment on function brainops_internal.hold_account(text, timestamptz) is
   'Holds all rows of a sender until it said it can be asked again.';
 
-alter function brainops.hold_sender(text, timestamptz) owner to brainops_system;
-revoke execute on function brainops.hold_sender(text, timestamptz) from public;
-grant execute on function brainops.hold_sender(text, timestamptz) to brainops_worker;
+alter function brainops_internal.hold_account(text, timestamptz) owner to brainops_system;
+revoke execute on function brainops_internal.hold_account(text, timestamptz) from public;
+grant execute on function brainops_internal.hold_account(text, timestamptz) to brainops_worker;
 
 -- The engine's own pause, when a provider refuses everything: the current tenant's, or everybody's.
-create or replace function brainops.pause_sender(p_table text, p_everyone boolean, p_reason text)
+create or replace function brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text)
 returns void
 language sql
 security definer
@@ -221,9 +226,9 @@ as $$
   on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason;
 $$;
 
-comment on function brainops.pause_sender(text, boolean, text) is
+comment on function brainops_internal.pause_account(text, boolean, text) is
   'Pauses a table because its provider refuses everything: for the current tenant, or for everyone.';
 
-alter function brainops.pause_sender(text, boolean, text) owner to brainops_system;
-revoke execute on function brainops.pause_sender(text, boolean, text) from public;
-grant execute on function brainops.pause_sender(text, boolean, text) to brainops_worker;
+alter function brainops_internal.pause_account(text, boolean, text) owner to brainops_system;
+revoke execute on function brainops_internal.pause_account(text, boolean, text) from public;
+grant execute on function brainops_internal.pause_account(text, boolean, text) to brainops_worker;

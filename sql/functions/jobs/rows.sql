@@ -1,5 +1,5 @@
 -- What a trigger's table is called in brainops.job_tables.
-create or replace function brainops.job_table_name(p_schema name, p_table name)
+create or replace function brainops_internal.job_table_name(p_schema name, p_table name)
 returns text
 language sql
 immutable
@@ -12,16 +12,16 @@ as $$
     end;
 $$;
 
-comment on function brainops.job_table_name(name, name) is
+comment on function brainops_internal.job_table_name(name, name) is
   'What a table is called in brainops.job_tables: its name, with the schema where that is not public.';
 
-revoke execute on function brainops.job_table_name(name, name) from public;
+revoke execute on function brainops_internal.job_table_name(name, name) from public;
 grant execute
-on function brainops.job_table_name(name, name)
+on function brainops_internal.job_table_name(name, name)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Words that clients write -> our words. Null for one that nobody knows.
-create or replace function brainops.normal_status(p_word text)
+create or replace function brainops_internal.normal_status(p_word text)
 returns text
 language sql
 immutable
@@ -46,15 +46,15 @@ as $$
     end;
 $$;
 
-comment on function brainops.normal_status(text) is
+comment on function brainops_internal.normal_status(text) is
   'The job status that a word means (queued, scheduled, new, open: pending); null for an unknown word.';
 
-revoke execute on function brainops.normal_status(text) from public;
+revoke execute on function brainops_internal.normal_status(text) from public;
 grant execute
-on function brainops.normal_status(text)
+on function brainops_internal.normal_status(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.before_job_insert()
+create or replace function brainops_internal.before_job_insert()
 returns trigger
 language plpgsql
 security definer
@@ -64,7 +64,7 @@ declare
   -- The two common words need no call.
   v_status text := case
     when new.status is null or new.status in ('pending', 'queued') then 'pending'
-    else brainops.normal_status(new.status)
+    else brainops_internal.normal_status(new.status)
   end;
 begin
   if v_status is null then
@@ -99,20 +99,20 @@ begin
 end;
 $$;
 
-alter function brainops.before_job_insert() owner to brainops_system;
-revoke execute on function brainops.before_job_insert() from public;
+alter function brainops_internal.before_job_insert() owner to brainops_system;
+revoke execute on function brainops_internal.before_job_insert() from public;
 
 -- For writes that are not the engine's own. Those are told by the lease: a claim sets it, a settle
 -- clears it, a client has no right to the column and so leaves it as it is. The trigger's condition
 -- (sql/0005) leaves claims and settles out.
-create or replace function brainops.before_job_update()
+create or replace function brainops_internal.before_job_update()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  v_status text := brainops.normal_status(new.status);
+  v_status text := brainops_internal.normal_status(new.status);
 begin
   if old.tenant_id <> new.tenant_id then
     raise exception 'tenant_id: row % belongs to its tenant for good', old.id
@@ -169,10 +169,10 @@ begin
 end;
 $$;
 
-alter function brainops.before_job_update() owner to brainops_system;
-revoke execute on function brainops.before_job_update() from public;
+alter function brainops_internal.before_job_update() owner to brainops_system;
+revoke execute on function brainops_internal.before_job_update() from public;
 
-create or replace function brainops.after_job_insert()
+create or replace function brainops_internal.after_job_insert()
 returns trigger
 language plpgsql
 security definer
@@ -198,25 +198,25 @@ begin
     from inserted
     where status = 'pending';
   if v_ids is not null then
-    perform brainops.enqueue(brainops.job_table_name(tg_table_schema, tg_table_name), v_ids, v_tenant_ids, v_run_ats, v_priorities);
+    perform brainops_internal.enqueue(brainops_internal.job_table_name(tg_table_schema, tg_table_name), v_ids, v_tenant_ids, v_run_ats, v_priorities);
   end if;
   perform pg_notify('brainops_jobs', tg_table_name);
   return null;
 end;
 $$;
 
-alter function brainops.after_job_insert() owner to brainops_system;
-revoke execute on function brainops.after_job_insert() from public;
+alter function brainops_internal.after_job_insert() owner to brainops_system;
+revoke execute on function brainops_internal.after_job_insert() from public;
 
 -- One pass over the changed rows: each is asked once what it means for the record and for its job.
-create or replace function brainops.after_job_update()
+create or replace function brainops_internal.after_job_update()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  c_table constant text := brainops.job_table_name(tg_table_schema, tg_table_name);
+  c_table constant text := brainops_internal.job_table_name(tg_table_schema, tg_table_name);
   v_moved boolean;
   v_keys text[];
   v_ids uuid[];
@@ -257,19 +257,19 @@ begin
     perform pg_notify('brainops_jobs', tg_table_name);
   end if;
   if v_ids is not null then
-    perform brainops.enqueue(c_table, v_ids, v_tenant_ids, v_run_ats, v_priorities);
+    perform brainops_internal.enqueue(c_table, v_ids, v_tenant_ids, v_run_ats, v_priorities);
   end if;
   if v_keys is not null then
-    perform brainops.dequeue(v_keys);
+    perform brainops_internal.dequeue(v_keys);
   end if;
   return null;
 end;
 $$;
 
-alter function brainops.after_job_update() owner to brainops_system;
-revoke execute on function brainops.after_job_update() from public;
+alter function brainops_internal.after_job_update() owner to brainops_system;
+revoke execute on function brainops_internal.after_job_update() from public;
 
-create or replace function brainops.after_job_delete()
+create or replace function brainops_internal.after_job_delete()
 returns trigger
 language plpgsql
 security definer
@@ -278,15 +278,15 @@ as $$
 declare
   v_keys text[];
 begin
-  select array_agg(tenant_id || ':' || brainops.job_table_name(tg_table_schema, tg_table_name) || ':' || id) into v_keys
+  select array_agg(tenant_id || ':' || brainops_internal.job_table_name(tg_table_schema, tg_table_name) || ':' || id) into v_keys
     from deleted
     where status = 'pending';
   if v_keys is not null then
-    perform brainops.dequeue(v_keys);
+    perform brainops_internal.dequeue(v_keys);
   end if;
   return null;
 end;
 $$;
 
-alter function brainops.after_job_delete() owner to brainops_system;
-revoke execute on function brainops.after_job_delete() from public;
+alter function brainops_internal.after_job_delete() owner to brainops_system;
+revoke execute on function brainops_internal.after_job_delete() from public;

@@ -1,5 +1,5 @@
 -- Writes results where the lease still holds, and returns those rows with the status they got.
-create or replace function brainops.settle(p_table text, p_settlements brainops.settlement[])
+create or replace function brainops_internal.settle(p_table text, p_settlements brainops.settlement[])
 returns table (id uuid, status text)
 language plpgsql
 set search_path = ''
@@ -46,7 +46,7 @@ begin
       status = %2$s,
       scheduled_for = case
         when s.outcome = 'hold' or %2$s <> 'pending' then t.scheduled_for
-        else coalesce(s.run_at, $2 + brainops.retry_delay(t.attempts))
+        else coalesce(s.run_at, $2 + brainops_internal.retry_delay(t.attempts))
       end,
       attempts = t.attempts - (s.outcome in ('defer', 'hold'))::int,
       deferrals = t.deferrals + (s.outcome = 'defer')::int,
@@ -68,19 +68,19 @@ begin
 end;
 $$;
 
-comment on function brainops.settle(text, brainops.settlement[]) is
+comment on function brainops_internal.settle(text, brainops.settlement[]) is
   'Writes how effects ended, where the lease still holds; a late or second settler changes nothing and is left out of the answer.';
 
-revoke execute on function brainops.settle(text, brainops.settlement[]) from public;
-grant execute on function brainops.settle(text, brainops.settlement[]) to brainops_worker;
+revoke execute on function brainops_internal.settle(text, brainops.settlement[]) from public;
+grant execute on function brainops_internal.settle(text, brainops.settlement[]) to brainops_worker;
 
--- What of brainops.settle is left where many rows came to the same good end: nothing to decide for
+-- What of brainops_internal.settle is left where many rows came to the same good end: nothing to decide for
 -- each, and their results are read once.
-create or replace function brainops.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb)
+create or replace function brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb)
 returns setof uuid
 language plpgsql
 set search_path = ''
-set random_page_cost = 1 -- as in brainops.settle
+set random_page_cost = 1 -- as in brainops_internal.settle
 as $$
 declare
   v_job brainops.job_tables;
@@ -115,15 +115,15 @@ begin
 end;
 $$;
 
-comment on function brainops.settle_completed(text, uuid[], uuid, jsonb) is
-  'As brainops.settle, for rows under one lease that all are completed with the same result; returns those whose lease still held.';
+comment on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) is
+  'As brainops_internal.settle, for rows under one lease that all are completed with the same result; returns those whose lease still held.';
 
-revoke execute on function brainops.settle_completed(text, uuid[], uuid, jsonb) from public;
-grant execute on function brainops.settle_completed(text, uuid[], uuid, jsonb) to brainops_worker;
+revoke execute on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) from public;
+grant execute on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) to brainops_worker;
 
 -- When to try again after attempt n: 15 s, 1 min, 4 min, 16 min, then each hour; ±20 % so that
 -- rows that failed together do not come back together.
-create or replace function brainops.retry_delay(p_attempt int)
+create or replace function brainops_internal.retry_delay(p_attempt int)
 returns interval
 language sql
 volatile
@@ -133,10 +133,10 @@ as $$
     least(interval '15 seconds' * power(4, greatest(p_attempt, 1) - 1), interval '1 hour') * (0.8 + 0.4 * random());
 $$;
 
-comment on function brainops.retry_delay(int) is
+comment on function brainops_internal.retry_delay(int) is
   'How long to wait after attempt n: 15 s, 1 min, 4 min, 16 min, then 1 h; 20 % more or less by chance.';
 
-revoke execute on function brainops.retry_delay(int) from public;
+revoke execute on function brainops_internal.retry_delay(int) from public;
 grant execute
-on function brainops.retry_delay(int)
+on function brainops_internal.retry_delay(int)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

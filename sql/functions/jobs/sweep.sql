@@ -1,7 +1,7 @@
 -- Makes good what was lost, each minute: due rows without a job get one; rows in processing far
 -- past their time limit are settled as crashed; jobs locked by pools that nobody owns are freed;
 -- rows for which no live worker has a task say so in last_error.
-create or replace function brainops.sweep(p_most int default 10000)
+create or replace function brainops_internal.sweep(p_most int default 10000)
 returns table (table_name text, requeued int, timed_out int)
 language plpgsql
 set search_path = ''
@@ -22,21 +22,21 @@ begin
   for v_job in select * from brainops.job_tables as j order by j.table_name
   loop
     table_name := v_job.table_name;
-    timed_out := brainops.abandon(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker never settled it within the time limit');
-    requeued := brainops.requeue(v_job, null, p_most);
+    timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker never settled it within the time limit');
+    requeued := brainops_internal.requeue(v_job, null, p_most);
     return next;
   end loop;
 end;
 $$;
 
-comment on function brainops.sweep(int) is
+comment on function brainops_internal.sweep(int) is
   'Each minute: jobs for due rows that have none (at most p_most a table), an end for rows stuck in processing, freedom for orphaned jobs.';
 
-revoke execute on function brainops.sweep(int) from public;
-grant execute on function brainops.sweep(int) to brainops_system;
+revoke execute on function brainops_internal.sweep(int) from public;
+grant execute on function brainops_internal.sweep(int) to brainops_system;
 
 -- Says on the due rows of a task what they are waiting for, unless a live worker can run it.
-create or replace function brainops.note_waiting(p_task_identifier text, p_reason text)
+create or replace function brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text)
 returns int
 language plpgsql
 set search_path = ''
@@ -48,7 +48,7 @@ begin
   select * into v_job from brainops.job_tables as j where j.task_identifier = p_task_identifier;
   if not found or exists (
     select from brainops.worker_processes as w
-    where p_task_identifier = any (w.tasks) and brainops.worker_is_alive(w.number, w.backend_pid)
+    where p_task_identifier = any (w.tasks) and brainops_internal.worker_is_alive(w.number, w.backend_pid)
   ) then
     return 0;
   end if;
@@ -66,8 +66,8 @@ begin
 end;
 $$;
 
-comment on function brainops.note_waiting(text, text) is
+comment on function brainops_internal.set_waiting_reason(text, text) is
   'Writes p_reason into last_error of the due rows of a task that no live worker offers; returns how many.';
 
-revoke execute on function brainops.note_waiting(text, text) from public;
-grant execute on function brainops.note_waiting(text, text) to brainops_system;
+revoke execute on function brainops_internal.set_waiting_reason(text, text) from public;
+grant execute on function brainops_internal.set_waiting_reason(text, text) to brainops_system;

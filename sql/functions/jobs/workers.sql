@@ -6,7 +6,7 @@
 -- graphile-worker jobs are unlocked and its rows settled as a crash leaves them. (graphile-worker
 -- alone waits four hours.)
 
-create or replace function brainops.liveness_class()
+create or replace function brainops_internal.liveness_class()
 returns int
 language sql
 immutable
@@ -15,14 +15,14 @@ as $$
   select 1112690512;
 $$;
 
-comment on function brainops.liveness_class is 'First half of every worker''s advisory lock key.';
+comment on function brainops_internal.liveness_class is 'First half of every worker''s advisory lock key.';
 
-revoke execute on function brainops.liveness_class() from public;
-grant execute on function brainops.liveness_class() to brainops_admin, brainops_system;
+revoke execute on function brainops_internal.liveness_class() from public;
+grant execute on function brainops_internal.liveness_class() to brainops_admin, brainops_system;
 
 -- Takes (or takes up again) the lock that says the worker lives, on this very connection, and
 -- enters the worker. False when the lock is held by another connection still: try again soon.
-create or replace function brainops.announce_worker(p_id uuid, p_host text, p_pid int, p_tasks text[])
+create or replace function brainops_internal.register_worker(p_id uuid, p_host text, p_pid int, p_tasks text[])
 returns boolean
 language plpgsql
 set search_path = ''
@@ -38,7 +38,7 @@ begin
 
   if current_setting('brainops.embedded', true) = 'on' then
     insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
-  elsif not pg_catalog.pg_try_advisory_lock(brainops.liveness_class(), v_number) then
+  elsif not pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number) then
     -- Our own earlier connection, which died without Postgres hearing of it (a lost route).
     perform pg_terminate_backend(a.pid)
     from brainops.worker_processes as w
@@ -53,10 +53,10 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.announce_worker(uuid, text, int, text[]) from public;
-grant execute on function brainops.announce_worker(uuid, text, int, text[]) to brainops_system;
+revoke execute on function brainops_internal.register_worker(uuid, text, int, text[]) from public;
+grant execute on function brainops_internal.register_worker(uuid, text, int, text[]) to brainops_system;
 
-create or replace function brainops.dismiss_worker(p_id uuid)
+create or replace function brainops_internal.deregister_worker(p_id uuid)
 returns void
 language plpgsql
 set search_path = ''
@@ -71,13 +71,13 @@ begin
 end;
 $$;
 
-comment on function brainops.dismiss_worker(uuid) is
+comment on function brainops_internal.deregister_worker(uuid) is
   'A worker''s last word: forgets it and frees jobs that it still holds.';
 
-revoke execute on function brainops.dismiss_worker(uuid) from public;
-grant execute on function brainops.dismiss_worker(uuid) to brainops_system;
+revoke execute on function brainops_internal.deregister_worker(uuid) from public;
+grant execute on function brainops_internal.deregister_worker(uuid) to brainops_system;
 
-create or replace function brainops.worker_is_alive(p_number int, p_backend_pid int)
+create or replace function brainops_internal.worker_is_alive(p_number int, p_backend_pid int)
 returns boolean
 language sql
 stable
@@ -94,7 +94,7 @@ as $$
         where
           locktype = 'advisory'
           and database = (select oid from pg_catalog.pg_database where datname = current_database())
-          and classid = brainops.liveness_class()::oid
+          and classid = brainops_internal.liveness_class()::oid
           and objid = p_number::oid
           and objsubid = 2
           and granted
@@ -103,15 +103,15 @@ as $$
     end;
 $$;
 
-comment on function brainops.worker_is_alive(int, int) is
+comment on function brainops_internal.worker_is_alive(int, int) is
   'Whether the connection that the worker was announced on still holds its lock.';
 
-revoke execute on function brainops.worker_is_alive(int, int) from public;
-grant execute on function brainops.worker_is_alive(int, int) to brainops_admin, brainops_system;
+revoke execute on function brainops_internal.worker_is_alive(int, int) from public;
+grant execute on function brainops_internal.worker_is_alive(int, int) to brainops_admin, brainops_system;
 
 -- Looks after the workers: p_self says it is there; those that lost their lock become suspect,
 -- then dead. Returns the dead. Two rescuers at once share the work by skip locked.
-create or replace function brainops.watch_workers(p_self uuid)
+create or replace function brainops_internal.watch_workers(p_self uuid)
 returns table (worker_id uuid, host text, pid int, rescued_rows int)
 language plpgsql
 set search_path = ''
@@ -125,7 +125,7 @@ begin
 
   for v_worker in
     select * from brainops.worker_processes as w
-    where w.id is distinct from p_self and not brainops.worker_is_alive(w.number, w.backend_pid)
+    where w.id is distinct from p_self and not brainops_internal.worker_is_alive(w.number, w.backend_pid)
     for update skip locked
   loop
     -- After a restart of Postgres every worker has lost its lock: let it take it up again first.
@@ -141,7 +141,7 @@ begin
     rescued_rows := 0;
     for v_job in select * from brainops.job_tables
     loop
-      rescued_rows := rescued_rows + brainops.abandon(
+      rescued_rows := rescued_rows + brainops_internal.settle_abandoned_rows(
         v_job, v_worker.id, '0', format('its worker (%s, process %s) died while the row was in its hands', v_worker.host, v_worker.pid)
       );
     end loop;
@@ -152,15 +152,15 @@ begin
 end;
 $$;
 
-comment on function brainops.watch_workers(uuid) is
+comment on function brainops_internal.watch_workers(uuid) is
   'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every second.';
 
-revoke execute on function brainops.watch_workers(uuid) from public;
-grant execute on function brainops.watch_workers(uuid) to brainops_system;
+revoke execute on function brainops_internal.watch_workers(uuid) from public;
+grant execute on function brainops_internal.watch_workers(uuid) to brainops_system;
 
 -- Settles rows whose worker will not: pending where the effect may be tried again, failed where
 -- the attempts are used up (a row that kills its worker ends here), else unconfirmed.
-create or replace function brainops.abandon(
+create or replace function brainops_internal.settle_abandoned_rows(
   p_job brainops.job_tables,
   p_worker_id uuid,
   p_older_than interval,
@@ -209,10 +209,14 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.abandon(brainops.job_tables, uuid, interval, text) from public;
-grant execute on function brainops.abandon(brainops.job_tables, uuid, interval, text) to brainops_system;
+revoke execute
+on function brainops_internal.settle_abandoned_rows(brainops.job_tables, uuid, interval, text)
+from public;
+grant execute
+on function brainops_internal.settle_abandoned_rows(brainops.job_tables, uuid, interval, text)
+to brainops_system;
 
-create or replace function brainops.embedded_connection_closed(p_connection_id text)
+create or replace function brainops_internal.embedded_connection_closed(p_connection_id text)
 returns void
 language sql
 set search_path = ''
@@ -220,8 +224,8 @@ as $$
   delete from brainops.embedded_connections where p_connection_id is null or connection_id = p_connection_id;
 $$;
 
-comment on function brainops.embedded_connection_closed(text) is
+comment on function brainops_internal.embedded_connection_closed(text) is
   'Called by the built-in Postgres when a connection ends; null when it starts.';
 
-revoke execute on function brainops.embedded_connection_closed(text) from public;
-grant execute on function brainops.embedded_connection_closed(text) to brainops_system;
+revoke execute on function brainops_internal.embedded_connection_closed(text) from public;
+grant execute on function brainops_internal.embedded_connection_closed(text) to brainops_system;

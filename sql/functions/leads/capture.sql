@@ -1,5 +1,5 @@
 -- The row as it should be, before anybody looks for the person in it.
-create or replace function brainops.normal_lead(p_lead public.revenue_leads)
+create or replace function brainops_internal.normal_lead(p_lead public.revenue_leads)
 returns public.revenue_leads
 language plpgsql
 stable
@@ -20,7 +20,7 @@ begin
   if p_lead.phone is null then
     p_lead.phone := p_lead.phone_e164;
   elsif p_lead.phone_e164 is null then
-    p_lead.phone_e164 := brainops.phone_e164(
+    p_lead.phone_e164 := brainops_internal.phone_e164(
       p_lead.phone,
       case
         when p_lead.phone ~ '^(\+|00)' then null
@@ -32,16 +32,16 @@ begin
 end;
 $$;
 
-comment on function brainops.normal_lead(public.revenue_leads) is
+comment on function brainops_internal.normal_lead(public.revenue_leads) is
   'The row as it is stored: addresses trimmed, a score of 0 to 1 as one of 100, the phone number in E.164 where that can be told.';
 
-revoke execute on function brainops.normal_lead(revenue_leads) from public;
+revoke execute on function brainops_internal.normal_lead(revenue_leads) from public;
 grant execute
-on function brainops.normal_lead(revenue_leads)
+on function brainops_internal.normal_lead(revenue_leads)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- The points that it takes to get from what has been reckoned to this score.
-create or replace function brainops.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text)
+create or replace function brainops_internal.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text)
 returns void
 language sql
 set search_path = ''
@@ -52,7 +52,7 @@ as $$
       p_tenant_id,
       p_lead_id,
       p_reason,
-      greatest(least(p_score - brainops.score_total(p_tenant_id, p_lead_id), 1000000), -1000000)
+      greatest(least(p_score - brainops_internal.score_total(p_tenant_id, p_lead_id), 1000000), -1000000)
     );
   update public.revenue_leads
   set
@@ -61,10 +61,10 @@ as $$
   where id = p_lead_id and (score <> p_score or rescore_requested_at is null);
 $$;
 
-revoke execute on function brainops.set_score(uuid, uuid, numeric, text) from public;
-grant execute on function brainops.set_score(uuid, uuid, numeric, text) to brainops_system;
+revoke execute on function brainops_internal.set_score(uuid, uuid, numeric, text) from public;
+grant execute on function brainops_internal.set_score(uuid, uuid, numeric, text) to brainops_system;
 
-create or replace function brainops.before_lead_insert()
+create or replace function brainops_internal.before_lead_insert()
 returns trigger
 language plpgsql
 -- Looks for the person among leads that a service may not see yet.
@@ -72,7 +72,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_stage text := brainops.normal_stage(coalesce(new.stage, 'new'));
+  v_stage text := brainops_internal.normal_stage(coalesce(new.stage, 'new'));
   v_email text;
   v_phone text;
   v_into uuid;
@@ -84,12 +84,12 @@ begin
       using errcode = 'OP011', column = 'stage',
         hint = 'Write new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing, or leave stage out.';
   end if;
-  new := brainops.normal_lead(new);
+  new := brainops_internal.normal_lead(new);
   new.stage := v_stage;
   new.merged_into := null;
   new.scored_at := null;
   new.rescore_requested_at := brainops.now();
-  v_email := 'email:' || brainops.email_key(new.email);
+  v_email := 'email:' || brainops_internal.email_key(new.email);
   v_phone := 'phone:' || new.phone_e164;
 
   select lead_id into v_into from public.revenue_lead_aliases where id = new.id and tenant_id = new.tenant_id;
@@ -99,27 +99,27 @@ begin
   end if;
   loop
     if v_into is null and v_email is not null then
-      v_into := nullif(brainops.claim_lead_key(new.tenant_id, v_email, new.id), new.id);
+      v_into := nullif(brainops_internal.claim_lead_key(new.tenant_id, v_email, new.id), new.id);
     end if;
     if v_phone is not null then
-      v_other := nullif(brainops.claim_lead_key(new.tenant_id, v_phone, coalesce(v_into, new.id)), coalesce(v_into, new.id));
+      v_other := nullif(brainops_internal.claim_lead_key(new.tenant_id, v_phone, coalesce(v_into, new.id)), coalesce(v_into, new.id));
       -- Two people with addresses of their own may share a telephone.
       if exists (select from public.revenue_leads where id = v_other and (v_email is null or email_key is null)) then
         -- One lead has the address and another the number: this row says that they are one person.
         v_into := case
           when v_into is null then v_other
           when exists (select from public.revenue_leads where id = v_other and email_key is null)
-            then brainops.join_leads(new.tenant_id, v_into, v_other)
+            then brainops_internal.merge_lead_into(new.tenant_id, v_into, v_other)
           else v_into
         end;
       end if;
     end if;
     exit when v_into is null;
     update brainops.lead_keys set lead_id = v_into where tenant_id = new.tenant_id and lead_id = new.id;
-    if brainops.absorb_lead(v_into, new) then
+    if brainops_internal.merge_row_into_lead(v_into, new) then
       insert into public.revenue_lead_aliases (id, tenant_id, lead_id) values (new.id, new.tenant_id, v_into)
       on conflict (id) do nothing;
-      perform brainops.record_lead_event(
+      perform brainops_internal.record_lead_event(
         new.tenant_id, v_into, 'merged', null, null, new.id::text,
         jsonb_strip_nulls(jsonb_build_object('id', new.id, 'source', new.source))
       );
@@ -134,13 +134,13 @@ begin
 end;
 $$;
 
-alter function brainops.before_lead_insert() owner to brainops_system;
-revoke execute on function brainops.before_lead_insert() from public;
+alter function brainops_internal.before_lead_insert() owner to brainops_system;
+revoke execute on function brainops_internal.before_lead_insert() from public;
 
 -- Puts into a lead what another row of the same person says: nulls are filled, the further stage and
 -- the higher score hold, and what differs is kept in metadata.merged, so that nothing is lost.
 -- Returns false where the lead is gone.
-create or replace function brainops.absorb_lead(p_into uuid, p_row public.revenue_leads)
+create or replace function brainops_internal.merge_row_into_lead(p_into uuid, p_row public.revenue_leads)
 returns boolean
 language plpgsql
 security definer
@@ -189,7 +189,7 @@ begin
     v_other := v_other || jsonb_build_object('metadata', v_other_metadata);
   end if;
 
-  if brainops.stage_rank(p_row.stage) > brainops.stage_rank(v_lead.stage)
+  if brainops_internal.stage_rank(p_row.stage) > brainops_internal.stage_rank(v_lead.stage)
     and p_row.stage = any (brainops.next_stages(v_lead.stage))
     -- A lost lead is not taken up again by mistake, nor a deal under way ended by an old list.
     and (p_row.stage <> 'lost' or v_lead.stage = 'new')
@@ -243,16 +243,16 @@ begin
     where id = p_into;
   end if;
   if p_row.score > v_lead.score and v_lead.scored_at is not null then
-    perform brainops.set_score(v_lead.tenant_id, p_into, p_row.score, 'merged');
+    perform brainops_internal.set_score(v_lead.tenant_id, p_into, p_row.score, 'merged');
   end if;
   return true;
 end;
 $$;
 
-alter function brainops.absorb_lead(uuid, revenue_leads) owner to brainops_system;
-revoke execute on function brainops.absorb_lead(uuid, revenue_leads) from public;
+alter function brainops_internal.merge_row_into_lead(uuid, revenue_leads) owner to brainops_system;
+revoke execute on function brainops_internal.merge_row_into_lead(uuid, revenue_leads) from public;
 
-create or replace function brainops.drop_merged_lead()
+create or replace function brainops_internal.drop_merged_lead()
 returns trigger
 language plpgsql
 security definer
@@ -264,10 +264,10 @@ begin
 end;
 $$;
 
-alter function brainops.drop_merged_lead() owner to brainops_system;
-revoke execute on function brainops.drop_merged_lead() from public;
+alter function brainops_internal.drop_merged_lead() owner to brainops_system;
+revoke execute on function brainops_internal.drop_merged_lead() from public;
 
-create or replace function brainops.after_lead_insert()
+create or replace function brainops_internal.after_lead_insert()
 returns trigger
 language plpgsql
 security definer
@@ -278,16 +278,16 @@ begin
   select tenant_id, id, 'captured', 'captured', jsonb_strip_nulls(jsonb_build_object('source', source))
   from inserted
   where merged_into is null;
-  perform brainops.enqueue_rescores((select array_agg(id) from inserted where merged_into is null));
+  perform brainops_internal.enqueue_rescores((select array_agg(id) from inserted where merged_into is null));
   return null;
 end;
 $$;
 
-alter function brainops.after_lead_insert() owner to brainops_system;
-revoke execute on function brainops.after_lead_insert() from public;
+alter function brainops_internal.after_lead_insert() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_insert() from public;
 
 -- With the rights of whoever updates, so that the engine's own writes are told from a client's.
-create or replace function brainops.before_lead_update()
+create or replace function brainops_internal.before_lead_update()
 returns trigger
 language plpgsql
 security definer
@@ -301,14 +301,14 @@ begin
       using errcode = 'insufficient_privilege', hint = 'Insert it for the other tenant.';
   end if;
   if new.stage is distinct from old.stage then
-    v_stage := brainops.normal_stage(new.stage);
+    v_stage := brainops_internal.normal_stage(new.stage);
     if v_stage is null then
       raise exception 'stage: unknown word %', coalesce(quote_literal(left(new.stage, 80)), 'null')
         using errcode = 'OP011', column = 'stage',
           hint = format('From %s it may go to %s.', old.stage, array_to_string(brainops.next_stages(old.stage), ', '));
     end if;
     if v_stage <> lower(btrim(new.stage)) and v_stage not in ('lost', old.stage)
-      and (brainops.stage_rank(v_stage) < brainops.stage_rank(old.stage) or v_stage <> all (brainops.next_stages(old.stage)))
+      and (brainops_internal.stage_rank(v_stage) < brainops_internal.stage_rank(old.stage) or v_stage <> all (brainops.next_stages(old.stage)))
     then
       -- A client's own word that says less than is known ("replied" of a lead that negotiates).
       v_stage := old.stage;
@@ -333,7 +333,7 @@ begin
     if new.phone is distinct from old.phone and new.phone_e164 is not distinct from old.phone_e164 then
       new.phone_e164 := null;
     end if;
-    new := brainops.normal_lead(new);
+    new := brainops_internal.normal_lead(new);
   end if;
   if new.company_name is distinct from old.company_name or new.metadata is distinct from old.metadata
     or new.email is distinct from old.email or new.phone is distinct from old.phone
@@ -344,11 +344,11 @@ begin
 end;
 $$;
 
-alter function brainops.before_lead_update() owner to brainops_system;
-revoke execute on function brainops.before_lead_update() from public;
-grant execute on function brainops.before_lead_update() to brainops_system;
+alter function brainops_internal.before_lead_update() owner to brainops_system;
+revoke execute on function brainops_internal.before_lead_update() from public;
+grant execute on function brainops_internal.before_lead_update() to brainops_system;
 
-create or replace function brainops.after_lead_update()
+create or replace function brainops_internal.after_lead_update()
 returns trigger
 language plpgsql
 security definer
@@ -360,7 +360,7 @@ begin
   from after_rows as n
   inner join before_rows as o on o.id = n.id
   where o.stage <> n.stage;
-  perform brainops.enqueue_rescores(
+  perform brainops_internal.enqueue_rescores(
     (
       select array_agg(n.id)
       from after_rows as n
@@ -372,10 +372,10 @@ begin
 end;
 $$;
 
-alter function brainops.after_lead_update() owner to brainops_system;
-revoke execute on function brainops.after_lead_update() from public;
+alter function brainops_internal.after_lead_update() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_update() from public;
 
-create or replace function brainops.after_lead_delete()
+create or replace function brainops_internal.after_lead_delete()
 returns trigger
 language plpgsql
 security definer
@@ -387,5 +387,5 @@ begin
 end;
 $$;
 
-alter function brainops.after_lead_delete() owner to brainops_system;
-revoke execute on function brainops.after_lead_delete() from public;
+alter function brainops_internal.after_lead_delete() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_delete() from public;

@@ -1,4 +1,4 @@
-create or replace function brainops.record_lead_event(
+create or replace function brainops_internal.record_lead_event(
   p_tenant_id uuid,
   p_lead_id uuid,
   p_event text,
@@ -25,12 +25,14 @@ as $$
   on conflict (tenant_id, lead_id, event, source_key) do nothing;
 $$;
 
-comment on function brainops.record_lead_event(uuid, uuid, text, text, timestamptz, text, jsonb) is
+comment on function brainops_internal.record_lead_event(uuid, uuid, text, text, timestamptz, text, jsonb) is
   'Writes an event of a lead down; told again under the same source_key it stays one. Nulls: now, and a key made up.';
 
-revoke execute on function brainops.record_lead_event(uuid, uuid, text, text, timestamptz, text, jsonb) from public;
+revoke execute
+on function brainops_internal.record_lead_event(uuid, uuid, text, text, timestamptz, text, jsonb)
+from public;
 grant execute
-on function brainops.record_lead_event(uuid, uuid, text, text, timestamptz, text, jsonb)
+on function brainops_internal.record_lead_event(uuid, uuid, text, text, timestamptz, text, jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- For clients who see the answers to our mails, which the provider does not.
@@ -45,7 +47,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_lead_id uuid := brainops.find_lead(p_lead_id, null);
+  v_lead_id uuid := brainops_internal.find_lead(p_lead_id, null);
   v_event_id uuid;
 begin
   if v_lead_id is null then
@@ -76,7 +78,7 @@ on function brainops.record_reply(uuid, text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
 -- Behind the two tables that feed the score.
-create or replace function brainops.after_lead_events()
+create or replace function brainops_internal.after_lead_events()
 returns trigger
 language plpgsql
 security definer
@@ -89,17 +91,17 @@ begin
     from inserted as e
     inner join brainops.score_reasons as r on r.reason = e.event and r.kind = 'event';
   if v_ids is not null then
-    perform brainops.request_rescore(v_ids);
+    perform brainops_internal.request_rescore(v_ids);
   end if;
   return null;
 end;
 $$;
 
-alter function brainops.after_lead_events() owner to brainops_system;
-revoke execute on function brainops.after_lead_events() from public;
+alter function brainops_internal.after_lead_events() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_events() from public;
 
 -- What the provider reported about a mail, as events of the lead that it went to.
-create or replace function brainops.feed_lead_events()
+create or replace function brainops_internal.after_delivery_report()
 returns trigger
 language plpgsql
 security definer
@@ -124,9 +126,9 @@ begin
   if new.email_id is not null then
     select lead_id into v_lead_id from public.ai_email_queue where tenant_id = new.tenant_id and id = new.email_id;
     if not found then
-      select coalesce(brainops.lead_alias(l.id, new.tenant_id), l.id) into v_lead_id
+      select coalesce(brainops_internal.lead_alias(l.id, new.tenant_id), l.id) into v_lead_id
         from brainops.job_archive as a
-        cross join lateral (select brainops.uuid_or_null(a.job_row ->> 'lead_id') as id) as l
+        cross join lateral (select brainops_internal.uuid_or_null(a.job_row ->> 'lead_id') as id) as l
         where a.row_id = new.email_id and a.tenant_id = new.tenant_id and a.table_name = 'ai_email_queue'
         limit 1;
     end if;
@@ -138,7 +140,7 @@ begin
       where tenant_id = new.tenant_id and email_key = lower(new.recipient);
   end if;
   if v_lead_id is not null and exists (select from public.revenue_leads where id = v_lead_id) then
-    perform brainops.record_lead_event(
+    perform brainops_internal.record_lead_event(
       new.tenant_id, v_lead_id, v_event, 'email', new.occurred_at, new.id::text,
       jsonb_strip_nulls(jsonb_build_object('email_id', new.email_id, 'url', v_url))
     );
@@ -147,5 +149,5 @@ begin
 end;
 $$;
 
-alter function brainops.feed_lead_events() owner to brainops_system;
-revoke execute on function brainops.feed_lead_events() from public;
+alter function brainops_internal.after_delivery_report() owner to brainops_system;
+revoke execute on function brainops_internal.after_delivery_report() from public;

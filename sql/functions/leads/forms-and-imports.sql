@@ -28,23 +28,23 @@ begin
   );
   v_row.tenant_id := p_tenant_id;
   v_row.source := coalesce(v_row.source, p_source);
-  v_row := brainops.normal_lead(v_row);
-  if brainops.email_key(v_row.email) is null and v_row.phone_e164 is null then
+  v_row := brainops_internal.normal_lead(v_row);
+  if brainops_internal.email_key(v_row.email) is null and v_row.phone_e164 is null then
     raise exception 'email: % and phone: % are no addresses',
       coalesce(quote_literal(left(v_row.email, 120)), 'null'), coalesce(quote_literal(left(v_row.phone, 60)), 'null')
       using errcode = 'OP013', column = 'email',
         hint = 'Give an e-mail address or a phone number with its country code: without one nobody can tell whether the person is a lead already.';
   end if;
-  if brainops.normal_stage(v_stage) is null then
+  if brainops_internal.normal_stage(v_stage) is null then
     raise exception 'stage: unknown word %', quote_literal(left(v_stage, 80))
       using errcode = 'OP011', column = 'stage',
         hint = 'Write new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing, or leave stage out.';
   end if;
-  v_row.stage := brainops.normal_stage(v_stage);
+  v_row.stage := brainops_internal.normal_stage(v_stage);
 
-  lead_id := brainops.known_lead(v_row);
+  lead_id := brainops_internal.known_lead(v_row);
   is_new := false;
-  if lead_id is null or not brainops.absorb_lead(lead_id, v_row) then
+  if lead_id is null or not brainops_internal.merge_row_into_lead(lead_id, v_row) then
     insert into public.revenue_leads (
       tenant_id, company_name, contact_name, email, phone, phone_e164, website, stage, score, value_estimate, source, time_zone,
       state, location, industry, status, owner_email, next_action, next_action_date, metadata, is_test, is_demo
@@ -56,11 +56,11 @@ begin
       coalesce(v_row.is_test, false), coalesce(v_row.is_demo, false)
     )
     returning id into lead_id;
-    is_new := brainops.lead_alias(lead_id, p_tenant_id) is null;
-    lead_id := coalesce(brainops.lead_alias(lead_id, p_tenant_id), lead_id);
+    is_new := brainops_internal.lead_alias(lead_id, p_tenant_id) is null;
+    lead_id := coalesce(brainops_internal.lead_alias(lead_id, p_tenant_id), lead_id);
   end if;
-  perform brainops.capture_consent(p_tenant_id, lead_id, 'email', v_row.email, p_lead -> 'email_consent', p_source, p_evidence);
-  perform brainops.capture_consent(p_tenant_id, lead_id, 'sms', v_row.phone_e164, p_lead -> 'sms_consent', p_source, p_evidence);
+  perform brainops_internal.capture_consent(p_tenant_id, lead_id, 'email', v_row.email, p_lead -> 'email_consent', p_source, p_evidence);
+  perform brainops_internal.capture_consent(p_tenant_id, lead_id, 'sms', v_row.phone_e164, p_lead -> 'sms_consent', p_source, p_evidence);
   return next;
 end;
 $$;
@@ -76,7 +76,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
 -- A file is old news: it never lifts what the person has said since. A form is the person's own word
 -- of now.
-create or replace function brainops.capture_consent(
+create or replace function brainops_internal.capture_consent(
   p_tenant_id uuid,
   p_lead_id uuid,
   p_channel text,
@@ -105,8 +105,10 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb) from public;
-grant execute on function brainops.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb) to brainops_system;
+revoke execute on function brainops_internal.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb) from public;
+grant execute
+on function brainops_internal.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb)
+to brainops_system;
 
 -- A part of a file. Each row stands alone: what is wrong with one is told, and costs the others
 -- nothing. The scores are asked for once, at the end.
@@ -145,7 +147,7 @@ begin
     return next;
   end loop;
   perform set_config('brainops.hold_rescores', '', true);
-  perform brainops.release_rescores(p_tenant_id, v_ids);
+  perform brainops_internal.release_rescores(p_tenant_id, v_ids);
 end;
 $$;
 
@@ -162,7 +164,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 -- lead and its consents were taken anew, so an old "yes" came after a later "no". Now what was taken once changes nothing.
 --
 -- One submission of a form. The same one sent again finds the same person, and stays one event.
-create or replace function brainops.submit_lead_form(
+create or replace function brainops_internal.submit_lead_form(
   p_tenant_id uuid,
   p_form text,
   p_submission_id text,
@@ -183,7 +185,7 @@ begin
       using errcode = 'OP009', hint = 'select name, active from lead_forms';
   end if;
   -- The same one at the same moment waits here, and then finds the event.
-  perform pg_advisory_xact_lock(hashtextextended('brainops.submit_lead_form:' || p_tenant_id || ':' || v_key, 0));
+  perform pg_advisory_xact_lock(hashtextextended('brainops_internal.submit_lead_form:' || p_tenant_id || ':' || v_key, 0));
   -- A merge takes the event along, so its lead is the one that is left.
   select e.lead_id, false into lead_id, is_new
     from public.lead_events as e
@@ -203,17 +205,17 @@ begin
       'form',
       p_evidence || jsonb_build_object('form', p_form, 'submission', p_submission_id)
     ) as c;
-  perform brainops.record_lead_event(
+  perform brainops_internal.record_lead_event(
     p_tenant_id, lead_id, 'form_submitted', 'web', null, v_key, jsonb_build_object('form', p_form, 'fields', p_lead)
   );
   return next;
 end;
 $$;
 
-comment on function brainops.submit_lead_form(uuid, text, text, jsonb, jsonb) is
+comment on function brainops_internal.submit_lead_form(uuid, text, text, jsonb, jsonb) is
   'Behind POST /forms/<token>: a lead, its consents, and the event form_submitted, once for each p_submission_id.';
 
-revoke execute on function brainops.submit_lead_form(uuid, text, text, jsonb, jsonb) from public;
+revoke execute on function brainops_internal.submit_lead_form(uuid, text, text, jsonb, jsonb) from public;
 grant execute
-on function brainops.submit_lead_form(uuid, text, text, jsonb, jsonb)
+on function brainops_internal.submit_lead_form(uuid, text, text, jsonb, jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

@@ -1,4 +1,4 @@
-create or replace function brainops.phone_e164(p_phone text, p_country text default 'US')
+create or replace function brainops_internal.phone_e164(p_phone text, p_country text default 'US')
 returns text
 language sql
 immutable
@@ -21,16 +21,16 @@ as $$
     ) as s;
 $$;
 
-comment on function brainops.phone_e164(text, text) is
+comment on function brainops_internal.phone_e164(text, text) is
   'A phone number as +<country><number>, or null where that can''t be told: a number without "+" is understood in the United States and Canada alone. `brainops leads import` knows every country''s plan.';
 
-revoke execute on function brainops.phone_e164(text, text) from public;
+revoke execute on function brainops_internal.phone_e164(text, text) from public;
 grant execute
-on function brainops.phone_e164(text, text)
+on function brainops_internal.phone_e164(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- The lead that an id means: itself, or the one that it was merged into.
-create or replace function brainops.lead_alias(p_lead_id uuid, p_tenant_id uuid default null)
+create or replace function brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid default null)
 returns uuid
 language plpgsql
 stable
@@ -46,15 +46,15 @@ begin
 end;
 $$;
 
-comment on function brainops.lead_alias(uuid, uuid) is
+comment on function brainops_internal.lead_alias(uuid, uuid) is
   'The lead that this id''s lead was merged into; null for an id that is no alias.';
 
-alter function brainops.lead_alias(uuid, uuid) owner to brainops_system;
-revoke execute on function brainops.lead_alias(uuid, uuid) from public;
+alter function brainops_internal.lead_alias(uuid, uuid) owner to brainops_system;
+revoke execute on function brainops_internal.lead_alias(uuid, uuid) from public;
 
 -- A lead by its id, for callers that may know it: the tenant's own, or (services that have not
 -- said whose row it is, and admins) anyone's.
-create or replace function brainops.find_lead(p_lead_id uuid, p_tenant_id uuid)
+create or replace function brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid)
 returns uuid
 language sql
 stable
@@ -73,19 +73,19 @@ as $$
     );
 $$;
 
-comment on function brainops.find_lead(uuid, uuid) is
+comment on function brainops_internal.find_lead(uuid, uuid) is
   'The id of the lead that the id means (itself, or the lead it was merged into), where the caller may refer to it; else null.';
 
-alter function brainops.find_lead(uuid, uuid) owner to brainops_system;
-revoke execute on function brainops.find_lead(uuid, uuid) from public;
+alter function brainops_internal.find_lead(uuid, uuid) owner to brainops_system;
+revoke execute on function brainops_internal.find_lead(uuid, uuid) from public;
 grant execute
-on function brainops.find_lead(uuid, uuid)
+on function brainops_internal.find_lead(uuid, uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
 -- Hangs on every table with a lead_id, before its tenant is filled in. The lock is the one that the
 -- foreign key takes a moment later: taken here, it waits for a merge that is under way, and the
 -- alias is seen.
-create or replace function brainops.resolve_lead_id()
+create or replace function brainops_internal.resolve_lead_id()
 returns trigger
 language plpgsql
 -- The lead may be of a tenant that a service has not named yet.
@@ -106,23 +106,23 @@ begin
 end;
 $$;
 
-comment on function brainops.resolve_lead_id is
+comment on function brainops_internal.resolve_lead_id is
   'Trigger of tables that refer to leads, as a0_resolve_lead_id before insert: takes the id of a lead that was merged as the one that it was merged into.';
 
-alter function brainops.resolve_lead_id() owner to brainops_system;
-revoke execute on function brainops.resolve_lead_id() from public;
-grant execute on function brainops.resolve_lead_id() to brainops_admin;
+alter function brainops_internal.resolve_lead_id() owner to brainops_system;
+revoke execute on function brainops_internal.resolve_lead_id() from public;
+grant execute on function brainops_internal.resolve_lead_id() to brainops_admin;
 
 -- The lead of a person who is known by every address that the row has; null where the row is somebody
 -- new, or tells something new of who is who: then it takes an insert.
-create or replace function brainops.known_lead(p_lead public.revenue_leads)
+create or replace function brainops_internal.known_lead(p_lead public.revenue_leads)
 returns uuid
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
-  v_email text := 'email:' || brainops.email_key(p_lead.email);
+  v_email text := 'email:' || brainops_internal.email_key(p_lead.email);
   v_phone text := 'phone:' || p_lead.phone_e164;
   v_lead_id uuid;
 begin
@@ -138,12 +138,12 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.known_lead(revenue_leads) from public;
-grant execute on function brainops.known_lead(revenue_leads) to brainops_system;
+revoke execute on function brainops_internal.known_lead(revenue_leads) from public;
+grant execute on function brainops_internal.known_lead(revenue_leads) to brainops_system;
 
 -- Whose key it is now: the one that holds it, or p_lead_id, for whom it is claimed. Waits for a
 -- transaction that is claiming the same one.
-create or replace function brainops.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid)
+create or replace function brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid)
 returns uuid
 language plpgsql
 set search_path = ''
@@ -171,18 +171,18 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.claim_lead_key(uuid, text, uuid) from public;
-grant execute on function brainops.claim_lead_key(uuid, text, uuid) to brainops_system;
+revoke execute on function brainops_internal.claim_lead_key(uuid, text, uuid) from public;
+grant execute on function brainops_internal.claim_lead_key(uuid, text, uuid) to brainops_system;
 
-create or replace function brainops.move_lead_keys()
+create or replace function brainops_internal.move_lead_keys()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  v_old text := 'email:' || brainops.email_key(old.email);
-  v_new text := 'email:' || brainops.email_key(new.email);
+  v_old text := 'email:' || brainops_internal.email_key(old.email);
+  v_new text := 'email:' || brainops_internal.email_key(new.email);
   v_holder uuid;
 begin
   if new.merged_into is not null then
@@ -190,7 +190,7 @@ begin
   end if;
   if v_new is distinct from v_old then
     if v_new is not null then
-      v_holder := brainops.claim_lead_key(new.tenant_id, v_new, new.id);
+      v_holder := brainops_internal.claim_lead_key(new.tenant_id, v_new, new.id);
       if v_holder <> new.id then
         raise exception 'email: % is lead %''s already', quote_literal(left(new.email, 120)), v_holder
           using errcode = 'OP012', column = 'email',
@@ -201,7 +201,7 @@ begin
   end if;
   if new.phone_e164 is distinct from old.phone_e164 then
     if new.phone_e164 is not null then
-      perform brainops.claim_lead_key(new.tenant_id, 'phone:' || new.phone_e164, new.id);
+      perform brainops_internal.claim_lead_key(new.tenant_id, 'phone:' || new.phone_e164, new.id);
     end if;
     delete from brainops.lead_keys where tenant_id = new.tenant_id and key = 'phone:' || old.phone_e164 and lead_id = new.id;
   end if;
@@ -209,10 +209,10 @@ begin
 end;
 $$;
 
-alter function brainops.move_lead_keys() owner to brainops_system;
-revoke execute on function brainops.move_lead_keys() from public;
+alter function brainops_internal.move_lead_keys() owner to brainops_system;
+revoke execute on function brainops_internal.move_lead_keys() from public;
 
-create or replace function brainops.leads_at(p_tenant_id uuid, p_address text)
+create or replace function brainops_internal.leads_at(p_tenant_id uuid, p_address text)
 returns setof public.revenue_leads
 language sql
 stable
@@ -223,7 +223,7 @@ as $$
   where l.tenant_id = p_tenant_id and lower(l.email) = lower(btrim(p_address));
 $$;
 
-comment on function brainops.leads_at(uuid, text) is 'The leads of a tenant with this e-mail address.';
+comment on function brainops_internal.leads_at(uuid, text) is 'The leads of a tenant with this e-mail address.';
 
-revoke execute on function brainops.leads_at(uuid, text) from public;
-grant execute on function brainops.leads_at(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.leads_at(uuid, text) from public;
+grant execute on function brainops_internal.leads_at(uuid, text) to brainops_system;

@@ -5,8 +5,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_into uuid := brainops.find_lead(p_into, null);
-  v_from uuid := brainops.find_lead(p_from, null);
+  v_into uuid := brainops_internal.find_lead(p_into, null);
+  v_from uuid := brainops_internal.find_lead(p_from, null);
   v_tenant_id uuid;
 begin
   if v_into is null or v_from is null then
@@ -21,7 +21,7 @@ begin
     raise exception 'lead: % and % are not of one tenant', p_into, p_from
       using errcode = 'OP012', hint = 'A person is one lead in each tenant; leads of two tenants stay two.';
   end if;
-  return brainops.join_leads(v_tenant_id, v_into, v_from);
+  return brainops_internal.merge_lead_into(v_tenant_id, v_into, v_from);
 end;
 $$;
 
@@ -37,7 +37,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 -- Behind merge_leads, and behind an insert that tells that two leads are one person. Of what the row
 -- scored by its facts nothing moves: they are reckoned anew; what the person did goes along.
 -- As in sql/0013, but for broadcasts and entrances.
-create or replace function brainops.join_leads(p_tenant_id uuid, p_into uuid, p_from uuid)
+create or replace function brainops_internal.merge_lead_into(p_tenant_id uuid, p_into uuid, p_from uuid)
 returns uuid
 language plpgsql
 security definer
@@ -51,13 +51,13 @@ begin
   select * into v_lead from public.revenue_leads where tenant_id = p_tenant_id and id = p_from;
   if not found or not exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = p_into) then
     -- Somebody else joined or deleted one of them while this waited.
-    return coalesce(brainops.lead_alias(p_into, p_tenant_id), p_into);
+    return coalesce(brainops_internal.lead_alias(p_into, p_tenant_id), p_into);
   end if;
 
   update brainops.lead_keys set lead_id = p_into where tenant_id = p_tenant_id and lead_id = p_from;
   -- Its address is the other's to take from here on.
   update public.revenue_leads set merged_into = p_into where id = p_from;
-  perform brainops.absorb_lead(p_into, v_lead);
+  perform brainops_internal.merge_row_into_lead(p_into, v_lead);
 
   with dropped as (
     delete from public.lead_score_events as e
@@ -68,31 +68,31 @@ begin
   select coalesce(jsonb_agg(jsonb_build_object('table', 'public.lead_score_events', 'row', to_jsonb(d))), '[]') into v_kept
     from dropped as d;
   -- While it can be told which row is whose.
-  perform brainops.skip_second_recipients(p_tenant_id, p_into, p_from);
-  perform brainops.renumber_entrances(p_tenant_id, p_into, p_from);
-  v_kept := v_kept || brainops.move_lead_rows(p_tenant_id, p_into, p_from);
+  perform brainops_internal.skip_second_recipients(p_tenant_id, p_into, p_from);
+  perform brainops_internal.renumber_entrances(p_tenant_id, p_into, p_from);
+  v_kept := v_kept || brainops_internal.move_lead_rows(p_tenant_id, p_into, p_from);
 
   delete from public.revenue_leads where id = p_from;
   insert into public.revenue_lead_aliases (id, tenant_id, lead_id) values (p_from, p_tenant_id, p_into);
-  perform brainops.record_lead_event(
+  perform brainops_internal.record_lead_event(
     p_tenant_id, p_into, 'merged', null, null, p_from::text, jsonb_build_object('id', p_from, 'kept', v_kept)
   );
-  perform brainops.score_leads(array[p_into]);
+  perform brainops_internal.score_leads(array[p_into]);
   -- Joining never cools a lead.
-  perform brainops.set_score(p_tenant_id, p_into, v_lead.score, 'merged')
+  perform brainops_internal.set_score(p_tenant_id, p_into, v_lead.score, 'merged')
   from public.revenue_leads
   where id = p_into and score < v_lead.score;
   return p_into;
 end;
 $$;
 
-alter function brainops.join_leads(uuid, uuid, uuid) owner to brainops_system;
-revoke execute on function brainops.join_leads(uuid, uuid, uuid) from public;
+alter function brainops_internal.merge_lead_into(uuid, uuid, uuid) owner to brainops_system;
+revoke execute on function brainops_internal.merge_lead_into(uuid, uuid, uuid) from public;
 
 -- What refers to one lead refers to the other from then on, in every table with a foreign key to
 -- leads. Returns the rows for which there was no room, because the other has the like (by a unique
 -- key): they are out of their tables then.
-create or replace function brainops.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid)
+create or replace function brainops_internal.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid)
 returns jsonb
 language plpgsql
 set search_path = ''
@@ -103,7 +103,7 @@ declare
   v_kept jsonb := '[]';
 begin
   for v_child in
-    select r.relation, r.column_name from brainops.references_to('public.revenue_leads') as r
+    select r.relation, r.column_name from brainops_internal.references_to('public.revenue_leads') as r
   loop
     begin
       execute format('update %s set %I = $1 where tenant_id = $2 and %2$I = $3', v_child.relation, v_child.column_name)
@@ -119,7 +119,7 @@ begin
               using p_into, p_tenant_id, v_id;
           exception
             when unique_violation then
-              v_kept := v_kept || jsonb_build_array(brainops.take_row(v_child.relation, p_tenant_id, v_id));
+              v_kept := v_kept || jsonb_build_array(brainops_internal.delete_row_as_json(v_child.relation, p_tenant_id, v_id));
           end;
         end loop;
     end;
@@ -128,11 +128,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.move_lead_rows(uuid, uuid, uuid) from public;
-grant execute on function brainops.move_lead_rows(uuid, uuid, uuid) to brainops_system;
+revoke execute on function brainops_internal.move_lead_rows(uuid, uuid, uuid) from public;
+grant execute on function brainops_internal.move_lead_rows(uuid, uuid, uuid) to brainops_system;
 
 -- A row out of its table, with every row that hangs on it, as JSON.
-create or replace function brainops.take_row(p_table regclass, p_tenant_id uuid, p_id uuid)
+create or replace function brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid)
 returns jsonb
 language plpgsql
 set search_path = ''
@@ -145,13 +145,13 @@ declare
 begin
   for v_child in
     -- Rows whose reference is merely emptied stay where they are.
-    select r.relation, r.column_name from brainops.references_to(p_table) as r where r.keeps_row is not true
+    select r.relation, r.column_name from brainops_internal.references_to(p_table) as r where r.keeps_row is not true
   loop
     for v_id in
       execute format('select id from %s where tenant_id = $1 and %I = $2', v_child.relation, v_child.column_name)
         using p_tenant_id, p_id
     loop
-      v_below := v_below || jsonb_build_array(brainops.take_row(v_child.relation, p_tenant_id, v_id));
+      v_below := v_below || jsonb_build_array(brainops_internal.delete_row_as_json(v_child.relation, p_tenant_id, v_id));
     end loop;
   end loop;
   execute format('delete from %s as t where tenant_id = $1 and id = $2 returning to_jsonb(t)', p_table)
@@ -162,12 +162,12 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.take_row(regclass, uuid, uuid) from public;
-grant execute on function brainops.take_row(regclass, uuid, uuid) to brainops_system;
+revoke execute on function brainops_internal.delete_row_as_json(regclass, uuid, uuid) from public;
+grant execute on function brainops_internal.delete_row_as_json(regclass, uuid, uuid) to brainops_system;
 
 -- Which columns refer to a table's rows, asked in one place: by a merge of leads, which moves what
 -- refers to one of them, and by what takes a row away with everything that hangs on it.
-create or replace function brainops.references_to(p_table regclass)
+create or replace function brainops_internal.references_to(p_table regclass)
 returns table (relation regclass, column_name name, keeps_row boolean)
 language sql
 stable
@@ -186,13 +186,13 @@ as $$
   order by c.conrelid::regclass::text;
 $$;
 
-comment on function brainops.references_to(regclass) is
+comment on function brainops_internal.references_to(regclass) is
   'The columns with a foreign key to the id of a table; keeps_row: whether a row outlives what it refers to, with the column emptied.';
 
-revoke execute on function brainops.references_to(regclass) from public;
-grant execute on function brainops.references_to(regclass) to brainops_system;
+revoke execute on function brainops_internal.references_to(regclass) from public;
+grant execute on function brainops_internal.references_to(regclass) to brainops_system;
 
-create or replace function brainops.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid)
+create or replace function brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid)
 returns void
 language plpgsql
 set search_path = ''
@@ -243,11 +243,11 @@ begin
 end;
 $$;
 
-comment on function brainops.renumber_entrances(uuid, uuid, uuid) is
+comment on function brainops_internal.renumber_entrances(uuid, uuid, uuid) is
   'Of two leads that are being made one: numbers their enrolments in each campaign that takes people again through, those of the second after those of the first, and last the one that runs. Where both run in it, or it takes nobody twice, they stay as they are.';
 
-revoke execute on function brainops.renumber_entrances(uuid, uuid, uuid) from public;
-grant execute on function brainops.renumber_entrances(uuid, uuid, uuid) to brainops_system;
+revoke execute on function brainops_internal.renumber_entrances(uuid, uuid, uuid) from public;
+grant execute on function brainops_internal.renumber_entrances(uuid, uuid, uuid) to brainops_system;
 
 -- What two leads that are made one may be in twice: a broadcast, and a campaign.
 --
@@ -257,7 +257,7 @@ grant execute on function brainops.renumber_entrances(uuid, uuid, uuid) to brain
 --
 -- A campaign ended for a person because an old enrolment was in the way: both leads' first ones are entrance 1, so the
 -- merge took the one that came along out, also where it ran and the other was over. Now they are numbered through.
-create or replace function brainops.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid)
+create or replace function brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid)
 returns void
 language plpgsql
 set search_path = ''
@@ -312,8 +312,8 @@ begin
 end;
 $$;
 
-comment on function brainops.skip_second_recipients(uuid, uuid, uuid) is
+comment on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) is
   'Of two leads that are being made one: skips what waits for the one in each broadcast that the other has a row in. What was sent, or may have been, stays; else the older row.';
 
-revoke execute on function brainops.skip_second_recipients(uuid, uuid, uuid) from public;
-grant execute on function brainops.skip_second_recipients(uuid, uuid, uuid) to brainops_system;
+revoke execute on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) from public;
+grant execute on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) to brainops_system;

@@ -1,6 +1,6 @@
 -- Reckons scores, from the facts, the events and what clients said. Returns how many changed. Leads
 -- that somebody else has locked get a job of their own, so that nobody waits here.
-create or replace function brainops.score_leads(p_lead_ids uuid[])
+create or replace function brainops_internal.score_leads(p_lead_ids uuid[])
 returns int
 language plpgsql
 security definer
@@ -38,7 +38,7 @@ begin
     from (
       select l.tenant_id, l.id as lead_id, t.reason, t.times * r.points as points
       from public.revenue_leads as l
-      cross join lateral brainops.lead_facts(l) as t
+      cross join lateral brainops_internal.lead_facts(l) as t
       inner join brainops.score_reasons as r on r.reason = t.reason and r.kind = 'fact'
       where l.id = any (v_ids)
     ) as f
@@ -75,12 +75,12 @@ begin
 
   -- A score that came with the lead stays what it is: the difference is the client's word.
   insert into public.lead_score_events (tenant_id, lead_id, reason, points, occurred_at)
-  select l.tenant_id, l.id, 'set_by_client', greatest(least(l.score - brainops.score_total(l.tenant_id, l.id), 1000000), -1000000), v_now
+  select l.tenant_id, l.id, 'set_by_client', greatest(least(l.score - brainops_internal.score_total(l.tenant_id, l.id), 1000000), -1000000), v_now
   from public.revenue_leads as l
   where l.id = any (v_ids) and l.scored_at is null and l.score > 0;
 
   with totals as (
-    select l.id, l.score as old_score, brainops.clamp_score(coalesce(sum(brainops.decayed(e.points, e.half_life, e.occurred_at, v_now)), 0)) as score
+    select l.id, l.score as old_score, brainops_internal.clamp_score(coalesce(sum(brainops_internal.decayed(e.points, e.half_life, e.occurred_at, v_now)), 0)) as score
     from public.revenue_leads as l
     left join public.lead_score_events as e on e.tenant_id = l.tenant_id and e.lead_id = l.id
     where l.id = any (v_ids)
@@ -103,14 +103,14 @@ begin
 end;
 $$;
 
-comment on function brainops.score_leads(uuid[]) is
+comment on function brainops_internal.score_leads(uuid[]) is
   'Reckons the scores of leads now; from 70 on a new lead is qualified. Returns how many changed.';
 
-alter function brainops.score_leads(uuid[]) owner to brainops_system;
-revoke execute on function brainops.score_leads(uuid[]) from public;
+alter function brainops_internal.score_leads(uuid[]) owner to brainops_system;
+revoke execute on function brainops_internal.score_leads(uuid[]) from public;
 
 -- What the lead's own row says, as reasons: one row for each reason that holds.
-create or replace function brainops.lead_facts(p_lead public.revenue_leads)
+create or replace function brainops_internal.lead_facts(p_lead public.revenue_leads)
 returns table (reason text, times int)
 language sql
 stable
@@ -146,7 +146,7 @@ as $$
       values
         ('captured', 1),
         ('email_given', (p_lead.email_key is not null)::int),
-        ('business_domain', (p_lead.email_key is not null and not brainops.is_free_mail(m.domain))::int),
+        ('business_domain', (p_lead.email_key is not null and not brainops_internal.is_free_mail(m.domain))::int),
         ('phone_given', (coalesce(btrim(p_lead.phone), '') <> '')::int),
         ('company_given', (coalesce(btrim(p_lead.company_name), '') <> '')::int),
         (
@@ -163,29 +163,29 @@ as $$
         ),
         ('budget_high', (b.budget = 'high' or b.amount > 10000)::int),
         ('budget_medium', (b.budget = 'medium' or b.amount > 5000 and b.amount <= 10000)::int),
-        ('decision_maker', brainops.is_yes(m.given ->> 'decision_maker')::int),
+        ('decision_maker', brainops_internal.is_yes(m.given ->> 'decision_maker')::int),
         (
           'timeline_now',
           (b.timeline in ('immediate', 'immediately', 'urgent', 'now', 'today', 'asap', 'this_week'))::int
         ),
         ('timeline_month', (b.timeline in ('this_month', 'month'))::int),
-        ('property_owner', brainops.is_yes(m.given ->> 'property_owner')::int),
-        ('budget_approved', brainops.is_yes(m.given ->> 'budget_approved')::int)
+        ('property_owner', brainops_internal.is_yes(m.given ->> 'property_owner')::int),
+        ('budget_approved', brainops_internal.is_yes(m.given ->> 'budget_approved')::int)
     ) as f (reason, times)
   where f.times > 0;
 $$;
 
-comment on function brainops.lead_facts(public.revenue_leads) is
+comment on function brainops_internal.lead_facts(public.revenue_leads) is
   'Which facts of a lead''s row score, and how many times; brainops.score_reasons has their points.';
 
-revoke execute on function brainops.lead_facts(revenue_leads) from public;
+revoke execute on function brainops_internal.lead_facts(revenue_leads) from public;
 grant execute
-on function brainops.lead_facts(revenue_leads)
+on function brainops_internal.lead_facts(revenue_leads)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- The sum behind a score, of now. Each term is rounded before the sum, so that the order of the rows
 -- does not matter.
-create or replace function brainops.decayed(
+create or replace function brainops_internal.decayed(
   p_points numeric,
   p_half_life interval,
   p_occurred_at timestamptz,
@@ -215,34 +215,34 @@ as $$
     end;
 $$;
 
-comment on function brainops.decayed(numeric, interval, timestamptz, timestamptz) is
+comment on function brainops_internal.decayed(numeric, interval, timestamptz, timestamptz) is
   'What is left of points: half of them after each half-life; all of them where that is null or the time is yet to come.';
 
-revoke execute on function brainops.decayed(numeric, interval, timestamptz, timestamptz) from public;
+revoke execute on function brainops_internal.decayed(numeric, interval, timestamptz, timestamptz) from public;
 grant execute
-on function brainops.decayed(numeric, interval, timestamptz, timestamptz)
+on function brainops_internal.decayed(numeric, interval, timestamptz, timestamptz)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.score_total(p_tenant_id uuid, p_lead_id uuid)
+create or replace function brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid)
 returns numeric
 language sql
 stable
 set search_path = ''
 as $$
-  select coalesce(sum(brainops.decayed(e.points, e.half_life, e.occurred_at, brainops.now())), 0)
+  select coalesce(sum(brainops_internal.decayed(e.points, e.half_life, e.occurred_at, brainops.now())), 0)
   from public.lead_score_events as e
   where e.tenant_id = p_tenant_id and e.lead_id = p_lead_id;
 $$;
 
-comment on function brainops.score_total(uuid, uuid) is
+comment on function brainops_internal.score_total(uuid, uuid) is
   'The sum of a lead''s points as of now; the score is this, rounded and kept within 0 to 100.';
 
-revoke execute on function brainops.score_total(uuid, uuid) from public;
+revoke execute on function brainops_internal.score_total(uuid, uuid) from public;
 grant execute
-on function brainops.score_total(uuid, uuid)
+on function brainops_internal.score_total(uuid, uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.clamp_score(p_total numeric)
+create or replace function brainops_internal.clamp_score(p_total numeric)
 returns numeric
 language sql
 immutable
@@ -251,16 +251,16 @@ as $$
   select greatest(0, least(100, pg_catalog.round(p_total)));
 $$;
 
-comment on function brainops.clamp_score(numeric) is 'A sum of points as a score: rounded, from 0 to 100.';
+comment on function brainops_internal.clamp_score(numeric) is 'A sum of points as a score: rounded, from 0 to 100.';
 
-revoke execute on function brainops.clamp_score(numeric) from public;
+revoke execute on function brainops_internal.clamp_score(numeric) from public;
 grant execute
-on function brainops.clamp_score(numeric)
+on function brainops_internal.clamp_score(numeric)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Points fade by themselves: the leads, from p_after on in the order of their ids, whose score would
 -- be another one by now, and those whose request was lost. Returns where to go on, null at the end.
-create or replace function brainops.rescore_stale(p_after uuid default null, p_limit int default 5000)
+create or replace function brainops_internal.rescore_stale(p_after uuid default null, p_limit int default 5000)
 returns table (last_id uuid, rescored int)
 language plpgsql
 security definer
@@ -286,14 +286,14 @@ begin
       or (
         p.rescore_requested_at is null
         and bool_or(e.half_life is not null)
-        and p.score <> brainops.clamp_score(sum(brainops.decayed(e.points, e.half_life, e.occurred_at, brainops.now())))
+        and p.score <> brainops_internal.clamp_score(sum(brainops_internal.decayed(e.points, e.half_life, e.occurred_at, brainops.now())))
       )
   )
   select (select array_agg(d.id) from due as d), (select max(p.id::text)::uuid from page as p), (select count(*)::int from page)
     into v_ids, last_id, v_scanned;
   rescored := coalesce(cardinality(v_ids), 0);
   if v_ids is not null then
-    perform brainops.score_leads(v_ids);
+    perform brainops_internal.score_leads(v_ids);
   end if;
   if v_scanned < p_limit then
     last_id := null;
@@ -302,15 +302,15 @@ begin
 end;
 $$;
 
-comment on function brainops.rescore_stale(uuid, int) is
+comment on function brainops_internal.rescore_stale(uuid, int) is
   'Reckons a page of leads whose points have faded since their score was written; the nightly run of lead__score.';
 
-alter function brainops.rescore_stale(uuid, int) owner to brainops_system;
-revoke execute on function brainops.rescore_stale(uuid, int) from public;
+alter function brainops_internal.rescore_stale(uuid, int) owner to brainops_system;
+revoke execute on function brainops_internal.rescore_stale(uuid, int) from public;
 
 -- A reckoning is asked for by a mark on the lead; the mark sets the job (after_lead_update). The
 -- lock makes a reckoning that is under way end first: it has not seen what is being written now.
-create or replace function brainops.request_rescore(p_lead_ids uuid[])
+create or replace function brainops_internal.request_rescore(p_lead_ids uuid[])
 returns void
 language plpgsql
 security definer
@@ -323,14 +323,14 @@ begin
 end;
 $$;
 
-comment on function brainops.request_rescore(uuid[]) is 'Marks leads whose score is to be reckoned anew.';
+comment on function brainops_internal.request_rescore(uuid[]) is 'Marks leads whose score is to be reckoned anew.';
 
-alter function brainops.request_rescore(uuid[]) owner to brainops_system;
-revoke execute on function brainops.request_rescore(uuid[]) from public;
+alter function brainops_internal.request_rescore(uuid[]) owner to brainops_system;
+revoke execute on function brainops_internal.request_rescore(uuid[]) from public;
 
 -- One job for 500 leads: so many that its own cost does not count, so few that several workers share
 -- a large import.
-create or replace function brainops.enqueue_rescores(p_lead_ids uuid[])
+create or replace function brainops_internal.enqueue_rescores(p_lead_ids uuid[])
 returns void
 language plpgsql
 security definer
@@ -350,16 +350,16 @@ begin
 end;
 $$;
 
-alter function brainops.enqueue_rescores(uuid[]) owner to brainops_system;
-revoke execute on function brainops.enqueue_rescores(uuid[]) from public;
+alter function brainops_internal.enqueue_rescores(uuid[]) owner to brainops_system;
+revoke execute on function brainops_internal.enqueue_rescores(uuid[]) from public;
 
-create or replace function brainops.release_rescores(p_tenant_id uuid, p_lead_ids uuid[])
+create or replace function brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[])
 returns void
 language sql
 security definer
 set search_path = ''
 as $$
-  select brainops.enqueue_rescores(array_agg(l.id))
+  select brainops_internal.enqueue_rescores(array_agg(l.id))
   from public.revenue_leads as l
   where
     l.tenant_id = p_tenant_id
@@ -372,42 +372,42 @@ as $$
     );
 $$;
 
-comment on function brainops.release_rescores(uuid, uuid[]) is
+comment on function brainops_internal.release_rescores(uuid, uuid[]) is
   'Sets the jobs that score those of these leads that wait for it; a job too many does nothing.';
 
-alter function brainops.release_rescores(uuid, uuid[]) owner to brainops_system;
-revoke execute on function brainops.release_rescores(uuid, uuid[]) from public;
+alter function brainops_internal.release_rescores(uuid, uuid[]) owner to brainops_system;
+revoke execute on function brainops_internal.release_rescores(uuid, uuid[]) from public;
 grant execute
-on function brainops.release_rescores(uuid, uuid[])
+on function brainops_internal.release_rescores(uuid, uuid[])
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
-create or replace function brainops.after_lead_score_events()
+create or replace function brainops_internal.after_lead_score_events()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 begin
-  perform brainops.request_rescore((select array_agg(distinct lead_id) from inserted));
+  perform brainops_internal.request_rescore((select array_agg(distinct lead_id) from inserted));
   return null;
 end;
 $$;
 
-alter function brainops.after_lead_score_events() owner to brainops_system;
-revoke execute on function brainops.after_lead_score_events() from public;
+alter function brainops_internal.after_lead_score_events() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_score_events() from public;
 
 -- A score that a client writes to a lead that has one already: what it takes to get there.
-create or replace function brainops.after_lead_score_update()
+create or replace function brainops_internal.after_lead_score_update()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 begin
-  perform brainops.set_score(new.tenant_id, new.id, new.score, 'set_by_client');
+  perform brainops_internal.set_score(new.tenant_id, new.id, new.score, 'set_by_client');
   return null;
 end;
 $$;
 
-alter function brainops.after_lead_score_update() owner to brainops_system;
-revoke execute on function brainops.after_lead_score_update() from public;
+alter function brainops_internal.after_lead_score_update() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_score_update() from public;

@@ -1,6 +1,6 @@
 -- Words that clients write -> our stages. Spaces and hyphens are as underscores. Null for a word
 -- that nobody knows.
-create or replace function brainops.normal_stage(p_word text)
+create or replace function brainops_internal.normal_stage(p_word text)
 returns text
 language sql
 immutable
@@ -39,12 +39,12 @@ as $$
     end;
 $$;
 
-comment on function brainops.normal_stage(text) is
+comment on function brainops_internal.normal_stage(text) is
   'The stage that a word means (WON, paid, invoiced: won; replied, outreach_sent: contacted; …); null for an unknown word.';
 
-revoke execute on function brainops.normal_stage(text) from public;
+revoke execute on function brainops_internal.normal_stage(text) from public;
 grant execute
-on function brainops.normal_stage(text)
+on function brainops_internal.normal_stage(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- The stage machine. Forwards one may skip; backwards leads only what really happens: a proposal is
@@ -80,7 +80,7 @@ on function brainops.next_stages(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- How far a stage is, for merging two rows of one person: the further one holds.
-create or replace function brainops.stage_rank(p_stage text)
+create or replace function brainops_internal.stage_rank(p_stage text)
 returns int
 language sql
 immutable
@@ -93,15 +93,15 @@ as $$
     );
 $$;
 
-comment on function brainops.stage_rank(text) is
+comment on function brainops_internal.stage_rank(text) is
   'How far a stage is along the way, from 1; lost counts as further than negotiating.';
 
-revoke execute on function brainops.stage_rank(text) from public;
+revoke execute on function brainops_internal.stage_rank(text) from public;
 grant execute
-on function brainops.stage_rank(text)
+on function brainops_internal.stage_rank(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.is_yes(p_word text)
+create or replace function brainops_internal.is_yes(p_word text)
 returns boolean
 language sql
 immutable
@@ -111,16 +111,16 @@ as $$
   select coalesce(lower(btrim(p_word)) in ('true', 't', 'yes', 'y', '1', 'on', 'x', 'ja', 'si', 'oui'), false);
 $$;
 
-comment on function brainops.is_yes(text) is
+comment on function brainops_internal.is_yes(text) is
   'Whether a word of a form or a file means yes; false for null and for anything else.';
 
-revoke execute on function brainops.is_yes(text) from public;
+revoke execute on function brainops_internal.is_yes(text) from public;
 grant execute
-on function brainops.is_yes(text)
+on function brainops_internal.is_yes(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Mail services where people have an address without having a company.
-create or replace function brainops.is_free_mail(p_domain text)
+create or replace function brainops_internal.is_free_mail(p_domain text)
 returns boolean
 language sql
 immutable
@@ -132,10 +132,10 @@ as $$
     or p_domain ~ '^(yahoo|ymail|rocketmail|hotmail|outlook|live|gmx|yandex)\.([a-z]{2,3}|com?\.[a-z]{2})$';
 $$;
 
-comment on function brainops.is_free_mail(text) is
+comment on function brainops_internal.is_free_mail(text) is
   'Whether the domain is a mail service for everybody (gmail.com, yahoo.*, outlook.*, gmx.*, …).';
 
-revoke execute on function brainops.is_free_mail(text) from public;
+revoke execute on function brainops_internal.is_free_mail(text) from public;
 grant execute
-on function brainops.is_free_mail(text)
+on function brainops_internal.is_free_mail(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

@@ -75,7 +75,7 @@ grant execute
 on function brainops.default_onboarding_steps()
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.onboarding_steps_of(p_tenant_id uuid, p_template text)
+create or replace function brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text)
 returns setof brainops.onboarding_plan
 language plpgsql
 stable
@@ -100,10 +100,10 @@ begin
 end;
 $$;
 
-comment on function brainops.onboarding_steps_of(uuid, text) is
+comment on function brainops_internal.onboarding_steps_of(uuid, text) is
   'The steps of a tenant''s template; of its template default where it has none of that name, else ours.';
 
-revoke execute on function brainops.onboarding_steps_of(uuid, text) from public;
+revoke execute on function brainops_internal.onboarding_steps_of(uuid, text) from public;
 grant execute
-on function brainops.onboarding_steps_of(uuid, text)
+on function brainops_internal.onboarding_steps_of(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

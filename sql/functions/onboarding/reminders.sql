@@ -1,5 +1,5 @@
 -- Makes the reminders of a step what its status and due date say.
-create or replace function brainops.set_onboarding_reminders(p_step public.ai_onboarding_steps)
+create or replace function brainops_internal.set_onboarding_reminders(p_step public.ai_onboarding_steps)
 returns void
 language plpgsql
 set search_path = ''
@@ -37,10 +37,10 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.set_onboarding_reminders(ai_onboarding_steps) from public;
-grant execute on function brainops.set_onboarding_reminders(ai_onboarding_steps) to brainops_system;
+revoke execute on function brainops_internal.set_onboarding_reminders(ai_onboarding_steps) from public;
+grant execute on function brainops_internal.set_onboarding_reminders(ai_onboarding_steps) to brainops_system;
 
-create or replace function brainops.gate_onboarding_reminder(p_ids uuid[])
+create or replace function brainops_internal.gate_onboarding_reminder(p_ids uuid[])
 returns setof brainops.verdict
 language sql
 stable
@@ -64,15 +64,15 @@ as $$
     and (w.status <> 'in_progress' or s.status <> 'in_progress' or s.due_at is distinct from r.due_at);
 $$;
 
-comment on function brainops.gate_onboarding_reminder(uuid[]) is
+comment on function brainops_internal.gate_onboarding_reminder(uuid[]) is
   'Which reminders have nothing to say any more: the step is closed, paused or due at another time.';
 
-revoke execute on function brainops.gate_onboarding_reminder(uuid[]) from public;
-grant execute on function brainops.gate_onboarding_reminder(uuid[]) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.gate_onboarding_reminder(uuid[]) from public;
+grant execute on function brainops_internal.gate_onboarding_reminder(uuid[]) to brainops_worker, brainops_system;
 
 -- Returns null when somebody was told, else why there is nothing to tell. Under keys of its own,
 -- so that twice is as once.
-create or replace function brainops.send_onboarding_reminder(p_id uuid)
+create or replace function brainops_internal.send_onboarding_reminder(p_id uuid)
 returns text
 language plpgsql
 set search_path = ''
@@ -169,8 +169,8 @@ begin
 end;
 $$;
 
-comment on function brainops.send_onboarding_reminder(uuid) is
+comment on function brainops_internal.send_onboarding_reminder(uuid) is
   'Queues the mails or the notification of a reminder, once; returns null, or why there is nothing to tell.';
 
-revoke execute on function brainops.send_onboarding_reminder(uuid) from public;
-grant execute on function brainops.send_onboarding_reminder(uuid) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.send_onboarding_reminder(uuid) from public;
+grant execute on function brainops_internal.send_onboarding_reminder(uuid) to brainops_worker, brainops_system;

@@ -29,7 +29,7 @@ on function brainops.complete_onboarding_step(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Begins the next step where none is in progress, and writes the workflow's books.
-create or replace function brainops.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid)
+create or replace function brainops_internal.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid)
 returns void
 language plpgsql
 set search_path = ''
@@ -95,11 +95,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.advance_onboarding(uuid, uuid) from public;
-grant execute on function brainops.advance_onboarding(uuid, uuid) to brainops_system;
+revoke execute on function brainops_internal.advance_onboarding(uuid, uuid) from public;
+grant execute on function brainops_internal.advance_onboarding(uuid, uuid) to brainops_system;
 
 -- Which workflow a step is for: the one that was inserted first, where its own was a second one.
-create or replace function brainops.resolve_onboarding_workflow()
+create or replace function brainops_internal.resolve_onboarding_workflow()
 returns trigger
 language plpgsql
 security definer
@@ -127,10 +127,10 @@ begin
 end;
 $$;
 
-alter function brainops.resolve_onboarding_workflow() owner to brainops_system;
-revoke execute on function brainops.resolve_onboarding_workflow() from public;
+alter function brainops_internal.resolve_onboarding_workflow() owner to brainops_system;
+revoke execute on function brainops_internal.resolve_onboarding_workflow() from public;
 
-create or replace function brainops.before_onboarding_step_insert()
+create or replace function brainops_internal.before_onboarding_step_insert()
 returns trigger
 language plpgsql
 security definer
@@ -139,7 +139,7 @@ as $$
 declare
   v_plan brainops.onboarding_plan;
 begin
-  if not brainops.may_act_for(new.tenant_id) then
+  if not brainops_internal.may_act_for(new.tenant_id) then
     return new; -- for the policies to refuse
   end if;
   -- The same step again is no second one.
@@ -150,13 +150,13 @@ begin
   ) then
     return null;
   end if;
-  new.status := brainops.onboarding_status(
+  new.status := brainops_internal.onboarding_status(
     coalesce(new.status, 'pending'), array['pending', 'in_progress', 'completed', 'skipped', 'cancelled']
   );
   if new.duration is null then
     select p.* into v_plan
       from public.ai_onboarding_workflows as w
-      cross join lateral brainops.onboarding_steps_of(w.tenant_id, w.template) as p
+      cross join lateral brainops_internal.onboarding_steps_of(w.tenant_id, w.template) as p
       where w.tenant_id = new.tenant_id and w.id = new.workflow_id and p.step_name = new.step_name;
     new.duration := coalesce(v_plan.duration, interval '3 days');
     new.description := coalesce(new.description, v_plan.description, '');
@@ -183,10 +183,10 @@ begin
 end;
 $$;
 
-alter function brainops.before_onboarding_step_insert() owner to brainops_system;
-revoke execute on function brainops.before_onboarding_step_insert() from public;
+alter function brainops_internal.before_onboarding_step_insert() owner to brainops_system;
+revoke execute on function brainops_internal.before_onboarding_step_insert() from public;
 
-create or replace function brainops.before_onboarding_step_update()
+create or replace function brainops_internal.before_onboarding_step_update()
 returns trigger
 language plpgsql
 security definer
@@ -195,7 +195,7 @@ as $$
 declare
   v_workflow_status text;
 begin
-  new.status := brainops.onboarding_status(new.status, array['pending', 'in_progress', 'completed', 'skipped', 'cancelled']);
+  new.status := brainops_internal.onboarding_status(new.status, array['pending', 'in_progress', 'completed', 'skipped', 'cancelled']);
   if new.tenant_id <> old.tenant_id or new.workflow_id <> old.workflow_id then
     raise exception 'workflow_id: step % belongs to its workflow for good', old.id
       using errcode = 'OP030', column = 'workflow_id', hint = 'Insert a step of the other workflow instead.';
@@ -232,10 +232,10 @@ begin
 end;
 $$;
 
-alter function brainops.before_onboarding_step_update() owner to brainops_system;
-revoke execute on function brainops.before_onboarding_step_update() from public;
+alter function brainops_internal.before_onboarding_step_update() owner to brainops_system;
+revoke execute on function brainops_internal.before_onboarding_step_update() from public;
 
-create or replace function brainops.after_onboarding_step()
+create or replace function brainops_internal.after_onboarding_step()
 returns trigger
 language plpgsql
 security definer
@@ -266,24 +266,24 @@ begin
     set status = 'cancelled'
     where tenant_id = new.tenant_id and id = new.email_id and status = 'pending';
   elsif new.status = 'in_progress' and v_old_status <> 'in_progress' and new.email_id is not null then
-    perform brainops.wake_onboarding_mail(new);
+    perform brainops_internal.wake_onboarding_mail(new);
   end if;
   if tg_op = 'INSERT' or v_old_status <> new.status or old.due_at is distinct from new.due_at
     or old.remind <> new.remind or old.remind_before <> new.remind_before or old.escalate_after is distinct from new.escalate_after
   then
-    perform brainops.set_onboarding_reminders(new);
+    perform brainops_internal.set_onboarding_reminders(new);
   end if;
   if v_old_status is distinct from new.status then
-    perform brainops.advance_onboarding(new.tenant_id, new.workflow_id);
+    perform brainops_internal.advance_onboarding(new.tenant_id, new.workflow_id);
   end if;
   return null;
 end;
 $$;
 
-alter function brainops.after_onboarding_step() owner to brainops_system;
-revoke execute on function brainops.after_onboarding_step() from public;
+alter function brainops_internal.after_onboarding_step() owner to brainops_system;
+revoke execute on function brainops_internal.after_onboarding_step() from public;
 
-create or replace function brainops.after_onboarding_step_delete()
+create or replace function brainops_internal.after_onboarding_step_delete()
 returns trigger
 language plpgsql
 security definer
@@ -294,18 +294,18 @@ begin
   set total_steps = greatest(total_steps - 1, 1)
   where tenant_id = old.tenant_id and id = old.workflow_id;
   if found then
-    perform brainops.advance_onboarding(old.tenant_id, old.workflow_id);
+    perform brainops_internal.advance_onboarding(old.tenant_id, old.workflow_id);
   end if;
   return null;
 end;
 $$;
 
-alter function brainops.after_onboarding_step_delete() owner to brainops_system;
-revoke execute on function brainops.after_onboarding_step_delete() from public;
+alter function brainops_internal.after_onboarding_step_delete() owner to brainops_system;
+revoke execute on function brainops_internal.after_onboarding_step_delete() from public;
 
 -- A step's own mail. Whatever goes wrong here must not cost the mail its outcome; what may pass
 -- (a deadlock, say) is tried again with it.
-create or replace function brainops.onboarding_mail_settled()
+create or replace function brainops_internal.after_onboarding_mail()
 returns trigger
 language plpgsql
 security definer
@@ -336,11 +336,11 @@ exception
 end;
 $$;
 
-alter function brainops.onboarding_mail_settled() owner to brainops_system;
-revoke execute on function brainops.onboarding_mail_settled() from public;
+alter function brainops_internal.after_onboarding_mail() owner to brainops_system;
+revoke execute on function brainops_internal.after_onboarding_mail() from public;
 
 -- Steps that an event completes, in any order; not by what happened before the onboarding began.
-create or replace function brainops.event_advances_onboarding()
+create or replace function brainops_internal.after_lead_events_onboarding()
 returns trigger
 language plpgsql
 security definer
@@ -364,5 +364,5 @@ begin
 end;
 $$;
 
-alter function brainops.event_advances_onboarding() owner to brainops_system;
-revoke execute on function brainops.event_advances_onboarding() from public;
+alter function brainops_internal.after_lead_events_onboarding() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_events_onboarding() from public;

@@ -5,7 +5,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_lead_id uuid := brainops.find_lead(p_lead_id, null);
+  v_lead_id uuid := brainops_internal.find_lead(p_lead_id, null);
   v_tenant_id uuid;
 begin
   if v_lead_id is null then
@@ -13,7 +13,7 @@ begin
       using errcode = 'OP009', hint = 'Give the id of a row of revenue_leads.';
   end if;
   select tenant_id into v_tenant_id from public.revenue_leads where id = v_lead_id;
-  return brainops.open_onboarding(v_tenant_id, v_lead_id, p_reason);
+  return brainops_internal.open_onboarding(v_tenant_id, v_lead_id, p_reason);
 end;
 $$;
 
@@ -27,7 +27,7 @@ on function brainops.start_onboarding(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
 -- The rule without the question who asks: triggers have answered that.
-create or replace function brainops.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text)
+create or replace function brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text)
 returns uuid
 language plpgsql
 security definer
@@ -53,26 +53,26 @@ begin
 end;
 $$;
 
-alter function brainops.open_onboarding(uuid, uuid, text) owner to brainops_system;
-revoke execute on function brainops.open_onboarding(uuid, uuid, text) from public;
+alter function brainops_internal.open_onboarding(uuid, uuid, text) owner to brainops_system;
+revoke execute on function brainops_internal.open_onboarding(uuid, uuid, text) from public;
 
-create or replace function brainops.won_starts_onboarding()
+create or replace function brainops_internal.after_lead_won()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 begin
-  perform brainops.open_onboarding(new.tenant_id, new.id, 'won');
+  perform brainops_internal.open_onboarding(new.tenant_id, new.id, 'won');
   return null;
 end;
 $$;
 
-alter function brainops.won_starts_onboarding() owner to brainops_system;
-revoke execute on function brainops.won_starts_onboarding() from public;
+alter function brainops_internal.after_lead_won() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_won() from public;
 
 -- Words that clients write -> our words. Null for one that nobody knows.
-create or replace function brainops.normal_onboarding_status(p_word text)
+create or replace function brainops_internal.normal_onboarding_status(p_word text)
 returns text
 language sql
 immutable
@@ -101,23 +101,23 @@ as $$
     end;
 $$;
 
-comment on function brainops.normal_onboarding_status(text) is
+comment on function brainops_internal.normal_onboarding_status(text) is
   'The status of a workflow or step that a word means; null for an unknown word.';
 
-revoke execute on function brainops.normal_onboarding_status(text) from public;
+revoke execute on function brainops_internal.normal_onboarding_status(text) from public;
 grant execute
-on function brainops.normal_onboarding_status(text)
+on function brainops_internal.normal_onboarding_status(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- The status that a word means, where the table has it.
-create or replace function brainops.onboarding_status(p_word text, p_known text[])
+create or replace function brainops_internal.onboarding_status(p_word text, p_known text[])
 returns text
 language plpgsql
 immutable
 set search_path = ''
 as $$
 declare
-  v_status text := brainops.normal_onboarding_status(p_word);
+  v_status text := brainops_internal.normal_onboarding_status(p_word);
 begin
   if v_status = 'pending' and v_status <> all (p_known) then
     v_status := 'in_progress';
@@ -130,15 +130,15 @@ begin
 end;
 $$;
 
-comment on function brainops.onboarding_status(text, text[]) is
+comment on function brainops_internal.onboarding_status(text, text[]) is
   'The status that a word means, of those that a table knows; OP002 for any other.';
 
-revoke execute on function brainops.onboarding_status(text, text[]) from public;
+revoke execute on function brainops_internal.onboarding_status(text, text[]) from public;
 grant execute
-on function brainops.onboarding_status(text, text[])
+on function brainops_internal.onboarding_status(text, text[])
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.before_onboarding_insert()
+create or replace function brainops_internal.before_onboarding_insert()
 returns trigger
 language plpgsql
 -- A service that has named nobody does not see what is there already.
@@ -147,10 +147,10 @@ set search_path = ''
 as $$
 begin
   -- Another tenant's is refused by the policies, once this is over; until then nothing of it is touched.
-  if not brainops.may_act_for(new.tenant_id) then
+  if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
-  new.status := brainops.onboarding_status(coalesce(new.status, 'in_progress'), array['in_progress', 'paused', 'completed', 'cancelled']);
+  new.status := brainops_internal.onboarding_status(coalesce(new.status, 'in_progress'), array['in_progress', 'paused', 'completed', 'cancelled']);
   new.template := coalesce(new.template, 'default');
   new.current_step := coalesce(new.current_step, 1);
   new.total_steps := coalesce(new.total_steps, 0);
@@ -170,30 +170,30 @@ begin
 end;
 $$;
 
-alter function brainops.before_onboarding_insert() owner to brainops_system;
-revoke execute on function brainops.before_onboarding_insert() from public;
+alter function brainops_internal.before_onboarding_insert() owner to brainops_system;
+revoke execute on function brainops_internal.before_onboarding_insert() from public;
 
-create or replace function brainops.after_onboarding_insert()
+create or replace function brainops_internal.after_onboarding_insert()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 begin
-  perform brainops.make_onboarding_steps(new);
-  perform brainops.advance_onboarding(new.tenant_id, new.id);
+  perform brainops_internal.make_onboarding_steps(new);
+  perform brainops_internal.advance_onboarding(new.tenant_id, new.id);
   return null;
 end;
 $$;
 
-alter function brainops.after_onboarding_insert() owner to brainops_system;
-revoke execute on function brainops.after_onboarding_insert() from public;
+alter function brainops_internal.after_onboarding_insert() owner to brainops_system;
+revoke execute on function brainops_internal.after_onboarding_insert() from public;
 
 -- Two ways in which an onboarding stood still for good. One that was inserted as paused (or cancelled) got no steps
 -- when it went on. And cancelled and reopened, it waited for a welcome mail that was cancelled with it. Now a begun
 -- onboarding without steps gets the template's, and a step that begins again takes its mail along.
 -- Those that stand still already are in brainops.stuck_onboarding: pause them, then set them to in_progress again.
-create or replace function brainops.make_onboarding_steps(p_workflow public.ai_onboarding_workflows)
+create or replace function brainops_internal.make_onboarding_steps(p_workflow public.ai_onboarding_workflows)
 returns void
 language sql
 set search_path = ''
@@ -226,22 +226,22 @@ as $$
     p.remind,
     p.remind_before,
     p.escalate_after
-  from brainops.onboarding_steps_of((p_workflow).tenant_id, (p_workflow).template) as p;
+  from brainops_internal.onboarding_steps_of((p_workflow).tenant_id, (p_workflow).template) as p;
 $$;
 
-comment on function brainops.make_onboarding_steps is 'Gives a workflow the steps of its template.';
+comment on function brainops_internal.make_onboarding_steps is 'Gives a workflow the steps of its template.';
 
-revoke execute on function brainops.make_onboarding_steps(ai_onboarding_workflows) from public;
-grant execute on function brainops.make_onboarding_steps(ai_onboarding_workflows) to brainops_system;
+revoke execute on function brainops_internal.make_onboarding_steps(ai_onboarding_workflows) from public;
+grant execute on function brainops_internal.make_onboarding_steps(ai_onboarding_workflows) to brainops_system;
 
-create or replace function brainops.before_onboarding_update()
+create or replace function brainops_internal.before_onboarding_update()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 begin
-  new.status := brainops.onboarding_status(new.status, array['in_progress', 'paused', 'completed', 'cancelled']);
+  new.status := brainops_internal.onboarding_status(new.status, array['in_progress', 'paused', 'completed', 'cancelled']);
   if new.status = old.status then
     return new;
   end if;
@@ -266,11 +266,11 @@ begin
 end;
 $$;
 
-alter function brainops.before_onboarding_update() owner to brainops_system;
-revoke execute on function brainops.before_onboarding_update() from public;
-grant execute on function brainops.before_onboarding_update() to brainops_system;
+alter function brainops_internal.before_onboarding_update() owner to brainops_system;
+revoke execute on function brainops_internal.before_onboarding_update() from public;
+grant execute on function brainops_internal.before_onboarding_update() to brainops_system;
 
-create or replace function brainops.after_onboarding_update()
+create or replace function brainops_internal.after_onboarding_update()
 returns trigger
 language plpgsql
 security definer
@@ -281,7 +281,7 @@ begin
     update public.ai_onboarding_steps
     set status = 'skipped'
     where tenant_id = new.tenant_id and workflow_id = new.id and status in ('pending', 'in_progress');
-    perform brainops.record_lead_event(
+    perform brainops_internal.record_lead_event(
       new.tenant_id, new.lead_id, 'onboarded', null, brainops.now(), new.id::text,
       jsonb_build_object('workflow_id', new.id)
     );
@@ -305,7 +305,7 @@ begin
     where tenant_id = new.tenant_id and workflow_id = new.id and status in ('pending', 'in_progress') and due_at is not null;
   end if;
   if new.status = 'paused' then
-    perform brainops.set_onboarding_reminders(s)
+    perform brainops_internal.set_onboarding_reminders(s)
     from public.ai_onboarding_steps as s
     where s.tenant_id = new.tenant_id and s.workflow_id = new.id and s.status = 'in_progress';
   end if;
@@ -314,19 +314,19 @@ begin
     if new.total_steps = 0 and not exists (
       select from public.ai_onboarding_steps where tenant_id = new.tenant_id and workflow_id = new.id
     ) then
-      perform brainops.make_onboarding_steps(new);
+      perform brainops_internal.make_onboarding_steps(new);
     end if;
-    perform brainops.advance_onboarding(new.tenant_id, new.id);
+    perform brainops_internal.advance_onboarding(new.tenant_id, new.id);
   end if;
   return null;
 end;
 $$;
 
-alter function brainops.after_onboarding_update() owner to brainops_system;
-revoke execute on function brainops.after_onboarding_update() from public;
+alter function brainops_internal.after_onboarding_update() owner to brainops_system;
+revoke execute on function brainops_internal.after_onboarding_update() from public;
 
 -- What became of a mail before its step began again is seen at the step again; what was only held back goes.
-create or replace function brainops.wake_onboarding_mail(p_step public.ai_onboarding_steps)
+create or replace function brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps)
 returns void
 language plpgsql
 set search_path = ''
@@ -356,8 +356,8 @@ begin
 end;
 $$;
 
-comment on function brainops.wake_onboarding_mail is
+comment on function brainops_internal.wake_onboarding_mail is
   'Queues the cancelled mail of a step that begins again; where it cannot go, the step says so.';
 
-revoke execute on function brainops.wake_onboarding_mail(ai_onboarding_steps) from public;
-grant execute on function brainops.wake_onboarding_mail(ai_onboarding_steps) to brainops_system;
+revoke execute on function brainops_internal.wake_onboarding_mail(ai_onboarding_steps) from public;
+grant execute on function brainops_internal.wake_onboarding_mail(ai_onboarding_steps) to brainops_system;

@@ -1,7 +1,7 @@
 -- Computes a request's facts from what is on record. What follows from a payment follows from the
 -- change of paid_at (after_payment_update), so it happens once.
 -- As in sql/0018, but that each currency's refunds count as their share of what was charged in it.
-create or replace function brainops.settle_payment_request(p_tenant_id uuid, p_id uuid)
+create or replace function brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid)
 returns void
 language plpgsql
 set search_path = ''
@@ -22,7 +22,7 @@ begin
     coalesce(sum(amount_minor) filter (where kind = 'payment' and currency = v_old.currency), 0),
     count(*) filter (where kind = 'payment'),
     min(occurred_at) filter (where kind = 'payment' and currency = v_old.currency and amount_minor = v_old.amount_minor),
-    string_agg(brainops.payment_words(amount_minor, currency), ', ' order by occurred_at, object_id)
+    string_agg(brainops_internal.format_payment(amount_minor, currency), ', ' order by occurred_at, object_id)
       filter (where kind = 'payment' and (currency <> v_old.currency or amount_minor <> v_old.amount_minor)),
     (array_agg(currency order by occurred_at, object_id) filter (where kind = 'payment'))[1]
     into v_paid, v_payments, v_matching, v_others, v_taken
@@ -109,7 +109,7 @@ begin
     attention = nullif(
       concat_ws(
         '; ',
-        'paid ' || v_others || ' where ' || brainops.payment_words(r.amount_minor, r.currency) || ' was asked',
+        'paid ' || v_others || ' where ' || brainops_internal.format_payment(r.amount_minor, r.currency) || ' was asked',
         case when r.interval = 'one_time' and v_payments > 1 then 'paid ' || v_payments || ' times' end,
         case when v_matching is not null and r.cancelled_at is not null then 'paid though it was cancelled' end,
         case when v_matching is not null and r.cancelled_at is null and r.expired_at is not null then 'paid though it had expired' end
@@ -129,14 +129,14 @@ begin
 end;
 $$;
 
-comment on function brainops.settle_payment_request(uuid, uuid) is
+comment on function brainops_internal.settle_payment_request(uuid, uuid) is
   'Computes what payment_status comes from anew, from ledger, disputes and charges.';
 
-revoke execute on function brainops.settle_payment_request(uuid, uuid) from public;
-grant execute on function brainops.settle_payment_request(uuid, uuid) to brainops_system;
+revoke execute on function brainops_internal.settle_payment_request(uuid, uuid) from public;
+grant execute on function brainops_internal.settle_payment_request(uuid, uuid) to brainops_system;
 
 -- Books a movement of money; true where it was not booked before.
-create or replace function brainops.book_payment(
+create or replace function brainops_internal.record_payment(
   p_known public.stripe_objects,
   p_kind text,
   p_object_id text,
@@ -159,14 +159,14 @@ end;
 $$;
 
 revoke execute
-on function brainops.book_payment(stripe_objects, text, text, text, bigint, text, boolean, timestamptz)
+on function brainops_internal.record_payment(stripe_objects, text, text, text, bigint, text, boolean, timestamptz)
 from public;
 grant execute
-on function brainops.book_payment(stripe_objects, text, text, text, bigint, text, boolean, timestamptz)
+on function brainops_internal.record_payment(stripe_objects, text, text, text, bigint, text, boolean, timestamptz)
 to brainops_system;
 
 -- A paid request: the person's history says so, and the lead is won, which starts the onboarding.
-create or replace function brainops.follow_payment(p_request public.payment_requests)
+create or replace function brainops_internal.follow_payment(p_request public.payment_requests)
 returns void
 language plpgsql
 set search_path = ''
@@ -175,7 +175,7 @@ begin
   if (p_request).lead_id is null then
     return;
   end if;
-  perform brainops.record_payment_event(p_request, 'paid', (p_request).paid_at, (p_request).id::text, '{}');
+  perform brainops_internal.record_payment_event(p_request, 'paid', (p_request).paid_at, (p_request).id::text, '{}');
   begin
     update public.revenue_leads set stage = 'won'
     where tenant_id = (p_request).tenant_id and id = (p_request).lead_id and stage <> 'won';
@@ -193,10 +193,10 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.follow_payment(payment_requests) from public;
-grant execute on function brainops.follow_payment(payment_requests) to brainops_system;
+revoke execute on function brainops_internal.follow_payment(payment_requests) from public;
+grant execute on function brainops_internal.follow_payment(payment_requests) to brainops_system;
 
-create or replace function brainops.record_payment_event(
+create or replace function brainops_internal.record_payment_event(
   p_request public.payment_requests,
   p_event text,
   p_at timestamptz,
@@ -209,7 +209,7 @@ set search_path = ''
 as $$
 begin
   if (p_request).lead_id is not null then
-    perform brainops.record_lead_event(
+    perform brainops_internal.record_lead_event(
       (p_request).tenant_id, (p_request).lead_id, p_event, 'payment', p_at, p_key,
       p_metadata || jsonb_build_object(
         'payment_request_id', (p_request).id, 'plan', (p_request).plan_code,
@@ -220,7 +220,9 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.record_payment_event(payment_requests, text, timestamptz, text, jsonb) from public;
+revoke execute
+on function brainops_internal.record_payment_event(payment_requests, text, timestamptz, text, jsonb)
+from public;
 grant execute
-on function brainops.record_payment_event(payment_requests, text, timestamptz, text, jsonb)
+on function brainops_internal.record_payment_event(payment_requests, text, timestamptz, text, jsonb)
 to brainops_system;

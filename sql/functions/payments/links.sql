@@ -1,7 +1,7 @@
 -- The handler's first step, in a transaction of its own before anything is asked of Stripe: fixes
 -- the key, and through which account. look_first: the key may be forgotten at Stripe, so whether the
 -- link is there already must be looked up.
-create or replace function brainops.begin_payment_link(
+create or replace function brainops_internal.begin_payment_link(
   p_id uuid,
   p_account uuid,
   p_new_key boolean default false,
@@ -40,15 +40,15 @@ begin
 end;
 $$;
 
-comment on function brainops.begin_payment_link(uuid, uuid, boolean) is
+comment on function brainops_internal.begin_payment_link(uuid, uuid, boolean) is
   'Fixes the idempotency key of a request''s link and the account it is made through (null: the installation''s) before Stripe is asked. p_new_key: the key is spoiled, take the next.';
 
-revoke execute on function brainops.begin_payment_link(uuid, uuid, boolean) from public;
-grant execute on function brainops.begin_payment_link(uuid, uuid, boolean) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.begin_payment_link(uuid, uuid, boolean) from public;
+grant execute on function brainops_internal.begin_payment_link(uuid, uuid, boolean) to brainops_worker, brainops_system;
 
 -- When the request's present link is switched off. Once it is paid, no other payment may come in,
 -- neither by this link nor by an older one, which have their closures already.
-create or replace function brainops.plan_payment_closure(p_request public.payment_requests)
+create or replace function brainops_internal.schedule_payment_closure(p_request public.payment_requests)
 returns void
 language sql
 set search_path = ''
@@ -98,11 +98,11 @@ as $$
     where c.status <> 'completed' or c.stripe_payment_link_id is distinct from excluded.stripe_payment_link_id;
 $$;
 
-revoke execute on function brainops.plan_payment_closure(payment_requests) from public;
-grant execute on function brainops.plan_payment_closure(payment_requests) to brainops_system;
+revoke execute on function brainops_internal.schedule_payment_closure(payment_requests) from public;
+grant execute on function brainops_internal.schedule_payment_closure(payment_requests) to brainops_system;
 
 -- A link that was switched off because its time was over makes its request expired.
-create or replace function brainops.after_payment_closure()
+create or replace function brainops_internal.after_payment_closure()
 returns trigger
 language plpgsql
 security definer
@@ -121,10 +121,10 @@ begin
 end;
 $$;
 
-alter function brainops.after_payment_closure() owner to brainops_system;
-revoke execute on function brainops.after_payment_closure() from public;
+alter function brainops_internal.after_payment_closure() owner to brainops_system;
+revoke execute on function brainops_internal.after_payment_closure() from public;
 
-create or replace function brainops.gate_payment_closure(p_ids uuid[])
+create or replace function brainops_internal.gate_payment_closure(p_ids uuid[])
 returns setof brainops.verdict
 language sql
 stable
@@ -144,13 +144,13 @@ as $$
     and r.expires_at > brainops.now();
 $$;
 
-comment on function brainops.gate_payment_closure(uuid[]) is
+comment on function brainops_internal.gate_payment_closure(uuid[]) is
   'Which of the links are kept open longer: those whose request expires later by now.';
 
-revoke execute on function brainops.gate_payment_closure(uuid[]) from public;
-grant execute on function brainops.gate_payment_closure(uuid[]) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.gate_payment_closure(uuid[]) from public;
+grant execute on function brainops_internal.gate_payment_closure(uuid[]) to brainops_worker, brainops_system;
 
-create or replace function brainops.stripe_account(p_tenant_id uuid)
+create or replace function brainops_internal.stripe_account(p_tenant_id uuid)
 returns text
 language sql
 immutable
@@ -159,12 +159,12 @@ as $$
   select coalesce(p_tenant_id::text, 'platform');
 $$;
 
-revoke execute on function brainops.stripe_account(uuid) from public;
-grant execute on function brainops.stripe_account(uuid) to brainops_system;
+revoke execute on function brainops_internal.stripe_account(uuid) from public;
+grant execute on function brainops_internal.stripe_account(uuid) to brainops_system;
 
 -- One at a time for each account, because an event that finds its object unknown and one that
 -- makes it known must not miss each other.
-create or replace function brainops.lock_stripe_account(p_account text)
+create or replace function brainops_internal.lock_stripe_account(p_account text)
 returns void
 language sql
 set search_path = ''
@@ -172,5 +172,5 @@ as $$
   select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe ' || p_account, 0));
 $$;
 
-revoke execute on function brainops.lock_stripe_account(text) from public;
-grant execute on function brainops.lock_stripe_account(text) to brainops_system;
+revoke execute on function brainops_internal.lock_stripe_account(text) from public;
+grant execute on function brainops_internal.lock_stripe_account(text) to brainops_system;

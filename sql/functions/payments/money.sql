@@ -1,5 +1,5 @@
 -- Exactly, or not at all: nothing is rounded.
-create or replace function brainops.minor_units(p_amount numeric, p_currency text)
+create or replace function brainops_internal.minor_units(p_amount numeric, p_currency text)
 returns bigint
 language plpgsql
 stable
@@ -30,15 +30,15 @@ begin
 end;
 $$;
 
-comment on function brainops.minor_units(numeric, text) is
+comment on function brainops_internal.minor_units(numeric, text) is
   'The amount in Stripe''s units of the currency. OP028 for an unknown currency, OP027 for an amount that does not come out even; never rounded.';
 
-revoke execute on function brainops.minor_units(numeric, text) from public;
+revoke execute on function brainops_internal.minor_units(numeric, text) from public;
 grant execute
-on function brainops.minor_units(numeric, text)
+on function brainops_internal.minor_units(numeric, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.major_units(p_minor bigint, p_currency text)
+create or replace function brainops_internal.major_units(p_minor bigint, p_currency text)
 returns numeric
 language sql
 stable
@@ -49,15 +49,15 @@ as $$
   where c.code = p_currency;
 $$;
 
-comment on function brainops.major_units(bigint, text) is
+comment on function brainops_internal.major_units(bigint, text) is
   'What the amount in Stripe''s units is in units of the currency; null for an unknown currency.';
 
-revoke execute on function brainops.major_units(bigint, text) from public;
+revoke execute on function brainops_internal.major_units(bigint, text) from public;
 grant execute
-on function brainops.major_units(bigint, text)
+on function brainops_internal.major_units(bigint, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.payment_words(p_minor bigint, p_currency text)
+create or replace function brainops_internal.format_payment(p_minor bigint, p_currency text)
 returns text
 language sql
 stable
@@ -74,10 +74,10 @@ as $$
     ) || ' ' || upper(p_currency);
 $$;
 
-revoke execute on function brainops.payment_words(bigint, text) from public;
-grant execute on function brainops.payment_words(bigint, text) to brainops_system;
+revoke execute on function brainops_internal.format_payment(bigint, text) from public;
+grant execute on function brainops_internal.format_payment(bigint, text) to brainops_system;
 
-create or replace function brainops.check_plan()
+create or replace function brainops_internal.check_plan()
 returns trigger
 language plpgsql
 security definer
@@ -87,17 +87,17 @@ begin
   new.code := lower(btrim(new.code));
   new.currency := lower(btrim(new.currency));
   -- Without an amount there is nothing to reckon: the column's own rule refuses the row.
-  new.amount_minor := case when new.amount is not null then brainops.minor_units(new.amount, new.currency) end;
+  new.amount_minor := case when new.amount is not null then brainops_internal.minor_units(new.amount, new.currency) end;
   return new;
 end;
 $$;
 
-alter function brainops.check_plan() owner to brainops_system;
-revoke execute on function brainops.check_plan() from public;
-grant execute on function brainops.check_plan() to brainops_system;
+alter function brainops_internal.check_plan() owner to brainops_system;
+revoke execute on function brainops_internal.check_plan() from public;
+grant execute on function brainops_internal.check_plan() to brainops_system;
 
 -- Without a tenant, a plan is everyone's: what only an admin may say, and says by leaving it out.
-create or replace function brainops.fill_plan_tenant()
+create or replace function brainops_internal.fill_plan_tenant()
 returns trigger
 language plpgsql
 security definer
@@ -105,12 +105,12 @@ set search_path = ''
 as $$
 begin
   if not pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member') then
-    new.tenant_id := brainops.resolve_tenant(tg_relid, to_jsonb(new));
+    new.tenant_id := brainops_internal.resolve_tenant(tg_relid, to_jsonb(new));
   end if;
   return new;
 end;
 $$;
 
-alter function brainops.fill_plan_tenant() owner to brainops_system;
-revoke execute on function brainops.fill_plan_tenant() from public;
-grant execute on function brainops.fill_plan_tenant() to brainops_system;
+alter function brainops_internal.fill_plan_tenant() owner to brainops_system;
+revoke execute on function brainops_internal.fill_plan_tenant() from public;
+grant execute on function brainops_internal.fill_plan_tenant() to brainops_system;

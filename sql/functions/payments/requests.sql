@@ -1,7 +1,7 @@
 -- Takes the price from the plan, and refuses any other. With its owner's rights, because a service
 -- that names no tenant sees no plans; so it first makes sure that the row is the caller's to write,
 -- and tells nobody what others sell.
-create or replace function brainops.check_payment_request()
+create or replace function brainops_internal.check_payment_request()
 returns trigger
 language plpgsql
 security definer
@@ -93,10 +93,10 @@ begin
 end;
 $$;
 
-alter function brainops.check_payment_request() owner to brainops_system;
-revoke execute on function brainops.check_payment_request() from public;
+alter function brainops_internal.check_payment_request() owner to brainops_system;
+revoke execute on function brainops_internal.check_payment_request() from public;
 
-create or replace function brainops.payment_state(p_request public.payment_requests)
+create or replace function brainops_internal.payment_state(p_request public.payment_requests)
 returns text
 language sql
 immutable
@@ -118,17 +118,17 @@ as $$
     end;
 $$;
 
-comment on function brainops.payment_state(public.payment_requests) is
+comment on function brainops_internal.payment_state(public.payment_requests) is
   'What payment_status is, by the facts of the row.';
 
-revoke execute on function brainops.payment_state(payment_requests) from public;
+revoke execute on function brainops_internal.payment_state(payment_requests) from public;
 grant execute
-on function brainops.payment_state(payment_requests)
+on function brainops_internal.payment_state(payment_requests)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Turns what clients wish into facts, and computes payment_status from them.
 -- As in sql/0018, but that a payment in another currency can be accepted too.
-create or replace function brainops.before_payment_update()
+create or replace function brainops_internal.before_payment_update()
 returns trigger
 language plpgsql
 security definer
@@ -138,7 +138,7 @@ declare
   v_wish text := case
     when new.payment_status is distinct from old.payment_status then replace(lower(btrim(new.payment_status)), 'canceled', 'cancelled')
   end;
-  v_status text := brainops.normal_status(new.status);
+  v_status text := brainops_internal.normal_status(new.status);
 begin
   if (new.plan_id, new.plan_code, new.plan_name, new.amount, new.currency, new.amount_minor, new.interval, new.success_url)
     is distinct from (old.plan_id, old.plan_code, old.plan_name, old.amount, old.currency, old.amount_minor, old.interval, old.success_url)
@@ -189,19 +189,19 @@ begin
     end if;
   end if;
 
-  new.payment_status := brainops.payment_state(new);
+  new.payment_status := brainops_internal.payment_state(new);
   return new;
 end;
 $$;
 
-alter function brainops.before_payment_update() owner to brainops_system;
-revoke execute on function brainops.before_payment_update() from public;
-grant execute on function brainops.before_payment_update() to brainops_system;
+alter function brainops_internal.before_payment_update() owner to brainops_system;
+revoke execute on function brainops_internal.before_payment_update() from public;
+grant execute on function brainops_internal.before_payment_update() to brainops_system;
 
 -- A payment request could be deleted while its link was live. What closes the link and what tells whose a payment is
 -- (payment_link_closures, stripe_objects) went with it: the link stayed payable, and what was paid by it was nobody's.
 -- Now a request that ever had a link stays. forget has never deleted one: it takes the name out, and cancels.
-create or replace function brainops.before_payment_delete()
+create or replace function brainops_internal.before_payment_delete()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -219,15 +219,15 @@ begin
 end;
 $$;
 
-comment on function brainops.before_payment_delete is
+comment on function brainops_internal.before_payment_delete is
   'Keeps a payment request that has had a link, for the payments that may come by it.';
 
-revoke execute on function brainops.before_payment_delete() from public;
-grant execute on function brainops.before_payment_delete() to brainops_system;
+revoke execute on function brainops_internal.before_payment_delete() from public;
+grant execute on function brainops_internal.before_payment_delete() to brainops_system;
 
 -- What follows from a change of a request: a new link becomes known to events, gets its closure and
 -- is sent; a cancelled one is closed now, and so is one that was paid, whose lead is won.
-create or replace function brainops.after_payment_update()
+create or replace function brainops_internal.after_payment_update()
 returns trigger
 language plpgsql
 -- Clients may cancel, but not write closures.
@@ -235,18 +235,18 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_account text := brainops.stripe_account(case when new.key_account is not null then new.tenant_id end);
+  v_account text := brainops_internal.stripe_account(case when new.key_account is not null then new.tenant_id end);
   v_known public.stripe_objects;
 begin
   if new.stripe_payment_link_id is distinct from old.stripe_payment_link_id and new.stripe_payment_link_id is not null then
     -- The one place where a row is locked before its account: an event of just this moment may
     -- collide with it, and then one of the two is tried again.
-    perform brainops.lock_stripe_account(v_account);
+    perform brainops_internal.lock_stripe_account(v_account);
     v_known.tenant_id := new.tenant_id;
     v_known.own_account := new.key_account is not null;
     v_known.payment_request_id := new.id;
     v_known.key_generation := new.key_generation;
-    perform brainops.know_stripe_objects(v_known, array[new.stripe_payment_link_id]);
+    perform brainops_internal.record_stripe_objects(v_known, array[new.stripe_payment_link_id]);
     -- The payer, or Stripe, may have been faster than we.
     with woken as (
       delete from brainops.waiting_stripe_events
@@ -263,24 +263,24 @@ begin
   end if;
 
   if new.key_started_at is not null then
-    perform brainops.plan_payment_closure(new);
+    perform brainops_internal.schedule_payment_closure(new);
   end if;
   if old.paid_at is null and new.paid_at is not null then
-    perform brainops.follow_payment(new);
+    perform brainops_internal.follow_payment(new);
   end if;
   if new.deliver_by is not null and old.payment_url is null and new.payment_url is not null
     and new.cancelled_at is null and new.paid_at is null
   then
-    perform brainops.deliver_payment_link(new);
+    perform brainops_internal.deliver_payment_link(new);
   end if;
   return null;
 end;
 $$;
 
-alter function brainops.after_payment_update() owner to brainops_system;
-revoke execute on function brainops.after_payment_update() from public;
+alter function brainops_internal.after_payment_update() owner to brainops_system;
+revoke execute on function brainops_internal.after_payment_update() from public;
 
-create or replace function brainops.gate_payment_request(p_ids uuid[])
+create or replace function brainops_internal.gate_payment_request(p_ids uuid[])
 returns setof brainops.verdict
 language sql
 stable
@@ -298,14 +298,14 @@ as $$
   where r.id = any (p_ids) and (r.paid_at is not null or r.expires_at <= brainops.now());
 $$;
 
-comment on function brainops.gate_payment_request(uuid[]) is
+comment on function brainops_internal.gate_payment_request(uuid[]) is
   'Which of the requests need no link any more: those that are paid or past their time.';
 
-revoke execute on function brainops.gate_payment_request(uuid[]) from public;
-grant execute on function brainops.gate_payment_request(uuid[]) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.gate_payment_request(uuid[]) from public;
+grant execute on function brainops_internal.gate_payment_request(uuid[]) to brainops_worker, brainops_system;
 
 -- Sends the link to the lead. The words are the tenant's own where it has a template.
-create or replace function brainops.deliver_payment_link(p_request public.payment_requests)
+create or replace function brainops_internal.deliver_payment_link(p_request public.payment_requests)
 returns void
 language plpgsql
 set search_path = ''
@@ -320,7 +320,7 @@ declare
       'request_id', (p_request).id,
       'url', (p_request).payment_url,
       'plan', (p_request).plan_name,
-      'amount', brainops.payment_words((p_request).amount_minor, (p_request).currency),
+      'amount', brainops_internal.format_payment((p_request).amount_minor, (p_request).currency),
       'interval', (p_request).interval,
       'expires_at', (p_request).expires_at
     )
@@ -375,5 +375,5 @@ exception
 end;
 $$;
 
-revoke execute on function brainops.deliver_payment_link(payment_requests) from public;
-grant execute on function brainops.deliver_payment_link(payment_requests) to brainops_system;
+revoke execute on function brainops_internal.deliver_payment_link(payment_requests) from public;
+grant execute on function brainops_internal.deliver_payment_link(payment_requests) to brainops_system;

@@ -1,6 +1,6 @@
 -- One Stripe event, of the tenant's own account or (p_tenant_id null) the installation's. Returns
 -- null, or why it has no effect.
-create or replace function brainops.apply_stripe_event(p_event jsonb, p_tenant_id uuid)
+create or replace function brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid)
 returns text
 language plpgsql
 set search_path = ''
@@ -16,7 +16,7 @@ declare
   ];
   v_type text := p_event ->> 'type';
   v_object jsonb := p_event #> '{data,object}';
-  v_account text := brainops.stripe_account(p_tenant_id);
+  v_account text := brainops_internal.stripe_account(p_tenant_id);
   v_ids text[];
   v_new text[];
   v_known public.stripe_objects;
@@ -31,12 +31,12 @@ begin
   if p_event ->> 'account' is not null then
     return 'it is of a connected account, and none is used';
   end if;
-  if v_type like 'checkout.session.%' and brainops.stripe_id(v_object -> 'payment_link') is null then
+  if v_type like 'checkout.session.%' and brainops_internal.stripe_id(v_object -> 'payment_link') is null then
     return 'it is about no payment request of ours';
   end if;
 
-  perform brainops.lock_stripe_account(v_account);
-  v_ids := brainops.stripe_ids(v_object);
+  perform brainops_internal.lock_stripe_account(v_account);
+  v_ids := brainops_internal.stripe_ids(v_object);
   select * into v_known
     from public.stripe_objects as o
     where o.object_id = any (v_ids)
@@ -52,22 +52,22 @@ begin
     return 'it waits until one of ' || array_to_string(v_ids, ', ') || ' is known';
   end if;
 
-  v_new := brainops.know_stripe_objects(v_known, v_ids);
-  v_reason := brainops.apply_known_stripe_event(p_event, v_known);
-  perform brainops.wake_stripe_events(v_account, p_tenant_id, v_new);
+  v_new := brainops_internal.record_stripe_objects(v_known, v_ids);
+  v_reason := brainops_internal.apply_known_stripe_event(p_event, v_known);
+  perform brainops_internal.wake_stripe_events(v_account, p_tenant_id, v_new);
   return v_reason;
 end;
 $$;
 
-comment on function brainops.apply_stripe_event(jsonb, uuid) is
+comment on function brainops_internal.apply_stripe_event(jsonb, uuid) is
   'Applies one verified Stripe event, whatever the order and however often; p_tenant_id: whose own account sent it, null for the installation''s. Returns null, or why nothing follows from it.';
 
-revoke execute on function brainops.apply_stripe_event(jsonb, uuid) from public;
-grant execute on function brainops.apply_stripe_event(jsonb, uuid) to brainops_system;
+revoke execute on function brainops_internal.apply_stripe_event(jsonb, uuid) from public;
+grant execute on function brainops_internal.apply_stripe_event(jsonb, uuid) to brainops_system;
 
 -- What one event means, for an object that is known. Returns null, or why nothing follows from it.
 -- As in sql/0018, but that it keeps what was charged in another currency.
-create or replace function brainops.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects)
+create or replace function brainops_internal.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects)
 returns text
 language plpgsql
 set search_path = ''
@@ -75,7 +75,7 @@ as $$
 declare
   v_type text := p_event ->> 'type';
   v_object jsonb := p_event #> '{data,object}';
-  v_at timestamptz := brainops.stripe_time(p_event -> 'created');
+  v_at timestamptz := brainops_internal.stripe_time(p_event -> 'created');
   v_livemode boolean := coalesce((p_event ->> 'livemode')::boolean, false);
   v_request public.payment_requests;
   v_inactive boolean;
@@ -90,9 +90,9 @@ begin
       end if;
       -- What a subscription brings in is told by its invoices.
       if coalesce(v_object ->> 'mode', 'payment') = 'payment' and coalesce((v_object ->> 'amount_total')::bigint, 0) > 0 then
-        perform brainops.book_payment(
+        perform brainops_internal.record_payment(
           p_known, 'payment',
-          coalesce(brainops.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id'), null,
+          coalesce(brainops_internal.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id'), null,
           -- Where Stripe showed the payer another currency, this is what was charged in ours.
           coalesce(v_object #> '{currency_conversion,amount_total}', v_object -> 'amount_total')::text::bigint,
           coalesce(v_object #>> '{currency_conversion,source_currency}', v_object ->> 'currency'),
@@ -103,21 +103,21 @@ begin
           update public.stripe_objects
           set charged_minor = (v_object ->> 'amount_total')::bigint, currency = lower(v_object ->> 'currency')
           where tenant_id = (p_known).tenant_id
-            and object_id = coalesce(brainops.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id');
+            and object_id = coalesce(brainops_internal.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id');
         end if;
       end if;
     when v_type = 'checkout.session.async_payment_failed' then
       update public.payment_requests
       set failed_generation = greatest(failed_generation, (p_known).key_generation)
       where tenant_id = (p_known).tenant_id and id = (p_known).payment_request_id;
-      perform brainops.record_payment_event(v_request, 'payment_failed', v_at, v_object ->> 'id', '{}');
+      perform brainops_internal.record_payment_event(v_request, 'payment_failed', v_at, v_object ->> 'id', '{}');
       perform brainops.notify(
         (p_known).tenant_id, 'A payment failed: ' || v_request.plan_name,
         'The bank refused the payment of request ' || v_request.id || '. Set its payment_status to open to make a new link.',
         'payment:' || v_request.id || ':failed:' || (v_object ->> 'id'), v_request.lead_id
       );
     when v_type = 'checkout.session.expired' then
-      perform brainops.record_payment_event(v_request, 'checkout_expired', v_at, v_object ->> 'id', '{}');
+      perform brainops_internal.record_payment_event(v_request, 'checkout_expired', v_at, v_object ->> 'id', '{}');
     when v_type = 'payment_link.updated' then
       -- One that was used up is inactive too; that is no news.
       v_inactive := not coalesce((v_object ->> 'active')::boolean, true)
@@ -131,13 +131,13 @@ begin
         and (r.link_told_at is null or r.link_told_at < v_at or (r.link_told_at = v_at and v_inactive));
     when v_type = 'invoice.paid' then
       if coalesce((v_object ->> 'amount_paid')::bigint, 0) > 0 then
-        perform brainops.book_payment(
+        perform brainops_internal.record_payment(
           p_known, 'payment', v_object ->> 'id', null, (v_object ->> 'amount_paid')::bigint, v_object ->> 'currency', v_livemode,
-          coalesce(brainops.stripe_time(v_object #> '{status_transitions,paid_at}'), v_at)
+          coalesce(brainops_internal.stripe_time(v_object #> '{status_transitions,paid_at}'), v_at)
         );
       end if;
     when v_type = 'invoice.payment_failed' then
-      perform brainops.record_payment_event(
+      perform brainops_internal.record_payment_event(
         v_request, 'payment_failed', v_at, concat_ws(':', v_object ->> 'id', v_object ->> 'attempt_count'), '{}'
       );
       perform brainops.notify(
@@ -149,9 +149,9 @@ begin
     when v_type = 'invoice_payment.paid' then
       null; -- it tells which intent paid the invoice, and that is known now
     when v_type like 'customer.subscription.%' then
-      perform brainops.apply_stripe_subscription(p_known, p_event, v_at);
+      perform brainops_internal.apply_stripe_subscription(p_known, p_event, v_at);
     when v_type = 'charge.refunded' then
-      perform brainops.apply_stripe_refund(p_known, refund, v_livemode, v_at)
+      perform brainops_internal.apply_stripe_refund(p_known, refund, v_livemode, v_at)
         from jsonb_array_elements(coalesce(v_object #> '{refunds,data}', '[]')) as refund;
       -- The single refunds are not in it any more since 2022: their own events book them.
       update public.stripe_objects
@@ -161,19 +161,19 @@ begin
         currency = lower(v_object ->> 'currency')
       where tenant_id = (p_known).tenant_id and object_id = v_object ->> 'id';
     when v_type in ('refund.created', 'refund.updated', 'refund.failed', 'charge.refund.updated') then
-      perform brainops.apply_stripe_refund(p_known, v_object, v_livemode, v_at);
+      perform brainops_internal.apply_stripe_refund(p_known, v_object, v_livemode, v_at);
     when v_type like 'charge.dispute.%' then
-      perform brainops.apply_stripe_dispute(p_known, p_event, v_at);
+      perform brainops_internal.apply_stripe_dispute(p_known, p_event, v_at);
   end case;
-  perform brainops.settle_payment_request((p_known).tenant_id, (p_known).payment_request_id);
+  perform brainops_internal.settle_payment_request((p_known).tenant_id, (p_known).payment_request_id);
   return null;
 end;
 $$;
 
-revoke execute on function brainops.apply_known_stripe_event(jsonb, stripe_objects) from public;
-grant execute on function brainops.apply_known_stripe_event(jsonb, stripe_objects) to brainops_system;
+revoke execute on function brainops_internal.apply_known_stripe_event(jsonb, stripe_objects) from public;
+grant execute on function brainops_internal.apply_known_stripe_event(jsonb, stripe_objects) to brainops_system;
 
-create or replace function brainops.apply_stripe_refund(
+create or replace function brainops_internal.apply_stripe_refund(
   p_known public.stripe_objects,
   p_refund jsonb,
   p_livemode boolean,
@@ -190,17 +190,17 @@ declare
   v_failed boolean := p_refund ->> 'status' in ('failed', 'canceled');
 begin
   select * into strict v_request from public.payment_requests where tenant_id = (p_known).tenant_id and id = (p_known).payment_request_id;
-  if brainops.book_payment(
-    p_known, 'refund', v_id, brainops.stripe_id(p_refund -> 'charge'), -v_minor, p_refund ->> 'currency', p_livemode,
-    coalesce(brainops.stripe_time(p_refund -> 'created'), p_at)
+  if brainops_internal.record_payment(
+    p_known, 'refund', v_id, brainops_internal.stripe_id(p_refund -> 'charge'), -v_minor, p_refund ->> 'currency', p_livemode,
+    coalesce(brainops_internal.stripe_time(p_refund -> 'created'), p_at)
   ) then
-    perform brainops.record_payment_event(
-      v_request, 'refunded', coalesce(brainops.stripe_time(p_refund -> 'created'), p_at), v_id, jsonb_build_object('refund', v_id)
+    perform brainops_internal.record_payment_event(
+      v_request, 'refunded', coalesce(brainops_internal.stripe_time(p_refund -> 'created'), p_at), v_id, jsonb_build_object('refund', v_id)
     );
   end if;
   -- One that failed went out and came back, in whatever order we hear of it.
-  if v_failed and brainops.book_payment(
-    p_known, 'refund_reversal', v_id, brainops.stripe_id(p_refund -> 'charge'), v_minor, p_refund ->> 'currency', p_livemode, p_at
+  if v_failed and brainops_internal.record_payment(
+    p_known, 'refund_reversal', v_id, brainops_internal.stripe_id(p_refund -> 'charge'), v_minor, p_refund ->> 'currency', p_livemode, p_at
   ) then
     perform brainops.notify(
       (p_known).tenant_id, 'A refund failed: ' || v_request.plan_name,
@@ -212,10 +212,18 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.apply_stripe_refund(stripe_objects, jsonb, boolean, timestamptz) from public;
-grant execute on function brainops.apply_stripe_refund(stripe_objects, jsonb, boolean, timestamptz) to brainops_system;
+revoke execute
+on function brainops_internal.apply_stripe_refund(stripe_objects, jsonb, boolean, timestamptz)
+from public;
+grant execute
+on function brainops_internal.apply_stripe_refund(stripe_objects, jsonb, boolean, timestamptz)
+to brainops_system;
 
-create or replace function brainops.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamptz)
+create or replace function brainops_internal.apply_stripe_dispute(
+  p_known public.stripe_objects,
+  p_event jsonb,
+  p_at timestamptz
+)
 returns void
 language plpgsql
 set search_path = ''
@@ -231,7 +239,7 @@ declare
   v_rank int := coalesce(array_position(c_stages, v_status), 0);
   v_minor bigint := (v_dispute ->> 'amount')::bigint;
   v_livemode boolean := coalesce((p_event ->> 'livemode')::boolean, false);
-  v_opened timestamptz := coalesce(brainops.stripe_time(v_dispute -> 'created'), p_at);
+  v_opened timestamptz := coalesce(brainops_internal.stripe_time(v_dispute -> 'created'), p_at);
   v_request public.payment_requests;
   v_is_new boolean;
 begin
@@ -242,7 +250,7 @@ begin
   )
   values (
     (p_known).tenant_id, (p_known).payment_request_id, v_id, v_status, v_dispute ->> 'reason', v_minor, lower(v_dispute ->> 'currency'),
-    brainops.stripe_time(v_dispute #> '{evidence_details,due_by}'), v_opened, p_at, v_rank
+    brainops_internal.stripe_time(v_dispute #> '{evidence_details,due_by}'), v_opened, p_at, v_rank
   )
   on conflict (tenant_id, stripe_dispute_id) do update
     set
@@ -256,32 +264,32 @@ begin
 
   -- A bank that only asks (warning_…) takes nothing; otherwise the money is gone from the start.
   if v_type in ('charge.dispute.funds_withdrawn', 'charge.dispute.funds_reinstated') or v_status not like 'warning%' and v_status <> 'prevented' then
-    perform brainops.book_payment(
-      p_known, 'dispute', v_id, brainops.stripe_id(v_dispute -> 'charge'), -v_minor, v_dispute ->> 'currency', v_livemode, v_opened
+    perform brainops_internal.record_payment(
+      p_known, 'dispute', v_id, brainops_internal.stripe_id(v_dispute -> 'charge'), -v_minor, v_dispute ->> 'currency', v_livemode, v_opened
     );
   end if;
   if v_type = 'charge.dispute.funds_reinstated' then
-    perform brainops.book_payment(
-      p_known, 'dispute_reversal', v_id, brainops.stripe_id(v_dispute -> 'charge'), v_minor, v_dispute ->> 'currency', v_livemode, p_at
+    perform brainops_internal.record_payment(
+      p_known, 'dispute_reversal', v_id, brainops_internal.stripe_id(v_dispute -> 'charge'), v_minor, v_dispute ->> 'currency', v_livemode, p_at
     );
   end if;
   if v_is_new then
-    perform brainops.record_payment_event(v_request, 'disputed', v_opened, v_id, jsonb_build_object('dispute', v_id));
+    perform brainops_internal.record_payment_event(v_request, 'disputed', v_opened, v_id, jsonb_build_object('dispute', v_id));
     perform brainops.notify(
       (p_known).tenant_id, 'A payment is disputed: ' || v_request.plan_name,
       'Dispute ' || v_id || ' (' || coalesce(v_dispute ->> 'reason', 'no reason given') || ') of '
-        || brainops.payment_words(v_minor, lower(v_dispute ->> 'currency')) || ', payment request ' || v_request.id
-        || coalesce('. Evidence is due by ' || brainops.stripe_time(v_dispute #> '{evidence_details,due_by}'), '') || '.',
+        || brainops_internal.format_payment(v_minor, lower(v_dispute ->> 'currency')) || ', payment request ' || v_request.id
+        || coalesce('. Evidence is due by ' || brainops_internal.stripe_time(v_dispute #> '{evidence_details,due_by}'), '') || '.',
       'payment:' || v_request.id || ':dispute:' || v_id, v_request.lead_id
     );
   end if;
 end;
 $$;
 
-revoke execute on function brainops.apply_stripe_dispute(stripe_objects, jsonb, timestamptz) from public;
-grant execute on function brainops.apply_stripe_dispute(stripe_objects, jsonb, timestamptz) to brainops_system;
+revoke execute on function brainops_internal.apply_stripe_dispute(stripe_objects, jsonb, timestamptz) from public;
+grant execute on function brainops_internal.apply_stripe_dispute(stripe_objects, jsonb, timestamptz) to brainops_system;
 
-create or replace function brainops.apply_stripe_subscription(
+create or replace function brainops_internal.apply_stripe_subscription(
   p_known public.stripe_objects,
   p_event jsonb,
   p_at timestamptz
@@ -311,11 +319,15 @@ as $$
     o.sub ->> 'id',
     o.sub ->> 'status',
     -- The period moved from the subscription to its items in 2025.
-    brainops.stripe_time(coalesce(o.sub #> '{items,data,0,current_period_start}', o.sub -> 'current_period_start')),
-    brainops.stripe_time(coalesce(o.sub #> '{items,data,0,current_period_end}', o.sub -> 'current_period_end')),
+    brainops_internal.stripe_time(
+      coalesce(o.sub #> '{items,data,0,current_period_start}', o.sub -> 'current_period_start')
+    ),
+    brainops_internal.stripe_time(
+      coalesce(o.sub #> '{items,data,0,current_period_end}', o.sub -> 'current_period_end')
+    ),
     coalesce((o.sub ->> 'cancel_at_period_end')::boolean, false),
-    brainops.stripe_time(o.sub -> 'canceled_at'),
-    brainops.stripe_time(o.sub -> 'ended_at'),
+    brainops_internal.stripe_time(o.sub -> 'canceled_at'),
+    brainops_internal.stripe_time(o.sub -> 'ended_at'),
     coalesce((p_event ->> 'livemode')::boolean, false),
     p_at,
     case p_event ->> 'type'
@@ -361,8 +373,10 @@ as $$
       );
 $$;
 
-revoke execute on function brainops.apply_stripe_subscription(stripe_objects, jsonb, timestamptz) from public;
-grant execute on function brainops.apply_stripe_subscription(stripe_objects, jsonb, timestamptz) to brainops_system;
+revoke execute on function brainops_internal.apply_stripe_subscription(stripe_objects, jsonb, timestamptz) from public;
+grant execute
+on function brainops_internal.apply_stripe_subscription(stripe_objects, jsonb, timestamptz)
+to brainops_system;
 
 -- An event that had waited for its object was tried only once, inside the event that made the object known: a passing
 -- error there (a deadlock, say) made it failed, and a refund, dispute or payment was never booked. Now it goes back to
@@ -372,7 +386,7 @@ grant execute on function brainops.apply_stripe_subscription(stripe_objects, jso
 -- be accepted at all, for it adds nothing to paid_minor.
 --
 -- Applies the events that waited for these ids; each stands alone.
-create or replace function brainops.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[])
+create or replace function brainops_internal.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[])
 returns void
 language plpgsql
 set search_path = ''
@@ -398,12 +412,12 @@ begin
   loop
     v_error := null;
     begin
-      v_reason := brainops.apply_stripe_event(v_row.payload, p_tenant_id);
+      v_reason := brainops_internal.apply_stripe_event(v_row.payload, p_tenant_id);
     exception
       when others then v_error := sqlerrm;
     end;
     -- It waits for nothing any more, so whatever failed may pass: pending gives it a job (process_again),
-    -- and brainops.process_webhook_events gives it up after three attempts.
+    -- and brainops_internal.process_webhook_events gives it up after three attempts.
     update public.webhook_events
     set
       status = case when v_error is not null then 'pending' when v_reason is null then 'completed' else 'skipped' end,
@@ -415,8 +429,8 @@ begin
 end;
 $$;
 
-comment on function brainops.wake_stripe_events(text, uuid, text[]) is
+comment on function brainops_internal.wake_stripe_events(text, uuid, text[]) is
   'Applies the events that waited for one of these ids; one that fails goes back to pending.';
 
-revoke execute on function brainops.wake_stripe_events(text, uuid, text[]) from public;
-grant execute on function brainops.wake_stripe_events(text, uuid, text[]) to brainops_system;
+revoke execute on function brainops_internal.wake_stripe_events(text, uuid, text[]) from public;
+grant execute on function brainops_internal.wake_stripe_events(text, uuid, text[]) to brainops_system;

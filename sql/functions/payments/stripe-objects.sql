@@ -1,5 +1,5 @@
 -- Makes the ids known as belonging to the request; returns those that were not.
-create or replace function brainops.know_stripe_objects(p_known public.stripe_objects, p_ids text[])
+create or replace function brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[])
 returns text[]
 language sql
 set search_path = ''
@@ -17,11 +17,11 @@ as $$
   from new_ones;
 $$;
 
-revoke execute on function brainops.know_stripe_objects(stripe_objects, text[]) from public;
-grant execute on function brainops.know_stripe_objects(stripe_objects, text[]) to brainops_system;
+revoke execute on function brainops_internal.record_stripe_objects(stripe_objects, text[]) from public;
+grant execute on function brainops_internal.record_stripe_objects(stripe_objects, text[]) to brainops_system;
 
 -- An id, or the object that stands in its place where it was expanded.
-create or replace function brainops.stripe_id(p_value jsonb)
+create or replace function brainops_internal.stripe_id(p_value jsonb)
 returns text
 language sql
 immutable
@@ -37,12 +37,12 @@ as $$
     );
 $$;
 
-revoke execute on function brainops.stripe_id(jsonb) from public;
-grant execute on function brainops.stripe_id(jsonb) to brainops_system;
+revoke execute on function brainops_internal.stripe_id(jsonb) from public;
+grant execute on function brainops_internal.stripe_id(jsonb) to brainops_system;
 
 -- All that an object is known by: its own id, and those of the objects around the same payment. No
 -- customer: one customer pays many requests.
-create or replace function brainops.stripe_ids(p_object jsonb)
+create or replace function brainops_internal.stripe_ids(p_object jsonb)
 returns text[]
 language sql
 immutable
@@ -53,23 +53,23 @@ as $$
     unnest(
       array[
         p_object ->> 'id',
-        brainops.stripe_id(p_object -> 'payment_link'),
-        brainops.stripe_id(p_object -> 'payment_intent'),
-        brainops.stripe_id(p_object -> 'charge'),
-        brainops.stripe_id(p_object -> 'invoice'),
-        brainops.stripe_id(p_object -> 'subscription'),
-        brainops.stripe_id(p_object #> '{parent,subscription_details,subscription}'),
-        brainops.stripe_id(p_object #> '{payment,payment_intent}'),
-        brainops.stripe_id(p_object #> '{payment,charge}')
+        brainops_internal.stripe_id(p_object -> 'payment_link'),
+        brainops_internal.stripe_id(p_object -> 'payment_intent'),
+        brainops_internal.stripe_id(p_object -> 'charge'),
+        brainops_internal.stripe_id(p_object -> 'invoice'),
+        brainops_internal.stripe_id(p_object -> 'subscription'),
+        brainops_internal.stripe_id(p_object #> '{parent,subscription_details,subscription}'),
+        brainops_internal.stripe_id(p_object #> '{payment,payment_intent}'),
+        brainops_internal.stripe_id(p_object #> '{payment,charge}')
       ]
     ) as i (id)
   where length(i.id) between 1 and 255;
 $$;
 
-revoke execute on function brainops.stripe_ids(jsonb) from public;
-grant execute on function brainops.stripe_ids(jsonb) to brainops_system;
+revoke execute on function brainops_internal.stripe_ids(jsonb) from public;
+grant execute on function brainops_internal.stripe_ids(jsonb) to brainops_system;
 
-create or replace function brainops.stripe_time(p_value jsonb)
+create or replace function brainops_internal.stripe_time(p_value jsonb)
 returns timestamptz
 language sql
 immutable
@@ -81,5 +81,5 @@ as $$
     end;
 $$;
 
-revoke execute on function brainops.stripe_time(jsonb) from public;
-grant execute on function brainops.stripe_time(jsonb) to brainops_system;
+revoke execute on function brainops_internal.stripe_time(jsonb) from public;
+grant execute on function brainops_internal.stripe_time(jsonb) to brainops_system;

@@ -10,12 +10,15 @@ set search_path = ''
 as $$
   -- A link's token is a key to act with, and a lease the engine's own.
   select r.table_name, r.held - '{token,lease,worker_id}'::text[]
-  from brainops.person_rows(brainops.find_person(brainops.tenant_of_caller(p_tenant), p_address)) as r
+  from
+    brainops_internal.person_rows(
+      brainops_internal.find_person(brainops_internal.tenant_of_caller(p_tenant), p_address)
+    ) as r
   where
     r.table_name <> 'public.webhook_events'
     or r.held ->> 'provider' <> 'sendgrid'
     or r.held ->> 'tenant_id' is not null
-    or (brainops.find_email(r.held -> 'payload')).tenant_id is not null
+    or (brainops_internal.find_email(r.held -> 'payload')).tenant_id is not null
     or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
 $$;
 
@@ -40,8 +43,8 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_tenant_id uuid := brainops.tenant_of_caller(p_tenant);
-  v_person brainops.person := brainops.find_person(v_tenant_id, p_address);
+  v_tenant_id uuid := brainops_internal.tenant_of_caller(p_tenant);
+  v_person brainops.person := brainops_internal.find_person(v_tenant_id, p_address);
   v_held jsonb;
   v_source record;
 begin
@@ -52,19 +55,19 @@ begin
   order by l.id
   for update;
   -- What was written of the person meanwhile is the person's too.
-  v_person := brainops.find_person(v_tenant_id, p_address);
+  v_person := brainops_internal.find_person(v_tenant_id, p_address);
 
   -- What stops new messages comes next: what is queued from now on is not sent.
   insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
   select
-    v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops.address_digest(a), 'forgotten', 'forget'
+    v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops_internal.address_digest(a), 'forgotten', 'forget'
   from unnest(v_person.addresses) as a
   order by a
   on conflict (tenant_id, channel, address_key) do nothing;
 
   -- Counted before, as some go with others.
   select coalesce(jsonb_object_agg(c.source, c.number), '{}') into v_held
-    from (select r.table_name as source, count(*) as number from brainops.person_rows(v_person) as r group by r.table_name) as c;
+    from (select r.table_name as source, count(*) as number from brainops_internal.person_rows(v_person) as r group by r.table_name) as c;
   for v_source in select * from brainops.person_sources()
   loop
     continue when v_source.on_forget = 'keep';

@@ -1,4 +1,4 @@
-create or replace function brainops.find_person(p_tenant_id uuid, p_address text)
+create or replace function brainops_internal.find_person(p_tenant_id uuid, p_address text)
 returns brainops.person
 language plpgsql
 stable
@@ -7,8 +7,8 @@ as $$
 declare
   v_person brainops.person;
   v_given text := coalesce(
-    brainops.email_key(p_address),
-    brainops.sms_number(p_address, brainops.tenant_country((select settings from public.tenants where id = p_tenant_id)))
+    brainops_internal.email_key(p_address),
+    brainops_internal.sms_number(p_address, brainops_internal.tenant_country((select settings from public.tenants where id = p_tenant_id)))
   );
   v_patterns text[];
   v_notified uuid[];
@@ -51,7 +51,7 @@ begin
     where o.tenant_id = p_tenant_id and o.payment_request_id = any (v_person.payment_ids)
   );
   v_patterns := array(
-    select p.pattern from unnest(v_person.addresses) as a cross join lateral brainops.address_pattern(a) as p (pattern)
+    select p.pattern from unnest(v_person.addresses) as a cross join lateral brainops_internal.address_pattern(a) as p (pattern)
     where p.pattern is not null
   );
   v_notified := array(
@@ -62,7 +62,7 @@ begin
     select a.row_id from brainops.job_archive as a
     where a.tenant_id = p_tenant_id and a.table_name = 'tenant_notifications'
       and (
-        brainops.uuid_or_null(a.job_row ->> 'lead_id') = any (v_person.lead_ids)
+        brainops_internal.uuid_or_null(a.job_row ->> 'lead_id') = any (v_person.lead_ids)
         or lower((a.job_row ->> 'subject') || ' ' || (a.job_row ->> 'body')) ~ any (v_patterns)
       )
   );
@@ -72,8 +72,8 @@ begin
       and (
         lower(q.recipient) = any (v_person.addresses)
         or q.lead_id = any (v_person.lead_ids)
-        or brainops.uuid_or_null(q.metadata ->> 'onboarding_workflow_id') = any (v_person.workflow_ids)
-        or brainops.uuid_or_null(q.metadata #>> '{notification,id}') = any (v_notified)
+        or brainops_internal.uuid_or_null(q.metadata ->> 'onboarding_workflow_id') = any (v_person.workflow_ids)
+        or brainops_internal.uuid_or_null(q.metadata #>> '{notification,id}') = any (v_notified)
       )
     union all
     select q.id from public.ai_sms_queue as q
@@ -91,22 +91,22 @@ begin
       and (
         lower(a.job_row ->> 'recipient') = any (v_person.addresses)
         or a.job_row ->> 'to_number' = any (v_person.addresses)
-        or brainops.uuid_or_null(a.job_row ->> 'lead_id') = any (v_person.lead_ids)
-        or brainops.uuid_or_null(a.job_row ->> 'campaign_id') = any (v_person.enrolment_ids)
-        or brainops.uuid_or_null(a.job_row ->> 'workflow_id') = any (v_person.workflow_ids)
-        or brainops.uuid_or_null(a.job_row #>> '{metadata,onboarding_workflow_id}') = any (v_person.workflow_ids)
-        or brainops.uuid_or_null(a.job_row #>> '{metadata,notification,id}') = any (v_notified)
+        or brainops_internal.uuid_or_null(a.job_row ->> 'lead_id') = any (v_person.lead_ids)
+        or brainops_internal.uuid_or_null(a.job_row ->> 'campaign_id') = any (v_person.enrolment_ids)
+        or brainops_internal.uuid_or_null(a.job_row ->> 'workflow_id') = any (v_person.workflow_ids)
+        or brainops_internal.uuid_or_null(a.job_row #>> '{metadata,onboarding_workflow_id}') = any (v_person.workflow_ids)
+        or brainops_internal.uuid_or_null(a.job_row #>> '{metadata,notification,id}') = any (v_notified)
       )
   );
   return v_person;
 end;
 $$;
 
-comment on function brainops.find_person(uuid, text) is
+comment on function brainops_internal.find_person(uuid, text) is
   'Who has this e-mail address or phone number: the leads, their other addresses, and the rows about them.';
 
-revoke execute on function brainops.find_person(uuid, text) from public;
-grant execute on function brainops.find_person(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.find_person(uuid, text) from public;
+grant execute on function brainops_internal.find_person(uuid, text) to brainops_system;
 
 -- forget and export took other people's notifications along: an address was looked for as any part of the words, so
 -- that forgetting ann@example.net erased what was said of joann@example.net, and forgetting "l" nearly everything. An
@@ -114,7 +114,7 @@ grant execute on function brainops.find_person(uuid, text) to brainops_system;
 -- matched whole, what is no address is refused, and the archive is asked as the live tables are.
 -- And a stop of texts by the preference page, where an older one had run out, kept the older one's source: it could not
 -- be taken back on the page.
-create or replace function brainops.address_pattern(p_address text)
+create or replace function brainops_internal.address_pattern(p_address text)
 returns text
 language sql
 immutable
@@ -123,7 +123,7 @@ as $$
   select
     case
       -- A longer address that ends or begins so is somebody else's; a full stop may end a sentence.
-      when brainops.email_key(p_address) is not null then '(?<![a-z0-9._%+-])' || regexp_replace(
+      when brainops_internal.email_key(p_address) is not null then '(?<![a-z0-9._%+-])' || regexp_replace(
         p_address,
         '[][\\^$.|?*+(){}]',
         '\\\&',
@@ -133,11 +133,11 @@ as $$
     end;
 $$;
 
-comment on function brainops.address_pattern(text) is
+comment on function brainops_internal.address_pattern(text) is
   'The regular expression that finds an address (e-mail in lower case, number in E.164) whole in a text in lower case; null for what is no address.';
 
-revoke execute on function brainops.address_pattern(text) from public;
-grant execute on function brainops.address_pattern(text) to brainops_system;
+revoke execute on function brainops_internal.address_pattern(text) from public;
+grant execute on function brainops_internal.address_pattern(text) to brainops_system;
 
 -- The one list that export and forget go by, so that what is shown is what goes. A table with a
 -- foreign key to leads that is not named here is on it all the same; test/rights/catalog.test.ts asks
@@ -167,13 +167,13 @@ as $$
                     i.tenant_id = p.tenant_id
                     and i.message_sid = coalesce(t.payload ->> 'MessageSid', t.payload ->> 'SmsSid')
                 )
-              else coalesce(t.tenant_id, (brainops.find_email(t.payload)).tenant_id, p.tenant_id) = p.tenant_id
+              else coalesce(t.tenant_id, (brainops_internal.find_email(t.payload)).tenant_id, p.tenant_id) = p.tenant_id
             end
             and (
               lower(btrim(t.payload ->> 'email')) = any (p.addresses)
               or t.payload ->> 'From' = any (p.addresses)
               or t.payload ->> 'To' = any (p.addresses)
-              or brainops.webhook_event_row(t.provider, t.payload) = any (p.row_ids)
+              or brainops_internal.webhook_event_row(t.provider, t.payload) = any (p.row_ids)
               or t.provider = 'stripe' and (
                 -- By objects of the account that signed: in events of its own, a tenant may name any.
                 exists (
@@ -181,7 +181,7 @@ as $$
                   from public.stripe_objects as o
                   where
                     o.tenant_id = p.tenant_id
-                    and o.object_id = any (brainops.stripe_ids(t.payload #> '{data,object}'))
+                    and o.object_id = any (brainops_internal.stripe_ids(t.payload #> '{data,object}'))
                     and o.object_id = any (p.stripe_ids)
                     and o.own_account = (t.tenant_id is not null)
                 )
@@ -274,7 +274,7 @@ grant execute
 on function brainops.person_sources()
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.person_rows(p_person brainops.person)
+create or replace function brainops_internal.person_rows(p_person brainops.person)
 returns table (table_name text, held jsonb)
 language plpgsql
 stable
@@ -301,7 +301,8 @@ begin
 end;
 $$;
 
-comment on function brainops.person_rows(brainops.person) is 'The rows of every source that are about the person.';
+comment on function brainops_internal.person_rows(brainops.person) is
+  'The rows of every source that are about the person.';
 
-revoke execute on function brainops.person_rows(brainops.person) from public;
-grant execute on function brainops.person_rows(brainops.person) to brainops_system;
+revoke execute on function brainops_internal.person_rows(brainops.person) from public;
+grant execute on function brainops_internal.person_rows(brainops.person) to brainops_system;

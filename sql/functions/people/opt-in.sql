@@ -1,6 +1,6 @@
 -- A form that anybody could have filled in is no proof that the address wants it. One mail asks, and
 -- not a second one within a day, whoever presses the button; none to who has said no.
-create or replace function brainops.ask_for_opt_in()
+create or replace function brainops_internal.ask_for_opt_in()
 returns trigger
 language plpgsql
 security definer
@@ -22,7 +22,7 @@ begin
   ) or exists (
     select from public.contact_suppressions
     where tenant_id = new.tenant_id and channel = 'email'
-      and address_key in (v_key, brainops.address_digest(v_key))
+      and address_key in (v_key, brainops_internal.address_digest(v_key))
       and (expires_at is null or expires_at > brainops.now())
   ) then
     return null;
@@ -30,7 +30,7 @@ begin
   insert into public.opt_in_requests (tenant_id, lead_id, address)
   values (new.tenant_id, new.lead_id, new.address)
   returning id into v_id;
-  perform brainops.mail_opt_in(v_id);
+  perform brainops_internal.mail_opt_in(v_id);
   return null;
 exception
   -- What was said is kept, even of an address that no mail can go to.
@@ -38,11 +38,11 @@ exception
 end;
 $$;
 
-alter function brainops.ask_for_opt_in() owner to brainops_system;
-revoke execute on function brainops.ask_for_opt_in() from public;
+alter function brainops_internal.ask_for_opt_in() owner to brainops_system;
+revoke execute on function brainops_internal.ask_for_opt_in() from public;
 
 -- The same by text: YES is the answer that counts, and comes in as any text does.
-create or replace function brainops.ask_for_opt_in_by_text()
+create or replace function brainops_internal.ask_for_opt_in_by_text()
 returns trigger
 language plpgsql
 security definer
@@ -75,10 +75,10 @@ exception
 end;
 $$;
 
-alter function brainops.ask_for_opt_in_by_text() owner to brainops_system;
-revoke execute on function brainops.ask_for_opt_in_by_text() from public;
+alter function brainops_internal.ask_for_opt_in_by_text() owner to brainops_system;
+revoke execute on function brainops_internal.ask_for_opt_in_by_text() from public;
 
-create or replace function brainops.mail_opt_in(p_id uuid)
+create or replace function brainops_internal.mail_opt_in(p_id uuid)
 returns void
 language plpgsql
 set search_path = ''
@@ -112,13 +112,13 @@ begin
 end;
 $$;
 
-comment on function brainops.mail_opt_in(uuid) is
+comment on function brainops_internal.mail_opt_in(uuid) is
   'Queues the mail of an opt-in request, once; nothing while no process has said where /confirm is.';
 
-revoke execute on function brainops.mail_opt_in(uuid) from public;
-grant execute on function brainops.mail_opt_in(uuid) to brainops_system;
+revoke execute on function brainops_internal.mail_opt_in(uuid) from public;
+grant execute on function brainops_internal.mail_opt_in(uuid) to brainops_system;
 
-create or replace function brainops.confirm_opt_in(p_token text, p_evidence jsonb default '{}')
+create or replace function brainops_internal.confirm_opt_in(p_token text, p_evidence jsonb default '{}')
 returns text
 language plpgsql
 security definer
@@ -138,7 +138,7 @@ begin
     return 'expired';
   end if;
   update public.opt_in_requests set confirmed_at = brainops.now() where id = v_request.id;
-  perform brainops.resume_mail(
+  perform brainops_internal.resume_mail(
     v_request.tenant_id, v_request.address, 'double_opt_in',
     p_evidence || jsonb_build_object('request_id', v_request.id, 'requested_at', v_request.created_at)
   );
@@ -146,8 +146,8 @@ begin
 end;
 $$;
 
-comment on function brainops.confirm_opt_in(text, jsonb) is
+comment on function brainops_internal.confirm_opt_in(text, jsonb) is
   'The button behind /confirm/<token>: consent granted, with its evidence. Returns confirmed (twice is as once), expired or unknown.';
 
-alter function brainops.confirm_opt_in(text, jsonb) owner to brainops_system;
-revoke execute on function brainops.confirm_opt_in(text, jsonb) from public;
+alter function brainops_internal.confirm_opt_in(text, jsonb) owner to brainops_system;
+revoke execute on function brainops_internal.confirm_opt_in(text, jsonb) from public;

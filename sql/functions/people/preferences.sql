@@ -1,4 +1,4 @@
-create or replace function brainops.preferences(p_token text)
+create or replace function brainops_internal.preferences(p_token text)
 returns jsonb
 language plpgsql
 stable
@@ -14,18 +14,18 @@ begin
   end if;
   return jsonb_build_object(
     'sender', (select name from public.tenants where id = v_link.tenant_id),
-    'address', brainops.masked_address(v_link.address_key),
+    'address', brainops_internal.masked_address(v_link.address_key),
     'email', not exists (
       select from public.contact_suppressions as s
       where s.tenant_id = v_link.tenant_id and s.channel = 'email'
-        and s.address_key in (v_link.address_key, brainops.address_digest(v_link.address_key))
+        and s.address_key in (v_link.address_key, brainops_internal.address_digest(v_link.address_key))
         and (s.expires_at is null or s.expires_at > brainops.now())
     ),
     'topics', coalesce((
       select jsonb_agg(
         jsonb_build_object(
           'code', t.code, 'name', t.name, 'description', t.description,
-          'wanted', not brainops.topic_opted_out(t.tenant_id, v_link.address_key, t.code)
+          'wanted', not brainops_internal.topic_opted_out(t.tenant_id, v_link.address_key, t.code)
         ) order by t.name
       )
       from public.contact_topics as t
@@ -35,23 +35,23 @@ begin
     'phones', coalesce((
       select jsonb_agg(
         jsonb_build_object(
-          'phone', brainops.masked_address(p.phone), 'wanted', p.stopped is null,
+          'phone', brainops_internal.masked_address(p.phone), 'wanted', p.stopped is null,
           'here', p.stopped is null or p.stopped = 'preference_page'
         ) order by p.phone
       )
-      from brainops.preference_phones(v_link.tenant_id, v_link.address_key) as p
+      from brainops_internal.preference_phones(v_link.tenant_id, v_link.address_key) as p
     ), '[]')
   );
 end;
 $$;
 
-comment on function brainops.preferences(text) is
+comment on function brainops_internal.preferences(text) is
   'What the holder of an unsubscribe link may choose, and has chosen; null for an unknown token.';
 
-alter function brainops.preferences(text) owner to brainops_system;
-revoke execute on function brainops.preferences(text) from public;
+alter function brainops_internal.preferences(text) owner to brainops_system;
+revoke execute on function brainops_internal.preferences(text) from public;
 
-create or replace function brainops.save_preferences(p_token text, p_choices jsonb)
+create or replace function brainops_internal.save_preferences(p_token text, p_choices jsonb)
 returns boolean
 language plpgsql
 security definer
@@ -68,12 +68,12 @@ begin
   if not found then
     return false;
   end if;
-  v_now := brainops.preferences(p_token);
+  v_now := brainops_internal.preferences(p_token);
   v_wanted := (p_choices ->> 'email')::boolean;
   if not v_wanted then
-    perform brainops.stop_mail(v_link.tenant_id, v_link.address_key, 'preference_page');
+    perform brainops_internal.stop_mail(v_link.tenant_id, v_link.address_key, 'preference_page');
   elsif v_wanted and not (v_now ->> 'email')::boolean then
-    perform brainops.resume_mail(v_link.tenant_id, v_link.address_key, 'preference_page', '{}');
+    perform brainops_internal.resume_mail(v_link.tenant_id, v_link.address_key, 'preference_page', '{}');
   end if;
 
   for v_topic in select * from public.contact_topics as t where t.tenant_id = v_link.tenant_id order by t.code
@@ -90,7 +90,7 @@ begin
   end loop;
 
   v_wanted := (p_choices ->> 'sms')::boolean;
-  for v_phone in select * from brainops.preference_phones(v_link.tenant_id, v_link.address_key)
+  for v_phone in select * from brainops_internal.preference_phones(v_link.tenant_id, v_link.address_key)
   loop
     if not v_wanted and v_phone.stopped is null then
       insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source)
@@ -101,24 +101,24 @@ begin
           -- What was for a while is over, and this is the person's word; a STOP of this very moment stays what it is.
           reason = case when s.expires_at is null then s.reason else excluded.reason end,
           source = case when s.expires_at is null then s.source else excluded.source end;
-      perform brainops.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
+      perform brainops_internal.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
     elsif v_wanted and v_phone.stopped = 'preference_page' then
       delete from public.contact_suppressions
       where tenant_id = v_link.tenant_id and channel = 'sms' and address_key = v_phone.phone and source = 'preference_page';
-      perform brainops.record_choice(v_link.tenant_id, 'sms', v_phone.phone, true, 'preference_page');
+      perform brainops_internal.record_choice(v_link.tenant_id, 'sms', v_phone.phone, true, 'preference_page');
     end if;
   end loop;
   return true;
 end;
 $$;
 
-comment on function brainops.save_preferences(text, jsonb) is
+comment on function brainops_internal.save_preferences(text, jsonb) is
   'Writes the choices of the holder of an unsubscribe link: {"email": bool, "sms": bool, "topics": {code: bool}}; what is not named stays. False for an unknown token.';
 
-alter function brainops.save_preferences(text, jsonb) owner to brainops_system;
-revoke execute on function brainops.save_preferences(text, jsonb) from public;
+alter function brainops_internal.save_preferences(text, jsonb) owner to brainops_system;
+revoke execute on function brainops_internal.save_preferences(text, jsonb) from public;
 
-create or replace function brainops.record_choice(
+create or replace function brainops_internal.record_choice(
   p_tenant_id uuid,
   p_channel text,
   p_address text,
@@ -144,7 +144,7 @@ begin
   values (
     p_tenant_id, v_lead_ids[1], p_channel, p_address, case when p_granted then 'granted' else 'denied' end, p_source, p_evidence
   );
-  perform brainops.record_lead_event(
+  perform brainops_internal.record_lead_event(
     p_tenant_id, id,
     case when p_granted then 'opted_in' when p_channel = 'email' then 'email_unsubscribed' else 'opted_out' end,
     p_channel, brainops.now(), v_key, jsonb_build_object('source', p_source)
@@ -153,13 +153,13 @@ begin
 end;
 $$;
 
-comment on function brainops.record_choice(uuid, text, text, boolean, text, jsonb) is
+comment on function brainops_internal.record_choice(uuid, text, text, boolean, text, jsonb) is
   'Writes what a person chose: a consent, and an event of each lead with the address.';
 
-revoke execute on function brainops.record_choice(uuid, text, text, boolean, text, jsonb) from public;
-grant execute on function brainops.record_choice(uuid, text, text, boolean, text, jsonb) to brainops_system;
+revoke execute on function brainops_internal.record_choice(uuid, text, text, boolean, text, jsonb) from public;
+grant execute on function brainops_internal.record_choice(uuid, text, text, boolean, text, jsonb) to brainops_system;
 
-create or replace function brainops.stop_mail(p_tenant_id uuid, p_address text, p_source text)
+create or replace function brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text)
 returns void
 language plpgsql
 set search_path = ''
@@ -175,20 +175,25 @@ begin
       -- A word given to us; what SendGrid is told later does not take it back.
       source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end;
   if brainops.consent_state(p_tenant_id, 'email', p_address) is distinct from 'denied' then
-    perform brainops.record_choice(p_tenant_id, 'email', p_address, false, p_source);
+    perform brainops_internal.record_choice(p_tenant_id, 'email', p_address, false, p_source);
   end if;
 end;
 $$;
 
-comment on function brainops.stop_mail(uuid, text, text) is
+comment on function brainops_internal.stop_mail(uuid, text, text) is
   'No more marketing mail to the address: suppression, consent denied, an event of its leads.';
 
-revoke execute on function brainops.stop_mail(uuid, text, text) from public;
-grant execute on function brainops.stop_mail(uuid, text, text) to brainops_system;
+revoke execute on function brainops_internal.stop_mail(uuid, text, text) from public;
+grant execute on function brainops_internal.stop_mail(uuid, text, text) to brainops_system;
 
 -- Only what the person said here is taken back here: a bounce, a complaint or a word of the
 -- tenant's own stays.
-create or replace function brainops.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb)
+create or replace function brainops_internal.resume_mail(
+  p_tenant_id uuid,
+  p_address text,
+  p_source text,
+  p_evidence jsonb
+)
 returns void
 language plpgsql
 set search_path = ''
@@ -197,20 +202,20 @@ begin
   delete from public.contact_suppressions
   where tenant_id = p_tenant_id and channel = 'email' and address_key = lower(btrim(p_address)) and reason = 'unsubscribed';
   -- Only who reads the address's mail has the link.
-  perform brainops.record_choice(
+  perform brainops_internal.record_choice(
     p_tenant_id, 'email', p_address, true, p_source, p_evidence || jsonb_build_object('confirmed_at', brainops.now())
   );
 end;
 $$;
 
-comment on function brainops.resume_mail(uuid, text, text, jsonb) is
+comment on function brainops_internal.resume_mail(uuid, text, text, jsonb) is
   'The person wants mail again: lifts what the person said, and nothing else.';
 
-revoke execute on function brainops.resume_mail(uuid, text, text, jsonb) from public;
-grant execute on function brainops.resume_mail(uuid, text, text, jsonb) to brainops_system;
+revoke execute on function brainops_internal.resume_mail(uuid, text, text, jsonb) from public;
+grant execute on function brainops_internal.resume_mail(uuid, text, text, jsonb) to brainops_system;
 
 -- The phone numbers that the preference page is about: those of the leads with the link's address.
-create or replace function brainops.preference_phones(p_tenant_id uuid, p_address text)
+create or replace function brainops_internal.preference_phones(p_tenant_id uuid, p_address text)
 returns table (phone text, stopped text)
 language sql
 stable
@@ -218,22 +223,22 @@ set search_path = ''
 as $$
   select distinct l.phone_e164, s.source
   from
-    brainops.leads_at(p_tenant_id, p_address) as l
+    brainops_internal.leads_at(p_tenant_id, p_address) as l
     left join public.contact_suppressions as s
       on s.tenant_id = l.tenant_id
       and s.channel = 'sms'
-      and s.address_key in (l.phone_e164, brainops.address_digest(l.phone_e164))
+      and s.address_key in (l.phone_e164, brainops_internal.address_digest(l.phone_e164))
       and (s.expires_at is null or s.expires_at > brainops.now())
   where l.phone_e164 is not null;
 $$;
 
-comment on function brainops.preference_phones(uuid, text) is
+comment on function brainops_internal.preference_phones(uuid, text) is
   'Phone numbers of the leads with this address, and who stopped text messages to each (null: nobody).';
 
-revoke execute on function brainops.preference_phones(uuid, text) from public;
-grant execute on function brainops.preference_phones(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.preference_phones(uuid, text) from public;
+grant execute on function brainops_internal.preference_phones(uuid, text) to brainops_system;
 
-create or replace function brainops.masked_address(p_address text)
+create or replace function brainops_internal.masked_address(p_address text)
 returns text
 language sql
 immutable
@@ -246,8 +251,8 @@ as $$
     end;
 $$;
 
-comment on function brainops.masked_address(text) is
+comment on function brainops_internal.masked_address(text) is
   'An address as a page shows it to whoever holds its link: enough to know it again.';
 
-revoke execute on function brainops.masked_address(text) from public;
-grant execute on function brainops.masked_address(text) to brainops_system;
+revoke execute on function brainops_internal.masked_address(text) from public;
+grant execute on function brainops_internal.masked_address(text) to brainops_system;

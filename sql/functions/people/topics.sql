@@ -1,4 +1,4 @@
-create or replace function brainops.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text)
+create or replace function brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text)
 returns boolean
 language sql
 stable
@@ -17,17 +17,17 @@ as $$
     );
 $$;
 
-comment on function brainops.topic_opted_out(uuid, text, text) is
+comment on function brainops_internal.topic_opted_out(uuid, text, text) is
   'Whether the person does not want this topic, or the topic that this campaign belongs to.';
 
-revoke execute on function brainops.topic_opted_out(uuid, text, text) from public;
+revoke execute on function brainops_internal.topic_opted_out(uuid, text, text) from public;
 grant execute
-on function brainops.topic_opted_out(uuid, text, text)
+on function brainops_internal.topic_opted_out(uuid, text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Running enrolments of the topic's campaigns end; those that begin later do so as ended, with the
--- reason to be seen (brainops.enter_campaign).
-create or replace function brainops.topic_optout_exits()
+-- reason to be seen (brainops_internal.enter_campaign).
+create or replace function brainops_internal.after_topic_optout()
 returns trigger
 language plpgsql
 security definer
@@ -45,10 +45,10 @@ begin
   where e.tenant_id = new.tenant_id
     and e.status in ('active', 'paused')
     and lower(l.email) = new.address_key
-    and brainops.topic_opted_out(e.tenant_id, l.email, e.campaign_type);
+    and brainops_internal.topic_opted_out(e.tenant_id, l.email, e.campaign_type);
   return null;
 end;
 $$;
 
-alter function brainops.topic_optout_exits() owner to brainops_system;
-revoke execute on function brainops.topic_optout_exits() from public;
+alter function brainops_internal.after_topic_optout() owner to brainops_system;
+revoke execute on function brainops_internal.after_topic_optout() from public;

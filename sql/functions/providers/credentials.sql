@@ -3,7 +3,7 @@
 -- only an admin deletes it. Clients that delete one are refused; they set active to false.
 --
 -- Closures that wait for the account, or gave it up, go on when a credential comes. Old workers give up as they did.
-create or replace function brainops.after_credential_change()
+create or replace function brainops_internal.after_credential_change()
 returns trigger
 language plpgsql
 security definer
@@ -23,12 +23,12 @@ begin
       for update skip locked
     );
   end if;
-  perform brainops.wake_rows(j.table_name, coalesce(new.tenant_id, old.tenant_id))
+  perform brainops_internal.wake_rows(j.table_name, coalesce(new.tenant_id, old.tenant_id))
     from brainops.job_tables as j
     where j.sender = coalesce(new.provider, old.provider);
   return null;
 end;
 $$;
 
-alter function brainops.after_credential_change() owner to brainops_system;
-revoke execute on function brainops.after_credential_change() from public;
+alter function brainops_internal.after_credential_change() owner to brainops_system;
+revoke execute on function brainops_internal.after_credential_change() from public;

@@ -2,7 +2,7 @@
 -- answers; a job processes. Any order, any number of times, one end state.
 
 -- Writes events down, each once, and sets jobs to process them. Returns how many were new.
-create or replace function brainops.record_webhook_events(
+create or replace function brainops_internal.record_webhook_events(
   p_provider text,
   p_events jsonb,
   p_tenant_id uuid default null
@@ -21,19 +21,19 @@ begin
     select distinct on (i.event_id) p_provider, i.event_id, i.tenant_id, i.event, true
     from (
       select
-        brainops.webhook_event_id(p_provider, e) as event_id,
+        brainops_internal.webhook_event_id(p_provider, e) as event_id,
         coalesce(p_tenant_id, q.tenant_id, s.tenant_id, a.tenant_id) as tenant_id,
         e as event
       from jsonb_array_elements(p_events) as e
       left join public.ai_email_queue as q
-        on p_provider = 'sendgrid' and q.id = brainops.webhook_event_row(p_provider, e)
+        on p_provider = 'sendgrid' and q.id = brainops_internal.webhook_event_row(p_provider, e)
       left join lateral (
         select t.tenant_id from brainops.jobs as t
-        where p_provider = 'twilio' and t.table_name = 'ai_sms_queue' and t.id = brainops.webhook_event_row(p_provider, e)
+        where p_provider = 'twilio' and t.table_name = 'ai_sms_queue' and t.id = brainops_internal.webhook_event_row(p_provider, e)
       ) as s on true
       left join lateral (
         select j.tenant_id from brainops.job_archive as j
-        where q.id is null and s.tenant_id is null and j.row_id = brainops.webhook_event_row(p_provider, e)
+        where q.id is null and s.tenant_id is null and j.row_id = brainops_internal.webhook_event_row(p_provider, e)
         limit 1
       ) as a on true
     ) as i
@@ -51,15 +51,15 @@ begin
 end;
 $$;
 
-comment on function brainops.record_webhook_events(text, jsonb, uuid) is
+comment on function brainops_internal.record_webhook_events(text, jsonb, uuid) is
   'Ledgers an array of verified events, each once, and sets a job to process them; returns how many were new. p_tenant_id: whose own account sent them, null for the installation''s.';
 
-revoke execute on function brainops.record_webhook_events(text, jsonb, uuid) from public;
-grant execute on function brainops.record_webhook_events(text, jsonb, uuid) to brainops_system;
+revoke execute on function brainops_internal.record_webhook_events(text, jsonb, uuid) from public;
+grant execute on function brainops_internal.record_webhook_events(text, jsonb, uuid) to brainops_system;
 
 -- Each event stands alone: one that fails takes nothing with it, is tried three times in all, and
 -- then stays as failed. apply_<provider>_event returns null, or why the event has no effect.
-create or replace function brainops.process_webhook_events(p_ids uuid[])
+create or replace function brainops_internal.process_webhook_events(p_ids uuid[])
 returns table (status text, events int)
 language plpgsql
 set search_path = ''
@@ -90,13 +90,13 @@ begin
       case v_row.provider
         when 'sendgrid' then
           -- A tenant's own account may sign what it likes about its own mails, and no others.
-          if v_row.tenant_id <> (brainops.find_email(v_row.payload)).tenant_id then
+          if v_row.tenant_id <> (brainops_internal.find_email(v_row.payload)).tenant_id then
             v_skip_reason := 'it is about a message of another tenant';
           else
-            v_skip_reason := brainops.apply_sendgrid_event(v_row.payload);
+            v_skip_reason := brainops_internal.apply_sendgrid_event(v_row.payload);
           end if;
-        when 'twilio' then v_skip_reason := brainops.apply_twilio_event(v_row.payload, v_row.tenant_id);
-        when 'stripe' then v_skip_reason := brainops.apply_stripe_event(v_row.payload, v_row.tenant_id);
+        when 'twilio' then v_skip_reason := brainops_internal.apply_twilio_event(v_row.payload, v_row.tenant_id);
+        when 'stripe' then v_skip_reason := brainops_internal.apply_stripe_event(v_row.payload, v_row.tenant_id);
         else v_skip_reason := 'nobody knows the provider ' || v_row.provider;
       end case;
     exception
@@ -122,14 +122,14 @@ begin
 end;
 $$;
 
-comment on function brainops.process_webhook_events(uuid[]) is
+comment on function brainops_internal.process_webhook_events(uuid[]) is
   'Applies pending events, each on its own; returns how many rows now have which status.';
 
-revoke execute on function brainops.process_webhook_events(uuid[]) from public;
-grant execute on function brainops.process_webhook_events(uuid[]) to brainops_system;
+revoke execute on function brainops_internal.process_webhook_events(uuid[]) from public;
+grant execute on function brainops_internal.process_webhook_events(uuid[]) to brainops_system;
 
 -- Setting a row to pending runs it again, as in every job table.
-create or replace function brainops.before_webhook_update()
+create or replace function brainops_internal.before_webhook_update()
 returns trigger
 language plpgsql
 -- Admins may set the status, but only the owner of graphile_worker may add jobs.
@@ -145,12 +145,12 @@ begin
 end;
 $$;
 
-alter function brainops.before_webhook_update() owner to brainops_system;
-revoke execute on function brainops.before_webhook_update() from public;
+alter function brainops_internal.before_webhook_update() owner to brainops_system;
+revoke execute on function brainops_internal.before_webhook_update() from public;
 
 -- The sweep's second half: events whose job got lost, and mails that became unconfirmed after their
 -- events had come (the webhook can be faster than our own time limit).
-create or replace function brainops.sweep_webhook_events()
+create or replace function brainops_internal.sweep_webhook_events()
 returns int
 language plpgsql
 set search_path = ''
@@ -171,7 +171,7 @@ begin
     );
   end if;
 
-  perform brainops.settle_by_events(tenant_id, id)
+  perform brainops_internal.settle_by_events(tenant_id, id)
   from (
     select q.tenant_id, q.id
     from public.ai_email_queue as q
@@ -183,11 +183,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.sweep_webhook_events() from public;
-grant execute on function brainops.sweep_webhook_events() to brainops_system;
+revoke execute on function brainops_internal.sweep_webhook_events() from public;
+grant execute on function brainops_internal.sweep_webhook_events() to brainops_system;
 
 -- What an event is known by: the provider's id of it, and where it has none, its contents.
-create or replace function brainops.webhook_event_id(p_provider text, p_event jsonb)
+create or replace function brainops_internal.webhook_event_id(p_provider text, p_event jsonb)
 returns text
 language sql
 immutable
@@ -211,22 +211,22 @@ as $$
     ) as e;
 $$;
 
-comment on function brainops.webhook_event_id(text, jsonb) is
+comment on function brainops_internal.webhook_event_id(text, jsonb) is
   'What an event is known by: sg_event_id, Stripe''s id, event_id (made by our own route for Twilio), else md5: of its contents.';
 
-revoke execute on function brainops.webhook_event_id(text, jsonb) from public;
-grant execute on function brainops.webhook_event_id(text, jsonb) to brainops_system;
+revoke execute on function brainops_internal.webhook_event_id(text, jsonb) from public;
+grant execute on function brainops_internal.webhook_event_id(text, jsonb) to brainops_system;
 
 -- By our own id alone, which travels in SendGrid's custom arguments and in Twilio's callback URL:
 -- it is what makes the same event the same row each time.
-create or replace function brainops.webhook_event_row(p_provider text, p_event jsonb)
+create or replace function brainops_internal.webhook_event_row(p_provider text, p_event jsonb)
 returns uuid
 language sql
 immutable
 set search_path = ''
 as $$
   select
-    brainops.uuid_or_null(
+    brainops_internal.uuid_or_null(
       p_event ->> case p_provider
         when 'sendgrid' then 'bo_msg'
         when 'twilio' then 'row'
@@ -234,8 +234,8 @@ as $$
     );
 $$;
 
-comment on function brainops.webhook_event_row(text, jsonb) is
+comment on function brainops_internal.webhook_event_row(text, jsonb) is
   'The id of the job row that an event says it is about; null where it says none.';
 
-revoke execute on function brainops.webhook_event_row(text, jsonb) from public;
-grant execute on function brainops.webhook_event_row(text, jsonb) to brainops_system;
+revoke execute on function brainops_internal.webhook_event_row(text, jsonb) from public;
+grant execute on function brainops_internal.webhook_event_row(text, jsonb) to brainops_system;

@@ -1,6 +1,6 @@
 -- What a refused or undelivered text means beyond itself. Nothing is sent again: "undelivered" is
 -- no proof that the handset did not get it, so what follows is for the campaign or a person to say.
-create or replace function brainops.apply_sms_error(
+create or replace function brainops_internal.apply_sms_error(
   p_tenant_id uuid,
   p_number text,
   p_lead_id uuid,
@@ -16,19 +16,19 @@ declare
   -- One text that a carrier filters is bad luck; several in an hour are the sender's doing.
   c_routes constant int := 3;
 begin
-  case brainops.sms_error_class(p_code)
+  case brainops_internal.sms_error_class(p_code)
     when 'recipient' then
-      perform brainops.suppress(p_tenant_id, 'sms', p_number, 'bounced', 'twilio');
+      perform brainops_internal.suppress(p_tenant_id, 'sms', p_number, 'bounced', 'twilio');
     when 'opted_out' then
-      perform brainops.settle_sms_consent(p_tenant_id, p_number);
-      perform brainops.record_sms_consent(
+      perform brainops_internal.settle_sms_consent(p_tenant_id, p_number);
+      perform brainops_internal.record_sms_consent(
         p_tenant_id, p_number, p_lead_id, 'denied', p_at, jsonb_build_object('error_code', p_code)
       );
-      perform brainops.record_sms_lead_event(
+      perform brainops_internal.record_sms_lead_event(
         p_tenant_id, p_number, null, 'opted_out', p_at, 'twilio:' || p_code || ':' || p_at, jsonb_build_object('error_code', p_code)
       );
     when 'sender', 'account' then
-      perform brainops.pause_sms(p_tenant_id, p_words);
+      perform brainops_internal.pause_sms(p_tenant_id, p_words);
     when 'route' then
       -- Three refused at the same moment would each see only themselves. Always after the number's lock.
       perform pg_advisory_xact_lock(hashtextextended('brainops sms route ' || p_tenant_id || ' ' || p_code, 0));
@@ -44,22 +44,24 @@ begin
           ) as hours
         where hours.n >= c_routes
       ) then
-        perform brainops.pause_sms(p_tenant_id, c_routes || ' or more texts within an hour: ' || p_words);
+        perform brainops_internal.pause_sms(p_tenant_id, c_routes || ' or more texts within an hour: ' || p_words);
       end if;
     when 'unreachable' then
-      perform brainops.settle_unreachable(p_tenant_id, p_number);
+      perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
     else
       null; -- about this text alone
   end case;
 end;
 $$;
 
-revoke execute on function brainops.apply_sms_error(uuid, text, uuid, int, timestamptz, text) from public;
-grant execute on function brainops.apply_sms_error(uuid, text, uuid, int, timestamptz, text) to brainops_system;
+revoke execute on function brainops_internal.apply_sms_error(uuid, text, uuid, int, timestamptz, text) from public;
+grant execute
+on function brainops_internal.apply_sms_error(uuid, text, uuid, int, timestamptz, text)
+to brainops_system;
 
 -- What Twilio's error codes mean for us (twilio.com/docs/api/errors). src/providers/twilio.ts has the
 -- same list for what is refused at once; test/sms/classes.test.ts compares the two.
-create or replace function brainops.sms_error_class(p_code int)
+create or replace function brainops_internal.sms_error_class(p_code int)
 returns text
 language sql
 immutable
@@ -80,17 +82,17 @@ as $$
     end;
 $$;
 
-comment on function brainops.sms_error_class(int) is
+comment on function brainops_internal.sms_error_class(int) is
   'recipient (no text can reach it) · opted_out · sender (our number may not send) · route (not from here to there, or filtered) · account · unreachable (may be on later) · later · unknown · text (anything else: this text as it stands).';
 
-revoke execute on function brainops.sms_error_class(int) from public;
+revoke execute on function brainops_internal.sms_error_class(int) from public;
 grant execute
-on function brainops.sms_error_class(int)
+on function brainops_internal.sms_error_class(int)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- A handset that is off is no reason to stop; one that is off for days is, for a month. Anything
 -- delivered since takes it back.
-create or replace function brainops.settle_unreachable(p_tenant_id uuid, p_number text)
+create or replace function brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text)
 returns void
 language plpgsql
 set search_path = ''
@@ -126,11 +128,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.settle_unreachable(uuid, text) from public;
-grant execute on function brainops.settle_unreachable(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.settle_unreachable(uuid, text) from public;
+grant execute on function brainops_internal.settle_unreachable(uuid, text) to brainops_system;
 
 -- Nothing of the tenant's goes until a person has looked.
-create or replace function brainops.pause_sms(p_tenant_id uuid, p_reason text)
+create or replace function brainops_internal.pause_sms(p_tenant_id uuid, p_reason text)
 returns void
 language plpgsql
 set search_path = ''
@@ -150,11 +152,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.pause_sms(uuid, text) from public;
-grant execute on function brainops.pause_sms(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.pause_sms(uuid, text) from public;
+grant execute on function brainops_internal.pause_sms(uuid, text) to brainops_system;
 
 -- Twilio would not take the row that a worker has in hand. By the worker, as the row's tenant.
-create or replace function brainops.note_sms_refusal(p_id uuid, p_lease uuid, p_code int, p_words text)
+create or replace function brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code int, p_words text)
 returns void
 language plpgsql
 security definer
@@ -177,8 +179,8 @@ begin
       occurred_at = excluded.occurred_at,
       recipient = excluded.recipient,
       metadata = excluded.metadata;
-  perform brainops.apply_sms_error(v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, p_code, brainops.now(), p_words);
-  perform brainops.record_sms_lead_event(
+  perform brainops_internal.apply_sms_error(v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, p_code, brainops.now(), p_words);
+  perform brainops_internal.record_sms_lead_event(
     v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, 'sms_failed', brainops.now(), p_id || ':refused',
     jsonb_strip_nulls(jsonb_build_object(
       'sms_id', p_id, 'touch_id', v_sms.touch_id, 'campaign_id', v_sms.enrolment_id, 'error_code', p_code
@@ -187,9 +189,9 @@ begin
 end;
 $$;
 
-comment on function brainops.note_sms_refusal(uuid, uuid, int, text) is
+comment on function brainops_internal.record_sms_refusal(uuid, uuid, int, text) is
   'Writes down that Twilio refused the text, and does what the code asks for: suppression, consent, pause. For the worker that has the row.';
 
-alter function brainops.note_sms_refusal(uuid, uuid, int, text) owner to brainops_system;
-revoke execute on function brainops.note_sms_refusal(uuid, uuid, int, text) from public;
-grant execute on function brainops.note_sms_refusal(uuid, uuid, int, text) to brainops_worker;
+alter function brainops_internal.record_sms_refusal(uuid, uuid, int, text) owner to brainops_system;
+revoke execute on function brainops_internal.record_sms_refusal(uuid, uuid, int, text) from public;
+grant execute on function brainops_internal.record_sms_refusal(uuid, uuid, int, text) to brainops_worker;

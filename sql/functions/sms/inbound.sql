@@ -1,4 +1,4 @@
-create or replace function brainops.apply_sms_inbound(p_event jsonb, p_tenant_id uuid)
+create or replace function brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid)
 returns text
 language plpgsql
 set search_path = ''
@@ -8,8 +8,8 @@ declare
   v_from text := p_event ->> 'From';
   v_to text := p_event ->> 'To';
   v_body text := coalesce(p_event ->> 'Body', '');
-  v_at timestamptz := brainops.webhook_time(p_event);
-  v_kind text := brainops.sms_keyword(v_body, p_event ->> 'OptOutType');
+  v_at timestamptz := brainops_internal.webhook_time(p_event);
+  v_kind text := brainops_internal.sms_keyword(v_body, p_event ->> 'OptOutType');
   v_opt_out_type text := nullif(p_event ->> 'OptOutType', '');
   v_tenant record;
   v_tenants int := 0;
@@ -20,12 +20,12 @@ begin
     return 'it has no usable MessageSid, From and To';
   end if;
   for v_tenant in
-    select t.tenant_id, t.is_the_one from brainops.sms_tenants(v_from, v_to, p_tenant_id) as t order by t.tenant_id
+    select t.tenant_id, t.is_the_one from brainops_internal.sms_tenants(v_from, v_to, p_tenant_id) as t order by t.tenant_id
   loop
     if v_tenant.is_the_one or v_kind in ('stop', 'start') then
       v_tenants := v_tenants + 1;
-      perform brainops.lock_sms_number(v_tenant.tenant_id, v_from);
-      perform brainops.apply_sms_inbound_for(
+      perform brainops_internal.lock_sms_number(v_tenant.tenant_id, v_from);
+      perform brainops_internal.apply_sms_inbound_for(
         v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
         case
           when v_kind <> 'yes' then v_kind
@@ -57,13 +57,13 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.apply_sms_inbound(jsonb, uuid) from public;
-grant execute on function brainops.apply_sms_inbound(jsonb, uuid) to brainops_system;
+revoke execute on function brainops_internal.apply_sms_inbound(jsonb, uuid) from public;
+grant execute on function brainops_internal.apply_sms_inbound(jsonb, uuid) to brainops_system;
 
 -- START to a number that several tenants text from is said to one of them. It was taken as a yes to all: a person's
 -- explicit no to another tenant was overturned. It still takes back a STOP everywhere, and renews a yes that was given
 -- to a tenant before. A STOP still stops all.
-create or replace function brainops.apply_sms_inbound_for(
+create or replace function brainops_internal.apply_sms_inbound_for(
   p_tenant_id uuid,
   p_sid text,
   p_from text,
@@ -85,7 +85,7 @@ declare
   v_inbound_id uuid;
   v_help text;
 begin
-  select l.id into v_lead_id from brainops.sms_leads(p_tenant_id, p_from) as l order by l.updated_at desc, l.id limit 1;
+  select l.id into v_lead_id from brainops_internal.sms_leads(p_tenant_id, p_from) as l order by l.updated_at desc, l.id limit 1;
   insert into public.sms_inbound (tenant_id, message_sid, from_number, to_number, body, kind, lead_id, received_at, metadata)
   values (
     p_tenant_id, p_sid, p_from, p_to, p_body, p_kind, v_lead_id, p_at,
@@ -106,16 +106,16 @@ begin
   end if;
 
   if p_kind in ('stop', 'start') then
-    perform brainops.settle_sms_consent(p_tenant_id, p_from);
+    perform brainops_internal.settle_sms_consent(p_tenant_id, p_from);
     -- START takes back STOP everywhere. To whom else it says yes is nobody's guess.
     if p_kind = 'start' and not p_start_agrees then
       return;
     end if;
-    perform brainops.record_sms_consent(
+    perform brainops_internal.record_sms_consent(
       p_tenant_id, p_from, v_lead_id, case p_kind when 'stop' then 'denied' else 'granted' end, p_at,
       jsonb_build_object('message_sid', p_sid, 'text', left(p_body, 200), 'to', p_to)
     );
-    perform brainops.record_sms_lead_event(
+    perform brainops_internal.record_sms_lead_event(
       p_tenant_id, p_from, null, case p_kind when 'stop' then 'opted_out' else 'opted_in' end, p_at, p_sid,
       jsonb_build_object('inbound_id', v_inbound_id)
     );
@@ -138,7 +138,7 @@ begin
       on conflict do nothing;
     end if;
   else
-    perform brainops.record_sms_lead_event(
+    perform brainops_internal.record_sms_lead_event(
       p_tenant_id, p_from, null, 'sms_replied', p_at, p_sid,
       jsonb_build_object('inbound_id', v_inbound_id, 'text', left(p_body, 1600))
     );
@@ -147,15 +147,39 @@ end;
 $$;
 
 revoke execute
-on function brainops.apply_sms_inbound_for(uuid, text, text, text, text, text, timestamptz, text, text, text, boolean)
+on function brainops_internal.apply_sms_inbound_for(
+  uuid,
+  text,
+  text,
+  text,
+  text,
+  text,
+  timestamptz,
+  text,
+  text,
+  text,
+  boolean
+)
 from public;
 grant execute
-on function brainops.apply_sms_inbound_for(uuid, text, text, text, text, text, timestamptz, text, text, text, boolean)
+on function brainops_internal.apply_sms_inbound_for(
+  uuid,
+  text,
+  text,
+  text,
+  text,
+  text,
+  timestamptz,
+  text,
+  text,
+  text,
+  boolean
+)
 to brainops_system;
 
 -- By the whole text, never by a word in it: "don't stop" is a reply. Case and a full stop or
 -- exclamation mark at the end do not count. Twilio's own reading (Advanced Opt-Out) comes first.
-create or replace function brainops.sms_keyword(p_body text, p_opt_out_type text)
+create or replace function brainops_internal.sms_keyword(p_body text, p_opt_out_type text)
 returns text
 language sql
 immutable
@@ -197,15 +221,15 @@ as $$
     ) as w;
 $$;
 
-comment on function brainops.sms_keyword(text, text) is
+comment on function brainops_internal.sms_keyword(text, text) is
   'stop, start, help, yes (which opts in only whom it was asked of) or reply.';
 
-revoke execute on function brainops.sms_keyword(text, text) from public;
-grant execute on function brainops.sms_keyword(text, text) to brainops_system;
+revoke execute on function brainops_internal.sms_keyword(text, text) from public;
+grant execute on function brainops_internal.sms_keyword(text, text) to brainops_system;
 
 -- Whose a text to this number is: the tenant that has the number; for TWILIO_FROM, whoever texted
 -- the person last from it; else the tenant that takes what is nobody's.
-create or replace function brainops.sms_tenants(p_from text, p_to text, p_tenant_id uuid)
+create or replace function brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid)
 returns table (tenant_id uuid, is_the_one boolean)
 language plpgsql
 stable
@@ -240,15 +264,15 @@ begin
 end;
 $$;
 
-comment on function brainops.sms_tenants(text, text, uuid) is
+comment on function brainops_internal.sms_tenants(text, text, uuid) is
   'The tenants that texted a person from a number; is_the_one: whose a reply is. Of a number that is one tenant''s, that one. By the number and the account that signed, never by the text.';
 
-revoke execute on function brainops.sms_tenants(text, text, uuid) from public;
-grant execute on function brainops.sms_tenants(text, text, uuid) to brainops_system;
+revoke execute on function brainops_internal.sms_tenants(text, text, uuid) from public;
+grant execute on function brainops_internal.sms_tenants(text, text, uuid) to brainops_system;
 
 -- Leads by number, all of them: two leads with one number are one person to whoever answers. Where no
 -- lead has it (a national number that SQL can't read), the one that was last texted there.
-create or replace function brainops.sms_leads(p_tenant_id uuid, p_number text)
+create or replace function brainops_internal.sms_leads(p_tenant_id uuid, p_number text)
 returns table (id uuid, updated_at timestamptz)
 language plpgsql
 stable
@@ -269,10 +293,10 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.sms_leads(uuid, text) from public;
-grant execute on function brainops.sms_leads(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.sms_leads(uuid, text) from public;
+grant execute on function brainops_internal.sms_leads(uuid, text) to brainops_system;
 
-create or replace function brainops.record_sms_lead_event(
+create or replace function brainops_internal.record_sms_lead_event(
   p_tenant_id uuid,
   p_number text,
   p_lead_id uuid,
@@ -286,22 +310,24 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  perform brainops.record_lead_event(p_tenant_id, l.id, p_event, 'sms', p_at, p_source_key, p_metadata)
-  from brainops.sms_leads(p_tenant_id, p_number) as l
+  perform brainops_internal.record_lead_event(p_tenant_id, l.id, p_event, 'sms', p_at, p_source_key, p_metadata)
+  from brainops_internal.sms_leads(p_tenant_id, p_number) as l
   where p_lead_id is null
   union all
-  select brainops.record_lead_event(p_tenant_id, l.id, p_event, 'sms', p_at, p_source_key, p_metadata)
+  select brainops_internal.record_lead_event(p_tenant_id, l.id, p_event, 'sms', p_at, p_source_key, p_metadata)
   from public.revenue_leads as l
   where l.tenant_id = p_tenant_id and l.id = p_lead_id;
 end;
 $$;
 
-revoke execute on function brainops.record_sms_lead_event(uuid, text, uuid, text, timestamptz, text, jsonb) from public;
+revoke execute
+on function brainops_internal.record_sms_lead_event(uuid, text, uuid, text, timestamptz, text, jsonb)
+from public;
 grant execute
-on function brainops.record_sms_lead_event(uuid, text, uuid, text, timestamptz, text, jsonb)
+on function brainops_internal.record_sms_lead_event(uuid, text, uuid, text, timestamptz, text, jsonb)
 to brainops_system;
 
-create or replace function brainops.record_sms_consent(
+create or replace function brainops_internal.record_sms_consent(
   p_tenant_id uuid,
   p_number text,
   p_lead_id uuid,
@@ -319,12 +345,14 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb) from public;
-grant execute on function brainops.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb) to brainops_system;
+revoke execute on function brainops_internal.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb) from public;
+grant execute
+on function brainops_internal.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb)
+to brainops_system;
 
 -- What a person told us, or Twilio on its behalf: by the time of each word, and at the same instant
 -- the one that stops. START takes back this, and no other suppression.
-create or replace function brainops.settle_sms_consent(p_tenant_id uuid, p_number text)
+create or replace function brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text)
 returns void
 language plpgsql
 set search_path = ''
@@ -340,27 +368,27 @@ begin
       union all
       select occurred_at, true
       from public.sms_deliveries
-      where tenant_id = p_tenant_id and recipient = p_number and brainops.sms_error_class(error_code) = 'opted_out'
+      where tenant_id = p_tenant_id and recipient = p_number and brainops_internal.sms_error_class(error_code) = 'opted_out'
     ) as w
     order by w.at desc, w.stops desc
     limit 1;
   if v_stops then
-    perform brainops.suppress(p_tenant_id, 'sms', p_number, 'unsubscribed', 'twilio');
+    perform brainops_internal.suppress(p_tenant_id, 'sms', p_number, 'unsubscribed', 'twilio');
   else
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'sms' and address_key = p_number
       and reason = 'unsubscribed' and source = 'twilio';
     -- Which may have stood over this one.
-    perform brainops.settle_unreachable(p_tenant_id, p_number);
+    perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
   end if;
 end;
 $$;
 
-revoke execute on function brainops.settle_sms_consent(uuid, text) from public;
-grant execute on function brainops.settle_sms_consent(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.settle_sms_consent(uuid, text) from public;
+grant execute on function brainops_internal.settle_sms_consent(uuid, text) to brainops_system;
 
 -- Two words about one person, in two hands: the second sees what the first has written.
-create or replace function brainops.lock_sms_number(p_tenant_id uuid, p_number text)
+create or replace function brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text)
 returns void
 language sql
 set search_path = ''
@@ -368,5 +396,5 @@ as $$
   select pg_advisory_xact_lock(hashtextextended('sms ' || p_tenant_id || p_number, 0));
 $$;
 
-revoke execute on function brainops.lock_sms_number(uuid, text) from public;
-grant execute on function brainops.lock_sms_number(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.lock_sms_number(uuid, text) from public;
+grant execute on function brainops_internal.lock_sms_number(uuid, text) to brainops_system;

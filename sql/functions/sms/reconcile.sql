@@ -3,7 +3,7 @@
 -- have the same words, the first message is the first row's, and of two rows with one message the
 -- second one was not sent. A message that explains no row leaves everything open: then a person
 -- looks. What is surely not there is made due again, twice; the third time it fails.
-create or replace function brainops.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb)
+create or replace function brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb)
 returns table (id uuid, verdict text)
 language plpgsql
 set search_path = ''
@@ -31,8 +31,8 @@ begin
     for update
   loop
     select m.sid, m.created_at into v_message
-      from brainops.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks) as m
-      where brainops.same_text(m.body, v_row.text_sent)
+      from brainops_internal.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks) as m
+      where brainops_internal.same_text(m.body, v_row.text_sent)
       order by m.created_at, m.sid
       limit 1;
     if found then
@@ -51,22 +51,22 @@ begin
     order by q.started_at, q.id
   loop
     select count(*) into v_strangers
-      from brainops.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks);
+      from brainops_internal.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks);
     id := v_row.id;
-    verdict := brainops.settle_absent_sms(v_row, v_strangers);
+    verdict := brainops_internal.settle_absent_sms(v_row, v_strangers);
     return next;
   end loop;
 end;
 $$;
 
-comment on function brainops.reconcile_sms(text, text, jsonb) is
+comment on function brainops_internal.reconcile_sms(text, text, jsonb) is
   'Settles unconfirmed texts to a number by all messages that Twilio has to it; verdict: sent, not sent (due again), given up, unclear, too early.';
 
-revoke execute on function brainops.reconcile_sms(text, text, jsonb) from public;
-grant execute on function brainops.reconcile_sms(text, text, jsonb) to brainops_system;
+revoke execute on function brainops_internal.reconcile_sms(text, text, jsonb) from public;
+grant execute on function brainops_internal.reconcile_sms(text, text, jsonb) to brainops_system;
 
 -- A text that is not in Twilio's list, where so many texts are that nobody knows.
-create or replace function brainops.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers int)
+create or replace function brainops_internal.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers int)
 returns text
 language plpgsql
 set search_path = ''
@@ -105,11 +105,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.settle_absent_sms(ai_sms_queue, int) from public;
-grant execute on function brainops.settle_absent_sms(ai_sms_queue, int) to brainops_system;
+revoke execute on function brainops_internal.settle_absent_sms(ai_sms_queue, int) from public;
+grant execute on function brainops_internal.settle_absent_sms(ai_sms_queue, int) to brainops_system;
 
 -- What to ask Twilio about: settles what callbacks have told meanwhile, and returns the rest.
-create or replace function brainops.unconfirmed_sms(p_limit int)
+create or replace function brainops_internal.unconfirmed_sms(p_limit int)
 returns table (account_sid text, number text, since timestamptz, tenant_ids uuid[])
 language plpgsql
 set search_path = ''
@@ -117,7 +117,7 @@ as $$
 declare
   v_now constant timestamptz := brainops.now();
 begin
-  perform brainops.settle_sms_by_callbacks(told.tenant_id, told.id)
+  perform brainops_internal.settle_sms_by_callbacks(told.tenant_id, told.id)
   from (
     select q.tenant_id, q.id
     from public.ai_sms_queue as q
@@ -158,14 +158,14 @@ begin
 end;
 $$;
 
-comment on function brainops.unconfirmed_sms(int) is
+comment on function brainops_internal.unconfirmed_sms(int) is
   'Which lists of Twilio''s to ask for: through which account texts with a lost outcome went, to whom, and since when; once callbacks have settled what they can.';
 
-revoke execute on function brainops.unconfirmed_sms(int) from public;
-grant execute on function brainops.unconfirmed_sms(int) to brainops_system;
+revoke execute on function brainops_internal.unconfirmed_sms(int) from public;
+grant execute on function brainops_internal.unconfirmed_sms(int) to brainops_system;
 
 -- Messages of Twilio's list that no row of ours is known to be, but for the row in question.
-create or replace function brainops.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamptz)
+create or replace function brainops_internal.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamptz)
 returns table (sid text, body text, created_at timestamptz)
 language sql
 stable
@@ -192,11 +192,11 @@ as $$
     );
 $$;
 
-revoke execute on function brainops.unexplained_messages(jsonb, uuid, timestamptz) from public;
-grant execute on function brainops.unexplained_messages(jsonb, uuid, timestamptz) to brainops_system;
+revoke execute on function brainops_internal.unexplained_messages(jsonb, uuid, timestamptz) from public;
+grant execute on function brainops_internal.unexplained_messages(jsonb, uuid, timestamptz) to brainops_system;
 
 -- Spaces at the ends and runs of them are not Twilio's to keep.
-create or replace function brainops.same_text(p_one text, p_other text)
+create or replace function brainops_internal.same_text(p_one text, p_other text)
 returns boolean
 language sql
 immutable
@@ -210,5 +210,5 @@ as $$
     );
 $$;
 
-revoke execute on function brainops.same_text(text, text) from public;
-grant execute on function brainops.same_text(text, text) to brainops_system;
+revoke execute on function brainops_internal.same_text(text, text) from public;
+grant execute on function brainops_internal.same_text(text, text) to brainops_system;

@@ -1,6 +1,6 @@
 -- Refuses what can never be sent, naming the column, the value and the remedy. Runs before the
 -- tenant is filled in, which may come from the lead.
-create or replace function brainops.check_sms_row()
+create or replace function brainops_internal.check_sms_row()
 returns trigger
 language plpgsql
 security definer
@@ -12,7 +12,7 @@ begin
   new.recipient := btrim(new.recipient, E' \t\r\n');
   -- Clients write the JSON null where they mean none.
   new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
-  v_lead_id := brainops.uuid_or_null(new.recipient);
+  v_lead_id := brainops_internal.uuid_or_null(new.recipient);
 
   if coalesce(new.recipient, '') = '' then
     raise exception 'recipient: is empty'
@@ -24,12 +24,12 @@ begin
         using errcode = 'OP017', column = 'recipient',
           hint = 'Give one number with its country code such as +13035550100 (without an extension), or the id of a lead.';
     end if;
-    if new.recipient ~ '^\+' and brainops.sms_number(new.recipient, null) is null then
+    if new.recipient ~ '^\+' and brainops_internal.sms_number(new.recipient, null) is null then
       raise exception 'recipient: % has not as many digits as a phone number', quote_literal(left(new.recipient, 120))
         using errcode = 'OP017', column = 'recipient',
           hint = 'Give one number with its country code such as +13035550100, or the id of a lead.';
     end if;
-    new.recipient := coalesce(brainops.sms_number(new.recipient, null), new.recipient);
+    new.recipient := coalesce(brainops_internal.sms_number(new.recipient, null), new.recipient);
   end if;
   if coalesce(btrim(new.body, E' \t\r\n'), '') = '' then
     raise exception 'body: is empty'
@@ -50,14 +50,14 @@ begin
       new.job_priority := -10;
     end if;
     if v_lead_id is null and new.lead_id is null and new.metadata ? 'lead_id' then
-      new.lead_id := brainops.find_lead(brainops.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
+      new.lead_id := brainops_internal.find_lead(brainops_internal.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
     end if;
   elsif new.recipient = old.recipient then
     -- The lead may be gone by now: the gate says so when the text is due.
     return new;
   end if;
   if v_lead_id is not null then
-    new.lead_id := brainops.find_lead(v_lead_id, new.tenant_id);
+    new.lead_id := brainops_internal.find_lead(v_lead_id, new.tenant_id);
     if new.lead_id is null then
       raise exception 'recipient: % is no lead of this tenant', new.recipient
         using errcode = 'OP017', column = 'recipient', hint = 'Give a phone number, or the id of a row in revenue_leads.';
@@ -67,12 +67,12 @@ begin
 end;
 $$;
 
-alter function brainops.check_sms_row() owner to brainops_system;
-revoke execute on function brainops.check_sms_row() from public;
-grant execute on function brainops.check_sms_row() to brainops_system;
+alter function brainops_internal.check_sms_row() owner to brainops_system;
+revoke execute on function brainops_internal.check_sms_row() from public;
+grant execute on function brainops_internal.check_sms_row() to brainops_system;
 
 -- A national number, once it is known whose country it is of.
-create or replace function brainops.read_national_number()
+create or replace function brainops_internal.read_national_number()
 returns trigger
 language plpgsql
 -- A service that has named no tenant does not see the tenant's row.
@@ -80,7 +80,7 @@ security definer
 set search_path = ''
 as $$
 begin
-  select coalesce(brainops.sms_number(new.recipient, brainops.tenant_country(t.settings)), new.recipient)
+  select coalesce(brainops_internal.sms_number(new.recipient, brainops_internal.tenant_country(t.settings)), new.recipient)
     into new.recipient
     from public.tenants as t
     where t.id = new.tenant_id;
@@ -88,13 +88,13 @@ begin
 end;
 $$;
 
-alter function brainops.read_national_number() owner to brainops_system;
-revoke execute on function brainops.read_national_number() from public;
+alter function brainops_internal.read_national_number() owner to brainops_system;
+revoke execute on function brainops_internal.read_national_number() from public;
 
 -- How far SQL reads numbers: E.164 with any punctuation, and national numbers of countries that
 -- dial +1. Others wait for libphonenumber in the worker, which writes back what it read, so that
 -- the gate always judges a number in E.164.
-create or replace function brainops.sms_number(p_text text, p_country text)
+create or replace function brainops_internal.sms_number(p_text text, p_country text)
 returns text
 language sql
 immutable
@@ -113,15 +113,15 @@ as $$
   from (select regexp_replace(p_text, '[[:space:]().\-/' || U&'\00A0' || ']', '', 'g') as digits) as n;
 $$;
 
-comment on function brainops.sms_number(text, text) is
+comment on function brainops_internal.sms_number(text, text) is
   'A phone number in E.164 (+13035550100), where SQL can read it: with a + and any punctuation, or national in a country that dials +1. Null otherwise.';
 
-revoke execute on function brainops.sms_number(text, text) from public;
+revoke execute on function brainops_internal.sms_number(text, text) from public;
 grant execute
-on function brainops.sms_number(text, text)
+on function brainops_internal.sms_number(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.tenant_country(p_settings jsonb)
+create or replace function brainops_internal.tenant_country(p_settings jsonb)
 returns text
 language sql
 immutable
@@ -135,16 +135,16 @@ as $$
     end;
 $$;
 
-comment on function brainops.tenant_country(jsonb) is
+comment on function brainops_internal.tenant_country(jsonb) is
   'tenants.settings.country (ISO 3166, two letters): how numbers without + are read. US where there is none.';
 
-revoke execute on function brainops.tenant_country(jsonb) from public;
+revoke execute on function brainops_internal.tenant_country(jsonb) from public;
 grant execute
-on function brainops.tenant_country(jsonb)
+on function brainops_internal.tenant_country(jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- One number, one tenant: a unique index would tell tenants of each other, so admins are told here.
-create or replace function brainops.check_sms_number()
+create or replace function brainops_internal.check_sms_number()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -165,19 +165,19 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.check_sms_number() from public;
-grant execute on function brainops.check_sms_number() to brainops_system;
+revoke execute on function brainops_internal.check_sms_number() from public;
+grant execute on function brainops_internal.check_sms_number() to brainops_system;
 
 -- The number that a row is for, right now: its lead's, else its recipient. As it was written where
 -- SQL can't read it; null for a lead that is gone or has none.
-create or replace function brainops.sms_address(p_sms public.ai_sms_queue)
+create or replace function brainops_internal.sms_address(p_sms public.ai_sms_queue)
 returns text
 language plpgsql
 stable
 set search_path = ''
 as $$
 declare
-  v_lead_id uuid := brainops.uuid_or_null(p_sms.recipient);
+  v_lead_id uuid := brainops_internal.uuid_or_null(p_sms.recipient);
 begin
   if v_lead_id is null then
     return p_sms.recipient;
@@ -186,7 +186,7 @@ begin
     select
       coalesce(
         l.phone_e164,
-        brainops.sms_number(l.phone, brainops.tenant_country(t.settings)),
+        brainops_internal.sms_number(l.phone, brainops_internal.tenant_country(t.settings)),
         nullif(btrim(l.phone), '')
       )
     from public.revenue_leads as l
@@ -198,15 +198,15 @@ begin
 end;
 $$;
 
-comment on function brainops.sms_address(public.ai_sms_queue) is
+comment on function brainops_internal.sms_address(public.ai_sms_queue) is
   'The number that a text goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
 
-revoke execute on function brainops.sms_address(ai_sms_queue) from public;
+revoke execute on function brainops_internal.sms_address(ai_sms_queue) from public;
 grant execute
-on function brainops.sms_address(ai_sms_queue)
+on function brainops_internal.sms_address(ai_sms_queue)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.gate_sms(p_ids uuid[])
+create or replace function brainops_internal.gate_sms(p_ids uuid[])
 returns setof brainops.verdict
 language sql
 volatile
@@ -214,7 +214,7 @@ set search_path = ''
 as $$
   select v.*
   from
-    brainops.contact_verdicts(
+    brainops_internal.contact_verdicts(
       'sms',
       (
         select
@@ -223,7 +223,7 @@ as $$
               q.id,
               q.tenant_id,
               q.lead_id,
-              brainops.sms_address(q),
+              brainops_internal.sms_address(q),
               q.is_marketing,
               q.enrolment_id,
               q.recipient,
@@ -238,8 +238,8 @@ as $$
     ) as v;
 $$;
 
-comment on function brainops.gate_sms(uuid[]) is
-  'Which of the texts may not go now: the rules of brainops.contact_verdicts.';
+comment on function brainops_internal.gate_sms(uuid[]) is
+  'Which of the texts may not go now: the rules of brainops_internal.contact_verdicts.';
 
-revoke execute on function brainops.gate_sms(uuid[]) from public;
-grant execute on function brainops.gate_sms(uuid[]) to brainops_worker;
+revoke execute on function brainops_internal.gate_sms(uuid[]) from public;
+grant execute on function brainops_internal.gate_sms(uuid[]) to brainops_worker;

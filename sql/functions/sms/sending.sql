@@ -1,6 +1,6 @@
 -- The last thing before the text goes: from here on its outcome may be lost, and then to_number and
 -- text_sent are what it is recognised by. False where the row is not the caller's any more.
-create or replace function brainops.begin_sms(
+create or replace function brainops_internal.begin_sms(
   p_id uuid,
   p_lease uuid,
   p_number text,
@@ -34,16 +34,16 @@ begin
 end;
 $$;
 
-comment on function brainops.begin_sms(uuid, uuid, text, text, int, text, text, boolean) is
+comment on function brainops_internal.begin_sms(uuid, uuid, text, text, int, text, text, boolean) is
   'Writes down what is about to be sent, to whom and from where; false where the lease does not hold.';
 
-revoke execute on function brainops.begin_sms(uuid, uuid, text, text, int, text, text, boolean) from public;
+revoke execute on function brainops_internal.begin_sms(uuid, uuid, text, text, int, text, text, boolean) from public;
 grant execute
-on function brainops.begin_sms(uuid, uuid, text, text, int, text, text, boolean)
+on function brainops_internal.begin_sms(uuid, uuid, text, text, int, text, text, boolean)
 to brainops_worker, brainops_system;
 
 -- A number that libphonenumber read. The row goes back to be judged by it.
-create or replace function brainops.address_sms(p_id uuid, p_lease uuid, p_number text)
+create or replace function brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text)
 returns boolean
 language plpgsql
 set search_path = ''
@@ -54,14 +54,14 @@ begin
 end;
 $$;
 
-comment on function brainops.address_sms(uuid, uuid, text) is
+comment on function brainops_internal.address_sms(uuid, uuid, text) is
   'Writes the recipient in E.164; false where the lease does not hold.';
 
-revoke execute on function brainops.address_sms(uuid, uuid, text) from public;
-grant execute on function brainops.address_sms(uuid, uuid, text) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.address_sms(uuid, uuid, text) from public;
+grant execute on function brainops_internal.address_sms(uuid, uuid, text) to brainops_worker, brainops_system;
 
 -- The number of the tenant's that the person knows, else the oldest; null where TWILIO_FROM serves.
-create or replace function brainops.sms_sender(p_tenant_id uuid, p_number text)
+create or replace function brainops_internal.sms_sender(p_tenant_id uuid, p_number text)
 returns text
 language sql
 stable
@@ -76,15 +76,19 @@ as $$
   limit 1;
 $$;
 
-comment on function brainops.sms_sender(uuid, text) is
+comment on function brainops_internal.sms_sender(uuid, text) is
   'Which of the tenant''s numbers a text to the person goes out from; null where it has none and TWILIO_FROM serves.';
 
-revoke execute on function brainops.sms_sender(uuid, text) from public;
-grant execute on function brainops.sms_sender(uuid, text) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.sms_sender(uuid, text) from public;
+grant execute on function brainops_internal.sms_sender(uuid, text) to brainops_worker, brainops_system;
 
 -- Whether a text to the person is the first from there that tells how to opt out. A text that told
 -- and then failed told nobody.
-create or replace function brainops.sms_must_tell(p_sms public.ai_sms_queue, p_number text, p_sender text)
+create or replace function brainops_internal.sms_needs_opt_out_notice(
+  p_sms public.ai_sms_queue,
+  p_number text,
+  p_sender text
+)
 returns boolean
 language sql
 stable
@@ -107,14 +111,16 @@ as $$
     );
 $$;
 
-comment on function brainops.sms_must_tell(public.ai_sms_queue, text, text) is
+comment on function brainops_internal.sms_needs_opt_out_notice(public.ai_sms_queue, text, text) is
   'Whether the text has to tell how to opt out: a marketing text to a person who has had no such word from that sender.';
 
-revoke execute on function brainops.sms_must_tell(ai_sms_queue, text, text) from public;
-grant execute on function brainops.sms_must_tell(ai_sms_queue, text, text) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.sms_needs_opt_out_notice(ai_sms_queue, text, text) from public;
+grant execute
+on function brainops_internal.sms_needs_opt_out_notice(ai_sms_queue, text, text)
+to brainops_worker, brainops_system;
 
 -- Due again: nothing of the last run is true of the next one.
-create or replace function brainops.forget_sms_run()
+create or replace function brainops_internal.forget_sms_run()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -142,11 +148,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.forget_sms_run() from public;
-grant execute on function brainops.forget_sms_run() to brainops_system;
+revoke execute on function brainops_internal.forget_sms_run() from public;
+grant execute on function brainops_internal.forget_sms_run() to brainops_system;
 
 -- Tried again: what was about to be sent was not.
-create or replace function brainops.unbegin_sms()
+create or replace function brainops_internal.unbegin_sms()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -157,12 +163,12 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.unbegin_sms() from public;
-grant execute on function brainops.unbegin_sms() to brainops_system;
+revoke execute on function brainops_internal.unbegin_sms() from public;
+grant execute on function brainops_internal.unbegin_sms() to brainops_system;
 
 -- What is known already when an outcome is lost. The callback can be faster than our own time limit;
 -- and where begin_sms has written no text, none has gone out, and none can: it asks for the lease.
-create or replace function brainops.settle_sms_at_once()
+create or replace function brainops_internal.settle_sms_at_once()
 returns trigger
 language plpgsql
 set search_path = ''
@@ -199,5 +205,5 @@ begin
 end;
 $$;
 
-revoke execute on function brainops.settle_sms_at_once() from public;
-grant execute on function brainops.settle_sms_at_once() to brainops_system;
+revoke execute on function brainops_internal.settle_sms_at_once() from public;
+grant execute on function brainops_internal.settle_sms_at_once() to brainops_system;

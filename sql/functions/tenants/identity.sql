@@ -17,14 +17,14 @@ begin
   if not pg_catalog.pg_has_role(session_user, 'brainops_service', 'member') then
     return null;
   end if;
-  v_tenant_id := brainops.uuid_or_null(current_setting('app.tenant_id', true));
+  v_tenant_id := brainops_internal.uuid_or_null(current_setting('app.tenant_id', true));
   if v_tenant_id is not null then
     return v_tenant_id;
   end if;
   return coalesce(
-    brainops.jwt_tenant_id(),
+    brainops_internal.jwt_tenant_id(),
     -- A service that names nobody sees the row it has just inserted: RETURNING needs that.
-    case when brainops.names_no_tenant() then brainops.uuid_or_null(current_setting('brainops.inserted_tenant', true)) end
+    case when brainops_internal.names_no_tenant() then brainops_internal.uuid_or_null(current_setting('brainops.inserted_tenant', true)) end
   );
 end;
 $$;
@@ -49,7 +49,7 @@ security definer
 set search_path = ''
 as $$
   select
-    brainops.names_no_tenant()
+    brainops_internal.names_no_tenant()
     and pg_catalog.pg_has_role(session_user, 'brainops_service', 'member')
     and not exists (select from brainops.tenant_logins where login = session_user);
 $$;
@@ -65,7 +65,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
 -- A service that has named a tenant, even by a word that is no tenant, is never anybody else.
 -- Inlined like the one above.
-create or replace function brainops.names_no_tenant()
+create or replace function brainops_internal.names_no_tenant()
 returns boolean
 language sql
 stable
@@ -76,16 +76,16 @@ as $$
     and coalesce(pg_catalog.current_setting('request.jwt.claims', true), '') operator(pg_catalog.=) '';
 $$;
 
-comment on function brainops.names_no_tenant is
+comment on function brainops_internal.names_no_tenant is
   'Whether neither app.tenant_id nor request.jwt.claims says anything at all.';
 
-revoke execute on function brainops.names_no_tenant() from public;
+revoke execute on function brainops_internal.names_no_tenant() from public;
 grant execute
-on function brainops.names_no_tenant()
+on function brainops_internal.names_no_tenant()
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- The claim tenant_id of a verified JWT as PostgREST and Supabase hand it over; null for none.
-create or replace function brainops.jwt_tenant_id()
+create or replace function brainops_internal.jwt_tenant_id()
 returns uuid
 language plpgsql
 stable
@@ -93,7 +93,7 @@ parallel safe
 set search_path = ''
 as $$
 begin
-  return brainops.uuid_or_null(
+  return brainops_internal.uuid_or_null(
     nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id'
   );
 exception
@@ -102,10 +102,10 @@ exception
 end;
 $$;
 
-comment on function brainops.jwt_tenant_id is
+comment on function brainops_internal.jwt_tenant_id is
   'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
 
-revoke execute on function brainops.jwt_tenant_id() from public;
+revoke execute on function brainops_internal.jwt_tenant_id() from public;
 grant execute
-on function brainops.jwt_tenant_id()
+on function brainops_internal.jwt_tenant_id()
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

@@ -10,7 +10,7 @@ declare
   v_provider text := case p_channel when 'sms' then 'twilio' when 'email' then 'sendgrid' end;
   v_task text := case when p_channel = 'sms' then 'sms__send' else 'email__send' end;
 begin
-  if not brainops.may_act_for(p_tenant_id) then
+  if not brainops_internal.may_act_for(p_tenant_id) then
     raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
       using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
   end if;
@@ -29,10 +29,10 @@ begin
     end if;
   end if;
   -- Workers say which tasks they can do; where none is alive, nobody knows.
-  if exists (select from brainops.worker_processes as w where brainops.worker_is_alive(w.number, w.backend_pid))
+  if exists (select from brainops.worker_processes as w where brainops_internal.worker_is_alive(w.number, w.backend_pid))
     and not exists (
       select from brainops.worker_processes as w
-      where v_task = any (w.tasks) and brainops.worker_is_alive(w.number, w.backend_pid)
+      where v_task = any (w.tasks) and brainops_internal.worker_is_alive(w.number, w.backend_pid)
     )
     and not exists (
       select from public.provider_credentials as c
@@ -56,7 +56,7 @@ grant execute
 on function brainops.launch_problems(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
-create or replace function brainops.refuse_launch(p_tenant_id uuid, p_channel text default 'email')
+create or replace function brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text default 'email')
 returns void
 language plpgsql
 stable
@@ -72,12 +72,12 @@ begin
 end;
 $$;
 
-comment on function brainops.refuse_launch(uuid, text) is
+comment on function brainops_internal.refuse_launch(uuid, text) is
   'Raises OP031 with everything that launch_problems finds; asked when a campaign or a broadcast becomes active.';
 
-revoke execute on function brainops.refuse_launch(uuid, text) from public;
+revoke execute on function brainops_internal.refuse_launch(uuid, text) from public;
 grant execute
-on function brainops.refuse_launch(uuid, text)
+on function brainops_internal.refuse_launch(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Opt-in requests from before any process had said PUBLIC_URL were mailed in one statement: one address that no mail can
@@ -104,7 +104,7 @@ begin
     order by r.created_at, r.id
   loop
     begin
-      perform brainops.mail_opt_in(v_id);
+      perform brainops_internal.mail_opt_in(v_id);
     exception
       when others then
         -- What the server lacks (rollbacks, resources, locks, operators, the system, its own faults) is

@@ -23,7 +23,7 @@ as $$
 declare
   v_id uuid;
 begin
-  if not brainops.may_act_for(p_tenant_id) then
+  if not brainops_internal.may_act_for(p_tenant_id) then
     raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
       using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
   end if;
@@ -58,7 +58,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
 -- By mail, where there is no Slack (or none that takes it). The words go in as values: they are
 -- no Liquid.
-create or replace function brainops.mail_notification(p_id uuid)
+create or replace function brainops_internal.mail_notification(p_id uuid)
 returns uuid
 language sql
 set search_path = ''
@@ -86,14 +86,14 @@ as $$
   returning id;
 $$;
 
-comment on function brainops.mail_notification(uuid) is
+comment on function brainops_internal.mail_notification(uuid) is
   'Queues the mail of a notification to settings.notify_email, once; null where it is queued already.';
 
-revoke execute on function brainops.mail_notification(uuid) from public;
-grant execute on function brainops.mail_notification(uuid) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.mail_notification(uuid) from public;
+grant execute on function brainops_internal.mail_notification(uuid) to brainops_worker, brainops_system;
 
 -- What waited for a setting goes on as soon as it is there.
-create or replace function brainops.wake_notifications()
+create or replace function brainops_internal.wake_notifications()
 returns trigger
 language plpgsql
 security definer
@@ -109,11 +109,11 @@ begin
 end;
 $$;
 
-alter function brainops.wake_notifications() owner to brainops_system;
-revoke execute on function brainops.wake_notifications() from public;
+alter function brainops_internal.wake_notifications() owner to brainops_system;
+revoke execute on function brainops_internal.wake_notifications() from public;
 
 -- Where nobody can be told, the row waits and says which setting is missing.
-create or replace function brainops.gate_tenant_notification(p_ids uuid[])
+create or replace function brainops_internal.gate_tenant_notification(p_ids uuid[])
 returns setof brainops.verdict
 language sql
 stable
@@ -137,8 +137,8 @@ as $$
     );
 $$;
 
-comment on function brainops.gate_tenant_notification(uuid[]) is
+comment on function brainops_internal.gate_tenant_notification(uuid[]) is
   'Holds the notifications of tenants that have neither a Slack credential nor settings.notify_email.';
 
-revoke execute on function brainops.gate_tenant_notification(uuid[]) from public;
-grant execute on function brainops.gate_tenant_notification(uuid[]) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.gate_tenant_notification(uuid[]) from public;
+grant execute on function brainops_internal.gate_tenant_notification(uuid[]) to brainops_worker, brainops_system;

@@ -19,7 +19,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  v_tenant_id uuid := brainops.tenant_id_of(p_tenant_slug);
+  v_tenant_id uuid := brainops_internal.tenant_id_of(p_tenant_slug);
 begin
   if coalesce(length(p_password), 0) < 12 then
     raise exception 'password: has fewer than 12 characters'
@@ -38,7 +38,7 @@ comment on function brainops.create_login(text, text, text) is
 revoke execute on function brainops.create_login(text, text, text) from public;
 grant execute on function brainops.create_login(text, text, text) to brainops_admin, brainops_system;
 
-create or replace function brainops.tenant_id_of(p_tenant text)
+create or replace function brainops_internal.tenant_id_of(p_tenant text)
 returns uuid
 language plpgsql
 stable
@@ -47,7 +47,7 @@ as $$
 declare
   v_id uuid;
 begin
-  select id into v_id from public.tenants where slug = p_tenant or id = brainops.uuid_or_null(p_tenant);
+  select id into v_id from public.tenants where slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant);
   if not found then
     raise exception 'tenant: % is neither the slug nor the id of a tenant', quote_literal(p_tenant)
       using errcode = 'OP007', hint = 'select slug, id from tenants';
@@ -56,15 +56,15 @@ begin
 end;
 $$;
 
-comment on function brainops.tenant_id_of(text) is
+comment on function brainops_internal.tenant_id_of(text) is
   'The id of a tenant by its slug or id; OP007 where there is none that the caller may see.';
 
-revoke execute on function brainops.tenant_id_of(text) from public;
+revoke execute on function brainops_internal.tenant_id_of(text) from public;
 grant execute
-on function brainops.tenant_id_of(text)
+on function brainops_internal.tenant_id_of(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.tenant_of_caller(p_tenant text)
+create or replace function brainops_internal.tenant_of_caller(p_tenant text)
 returns uuid
 language plpgsql
 stable
@@ -74,11 +74,11 @@ declare
   v_tenant_id uuid;
 begin
   if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member') then
-    return brainops.tenant_id_of(p_tenant);
+    return brainops_internal.tenant_id_of(p_tenant);
   end if;
   -- The same words for another tenant and for none: who exists is nobody's business.
   select id into v_tenant_id from public.tenants
-    where id = brainops.current_tenant_id() and (slug = p_tenant or id = brainops.uuid_or_null(p_tenant));
+    where id = brainops.current_tenant_id() and (slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant));
   if not found then
     raise exception 'tenant: % is not yours', coalesce(quote_literal(p_tenant), 'null')
       using errcode = 'insufficient_privilege', hint = 'Give your own slug: select slug from tenants.';
@@ -87,13 +87,13 @@ begin
 end;
 $$;
 
-comment on function brainops.tenant_of_caller(text) is
+comment on function brainops_internal.tenant_of_caller(text) is
   'The tenant of this slug or id, where the caller is that tenant or an admin; refused otherwise.';
 
-revoke execute on function brainops.tenant_of_caller(text) from public;
-grant execute on function brainops.tenant_of_caller(text) to brainops_system;
+revoke execute on function brainops_internal.tenant_of_caller(text) from public;
+grant execute on function brainops_internal.tenant_of_caller(text) to brainops_system;
 
-create or replace function brainops.may_act_for(p_tenant_id uuid)
+create or replace function brainops_internal.may_act_for(p_tenant_id uuid)
 returns boolean
 language sql
 stable
@@ -105,31 +105,31 @@ as $$
     or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
 $$;
 
-comment on function brainops.may_act_for(uuid) is
+comment on function brainops_internal.may_act_for(uuid) is
   'Whether the caller is this tenant, a service that may name it, or an admin. For functions with the engine''s rights.';
 
-revoke execute on function brainops.may_act_for(uuid) from public;
+revoke execute on function brainops_internal.may_act_for(uuid) from public;
 grant execute
-on function brainops.may_act_for(uuid)
+on function brainops_internal.may_act_for(uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops.after_tenant_insert()
+create or replace function brainops_internal.after_tenant_insert()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
 begin
-  perform brainops.ship_campaigns(new.id);
+  perform brainops_internal.ship_campaigns(new.id);
   return null;
 end;
 $$;
 
-alter function brainops.after_tenant_insert() owner to brainops_system;
-revoke execute on function brainops.after_tenant_insert() from public;
+alter function brainops_internal.after_tenant_insert() owner to brainops_system;
+revoke execute on function brainops_internal.after_tenant_insert() from public;
 
 -- The other half of that foreign key.
-create or replace function brainops.before_tenant_delete()
+create or replace function brainops_internal.before_tenant_delete()
 returns trigger
 language plpgsql
 security definer
@@ -142,7 +142,7 @@ begin
   for v_relation in
     select j.relation::regclass from brainops.job_tables as j
     union
-    select t.tgrelid::regclass from pg_catalog.pg_trigger as t where t.tgfoid = 'brainops.check_tenants'::regproc
+    select t.tgrelid::regclass from pg_catalog.pg_trigger as t where t.tgfoid = 'brainops_internal.check_tenants'::regproc
   loop
     execute format('select exists (select from %s where tenant_id = $1)', v_relation) into v_found using old.id;
     if v_found then
@@ -154,5 +154,5 @@ begin
 end;
 $$;
 
-alter function brainops.before_tenant_delete() owner to brainops_system;
-revoke execute on function brainops.before_tenant_delete() from public;
+alter function brainops_internal.before_tenant_delete() owner to brainops_system;
+revoke execute on function brainops_internal.before_tenant_delete() from public;

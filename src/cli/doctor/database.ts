@@ -158,7 +158,7 @@ async function queues(client: pg.Client): Promise<Finding[]> {
        coalesce(sum(due), 0)::int as due,
        coalesce(sum(failed) filter (where table_name <> 'webhook_events'), 0)::int as failed,
        coalesce(sum(failed) filter (where table_name = 'webhook_events'), 0)::int as failed_events,
-       extract(epoch from max(oldest_due) filter (where brainops.pause_reason(table_name, tenant_id) is null))::float8 as late_s,
+       extract(epoch from max(oldest_due) filter (where brainops_internal.pause_reason(table_name, tenant_id) is null))::float8 as late_s,
        max(waiting_for) as why
      from brainops.queue_health`,
   );

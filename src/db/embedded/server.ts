@@ -219,17 +219,17 @@ export class EmbeddedServer implements Host {
             select 1
             from pg_catalog.pg_proc as p
             inner join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
-            where n.nspname = 'brainops'
+            where n.nspname = 'brainops_internal'
             and p.proname = 'embedded_connection_closed'
           `)
         ).length > 0;
       if (this.#hasCloseFunction)
         await this.engine.system(
-          `select brainops.embedded_connection_closed(${id === null ? "null" : literal(String(id))})`,
+          `select brainops_internal.embedded_connection_closed(${id === null ? "null" : literal(String(id))})`,
         );
     } catch (error) {
       if (error instanceof EngineCrash) throw error;
-      this.#options.log("warn", `brainops.embedded_connection_closed failed: ${String(error)}`);
+      this.#options.log("warn", `brainops_internal.embedded_connection_closed failed: ${String(error)}`);
     }
   }
 }

@@ -1,5 +1,5 @@
 // Verified events are written into webhook_events, and nothing more: what they mean is decided by a
-// job (brainops.process_webhook_events), so that a slow or bad event never costs a delivery.
+// job (brainops_internal.process_webhook_events), so that a slow or bad event never costs a delivery.
 import type pg from "pg";
 import type { Endpoint } from "../../revenue/credentials/store.ts";
 import type { Receipt } from "./receive.ts";
@@ -12,7 +12,7 @@ export async function recordEvents(
   endpoint: Endpoint | null,
 ): Promise<Receipt> {
   const { rows } = await pool.query<{ recorded: number }>(
-    "select brainops.record_webhook_events($1, $2::jsonb, $3) as recorded",
+    "select brainops_internal.record_webhook_events($1, $2::jsonb, $3) as recorded",
     [provider, JSON.stringify(events), endpoint?.tenant_id ?? null],
   );
   const recorded = rows[0]?.recorded ?? 0;

@@ -1,5 +1,5 @@
 // POST /webhooks/stripe, and /webhooks/stripe/<token> for tenants' own accounts. What an event means
-// is decided by brainops.apply_stripe_event. Stripe retries for three days after any answer but 2xx.
+// is decided by brainops_internal.apply_stripe_event. Stripe retries for three days after any answer but 2xx.
 import type { Config } from "../../config.ts";
 import { parseEvent } from "./json.ts";
 import { recordEvents } from "./ledger.ts";

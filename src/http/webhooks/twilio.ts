@@ -1,5 +1,5 @@
 // POST /webhooks/twilio/status and /webhooks/twilio/inbound, each also with /<token> for tenants' own
-// accounts. What an event means is decided by brainops.apply_twilio_event. Twilio does not retry, so
+// accounts. What an event means is decided by brainops_internal.apply_twilio_event. Twilio does not retry, so
 // every signed request is answered with 2xx as long as the ledger can be written.
 import type pg from "pg";
 import type { Config } from "../../config.ts";
@@ -49,7 +49,7 @@ async function recordEvent(
   pool: pg.Pool,
 ): Promise<Receipt> {
   const { rows } = await pool.query<{ recorded: number }>(
-    "select brainops.record_twilio_event($1::jsonb, $2) as recorded",
+    "select brainops_internal.record_twilio_event($1::jsonb, $2) as recorded",
     [JSON.stringify(eventOf(kind, query, parameters)), endpoint?.tenant_id ?? null],
   );
   const added = (rows[0]?.recorded ?? 0) > 0 ? 1 : 0;

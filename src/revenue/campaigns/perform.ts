@@ -1,5 +1,5 @@
 // The effect of a row of ai_campaign_touches: one call, one transaction. What a step does is decided
-// in SQL (brainops.perform_touch), so that it happens wholly or not at all.
+// in SQL (brainops_internal.perform_touch), so that it happens wholly or not at all.
 import { z } from "zod";
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
@@ -24,7 +24,10 @@ const performed = z.discriminatedUnion("outcome", [
 
 /** Performs the touch. A deadlock or a lost connection is thrown, and the touch tried again: performed twice is as once. */
 export async function performTouch({ id, lease }: TouchRow, { query }: Pick<JobContext, "query">): Promise<Outcome> {
-  const { rows } = await query("select outcome, reason, run_at from brainops.perform_touch($1, $2)", [id, lease]);
+  const { rows } = await query("select outcome, reason, run_at from brainops_internal.perform_touch($1, $2)", [
+    id,
+    lease,
+  ]);
   const answer = performed.parse(rows[0]);
   switch (answer.outcome) {
     case "completed":

@@ -26,7 +26,7 @@ export function unsubscribeLinks(step: string): string {
   return `links as materialized (
       select s.tenant_id, t.address_key, t.token
       from (select tenant_id, array_agg(address) as addresses from ${step} group by tenant_id) as s
-      cross join lateral brainops.unsubscribe_tokens(s.tenant_id, s.addresses) as t
+      cross join lateral brainops_internal.unsubscribe_tokens(s.tenant_id, s.addresses) as t
     )`;
 }
 
@@ -36,7 +36,7 @@ export const loadEmails = `
     mails as materialized (
       select e.*, a.address, lower(btrim(a.address)) as address_key
       from public.ai_email_queue as e
-      cross join lateral brainops.email_address(e) as a (address)
+      cross join lateral brainops_internal.email_address(e) as a (address)
       where e.id = any ($1) and e.status = 'processing' and e.broadcast_id is null
     ),
     marketing as (

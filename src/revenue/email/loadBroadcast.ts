@@ -13,7 +13,7 @@ export interface RecipientRow extends JobRow {
 
 // For a thousand rows at once, so each thing is asked once for all or by an index, and a lead only where there is one.
 // (Under row level security an index is used for plain columns alone: what is looked for is reckoned a step before.)
-// Addresses as brainops.email_address has them.
+// Addresses as brainops_internal.email_address has them.
 export const loadRecipients = `
   with
     recipients as materialized (
@@ -35,7 +35,7 @@ export const loadRecipients = `
             ) end as lead_now
           from (
             select e.id, e.tenant_id, e.attempts, e.max_attempts, e.broadcast_id, e.metadata, e.lead_id, e.recipient,
-              brainops.uuid_or_null(e.recipient) as named
+              brainops_internal.uuid_or_null(e.recipient) as named
             from public.ai_email_queue as e
             where e.id = any ($1) and e.lease is not null and e.broadcast_id is not null
             offset 0

@@ -145,7 +145,7 @@ export function readLead(fields: Iterable<readonly [string, unknown]>, country: 
 
 function isTimeZone(text: string): boolean {
   try {
-    // As brainops.is_time_zone: to Intl, offsets and abbreviations are zones too.
+    // As brainops_internal.is_time_zone: to Intl, offsets and abbreviations are zones too.
     return /\/|^(?:UTC|GMT)$/i.test(text) && Intl.DateTimeFormat("en", { timeZone: text }) !== null;
   } catch {
     return false;

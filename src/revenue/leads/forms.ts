@@ -51,7 +51,7 @@ export async function submitForm(pool: pg.Pool, submission: Submission): Promise
   const { tenantId, form, id, lead, evidence } = submission;
   const [result] = await runAsTenant(pool, tenantId, [
     {
-      text: "select lead_id, is_new from brainops.submit_lead_form($1, $2, $3, $4, $5)",
+      text: "select lead_id, is_new from brainops_internal.submit_lead_form($1, $2, $3, $4, $5)",
       values: [tenantId, form, id, JSON.stringify(lead), JSON.stringify(evidence)],
     },
   ]);

@@ -3,7 +3,7 @@ import type pg from "pg";
 
 /** Reckons the scores of these leads. Returns how many changed. Twice is as once. */
 export async function scoreLeads(pool: pg.Pool, ids: readonly string[]): Promise<number> {
-  const { rows } = await pool.query<{ changed: number }>("select brainops.score_leads($1) as changed", [ids]);
+  const { rows } = await pool.query<{ changed: number }>("select brainops_internal.score_leads($1) as changed", [ids]);
   return rows[0]?.changed ?? 0;
 }
 
@@ -17,7 +17,7 @@ export async function scoreFaded(pool: pg.Pool, signal: AbortSignal): Promise<nu
   let after: string | null = null;
   do {
     const { rows }: pg.QueryResult<{ last_id: string | null; rescored: number }> = await pool.query(
-      "select last_id, rescored from brainops.rescore_stale($1)",
+      "select last_id, rescored from brainops_internal.rescore_stale($1)",
       [after],
     );
     after = rows[0]?.last_id ?? null;

@@ -50,7 +50,7 @@ async function mail(row: NotificationRow, context: JobContext, why: string | nul
     return { kind: "defer", reason, at: new Date(context.now().getTime() + ASK_AGAIN_MS) };
   }
   try {
-    await context.query("select brainops.mail_notification($1)", [row.id]);
+    await context.query("select brainops_internal.mail_notification($1)", [row.id]);
   } catch (error) {
     // A code of ours: the mail itself is refused, today and tomorrow.
     if (codeOf(error)?.startsWith("OP") !== true) throw error;

@@ -82,7 +82,7 @@ async function findOrRenew(
 }
 
 async function begin(row: PaymentRequestRow, context: JobContext, newKey: boolean): Promise<Begun> {
-  const { rows } = await context.query("select * from brainops.begin_payment_link($1, $2, $3)", [
+  const { rows } = await context.query("select * from brainops_internal.begin_payment_link($1, $2, $3)", [
     row.id,
     row.own_account_id,
     newKey,

@@ -46,19 +46,19 @@ export const loadSms = `
     a.address,
     to_jsonb(l) - 'tenant_id' as lead,
     jsonb_build_object(
-      'name', t.name, 'slug', t.slug, 'settings', t.settings, 'country', brainops.tenant_country(t.settings)
+      'name', t.name, 'slug', t.slug, 'settings', t.settings, 'country', brainops_internal.tenant_country(t.settings)
     ) as tenant,
     o.account as own_account,
     o.endpoint_token,
     s.sender,
-    brainops.sms_must_tell(e, a.address, case when o.account is not null then 'own' else s.sender end) as must_tell
+    brainops_internal.sms_needs_opt_out_notice(e, a.address, case when o.account is not null then 'own' else s.sender end) as must_tell
   from public.ai_sms_queue as e
   inner join public.tenants as t on t.id = e.tenant_id
   left join public.revenue_leads as l on l.tenant_id = e.tenant_id and l.id = e.lead_id
-  cross join lateral brainops.sms_address(e) as a (address)
+  cross join lateral brainops_internal.sms_address(e) as a (address)
   cross join lateral (select ${ownAccount}, ${endpointToken}) as o (account, endpoint_token)
   cross join lateral (
-    select case when o.account is null then brainops.sms_sender(e.tenant_id, a.address) end
+    select case when o.account is null then brainops_internal.sms_sender(e.tenant_id, a.address) end
   ) as s (sender)
   where e.id = any ($1) and e.status = 'processing'
 `;

@@ -1,4 +1,4 @@
-// Phone numbers as people write them -> E.164. SQL reads the common ones itself (brainops.sms_number);
+// Phone numbers as people write them -> E.164. SQL reads the common ones itself (brainops_internal.sms_number);
 // this is for all others, by libphonenumber's metadata.
 import { parsePhoneNumberFromString, type CountryCode } from "libphonenumber-js";
 

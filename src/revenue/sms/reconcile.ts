@@ -1,5 +1,5 @@
 // Texts whose outcome was lost, settled by Twilio's own list of what an account has sent. What the
-// list means is decided in SQL (brainops.reconcile_sms); here it is fetched, with no transaction open.
+// list means is decided in SQL (brainops_internal.reconcile_sms); here it is fetched, with no transaction open.
 import type { Config } from "../../config.ts";
 import { messageOf } from "../../errors.ts";
 import { listMessages, type TwilioAccount } from "../../providers/twilio.ts";
@@ -20,7 +20,7 @@ const LISTS_A_RUN = 100;
 
 const unconfirmed = `
   select u.account_sid, u.number, u.since, coalesce(o.accounts, '[]') as own_accounts
-  from brainops.unconfirmed_sms($1) as u
+  from brainops_internal.unconfirmed_sms($1) as u
   cross join lateral (
     select jsonb_agg(a.account) as accounts
     from unnest(u.tenant_ids) as i (tenant_id)
@@ -56,7 +56,7 @@ export async function reconcileSms({
     try {
       const messages = await listMessages(account, lost.number, lost.since);
       const verdicts = await pool.query<{ id: string; verdict: string }>(
-        "select id, verdict from brainops.reconcile_sms($1, $2, $3)",
+        "select id, verdict from brainops_internal.reconcile_sms($1, $2, $3)",
         [lost.account_sid, lost.number, JSON.stringify(messages)],
       );
       for (const row of verdicts.rows) log.info(row, "sms: looked for a text without an outcome");

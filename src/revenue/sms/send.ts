@@ -33,7 +33,7 @@ export function prepareSms(row: SmsRow): PreparedSms {
 export async function sendSms(prepared: PreparedSms, context: JobContext): Promise<Outcome> {
   const { row } = prepared;
   if (prepared.kind === "readdress") {
-    const failure = await before(context, "select brainops.address_sms($1, $2, $3) as done", [
+    const failure = await before(context, "select brainops_internal.address_sms($1, $2, $3) as done", [
       row.id,
       row.lease,
       prepared.number,
@@ -43,7 +43,7 @@ export async function sendSms(prepared: PreparedSms, context: JobContext): Promi
   const account = accountFor(row, context);
   if ("kind" in account) return account;
   const { text, segments } = prepared.composed;
-  const failure = await before(context, "select brainops.begin_sms($1, $2, $3, $4, $5, $6, $7, $8) as done", [
+  const failure = await before(context, "select brainops_internal.begin_sms($1, $2, $3, $4, $5, $6, $7, $8) as done", [
     row.id,
     row.lease,
     row.address,
@@ -109,7 +109,7 @@ function callbackOf(row: SmsRow, config: Config): { statusCallback?: string } {
 async function refused(row: SmsRow, error: TwilioError, account: TwilioAccount, context: JobContext): Promise<Outcome> {
   const outcome = outcomeOf(error, context.now(), account.isTenants || row.sender !== null);
   if (error.code !== null && (outcome.kind === "fail" || outcome.kind === "skip")) {
-    await context.query("select brainops.note_sms_refusal($1, $2, $3, $4)", [
+    await context.query("select brainops_internal.record_sms_refusal($1, $2, $3, $4)", [
       row.id,
       row.lease,
       error.code,
