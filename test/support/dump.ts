@@ -10,7 +10,7 @@ export interface Rename {
 export interface NormalizeOptions {
   /** Applied to each statement, in order. */
   readonly renames: readonly Rename[];
-  /** Leaves out comments (`comment on`, and those within function bodies) and string literals that people read. */
+  /** Leaves out comments (`comment on`, and those within function bodies) and prose (messages, hints). */
   readonly ignoreText: boolean;
 }
 
@@ -82,8 +82,12 @@ function replacement({ from, to, table }: Rename): (statement: string) => string
   return (statement) => statement.replace(pattern, to);
 }
 
+// Prose is a literal with a space in it that does not begin as SQL does.
 function withoutText(statement: string): string {
-  return statement.replaceAll(/--[^\n]*/g, "").replaceAll(/'(?:[^']|'')*'/g, "''");
+  const code = /^'\s*(?:select|update|insert|delete|with|alter|create|drop|grant|revoke|from|case|lock|,)\b/i;
+  return statement
+    .replaceAll(/--[^\n]*/g, "")
+    .replaceAll(/'(?:[^']|'')*'/g, (literal) => (literal.includes(" ") && !code.test(literal) ? "''" : literal));
 }
 
 // The formatter breaks lines by the length of names, so white space says nothing.
