@@ -84,7 +84,7 @@ it("the planner does without nested loops in the look-ups of many alone", async 
   const rows = await db.query<{ name: string; calls: string[] }>(
     `select p.proname as name, array(
          select distinct o.proname::text from pg_proc as o
-         where o.pronamespace = p.pronamespace and p.prosrc like '%brainops.' || o.proname || '(%' order by 1
+         where o.pronamespace in (p.pronamespace, 'brainops'::regnamespace) and (p.prosrc like '%brainops.' || o.proname || '(%' or p.prosrc like '%brainops_internal.' || o.proname || '(%') order by 1
        ) as calls
      from pg_proc as p
      where p.pronamespace = 'brainops_internal'::regnamespace and 'enable_nestloop=off' = any (p.proconfig)
@@ -92,9 +92,9 @@ it("the planner does without nested loops in the look-ups of many alone", async 
   );
   expect(rows).toEqual([
     { name: "contact_history", calls: [] },
-    { name: "contact_places", calls: ["phone_e164"] },
-    { name: "last_words", calls: [] },
+    { name: "last_consents", calls: [] },
     { name: "message_verdicts", calls: ["address_digest", "now", "timestamptz_or_null"] },
+    { name: "recipient_contexts", calls: ["phone_e164"] },
   ]);
 });
 
@@ -106,7 +106,7 @@ async function verdicts(channel: "email" | "sms", ids: readonly string[]): Promi
   const said = new Map<string, string>();
   await asWorker(worker, db.tenantA, async () => {
     const { rows } = await worker.query<{ id: string; outcome: string; reason: string }>(
-      `select id, outcome, reason from brainops.gate_${channel}($1)`,
+      `select id, outcome, reason from brainops_internal.gate_${channel}($1)`,
       [ids],
     );
     for (const { id, outcome, reason } of rows) said.set(id, `${outcome}: ${reason}`);

@@ -163,6 +163,7 @@ test("a connection whose role is dropped ends, and no other", async () => {
 test("SQL is told when a connection ends, and which", async () => {
   await admin.query(`
     create schema brainops;
+    create schema brainops_internal;
     create table brainops.ended (id text);
     create function brainops_internal.embedded_connection_closed(id text) returns void language sql as
     $$ insert into brainops.ended values (id); notify ended; $$;

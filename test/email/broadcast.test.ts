@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
 import { insertLead } from "../leads/support.ts";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
+import { asWorker } from "../support/jobs.ts";
 import { letMarketingGo } from "../support/marketing.ts";
 import { startTestWorker } from "../support/worker.ts";
 
@@ -236,8 +237,11 @@ describe("the life of a broadcast", () => {
     ).rejects.toMatchObject({ code: "23503" });
     expect(await db.as("tenantB", "select from ai_broadcasts where id = $1", [broadcast])).toEqual([]);
     const lock = "select brainops_internal.lock_broadcast($1, $2) as status";
-    expect(await db.as("tenantA", lock, [db.tenantA, broadcast])).toEqual([{ status: "draft" }]);
-    expect(await db.as("tenantB", lock, [db.tenantA, broadcast])).toEqual([{ status: null }]);
+    const client = await db.connect("worker");
+    const lockedBy = (tenantId: string) =>
+      asWorker(client, tenantId, async () => (await client.query(lock, [db.tenantA, broadcast])).rows);
+    expect(await lockedBy(db.tenantA)).toEqual([{ status: "draft" }]);
+    await expect(db.as("tenantB", lock, [db.tenantA, broadcast])).rejects.toMatchObject({ code: "42501" });
   });
 
   it("adds a segment of leads page by page, each once however often it is asked", async () => {

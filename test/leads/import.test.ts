@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { importLeads, type ImportCounts, type ImportOptions } from "../../src/revenue/leads/importFile.ts";
 import { brainops, type Ran } from "../cli/run.ts";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
+import { asWorker } from "../support/jobs.ts";
 
 let db: TestDatabase;
 let folder: string;
@@ -218,13 +219,16 @@ it("has the leads of the own tenant scored, and nobody else's", async () => {
   );
   await db.query("update revenue_leads set rescore_requested_at = now() where id = $1", [lead?.id]);
   await db.query("select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs))");
-  const release = (seat: "tenantA" | "tenantB"): Promise<unknown> =>
-    db.as(seat, "select brainops_internal.release_rescores($1, array[$2::uuid])", [db.tenantB, lead?.id]);
+  const worker = await db.connect("worker");
+  const release = (tenantId: string): Promise<unknown> =>
+    asWorker(worker, tenantId, () =>
+      worker.query("select brainops_internal.release_rescores($1, array[$2::uuid])", [db.tenantB, lead?.id]),
+    );
   const jobs = (): Promise<unknown[]> =>
     db.query("select from graphile_worker.jobs where task_identifier = 'lead__score'");
-  await release("tenantA");
+  await release(db.tenantA);
   expect(await jobs()).toEqual([]);
-  await release("tenantB");
+  await release(db.tenantB);
   expect(await jobs()).toHaveLength(1);
 });
 

@@ -17,11 +17,13 @@ afterAll(() => db?.close());
 afterEach(() => db.setClock("0"));
 
 const event = (id: string, word: string, metadata: object = {}, key: string | null = null) =>
-  db.as(
-    "tenantA",
-    "select brainops_internal.record_lead_event(current_tenant, $1, $2, 'email', null, $3, $4) from brainops.current_tenant_id() as current_tenant",
-    [id, word, key, JSON.stringify(metadata)],
-  );
+  db.query("select brainops_internal.record_lead_event($1, $2, $3, 'email', null, $4, $5)", [
+    db.tenantA,
+    id,
+    word,
+    key,
+    JSON.stringify(metadata),
+  ]);
 
 describe("what a row says", () => {
   it.for([

@@ -363,7 +363,7 @@ describe("a payment", () => {
     const [sum] = await db.as(
       "tenantA",
       `select sum(net) = (
-         select brainops_internal.major_units(sum(amount_minor)::bigint, 'usd') from payment_ledger where currency = 'usd'
+         select sum(amount_minor) / 100 from payment_ledger where currency = 'usd'
        ) as same
        from revenue_summary where currency = 'usd'`,
     );

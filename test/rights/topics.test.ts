@@ -39,7 +39,7 @@ async function enrol(email: string, campaign: string): Promise<string> {
   );
   const [row] = await db.as<{ id: string }>(
     "tenantA",
-    "select brainops.enrol(coalesce(brainops_internal.find_lead($1, null), (select id from revenue_leads where email = $2)), $3) as id",
+    "select brainops.enrol(coalesce((select id from revenue_leads where id = $1), (select id from revenue_leads where email = $2)), $3) as id",
     [lead?.id, email, campaign],
   );
   return row?.id ?? "";

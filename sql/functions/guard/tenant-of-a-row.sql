@@ -110,6 +110,7 @@ end;
 $$;
 
 revoke execute on function brainops_internal.show_inserted_row() from public;
+grant execute on function brainops_internal.show_inserted_row() to brainops_admin, brainops_system;
 
 -- What a foreign key to tenants holds, once for a statement of many rows, as job tables have it
 -- (sql/0003): row by row it was an eighth of what a new link costs.
