@@ -17,8 +17,52 @@
 -- row is locked; nothing locks a graphile job first and a row second.
 set local lock_timeout = '2s';
 
--- The column half of brainops.define_job_table: what makes a table able to hold jobs. In a numbered file, because
--- indexes and generated columns of job tables need the columns; functions come later.
+create table brainops.job_columns (
+  name text primary key,
+  position smallint not null unique,
+  definition text not null,
+  client_inserts boolean not null,
+  client_updates boolean not null,
+  initial text,
+  is_listed boolean not null,
+  is_loaded boolean not null
+);
+
+comment on table brainops.job_columns is
+  'The columns that every job table has. brainops.define_job_table, the view brainops.jobs and workers go by this list.';
+comment on column brainops.job_columns.position is 'Order in brainops.jobs, and of the columns where they are added.';
+comment on column brainops.job_columns.definition is 'Type, default and constraints, as in create table.';
+comment on column brainops.job_columns.client_inserts is 'Whether tenants and services may give a value on insert.';
+comment on column brainops.job_columns.client_updates is 'Whether tenants and services may update it.';
+comment on column brainops.job_columns.initial is
+  'SQL of the value that a new row must have; null if any value is accepted.';
+comment on column brainops.job_columns.is_listed is 'Whether brainops.jobs shows it.';
+comment on column brainops.job_columns.is_loaded is 'Whether a worker loads it with the row for a handler.';
+
+insert into brainops.job_columns
+  (position, name, definition, client_inserts, client_updates, initial, is_listed, is_loaded)
+values
+  (1, 'id', 'uuid primary key default gen_random_uuid()', true, false, null, true, true),
+  (2, 'tenant_id', 'uuid not null', true, false, null, true, true),
+  (3, 'status', 'text not null default ''pending''', true, true, '''pending''', true, false),
+  (4, 'scheduled_for', 'timestamptz not null default now()', true, true, null, true, false),
+  (5, 'attempts', 'int not null default 0', false, false, '0', true, true),
+  (6, 'max_attempts', 'int not null default 5', true, true, null, true, true),
+  (7, 'deferrals', 'int not null default 0', false, false, '0', true, false),
+  (8, 'last_error', 'text', false, false, null, true, false),
+  (9, 'skip_reason', 'text', false, false, 'null', true, false),
+  (10, 'job_priority', 'smallint not null default 0', true, true, null, true, false),
+  (11, 'idempotency_key', 'text', true, true, null, true, true),
+  (12, 'worker_id', 'uuid', false, false, 'null', true, false),
+  (13, 'cancel_requested_at', 'timestamptz', false, false, 'null', true, false),
+  (14, 'started_at', 'timestamptz', false, false, null, true, false),
+  (15, 'finished_at', 'timestamptz', false, false, 'null', true, false),
+  (16, 'created_at', 'timestamptz not null default now()', true, false, null, true, true),
+  (17, 'lease', 'uuid', false, false, 'null', false, false),
+  (18, 'rate_slot', 'timestamptz', false, false, 'null', false, false);
+
+-- The column half of brainops.define_job_table. In a numbered file, because indexes and generated columns of job
+-- tables need the columns, and all other functions are applied later.
 create function brainops_internal.add_job_columns(p_table regclass, p_max_attempts int default 5)
 returns void
 language plpgsql
@@ -26,29 +70,13 @@ set search_path = ''
 as $$
 declare
   v_name text := (select relname from pg_catalog.pg_class where oid = p_table);
-begin
-  execute format(
-    'alter table %1$s
-       add column if not exists id uuid primary key default gen_random_uuid(),
-       add column if not exists tenant_id uuid not null,
-       add column if not exists status text not null default ''pending'',
-       add column if not exists scheduled_for timestamptz not null default now(),
-       add column if not exists job_priority smallint not null default 0,
-       add column if not exists idempotency_key text,
-       add column if not exists attempts int not null default 0,
-       add column if not exists max_attempts int not null default %2$s,
-       add column if not exists deferrals int not null default 0,
-       add column if not exists last_error text,
-       add column if not exists skip_reason text,
-       add column if not exists lease uuid,
-       add column if not exists worker_id uuid,
-       add column if not exists rate_slot timestamptz,
-       add column if not exists cancel_requested_at timestamptz,
-       add column if not exists started_at timestamptz,
-       add column if not exists finished_at timestamptz,
-       add column if not exists created_at timestamptz not null default now()',
-    p_table, p_max_attempts
+  v_columns text := (
+    select string_agg(format('add column if not exists %I %s', name, definition), ', ' order by position)
+    from brainops.job_columns
   );
+begin
+  execute format('alter table %s %s', p_table, v_columns);
+  execute format('alter table %s alter column max_attempts set default %s', p_table, p_max_attempts);
 
   -- One rule each; together they are the state machine.
   execute format(
@@ -107,7 +135,7 @@ create table brainops.job_tables (
   channel text,
   effect_is_idempotent boolean not null,
   gate text,
-  sender text,
+  provider text,
   result_columns text[] not null default '{}',
   time_limit interval not null default '30 seconds',
   max_deferrals int not null default 500,
@@ -132,8 +160,8 @@ comment on column brainops.job_tables.effect_is_idempotent is
   'Whether the effect may be tried again after a crash. If not, the row becomes unconfirmed.';
 comment on column brainops.job_tables.gate is
   'Function (uuid[]) returning setof brainops.verdict, asked while the rows are locked; null for none.';
-comment on column brainops.job_tables.sender is
-  'Name of the circuit breaker that the effect goes through; null for none.';
+comment on column brainops.job_tables.provider is
+  'The provider whose accounts the effect goes through, e.g. sendgrid; null if it calls none. Each account has a circuit breaker.';
 comment on column brainops.job_tables.result_columns is
   'Columns beyond the engine''s own that a handler may fill when it settles.';
 comment on column brainops.job_tables.time_limit is
@@ -235,7 +263,7 @@ comment on column brainops.rate_limits.next_slot is
   'When the bucket would be full again: the theoretical arrival time of the GCRA (ITU-T I.371, ATM Forum TM 4.0).';
 
 create table brainops.circuit_breakers (
-  sender text primary key,
+  account text primary key,
   failures int not null default 0,
   opened_at timestamptz,
   retry_at timestamptz,
@@ -250,7 +278,7 @@ create table brainops.circuit_breakers (
 );
 
 comment on table brainops.circuit_breakers is
-  'One row for each sender that has ever failed. Read it through brainops.breakers.';
+  'One row for each provider account that has ever failed. Read it through brainops.breakers.';
 comment on column brainops.circuit_breakers.failures is 'Failures in a row; a success sets it to 0.';
 comment on column brainops.circuit_breakers.retry_at is 'While open: from then on a single row may try.';
 comment on column brainops.circuit_breakers.current_delay is

@@ -5,11 +5,10 @@ select
     p_effect_is_idempotent => false, -- SendGrid has no idempotency key
     p_channel => 'email',
     p_gate => 'brainops_internal.gate_email',
-    p_sender => 'sendgrid',
-    p_result_columns => array['sent_at', 'provider_message_id']
+    p_provider => 'sendgrid',
+    p_result_columns => array['sent_at', 'provider_message_id'],
+    p_bulk_column => 'broadcast_id'
   );
-
-select brainops.define_bulk('ai_email_queue', 'broadcast_id');
 
 -- The engine's, and a recipient stays with its broadcast.
 revoke insert (first_due_at), update (broadcast_id, first_due_at)

@@ -5,7 +5,7 @@ select
     p_effect_is_idempotent => false, -- Twilio has no idempotency key
     p_channel => 'sms',
     p_gate => 'brainops_internal.gate_sms',
-    p_sender => 'twilio',
+    p_provider => 'twilio',
     p_result_columns => array['sent_at', 'provider_message_id', 'segments', 'from_number']
   );
 

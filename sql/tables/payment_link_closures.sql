@@ -5,7 +5,7 @@ select
     p_effect_is_idempotent => true,
     p_channel => 'payment',
     p_gate => 'brainops_internal.gate_payment_closure',
-    p_sender => 'stripe',
+    p_provider => 'stripe',
     p_result_columns => array['stripe_payment_link_id'],
     p_time_limit => '60 seconds',
     p_max_attempts => 20

@@ -5,7 +5,7 @@ select
     p_effect_is_idempotent => true, -- by the key
     p_channel => 'payment',
     p_gate => 'brainops_internal.gate_payment_request',
-    p_sender => 'stripe',
+    p_provider => 'stripe',
     p_result_columns => array['payment_url', 'stripe_payment_link_id', 'livemode'],
     p_time_limit => '60 seconds',
     p_max_attempts => 12

@@ -4,7 +4,7 @@ create view brainops.breakers
 with (security_invoker = true)
 as
   select
-    sender,
+    account,
     case
       when opened_at is null then 'closed'
       when probe_expires_at > brainops.now() then 'half_open'

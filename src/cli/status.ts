@@ -30,7 +30,7 @@ interface WorkerState {
 }
 
 interface BreakerState {
-  readonly sender: string;
+  readonly account: string;
   readonly state: string;
   readonly failures: number;
   readonly retry_at: Date | null;
@@ -75,7 +75,7 @@ const WORKERS = `
   order by started_at
 `;
 
-const BREAKERS = "select sender, state, failures, retry_at, last_error from brainops.breakers order by sender";
+const BREAKERS = "select account, state, failures, retry_at, last_error from brainops.breakers order by account";
 
 export function statusCommand(): Command {
   return new Command("status")
@@ -209,7 +209,7 @@ function renderBreakers(breakers: readonly BreakerState[] | null): string {
   return table(
     ["breaker", "state", "failures", "next try", "last error"],
     breakers.map((breaker) => [
-      breaker.sender,
+      breaker.account,
       { text: breaker.state, tone: breaker.state === "closed" ? "good" : "bad" },
       breaker.failures,
       breaker.retry_at?.toISOString() ?? null,

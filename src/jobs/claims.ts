@@ -89,9 +89,9 @@ async function claimRows(
       name: "claim",
       text: `select brainops.now() as now, coalesce(json_agg(v), '[]') as verdicts
              from (
-               select json_agg(id) as ids, outcome, sender as account, batch as bulk
+               select json_agg(id) as ids, outcome, account, bulk
                from brainops_internal.claim($1, $2, $3, $4, $5, $6, $7)
-               group by outcome, sender, batch
+               group by outcome, account, bulk
              ) as v`,
       values: [table.table_name, ids, workerId, lease, platform, tenant, table.loadBulk !== null],
     },

@@ -85,10 +85,7 @@ async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTableRow>> {
        format('select %s from %s where id = any ($1)', string_agg(quote_ident(a.attname), ', '), j.relation) as load
      from brainops.job_tables as j
      inner join pg_attribute as a on a.attrelid = j.relation::regclass and a.attnum > 0 and not a.attisdropped
-     where a.attname not in (
-       'status', 'scheduled_for', 'job_priority', 'deferrals', 'last_error', 'skip_reason', 'lease', 'worker_id',
-       'rate_slot', 'cancel_requested_at', 'started_at', 'finished_at'
-     )
+     where a.attname not in (select name from brainops.job_columns where not is_loaded)
      group by j.table_name`,
   );
   return new Map(rows.map((row) => [row.table_name, row]));

@@ -148,7 +148,7 @@ describe("the jobs of a batch", () => {
     await db.query("delete from graphile_worker._private_jobs");
     const held = await asWorker(one, db.tenantA, () =>
       one.query<Claim>(
-        "select outcome from brainops_internal.claim('ai_email_queue', $1, $2, p_lacks_platform => 'no key', p_batches => true)",
+        "select outcome from brainops_internal.claim('ai_email_queue', $1, $2, p_missing_platform => 'no key', p_bulk => true)",
         [[id], randomUUID()],
       ),
     );

@@ -73,8 +73,8 @@ describe("a tenant's own account", () => {
     simulator.faults.add({ kind: "server_error", moment: "before", times: 5 });
     await insert("tenantA", 5);
     await becomes(db.tenantA, "unconfirmed");
-    expect(await db.query("select sender, state from brainops.breakers")).toEqual([
-      { sender: `sendgrid:${db.tenantA}`, state: "open" },
+    expect(await db.query("select account, state from brainops.breakers")).toEqual([
+      { account: `sendgrid:${db.tenantA}`, state: "open" },
     ]);
     await insert("tenantA");
     await insert("tenantB", 3);

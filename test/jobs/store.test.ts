@@ -131,7 +131,7 @@ describe("what outcomes say of the sender", () => {
   const breaker = async (): Promise<unknown> => (await db.query("select state, failures from brainops.breakers"))[0];
   const openBreaker = (until: string): Promise<unknown> =>
     db.query(
-      `insert into brainops.circuit_breakers (sender, failures, opened_at, retry_at) values ('sendgrid', 5, now(), now() + interval '${until}')`,
+      `insert into brainops.circuit_breakers (account, failures, opened_at, retry_at) values ('sendgrid', 5, now(), now() + interval '${until}')`,
     );
 
   it("a row that failed before its effect says nothing, and gives the probe to another", async () => {

@@ -204,8 +204,8 @@ describe("the views", () => {
     expect(await db.as("admin", "select host, state, tasks from brainops.workers")).toEqual([
       { host: "host-1", state: "alive", tasks: ["email__send"] },
     ]);
-    expect(await db.as("admin", "select sender, state from brainops.breakers")).toEqual([
-      { sender: "sendgrid", state: "open" },
+    expect(await db.as("admin", "select account, state from brainops.breakers")).toEqual([
+      { account: "sendgrid", state: "open" },
     ]);
     for (const view of ["workers", "breakers", "unprotected_tables"]) {
       expect((await refusal(db.as("tenantA", `select * from brainops.${view}`))).code).toBe("42501");

@@ -72,7 +72,7 @@ begin
   if v_limit is null or exists (
     select
     from brainops.circuit_breakers as b
-    inner join brainops.job_tables as j on b.sender in (j.sender, j.sender || ':' || p_tenant_id)
+    inner join brainops.job_tables as j on b.account in (j.provider, j.provider || ':' || p_tenant_id)
     where j.channel = p_channel and b.opened_at is not null
   ) then
     return array_fill(null::timestamptz, array[p_n]);

@@ -22,49 +22,34 @@ create or replace function brainops_internal.claim(
   p_ids uuid[],
   p_worker_id uuid,
   p_lease uuid default gen_random_uuid(),
-  p_lacks_platform text default null,
-  p_lacks_own text default null,
-  p_batches boolean default false
+  p_missing_platform text default null,
+  p_missing_tenant text default null,
+  p_bulk boolean default false
 )
-returns table (id uuid, outcome text, lease uuid, attempt int, reason text, sender text, batch uuid)
+returns table (id uuid, outcome text, lease uuid, attempt int, reason text, account text, bulk uuid)
 language plpgsql
 set search_path = ''
 set random_page_cost = 1 -- as in brainops_internal.settle
 as $$
 declare
-  -- A slot that was not used within this time is void. So what has stood still (a pause, no
-  -- worker) bursts with five seconds' worth of its rate at most; a worker that is late by more
-  -- makes the row wait for another slot.
+  -- An unused slot of a rate limit expires after this time. So rows that waited for something else (a pause, no
+  -- worker) burst with five seconds' worth of the rate at most; a worker that is later than that makes the row
+  -- wait for another slot.
   c_slot_kept constant interval := '5 seconds';
   v_job brainops.job_tables;
-  v_tenant_id uuid;
-  v_ids uuid[];
+  v_tenant_id uuid := brainops.current_tenant_id();
   v_now timestamptz := brainops.now();
+  v_ids uuid[];
   v_in_slot uuid[];
-  v_rest uuid[];
-  v_slots timestamptz[];
-  v_sender text;
-  v_reason text;
-  v_allowed int;
-  v_ask_at timestamptz;
-  v_verdicts brainops.verdict[] := '{}';
-  v_more brainops.verdict[];
-  v_batch text;
-  v_brought uuid[] := '{}';
-  v_more_in_slot uuid[];
-  v_next uuid[];
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
-  v_tenant_id := brainops.current_tenant_id();
-  v_batch := case when v_job.bulk_column is null then 'null::uuid' else format('t.%I', v_job.bulk_column) end;
-
   execute format(
     'select
        array_agg(s.id order by s.job_priority, s.scheduled_for, s.id),
        coalesce(array_agg(s.id) filter (where s.rate_slot between $2 - $3 and $2), ''{}'')
      from (
        select id, job_priority, scheduled_for, rate_slot from %s
-       -- Spelled so that only the ids lead to the rows: one of pending rows would be read from end to end.
+       -- Written so that only the ids lead to the rows: an index on pending rows would be read from end to end.
        where id = any ($1) and case when status = ''pending'' then scheduled_for <= $2 else false end
        for update skip locked
      ) as s',
@@ -76,65 +61,105 @@ begin
     return;
   end if;
 
-  -- A standstill comes first: nothing is decided about a row that may not move.
-  v_sender := brainops_internal.account_of(v_job.sender, v_tenant_id);
-  v_reason := coalesce(
-    brainops_internal.pause_reason(p_table, v_tenant_id),
-    case when v_sender = v_job.sender then p_lacks_platform else p_lacks_own end
-  );
+  return query
+    select c.*
+    from brainops_internal.accounts_of(v_job, v_tenant_id, v_ids) as a
+    cross join lateral brainops_internal.claim_through(
+      v_job, v_tenant_id, a.account, a.ids, v_in_slot, c_slot_kept, v_now, p_worker_id, p_lease,
+      case when a.account = v_job.provider then p_missing_platform else p_missing_tenant end, p_bulk
+    ) as c;
+end;
+$$;
+
+comment on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean) is
+  'Claims the due rows among the ids for a worker. outcome: go (with a lease), skip, fail, defer, slot or hold. A row that is not due, or is locked by another transaction, is left out. p_bulk: other due rows with the same bulk key are claimed too. p_missing_platform, p_missing_tenant: why the worker cannot use the platform''s account, or a tenant''s own; null if it can.';
+
+revoke execute on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean) from public;
+grant execute
+on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean)
+to brainops_worker, brainops_system;
+
+-- The second half of claim: decides about locked rows that go through one provider account, and writes what was
+-- decided. Asked in this order: pause and credentials, gate, rate limit, breaker. Each takes its rows out of v_ids.
+create or replace function brainops_internal.claim_through(
+  p_job brainops.job_tables,
+  p_tenant_id uuid,
+  p_account text,
+  p_ids uuid[],
+  p_in_slot uuid[],
+  p_slot_kept interval,
+  p_now timestamptz,
+  p_worker_id uuid,
+  p_lease uuid,
+  p_missing text,
+  p_bulk boolean
+)
+returns table (id uuid, outcome text, lease uuid, attempt int, reason text, account text, bulk uuid)
+language plpgsql
+set search_path = ''
+set random_page_cost = 1 -- as in brainops_internal.settle
+as $$
+declare
+  v_ids uuid[] := p_ids;
+  v_in_slot uuid[] := p_in_slot;
+  v_verdicts brainops.verdict[] := '{}';
+  v_more brainops.verdict[];
+  v_reason text;
+  v_brought record;
+  v_rest uuid[];
+  v_slots timestamptz[];
+  v_breaker record;
+  v_bulk text := case when p_job.bulk_column is null then 'null::uuid' else format('t.%I', p_job.bulk_column) end;
+begin
+  -- A pause comes first: nothing is decided about a row that may not move.
+  v_reason := coalesce(brainops_internal.pause_reason(p_job.table_name, p_tenant_id), p_missing);
   if v_reason is not null then
     select array_agg(row(i, 'hold', null, v_reason)::brainops.verdict) into v_verdicts from unnest(v_ids) as i;
     v_ids := '{}';
   end if;
 
-  if p_batches and v_job.bulk_column is not null and v_ids <> '{}' then
-    select b.ids, b.in_slot, b.next_ids into v_brought, v_more_in_slot, v_next
-      from brainops_internal.lock_bulk_rows(v_job, v_tenant_id, v_ids, v_now, c_slot_kept) as b;
-    v_ids := v_ids || v_brought;
-    v_in_slot := v_in_slot || v_more_in_slot;
-    -- Whatever becomes of these rows, the batch goes on.
-    if v_next <> '{}' then
-      perform brainops_internal.enqueue_rows(p_table, v_next);
+  if p_bulk and p_job.bulk_column is not null and v_ids <> '{}' then
+    v_brought := brainops_internal.lock_bulk_rows(p_job, p_tenant_id, v_ids, p_now, p_slot_kept);
+    v_ids := v_ids || v_brought.ids;
+    v_in_slot := v_in_slot || v_brought.in_slot;
+    -- Due rows that are left behind need a job of their own, whatever is decided about these.
+    if v_brought.next_ids <> '{}' then
+      perform brainops_internal.enqueue_rows(p_job.table_name, v_brought.next_ids);
     end if;
   end if;
 
-  if v_job.gate is not null and v_ids <> '{}' then
-    execute format('select coalesce(array_agg(g), ''{}'') from %s($1) as g', v_job.gate)
+  if p_job.gate is not null and v_ids <> '{}' then
+    execute format('select coalesce(array_agg(g), ''{}'') from %s($1) as g', p_job.gate)
       into v_more
       using v_ids;
     v_verdicts := v_verdicts || v_more;
-    select coalesce(array_agg(i order by n), '{}') into v_ids
-      from unnest(v_ids) with ordinality as u (i, n)
-      where i not in (select (v).id from unnest(v_more) as v);
+    v_ids := brainops_internal.ids_without(v_ids, v_more);
   end if;
 
-  if v_ids <> '{}' and exists (select from brainops.rate_limits as r where r.table_name = p_table) then
-    -- Rows that come back to the slot they were given pass; the others take one.
+  if v_ids <> '{}' and exists (select from brainops.rate_limits as r where r.table_name = p_job.table_name) then
+    -- Rows that return for the slot they were given pass; the others take one.
     select coalesce(array_agg(i order by n), '{}') into v_rest
       from unnest(v_ids) with ordinality as u (i, n)
       where i <> all (v_in_slot);
-    v_slots := case when v_rest <> '{}' then brainops_internal.reserve_rate_slots(p_table, v_tenant_id, cardinality(v_rest)) end;
+    v_slots := case when v_rest <> '{}' then brainops_internal.reserve_rate_slots(p_job.table_name, p_tenant_id, cardinality(v_rest)) end;
     if v_slots is not null then
       select coalesce(array_agg(row(i, 'slot', v_slots[n], 'rate limit')::brainops.verdict), '{}') into v_more
         from unnest(v_rest) with ordinality as u (i, n)
-        where v_slots[n] > v_now;
+        where v_slots[n] > p_now;
       v_verdicts := v_verdicts || v_more;
-      select coalesce(array_agg(i order by n), '{}') into v_ids
-        from unnest(v_ids) with ordinality as u (i, n)
-        where i not in (select (v).id from unnest(v_more) as v);
+      v_ids := brainops_internal.ids_without(v_ids, v_more);
     end if;
   end if;
 
-  -- Last, because a probe that it allows must really go.
-  if v_sender is not null and v_ids <> '{}' then
-    select b.allowed, b.ask_at into v_allowed, v_ask_at
-      from brainops_internal.acquire_breaker(v_sender, cardinality(v_ids), v_job.time_limit + interval '10 seconds') as b;
-    if v_allowed < cardinality(v_ids) then
-      select array_agg(row(i, 'defer', v_ask_at + random() * interval '2 seconds', 'circuit breaker of ' || v_sender || ' is open')::brainops.verdict)
+  -- Last, because a probe that the breaker allows must really be sent.
+  if p_account is not null and v_ids <> '{}' then
+    v_breaker := brainops_internal.acquire_breaker(p_account, cardinality(v_ids), p_job.time_limit + interval '10 seconds');
+    if v_breaker.allowed < cardinality(v_ids) then
+      select array_agg(row(i, 'defer', v_breaker.ask_at + random() * interval '2 seconds', 'circuit breaker of ' || p_account || ' is open')::brainops.verdict)
         into v_more
-        from unnest(v_ids[v_allowed + 1:]) as i;
+        from unnest(v_ids[v_breaker.allowed + 1:]) as i;
       v_verdicts := v_verdicts || v_more;
-      v_ids := v_ids[:v_allowed];
+      v_ids := v_ids[:v_breaker.allowed];
     end if;
   end if;
 
@@ -151,9 +176,9 @@ begin
        from unnest($1) as v
        where t.id = v.id
        returning t.id, v.outcome, null::uuid, t.attempts, v.reason, $3, %s',
-      v_job.relation, v_batch
+      p_job.relation, v_bulk
     )
-      using v_verdicts, v_now, v_sender;
+      using v_verdicts, p_now, p_account;
   end if;
 
   if v_ids <> '{}' then
@@ -167,20 +192,85 @@ begin
          started_at = $3
        where t.id = any ($1)
        returning t.id, ''go'', t.lease, t.attempts, null::text, $5, %s',
-      v_job.relation, v_batch
+      p_job.relation, v_bulk
     )
-      using v_ids, p_worker_id, v_now, p_lease, v_sender;
+      using v_ids, p_worker_id, p_now, p_lease, p_account;
   end if;
 end;
 $$;
 
-comment on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean) is
-  'Claims the due rows among the ids for a worker. outcome: go (with a lease), skip, fail, defer, slot or hold; a row that is not due or held elsewhere is left out. p_batches: rows of the same batch that are due come along. p_lacks_platform, p_lacks_own: why the worker cannot use the installation''s account, or a tenant''s own; null where it can.';
+comment on function brainops_internal.claim_through(
+  brainops.job_tables,
+  uuid,
+  text,
+  uuid[],
+  uuid[],
+  interval,
+  timestamptz,
+  uuid,
+  uuid,
+  text,
+  boolean
+) is
+  'Behind claim: the same result, for locked rows of one provider account (null: the table has no provider). p_in_slot: rows that return for a rate limit''s slot not older than p_slot_kept. p_missing: why the worker cannot use the account; null if it can.';
 
-revoke execute on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean) from public;
+revoke execute
+on function brainops_internal.claim_through(
+  brainops.job_tables,
+  uuid,
+  text,
+  uuid[],
+  uuid[],
+  interval,
+  timestamptz,
+  uuid,
+  uuid,
+  text,
+  boolean
+)
+from public;
 grant execute
-on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean)
+on function brainops_internal.claim_through(
+  brainops.job_tables,
+  uuid,
+  text,
+  uuid[],
+  uuid[],
+  interval,
+  timestamptz,
+  uuid,
+  uuid,
+  text,
+  boolean
+)
 to brainops_worker, brainops_system;
+
+create or replace function brainops_internal.ids_without(p_ids uuid[], p_verdicts brainops.verdict[])
+returns uuid[]
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  if p_verdicts = '{}' then
+    return p_ids;
+  end if;
+  return coalesce(
+    (
+      select array_agg(i order by n)
+      from unnest(p_ids) with ordinality as u (i, n)
+      where i not in (select (v).id from unnest(p_verdicts) as v)
+    ),
+    '{}'
+  );
+end;
+$$;
+
+comment on function brainops_internal.ids_without(uuid[], brainops.verdict[]) is
+  'The ids without those that a verdict names, in their order.';
+
+revoke execute on function brainops_internal.ids_without(uuid[], brainops.verdict[]) from public;
+grant execute on function brainops_internal.ids_without(uuid[], brainops.verdict[]) to brainops_worker, brainops_system;
 
 -- Locks what else is due of the batches that p_ids (locked already) belong to, up to bulk_max in
 -- all. In the order in which they were due: who waits longest goes first.
@@ -321,31 +411,55 @@ grant execute on function brainops_internal.stranded_bulk_rows(brainops.job_tabl
 --
 -- The circuit breaker that a tenant's rows go through: the installation's account is known by the
 -- sender's name alone, a tenant's own by sender:tenant. One tenant's trouble holds up no other.
-create or replace function brainops_internal.account_of(p_sender text, p_tenant_id uuid)
+create or replace function brainops_internal.account_of(p_provider text, p_tenant_id uuid)
 returns text
 language plpgsql
 stable
 set search_path = ''
 as $$
 begin
-  if p_sender is null then
+  if p_provider is null then
     return null;
   end if;
   if exists (
     select from public.provider_credentials as c
-    where c.tenant_id = p_tenant_id and c.provider = p_sender and c.name = 'default' and c.active
+    where c.tenant_id = p_tenant_id and c.provider = p_provider and c.name = 'default' and c.active
   ) then
-    return p_sender || ':' || p_tenant_id;
+    return p_provider || ':' || p_tenant_id;
   end if;
-  return p_sender;
+  return p_provider;
 end;
 $$;
 
 comment on function brainops_internal.account_of(text, uuid) is
-  'Which account a tenant''s rows go through, as brainops.breakers names it: sender for the installation''s, sender:tenant_id for the tenant''s own.';
+  'The account that a tenant uses with a provider, as brainops.breakers names it: the provider''s name for the platform''s account, provider:tenant_id for the tenant''s own. Null if p_provider is null.';
 
 revoke execute on function brainops_internal.account_of(text, uuid) from public;
 grant execute on function brainops_internal.account_of(text, uuid) to brainops_worker, brainops_system;
+
+-- The one place that says which account a row goes through. Today every row of a table goes to the table's provider,
+-- so the rows are not read; a second provider for a table is added here, and claim takes each account's rows apart.
+create or replace function brainops_internal.accounts_of(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[])
+returns table (account text, ids uuid[])
+language plpgsql
+stable
+rows 1
+set search_path = ''
+as $$
+begin
+  account := brainops_internal.account_of(p_job.provider, p_tenant_id);
+  ids := p_ids;
+  return next;
+end;
+$$;
+
+comment on function brainops_internal.accounts_of(brainops.job_tables, uuid, uuid[]) is
+  'The rows of one tenant by the provider account that they go through; account is null if the table has no provider. Keeps the order of p_ids.';
+
+revoke execute on function brainops_internal.accounts_of(brainops.job_tables, uuid, uuid[]) from public;
+grant execute
+on function brainops_internal.accounts_of(brainops.job_tables, uuid, uuid[])
+to brainops_worker, brainops_system;
 
 -- By the lease alone: nobody heard which rows the lost claim brought along.
 create or replace function brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid)

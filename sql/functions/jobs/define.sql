@@ -5,10 +5,11 @@ create or replace function brainops.define_job_table(
   p_effect_is_idempotent boolean,
   p_channel text default null,
   p_gate text default null,
-  p_sender text default null,
+  p_provider text default null,
   p_result_columns text[] default '{}',
   p_time_limit interval default '30 seconds',
-  p_max_attempts int default 5
+  p_max_attempts int default 5,
+  p_bulk_column text default null
 )
 returns void
 language plpgsql
@@ -16,12 +17,9 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  c_engine_columns constant text[] := array[
-    'attempts', 'deferrals', 'last_error', 'skip_reason', 'lease', 'worker_id', 'started_at',
-    'finished_at', 'rate_slot', 'cancel_requested_at'
-  ];
   v_columns text;
   v_editable text;
+  v_changed text;
   v_name text := (select relname from pg_catalog.pg_class where oid = p_table);
   v_schema text := (select nspname from pg_catalog.pg_class inner join pg_catalog.pg_namespace as n on n.oid = relnamespace where pg_class.oid = p_table);
 begin
@@ -34,32 +32,40 @@ begin
 
   -- Tenants and services write what they ask for; what came of it is the engine's to write.
   select
-    string_agg(quote_ident(attname), ', '),
-    string_agg(quote_ident(attname), ', ') filter (where attname not in ('id', 'tenant_id', 'created_at'))
+    string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_inserts, true)),
+    string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_updates, true))
     into v_columns, v_editable
-    from pg_catalog.pg_attribute
-    where attrelid = p_table and attnum > 0 and not attisdropped and attgenerated = ''
-      and attname <> all (c_engine_columns || p_result_columns);
+    from pg_catalog.pg_attribute as a
+    left join brainops.job_columns as c on c.name = a.attname
+    where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+      and a.attname <> all (p_result_columns);
   execute format('revoke insert, update on %s from brainops_tenant, brainops_service', p_table);
   execute format('grant insert (%1$s), update (%2$s) on %3$s to brainops_tenant, brainops_service', v_columns, v_editable, p_table);
 
-  insert into brainops.job_tables (table_name, relation, task_identifier, channel, effect_is_idempotent, gate, sender, result_columns, time_limit)
-  values (brainops_internal.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_sender, p_result_columns, p_time_limit)
+  insert into brainops.job_tables (table_name, relation, task_identifier, channel, effect_is_idempotent, gate, provider, result_columns, time_limit, bulk_column)
+  values (brainops_internal.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_provider, p_result_columns, p_time_limit, p_bulk_column)
   on conflict (table_name) do update
     set relation = excluded.relation, task_identifier = excluded.task_identifier, channel = excluded.channel,
-      effect_is_idempotent = excluded.effect_is_idempotent, gate = excluded.gate, sender = excluded.sender,
-      result_columns = excluded.result_columns;
+      effect_is_idempotent = excluded.effect_is_idempotent, gate = excluded.gate, provider = excluded.provider,
+      result_columns = excluded.result_columns, bulk_column = excluded.bulk_column;
+
+  if p_bulk_column is not null and not exists (
+    select from pg_catalog.pg_index as i
+    inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[1] and a.attname = p_bulk_column
+    where i.indrelid = p_table
+  ) then
+    execute format('create index on %1$s (tenant_id, %2$I, status, scheduled_for) where %2$I is not null', p_table, p_bulk_column);
+  end if;
 
   -- Rows that are as the defaults make them need no function.
+  select string_agg(format('new.%I is distinct from %s', name, initial), ' or ' order by position) into v_changed
+    from brainops.job_columns
+    where initial is not null;
   execute format(
     'create or replace trigger b0_before_job_insert before insert on %s for each row
-       when (
-         new.status is distinct from ''pending'' or new.scheduled_for is null or new.attempts <> 0 or new.deferrals <> 0
-         or new.lease is not null or new.worker_id is not null or new.rate_slot is not null
-         or new.cancel_requested_at is not null or new.finished_at is not null or new.skip_reason is not null
-       )
+       when (new.scheduled_for is null or %s)
        execute function brainops_internal.before_job_insert()',
-    p_table
+    p_table, v_changed
   );
   execute format(
     'create or replace trigger b1_before_job_update before update on %s for each row
@@ -85,39 +91,12 @@ begin
 end;
 $$;
 
-comment on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int) is
-  'Makes a table a job table: engine columns, checks, triggers, guard. Task: the file in tasks/. idempotent: whether the effect may be tried again after a crash. For the table''s owner.';
+comment on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int, text) is
+  'Makes a table a job table: engine columns, checks, triggers, guard. Task: the file in tasks/. idempotent: whether the effect may be tried again after a crash. Provider: whose accounts, with a circuit breaker each, it goes through; null if none. Bulk column (uuid): rows that share its value may go out in one call. May be called again. For the table''s owner.';
 
 revoke execute
-on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int)
+on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int, text)
 from public;
-
-create or replace function brainops.define_bulk(p_table text, p_column text)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_job brainops.job_tables;
-begin
-  update brainops.job_tables set bulk_column = p_column where table_name = p_table returning * into strict v_job;
-  if not exists (
-    select from pg_catalog.pg_index as i
-    inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[1] and a.attname = p_column
-    where i.indrelid = v_job.relation::regclass
-  ) then
-    execute format(
-      'create index on %1$s (tenant_id, %2$I, status, scheduled_for) where %2$I is not null',
-      v_job.relation, p_column
-    );
-  end if;
-end;
-$$;
-
-comment on function brainops.define_bulk(text, text) is
-  'Lets rows of a job table that share a value of the column (uuid) go out in one call; for the table''s owner. The task says how, by `batch` in defineJob.';
-
-revoke execute on function brainops.define_bulk(text, text) from public;
 
 -- All job tables as one, rebuilt whenever there is a new one.
 create or replace function brainops_internal.rebuild_jobs_view()
@@ -129,16 +108,14 @@ declare
   v_query text;
 begin
   select string_agg(
-    format(
-      'select %L::text as table_name, id, tenant_id, status, scheduled_for, attempts, max_attempts, deferrals, last_error,
-         skip_reason, job_priority, idempotency_key, worker_id, cancel_requested_at, started_at, finished_at, created_at
-       from %s',
-      j.table_name, j.relation
-    ),
+    format('select %L::text as table_name, %s from %s', j.table_name, c.names, j.relation),
     ' union all ' order by j.table_name
   )
     into v_query
-    from brainops.job_tables as j;
+    from brainops.job_tables as j
+    cross join (
+      select string_agg(quote_ident(name), ', ' order by position) as names from brainops.job_columns where is_listed
+    ) as c;
   execute 'create or replace view brainops.jobs with (security_invoker = true) as ' || v_query;
   comment on view brainops.jobs is
     'The rows of every job table, with the columns they share. Write to the tables themselves, or through brainops.retry, cancel and confirm.';

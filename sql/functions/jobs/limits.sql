@@ -80,7 +80,7 @@ grant execute on function brainops_internal.reserve_rate_slots(text, uuid, int) 
 -- How many of p_n rows may go through the sender now, and when to ask again for the others.
 -- Closed: all. Open: none before retry_at; after it one, which leases the probe.
 create or replace function brainops_internal.acquire_breaker(
-  p_sender text,
+  p_account text,
   p_n int,
   p_probe_lease interval,
   out allowed int,
@@ -95,14 +95,14 @@ declare
   v_breaker brainops.circuit_breakers;
 begin
   allowed := p_n;
-  select * into v_breaker from brainops.circuit_breakers where sender = p_sender and opened_at is not null;
+  select * into v_breaker from brainops.circuit_breakers where account = p_account and opened_at is not null;
   if not found then
     return;
   end if;
   -- Two workers may come at once: the row lock decides who probes.
   update brainops.circuit_breakers
   set probe_expires_at = brainops.now() + p_probe_lease
-  where sender = p_sender
+  where account = p_account
     and opened_at is not null
     and retry_at <= brainops.now()
     and coalesce(probe_expires_at, '-infinity') <= brainops.now();
@@ -125,7 +125,7 @@ grant execute on function brainops_internal.acquire_breaker(text, int, interval)
 -- As in sql/0004, but that outcomes which are told together count by what most of them were: a
 -- hundred rows with five failures among them opened it before.
 create or replace function brainops_internal.record_breaker_result(
-  p_sender text,
+  p_account text,
   p_succeeded int,
   p_failed int,
   p_error text
@@ -146,11 +146,11 @@ begin
       current_delay = case when retry_at > brainops.now() then current_delay end,
       probe_expires_at = case when retry_at > brainops.now() then probe_expires_at end,
       retry_at = case when retry_at > brainops.now() then retry_at end
-    where sender = p_sender and (failures > 0 or retry_at <= brainops.now());
+    where account = p_account and (failures > 0 or retry_at <= brainops.now());
   elsif p_failed > 0 then
-    insert into brainops.circuit_breakers as b (sender, failures, last_error)
-    values (p_sender, p_failed, left(p_error, 500))
-    on conflict (sender) do update
+    insert into brainops.circuit_breakers as b (account, failures, last_error)
+    values (p_account, p_failed, left(p_error, 500))
+    on conflict (account) do update
       set
         -- Successes beside the failures show that the sender is there: start to count anew.
         failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
@@ -162,7 +162,7 @@ begin
       current_delay = least(coalesce(current_delay * 2, base_delay), max_delay),
       retry_at = brainops.now() + least(coalesce(current_delay * 2, base_delay), max_delay),
       probe_expires_at = null
-    where sender = p_sender
+    where account = p_account
       and case
         when opened_at is null then failures >= threshold
         -- Rows that were under way when it opened count, but only a probe's failure prolongs it.
@@ -172,7 +172,7 @@ begin
     -- The row that probed never reached the sender: another may.
     update brainops.circuit_breakers
     set probe_expires_at = null
-    where sender = p_sender and probe_expires_at is not null;
+    where account = p_account and probe_expires_at is not null;
   end if;
 end;
 $$;
@@ -185,15 +185,15 @@ revoke execute on function brainops_internal.record_breaker_result(text, int, in
 grant execute on function brainops_internal.record_breaker_result(text, int, int, text) to brainops_worker;
 
 -- A sender that said "not before T" is open until then, without a failure to its name.
-create or replace function brainops_internal.hold_account(p_sender text, p_until timestamptz)
+create or replace function brainops_internal.hold_account(p_account text, p_until timestamptz)
 returns void
 language sql
 security definer
 set search_path = ''
 as $$
-  insert into brainops.circuit_breakers as b (sender, opened_at, retry_at, last_error)
-  values (p_sender, brainops.now(), p_until, 'asked to wait')
-  on conflict (sender) do update
+  insert into brainops.circuit_breakers as b (account, opened_at, retry_at, last_error)
+  values (p_account, brainops.now(), p_until, 'asked to wait')
+  on conflict (account) do update
     set
       opened_at = coalesce(b.opened_at, brainops.now()),
       retry_at = greatest(b.retry_at, p_until),

@@ -43,26 +43,25 @@ begin
     $sql$
     update %1$s as t
     set
-      status = %2$s,
+      %4$s,
       scheduled_for = case
         when s.outcome = 'hold' or %2$s <> 'pending' then t.scheduled_for
         else coalesce(s.run_at, $2 + brainops_internal.retry_delay(t.attempts))
       end,
       attempts = t.attempts - (s.outcome in ('defer', 'hold'))::int,
-      deferrals = t.deferrals + (s.outcome = 'defer')::int,
-      finished_at = case when %2$s in ('completed', 'failed', 'skipped', 'cancelled') then $2 end,
-      skip_reason = case when s.outcome = 'skip' then coalesce(s.reason, 'no reason given') end,
-      last_error = case when s.outcome in ('completed', 'skip') then null else coalesce(s.reason, t.last_error) end,
-      lease = null,
-      worker_id = null,
-      rate_slot = null%3$s
+      deferrals = t.deferrals + (s.outcome = 'defer')::int%3$s
     from unnest($1) as s
     -- Not by the status, which the lease implies: the index of rows in processing is small in the
     -- planner's eyes, and full of what was there before.
     where t.id = s.id and t.lease = s.lease
     returning t.id, t.status
     $sql$,
-    v_job.relation, c_status, coalesce(v_results, '')
+    v_job.relation, c_status, coalesce(v_results, ''),
+    brainops_internal.settled_columns(
+      c_status, '$2',
+      p_skip_reason => 'case when s.outcome = ''skip'' then coalesce(s.reason, ''no reason given'') end',
+      p_last_error => 'case when s.outcome in (''completed'', ''skip'') then null else coalesce(s.reason, t.last_error) end'
+    )
   )
     using p_settlements, brainops.now(), v_job.max_deferrals;
 end;
@@ -98,18 +97,12 @@ begin
     $sql$
     update %1$s as t
     set
-      status = 'completed',
-      finished_at = $3,
-      skip_reason = null,
-      last_error = null,
-      lease = null,
-      worker_id = null,
-      rate_slot = null%2$s
+      %4$s%2$s
     from (select p%3$s from (values ($4)) as v (p) offset 0) as r
     where t.id = any ($1) and t.lease = $2
     returning t.id
     $sql$,
-    v_job.relation, v_names, v_values
+    v_job.relation, v_names, v_values, brainops_internal.settled_columns('''completed''', '$3')
   )
     using p_ids, p_lease, brainops.now(), p_result;
 end;
@@ -120,6 +113,34 @@ comment on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb
 
 revoke execute on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) from public;
 grant execute on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) to brainops_worker;
+
+-- What every settle writes, as assignments of an update: of one row (settle), of many with one result
+-- (settle_completed), of rows whose worker died (settle_abandoned_rows). The arguments are SQL.
+create or replace function brainops_internal.settled_columns(
+  p_status text,
+  p_now text,
+  p_skip_reason text default 'null',
+  p_last_error text default 'null'
+)
+returns text
+language plpgsql
+immutable
+set search_path = ''
+as $$
+begin
+  return format(
+    'status = %1$s, finished_at = case when %1$s in (''completed'', ''failed'', ''skipped'', ''cancelled'') then %2$s end,
+     skip_reason = %3$s, last_error = %4$s, lease = null, worker_id = null, rate_slot = null',
+    p_status, p_now, p_skip_reason, p_last_error
+  );
+end;
+$$;
+
+comment on function brainops_internal.settled_columns(text, text, text, text) is
+  'The assignments that end a claim: a final status sets finished_at, any status clears the lease. All arguments and the result are SQL text.';
+
+revoke execute on function brainops_internal.settled_columns(text, text, text, text) from public;
+grant execute on function brainops_internal.settled_columns(text, text, text, text) to brainops_worker, brainops_system;
 
 -- When to try again after attempt n: 15 s, 1 min, 4 min, 16 min, then each hour; ±20 % so that
 -- rows that failed together do not come back together.

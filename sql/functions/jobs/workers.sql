@@ -175,15 +175,10 @@ declare
 begin
   execute format(
     $sql$
-    update %s as t
+    update %1$s as t
     set
-      status = n.status,
-      scheduled_for = case when n.status = 'pending' then $4 else t.scheduled_for end,
-      finished_at = case when n.status in ('failed', 'cancelled') then $4 end,
-      last_error = $3,
-      lease = null,
-      worker_id = null,
-      rate_slot = null
+      %3$s,
+      scheduled_for = case when n.status = 'pending' then $4 else t.scheduled_for end
     from (
       select
         s.id,
@@ -193,7 +188,7 @@ begin
           when s.attempts >= s.max_attempts then 'failed'
           else 'pending'
         end as status
-      from %s as s
+      from %2$s as s
       where s.status = 'processing'
         and ($1 is null or s.worker_id = $1)
         and s.started_at <= $4 - $2
@@ -201,7 +196,7 @@ begin
     ) as n
     where t.id = n.id
     $sql$,
-    p_job.relation, p_job.relation
+    p_job.relation, p_job.relation, brainops_internal.settled_columns('n.status', '$4', p_last_error => '$3')
   )
     using p_worker_id, p_older_than, p_reason, brainops.now(), p_job.effect_is_idempotent;
   get diagnostics v_count = row_count;

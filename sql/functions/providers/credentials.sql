@@ -25,7 +25,7 @@ begin
   end if;
   perform brainops_internal.wake_rows(j.table_name, coalesce(new.tenant_id, old.tenant_id))
     from brainops.job_tables as j
-    where j.sender = coalesce(new.provider, old.provider);
+    where j.provider = coalesce(new.provider, old.provider);
   return null;
 end;
 $$;

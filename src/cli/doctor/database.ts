@@ -210,16 +210,16 @@ async function pauses(client: pg.Client): Promise<Finding[]> {
 
 async function breakers(client: pg.Client): Promise<Finding[]> {
   const { rows } = await client.query<{
-    sender: string;
+    account: string;
     state: string;
     last_error: string | null;
     retry_at: Date | null;
-  }>("select sender, state, last_error, retry_at from brainops.breakers where state <> 'closed' order by sender");
+  }>("select account, state, last_error, retry_at from brainops.breakers where state <> 'closed' order by account");
   if (rows.length === 0) return [ok("breakers", "all closed")];
   return rows.map((row) =>
     bad(
       "breakers",
-      `${row.sender} is ${row.state}, next try ${row.retry_at?.toISOString() ?? "soon"}: ${row.last_error ?? ""}`,
+      `${row.account} is ${row.state}, next try ${row.retry_at?.toISOString() ?? "soon"}: ${row.last_error ?? ""}`,
     ),
   );
 }
