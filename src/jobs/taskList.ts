@@ -9,7 +9,10 @@ import { runJob, type Runtime } from "./run.ts";
 import type { JobTable, MissingCredentials } from "./types.ts";
 
 type Tasks = ReadonlyMap<string, LoadedTask>;
-type JobTableRow = Omit<JobTable, "missingCredentials" | "loadBulk">;
+interface JobTableRow extends Omit<JobTable, "missingCredentials" | "loadBulk"> {
+  /** Columns of brainops.job_columns that the table lacks. */
+  readonly missing_columns: readonly string[];
+}
 
 /** The sentence is written into last_error of waiting rows, so it says what an operator has to set. */
 function missingCredentialsOf(task: LoadedTask, config: Config): MissingCredentials {
@@ -82,7 +85,12 @@ async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTableRow>> {
   const { rows } = await pool.query<JobTableRow>(
     `select j.table_name, j.task_identifier, j.effect_is_idempotent,
        (extract(epoch from j.time_limit) * 1000)::int as time_limit_ms,
-       format('select %s from %s where id = any ($1)', string_agg(quote_ident(a.attname), ', '), j.relation) as load
+       format('select %s from %s where id = any ($1)', string_agg(quote_ident(a.attname), ', '), j.relation) as load,
+       array(
+         select name from brainops.job_columns
+         where name not in (select attname from pg_attribute where attrelid = j.relation::regclass and not attisdropped)
+         order by position
+       ) as missing_columns
      from brainops.job_tables as j
      inner join pg_attribute as a on a.attrelid = j.relation::regclass and a.attnum > 0 and not a.attisdropped
      where a.attname not in (select name from brainops.job_columns where not is_loaded)
@@ -98,6 +106,11 @@ function tableOf(name: string, job: Job, tables: ReadonlyMap<string, JobTableRow
       table === undefined
         ? `task ${name}: ${job.definition.table} is not a job table; make it one with brainops.define_job_table`
         : `task ${name}: the rows of ${table.table_name} go to the task ${table.task_identifier}`,
+    );
+  }
+  if (table.missing_columns.length > 0) {
+    throw new Error(
+      `task ${name}: ${table.table_name} lacks ${table.missing_columns.join(", ")}; add what brainops.job_columns defines`,
     );
   }
   return table;
