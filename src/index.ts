@@ -11,7 +11,14 @@
 export { defineJob, defineTask, type JobContext, type JobRow, type TaskContext } from "./jobs/define.ts";
 export type { Outcome } from "./jobs/outcome.ts";
 export { startWorker, type Worker, type WorkerOptions } from "./jobs/worker.ts";
-export { migrate, MigrationError, migrationsDirectory, type MigrateOptions } from "./db/migrate/index.ts";
+export {
+  migrate,
+  MigrationError,
+  migrationsDirectory,
+  ProgramTooOldError,
+  type MigrateOptions,
+  type MigrateReport,
+} from "./db/migrate/index.ts";
 export { loadConfig, type Config } from "./config.ts";
 export { BrainOpsError, errorCodes, type ErrorCode } from "./errors.ts";
 export { createLog } from "./telemetry/log.ts";

@@ -1,7 +1,8 @@
-// Parses the command line and hands it to one file per command. Exit codes: 0 well, 1 failed,
-// 2 called wrongly, 78 the environment is not fit (sysexits EX_CONFIG).
+// Parses the command line and hands it to one file per command. Exit codes: see below; 65 and 78 are EX_DATAERR and
+// EX_CONFIG of sysexits.h.
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config.ts";
+import { ProgramTooOldError } from "../db/migrate/index.ts";
 import { BrainOpsError, messageOf } from "../errors.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
@@ -15,13 +16,23 @@ import { upCommand } from "./up.ts";
 import { version } from "../version.ts";
 import { workCommand } from "./work.ts";
 
+const help = `
+Without DATABASE_URL, up and demo start the built-in Postgres under .brainops/.
+
+Exit codes:
+  0   done
+  1   failed
+  2   the command line is wrong
+  65  this program does not fit the database: it is older than the database allows
+  78  the environment or the database is not fit`;
+
 export async function main(argv: readonly string[]): Promise<void> {
   const program = new Command("brainops")
     .description("Revenue and AI operations from inside your own Postgres: insert a row, and the work happens once.")
     .version(version)
     .showHelpAfterError("(brainops --help lists the commands)")
     .exitOverride()
-    .addHelpText("after", "\nWithout DATABASE_URL, up and demo start the built-in Postgres under .brainops/.");
+    .addHelpText("after", help);
   for (const command of [
     upCommand(),
     migrateCommand(),
@@ -47,5 +58,6 @@ function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const hint = error instanceof BrainOpsError ? `\n${error.hint}` : "";
   process.stderr.write(`brainops: ${messageOf(error)}${hint}\n`);
+  if (error instanceof ProgramTooOldError) return 65;
   return error instanceof ConfigError ? 78 : 1;
 }

@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { loadConfig } from "../config.ts";
+import { ProgramTooOldError, requireRelease } from "../db/migrate/release.ts";
 import { startHttpServer } from "../http/server.ts";
 import { createLog } from "../telemetry/log.ts";
 import { requireDatabaseUrl } from "./database.ts";
@@ -11,11 +12,20 @@ export function serveCommand(): Command {
     .action(async () => {
       const config = loadConfig();
       const log = createLog({ level: config.LOG_LEVEL, human: process.stderr.isTTY });
-      const server = await startHttpServer({ config, log, connectionString: requireDatabaseUrl(config) });
+      const connectionString = requireDatabaseUrl(config);
+      await refuseIfTooOld(connectionString);
+      const server = await startHttpServer({ config, log, connectionString });
       catchStrays(log, () => {});
       log.info({ url: server.url }, "serving");
       await untilStopped(log);
       await server.close();
       log.info("stopped");
     });
+}
+
+/** Only that: where the database is out of reach or not migrated, the server starts and /readyz says so. */
+async function refuseIfTooOld(connectionString: string): Promise<void> {
+  await requireRelease(connectionString).catch((error: unknown) => {
+    if (error instanceof ProgramTooOldError) throw error;
+  });
 }

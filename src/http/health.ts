@@ -2,6 +2,7 @@
 // (metrics).
 import type { FastifyInstance } from "fastify";
 import type pg from "pg";
+import { releaseColumns, releaseProblem, type StoredRelease } from "../db/migrate/release.ts";
 import { codeOf } from "../errors.ts";
 import { renderMetrics } from "../telemetry/metrics.ts";
 
@@ -31,30 +32,28 @@ export function serveHealth(app: FastifyInstance, { pool, workerHealth }: Health
   });
 }
 
-// What the routes call. A name that is not there is null, as is a privilege on it.
+// The row is missing until the first migration has begun, its release until that has succeeded.
 const needed = `
-  select
-    coalesce(bool_and(f.oid is not null), false) as migrated,
-    coalesce(bool_and(has_function_privilege(f.oid, 'execute')), false) as allowed
-  from unnest(array[
-    to_regprocedure('brainops_internal.record_webhook_events(text, jsonb, uuid)'),
-    to_regprocedure('brainops_internal.unsubscribe(text)')
-  ]) as f (oid)
+  select ${releaseColumns}, pg_has_role('brainops_system', 'usage') as allowed
+  from (select) as one left join brainops.release on true
 `;
 
-const notMigrated = "the database is not migrated; run brainops migrate";
 const notAllowed = "the login of DATABASE_URL lacks the role brainops_system; grant it";
 
 /** What keeps the database from being used, as a sentence without names of hosts; null for nothing. */
 async function databaseObstacle(pool: pg.Pool): Promise<string | null> {
   const asked = pool
-    .query<{ migrated: boolean; allowed: boolean }>({ text: needed, query_timeout: READY_WITHIN_MS } as pg.QueryConfig)
+    .query<StoredRelease & { allowed: boolean }>({ text: needed, query_timeout: READY_WITHIN_MS } as pg.QueryConfig)
     .then(({ rows }) => {
-      if (rows[0]?.migrated !== true) return notMigrated;
-      return rows[0].allowed ? null : notAllowed;
+      const [row] = rows;
+      if (row?.allowed === false) return notAllowed;
+      return releaseProblem(row ?? null)?.text ?? null;
     })
-    // 42501: not even the schema may be looked into.
-    .catch((error: unknown) => (codeOf(error) === "42501" ? notAllowed : "Postgres is out of reach"));
+    .catch((error: unknown) => {
+      // No privilege on the schema; no table, where nothing was ever migrated.
+      if (codeOf(error) === "42501") return notAllowed;
+      return codeOf(error) === "42P01" ? (releaseProblem(null)?.text ?? null) : "Postgres is out of reach";
+    });
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
     timer = setTimeout(resolve, READY_WITHIN_MS, "Postgres gave no answer within a second");

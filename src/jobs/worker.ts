@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import type { Config } from "../config.ts";
+import { requireRelease } from "../db/migrate/release.ts";
 import { createPool } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -57,6 +58,7 @@ const NO_JIT = { jit: "off" } as const;
 /** Starts a worker on a migrated database. Resolves when it processes jobs. */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { config, log, connectionString } = options;
+  await requireRelease(connectionString);
   const concurrency = options.concurrency ?? 50;
   const id = randomUUID();
   const pool = createPool({

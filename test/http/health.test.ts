@@ -1,6 +1,7 @@
 // healthz, readyz, metrics.
 import { createServer, type AddressInfo, type Server } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { version } from "../../src/version.ts";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { createEvent, createSigner, postEvents, startTestServer } from "./support.ts";
 
@@ -71,6 +72,23 @@ describe("GET /readyz", () => {
       status: "not ready",
       reasons: ["the database is not migrated; run brainops migrate"],
     });
+    await server.close();
+  });
+
+  it.each([
+    ["older than the database allows", "99.1.0", "99.0.0", /^this program is release .*needs 99\.0\.0 or newer/],
+    ["newer than the database", "0.0.1", "0.0.0", /^the database has release 0\.0\.1, .*run brainops migrate$/],
+    ["here before the first migration has succeeded", null, "0.0.0", /^the database is not migrated/],
+  ])("is 503 where the program is %s", async (_name, release, oldestProgram, reason) => {
+    const store = (values: readonly (string | null)[]): Promise<object[]> =>
+      db.query("update brainops.release set release = $1, oldest_program = $2", values);
+    await store([release, oldestProgram]);
+    const server = await startTestServer(db);
+    const response = await fetch(`${server.url}/readyz`);
+    expect(response.status).toBe(503);
+    expect(await response.json()).toEqual({ status: "not ready", reasons: [expect.stringMatching(reason)] });
+    await store([version, "0.0.0"]);
+    expect((await fetch(`${server.url}/readyz`)).status).toBe(200);
     await server.close();
   });
 

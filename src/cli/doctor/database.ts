@@ -1,11 +1,12 @@
 // What the database says of itself. Each examination stands alone: one that fails says so and takes
 // no other with it.
 import type pg from "pg";
-import { migrationDifferences, serverComplaint } from "../../db/migrate/index.ts";
+import { serverComplaint } from "../../db/migrate/index.ts";
 import { codeOf, messageOf } from "../../errors.ts";
 import { placeOf, withClient } from "../database.ts";
 import { duration } from "../terminal.ts";
 import { bad, off, ok, type Finding } from "./finding.ts";
+import { release, schema } from "./schema.ts";
 
 type Examination = (client: pg.Client) => Promise<Finding | Finding[]>;
 
@@ -25,6 +26,7 @@ export async function examineDatabase(connectionString: string): Promise<Finding
 
 const examinations: readonly (readonly [name: string, examine: Examination])[] = [
   ["pgvector", pgvector],
+  ["release", release],
   ["schema", schema],
   ["guard", guard],
   ["rights", rights],
@@ -65,13 +67,6 @@ async function pgvector(client: pg.Client): Promise<Finding> {
   const [major = 0, minor = 0] = version.split(".").map(Number);
   if (major === 0 && minor < 8) return bad("pgvector", `${version} is too old; install 0.8 or newer`);
   return ok("pgvector", `${version}${rows[0]?.installed === null ? ", not in use yet" : ""}`);
-}
-
-async function schema(client: pg.Client): Promise<Finding> {
-  const differences = await migrationDifferences(client);
-  if (differences.length === 0) return ok("schema", "up to date");
-  const more = differences.length > 1 ? ` (and ${differences.length - 1} more)` : "";
-  return bad("schema", `${differences[0]}${more}; run \`brainops migrate\``);
 }
 
 async function guard(client: pg.Client): Promise<Finding> {

@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type pg from "pg";
+import { indexesToBuild } from "./concurrent.ts";
 import { migrationsDirectory, numberedNames, sqlFiles } from "./files.ts";
 import { afterSet, appliedFiles, schemaSet, type NumberedSet } from "./numbered.ts";
 import { recordedFiles, repeatableSets, type RepeatableSet } from "./repeatable.ts";
@@ -33,7 +34,7 @@ export async function migrationDifferences(
   if (when === "before") return numbered;
   const repeatable: string[] = [];
   for (const set of repeatableSets) repeatable.push(...(await repeatableDifferences(client, directory, set)));
-  return [...numbered, ...repeatable];
+  return [...numbered, ...repeatable, ...(await notBuilt(client, directory))];
 }
 
 /** Numbered files must be exactly what was applied: by number, name and text, each once. */
@@ -75,4 +76,8 @@ async function repeatableDifferences(client: pg.Client, directory: string, set: 
   });
   const gone = [...recorded.keys()].filter((path) => !files.some((file) => file.path === path));
   return [...differences, ...gone.map((path) => `${path} is gone`)];
+}
+
+async function notBuilt(client: pg.Client, directory: string): Promise<string[]> {
+  return (await indexesToBuild(client, directory)).map(({ path }) => `${path} was not applied`);
 }

@@ -8,17 +8,20 @@ import { MigrationError, type Migration } from "./types.ts";
 
 /** Builds the indexes that are new; returns their files' paths below sql/. */
 export async function applyConcurrent({ client, directory, options }: Migration): Promise<string[]> {
-  const { rows } = await client.query<{ name: string }>("select name from brainops.concurrent_migrations");
-  const done = new Set(rows.map(({ name }) => name));
-  const applied: string[] = [];
-  for (const file of await sqlFiles(directory, "concurrent")) {
-    if (done.has(nameOf(file))) continue;
+  const files = await indexesToBuild(client, directory);
+  for (const file of files) {
     const index = indexOf(file);
     options.log?.(`applying ${file.path}`);
     await retryLocked(options, () => buildIndex(client, file, index));
-    applied.push(file.path);
   }
-  return applied;
+  return files.map(({ path }) => path);
+}
+
+/** The files that were not applied yet. */
+export async function indexesToBuild(client: pg.Client, directory: string): Promise<SqlFile[]> {
+  const { rows } = await client.query<{ name: string }>("select name from brainops.concurrent_migrations");
+  const done = new Set(rows.map(({ name }) => name));
+  return (await sqlFiles(directory, "concurrent")).filter((file) => !done.has(nameOf(file)));
 }
 
 function nameOf({ path }: SqlFile): string {

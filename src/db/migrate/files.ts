@@ -22,10 +22,11 @@ export async function numberedNames(folder: string): Promise<string[]> {
   return (await entriesOf(folder, false)).filter((name) => /^\d+-.*\.sql$/.test(name)).toSorted();
 }
 
-/** Every .sql file in a folder of sql/ and below, in path order; empty where the folder does not exist. */
-export async function sqlFiles(directory: string, folder: string): Promise<SqlFile[]> {
-  const names = (await entriesOf(join(directory, folder), true))
-    .map((name) => `${folder}/${name.replaceAll(sep, "/")}`)
+/** Every .sql file in a folder of sql/ (or in all of it) and below, in path order; empty where the folder does not exist. */
+export async function sqlFiles(directory: string, folder?: string): Promise<SqlFile[]> {
+  const prefix = folder === undefined ? "" : `${folder}/`;
+  const names = (await entriesOf(join(directory, prefix), true))
+    .map((name) => `${prefix}${name.replaceAll(sep, "/")}`)
     .filter((path) => /(^|\/)[^_/][^/]*\.sql$/.test(path))
     .toSorted();
   return Promise.all(names.map((path) => sqlFile(directory, path)));

@@ -12,11 +12,21 @@ import { migrateGraphileWorker } from "./graphile.ts";
 import { takeLock } from "./lock.ts";
 import { afterSet, applyNumbered, schemaSet } from "./numbered.ts";
 import { applyRepeatable, functionSet, tableSet, viewSet } from "./repeatable.ts";
+import { recordRelease, refuseLowerRelease } from "./release.ts";
 import { refuseOldServer } from "./server.ts";
 import type { MigrateOptions, MigrateReport, Migration } from "./types.ts";
 
+export { compareReleases } from "./compareReleases.ts";
 export { migrationDifferences } from "./compare.ts";
 export { migrationsDirectory } from "./files.ts";
+export {
+  ProgramTooOldError,
+  releaseColumns,
+  releaseProblem,
+  requireRelease,
+  storedRelease,
+  type StoredRelease,
+} from "./release.ts";
 export { serverComplaint } from "./server.ts";
 export { MigrationError, type MigrateOptions, type MigrateReport } from "./types.ts";
 
@@ -36,6 +46,7 @@ export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
 
 async function runSteps(migration: Migration): Promise<string[]> {
   await refuseOldServer(migration.client);
+  await refuseLowerRelease(migration);
   await bootstrap(migration);
   await migrateGraphileWorker(migration);
   await compareWithFiles(migration, "before");
@@ -48,5 +59,6 @@ async function runSteps(migration: Migration): Promise<string[]> {
     await applyConcurrent(migration),
   ].flat();
   await compareWithFiles(migration, "after");
+  await recordRelease(migration);
   return applied;
 }

@@ -1,0 +1,128 @@
+// Releases. A database remembers which release migrated it, and which is the oldest program that may still use it, so
+// that programs of different releases can run side by side on it during a deployment and after a rollback:
+//
+//   the program is         migrate                               work, serve and /readyz
+//   below oldest_program   refuses                               refuse: a contracting migration removed what it needs
+//   below release          refuses: it would put older           accept
+//                          functions in place of newer ones
+//   the same release       applies what is new                   accept
+//   above release          applies what is new                   refuse, until migrate has run
+import pg from "pg";
+import { codeOf } from "../../errors.ts";
+import { version } from "../../version.ts";
+import { compareReleases } from "./compareReleases.ts";
+import { MigrationError, type Migration } from "./types.ts";
+
+/** The row of brainops.release. */
+export interface StoredRelease {
+  /** The release that migrated the database last; null until a migration has succeeded. */
+  readonly release: string | null;
+  /** Programs below it must not run. */
+  readonly oldestProgram: string;
+}
+
+/** The program is too old for the database. */
+export class ProgramTooOldError extends MigrationError {
+  override name = "ProgramTooOldError";
+}
+
+/** Columns of brainops.release, as a StoredRelease. */
+export const releaseColumns = 'release, oldest_program as "oldestProgram"';
+
+/** The row of brainops.release; null where the database was never migrated. Not for an open transaction: it may fail. */
+export async function storedRelease(client: pg.Client): Promise<StoredRelease | null> {
+  try {
+    const { rows } = await client.query<StoredRelease>(`select ${releaseColumns} from brainops.release`);
+    return rows[0] ?? null;
+  } catch (error) {
+    if (codeOf(error) === "42P01") return null;
+    throw error;
+  }
+}
+
+/** Why a program must not use a database. */
+export interface ReleaseProblem {
+  readonly kind: "too old" | "not migrated";
+  /** A sentence without a capital and a full stop. */
+  readonly text: string;
+}
+
+/** What keeps a program from a database with this row; null for nothing. */
+export function releaseProblem(stored: StoredRelease | null, program: string = version): ReleaseProblem | null {
+  if (stored === null || stored.release === null) {
+    return { kind: "not migrated", text: "the database is not migrated; run brainops migrate" };
+  }
+  const { release, oldestProgram } = stored;
+  if (compareReleases(program, oldestProgram) < 0) {
+    return {
+      kind: "too old",
+      text: `this program is release ${program}, and the database needs ${oldestProgram} or newer; deploy release ${release}`,
+    };
+  }
+  if (compareReleases(program, release) > 0) {
+    return {
+      kind: "not migrated",
+      text: `the database has release ${release}, and this program is ${program}; run brainops migrate`,
+    };
+  }
+  return null;
+}
+
+const ANSWER_WITHIN_MS = 5000;
+
+/**
+ * What a program calls before it works on a database. Throws a ProgramTooOldError or, where the database has to be
+ * migrated first, a MigrationError; and what node-postgres throws where Postgres does not answer within 5 s.
+ */
+export async function requireRelease(connectionString: string): Promise<void> {
+  const client = new pg.Client({
+    connectionString,
+    application_name: "brainops release",
+    connectionTimeoutMillis: ANSWER_WITHIN_MS,
+    query_timeout: ANSWER_WITHIN_MS,
+  });
+  client.on("error", () => {});
+  try {
+    await client.connect();
+    const problem = releaseProblem(await storedRelease(client));
+    if (problem === null) return;
+    throw new (problem.kind === "too old" ? ProgramTooOldError : MigrationError)(problem.text);
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+/**
+ * Throws a ProgramTooOldError where a later release has migrated the database, or began to: what a migration applied
+ * before it failed carries its release.
+ */
+export async function refuseLowerRelease({ client, release: program }: Migration): Promise<void> {
+  const stored = await storedRelease(client);
+  // The program's own is among them, so that one that cannot be compared is refused before it is stored.
+  const releases = [program, stored?.release ?? program, ...(await appliedReleases(client))];
+  const highest = releases.toSorted(compareReleases).at(-1) ?? program;
+  if (compareReleases(program, highest) >= 0) return;
+  throw new ProgramTooOldError(
+    `This program is release ${program}, and the database was migrated by ${highest}. Nothing was changed, because ` +
+      `older functions must not replace newer ones. Run brainops migrate from release ${highest} or newer.`,
+  );
+}
+
+async function appliedReleases(client: pg.Client): Promise<string[]> {
+  const { rows: exists } = await client.query<{ exists: boolean }>(
+    "select to_regclass('brainops.migrations_repeatable') is not null as exists",
+  );
+  if (exists[0]?.exists !== true) return [];
+  const { rows } = await client.query<{ release: string }>(
+    "select distinct release from brainops.migrations_repeatable",
+  );
+  return rows.map(({ release }) => release);
+}
+
+/** The last step of a migration: from here on programs of this release may start. */
+export async function recordRelease({ client, release }: Migration): Promise<void> {
+  await client.query(
+    "update brainops.release set release = $1, migrated_at = now() where release is distinct from $1",
+    [release],
+  );
+}

@@ -1,0 +1,61 @@
+// What the command line does where the program and the database do not fit: exit code 65.
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { version } from "../../src/version.ts";
+import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { brainops } from "./run.ts";
+
+let db: TestDatabase;
+beforeAll(async () => {
+  db = await createTestDatabase();
+});
+afterAll(() => db.close());
+
+const storeRelease = (release: string, oldestProgram: string): Promise<object[]> =>
+  db.query("update brainops.release set release = $1, oldest_program = $2", [release, oldestProgram]);
+afterEach(() => storeRelease(version, "0.0.0"));
+
+test.each([["work"], ["serve"]])(
+  "%s: a program that is older than the database allows: exit code 65",
+  async (command) => {
+    await storeRelease("99.1.0", "99.0.0");
+    const { code, stdout, stderr } = await brainops([command], { DATABASE_URL: db.urlOf("worker"), PORT: "0" });
+    expect(code).toBe(65);
+    expect(stdout).toBe("");
+    expect(stderr).toContain(`this program is release ${version}, and the database needs 99.0.0 or newer`);
+  },
+);
+
+test("up: the same, after its migration", async () => {
+  await storeRelease(version, "99.0.0");
+  const { code, stderr } = await brainops(["up"], { DATABASE_URL: db.url, PORT: "0" });
+  expect(code).toBe(65);
+  expect(stderr).toContain("the database needs 99.0.0 or newer");
+});
+
+test("migrate: a release that is lower than the database's: exit code 65", async () => {
+  await storeRelease("99.0.0", "0.0.0");
+  const { code, stdout, stderr } = await brainops(["migrate"], { DATABASE_URL: db.url });
+  expect(code).toBe(65);
+  expect(stdout).toBe("");
+  expect(stderr).toContain("Run brainops migrate from release 99.0.0 or newer");
+});
+
+test("work: a database of a lower release: exit code 1 asks for a migration", async () => {
+  await storeRelease("0.0.1", "0.0.0");
+  const { code, stderr } = await brainops(["work"], { DATABASE_URL: db.urlOf("worker") });
+  expect(code).toBe(1);
+  expect(stderr).toContain("the database has release 0.0.1");
+  expect(stderr).toContain("run brainops migrate");
+});
+
+test("doctor: says which release the database has, and what it is missing", async () => {
+  const healthy = await brainops(["doctor"], { DATABASE_URL: db.url });
+  expect(healthy.stdout).toMatch(
+    new RegExp(`^ok +release +${version}; programs of release 0.0.0 or newer may use it$`, "m"),
+  );
+  await storeRelease("99.1.0", "99.0.0");
+  const ran = await brainops(["doctor"], { DATABASE_URL: db.url });
+  expect(ran.code).toBe(1);
+  expect(ran.stdout).toMatch(/^bad +release .*needs 99\.0\.0 or newer/m);
+  expect(ran.stdout).toMatch(/^off +schema +migrated by release 99\.1\.0/m);
+});
