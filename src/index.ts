@@ -12,6 +12,7 @@ export { defineJob, defineTask, type JobContext, type JobRow, type TaskContext }
 export type { Outcome } from "./jobs/outcome.ts";
 export { startWorker, type Worker, type WorkerOptions } from "./jobs/worker.ts";
 export {
+  ForeignTablesError,
   migrate,
   MigrationError,
   migrationsDirectory,

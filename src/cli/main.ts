@@ -2,7 +2,7 @@
 // EX_CONFIG of sysexits.h.
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config.ts";
-import { ProgramTooOldError } from "../db/migrate/index.ts";
+import { ForeignTablesError, ProgramTooOldError } from "../db/migrate/index.ts";
 import { BrainOpsError, messageOf } from "../errors.ts";
 import { demoCommand } from "./demo.ts";
 import { doctorCommand } from "./doctor.ts";
@@ -24,7 +24,7 @@ Exit codes:
   1   failed
   2   the command line is wrong
   65  this program does not fit the database: it is older than the database allows
-  78  the environment or the database is not fit`;
+  78  the environment or the database is not fit: a variable, or tables of another application under our names`;
 
 export async function main(argv: readonly string[]): Promise<void> {
   const program = new Command("brainops")
@@ -59,5 +59,5 @@ function report(error: unknown): number {
   const hint = error instanceof BrainOpsError ? `\n${error.hint}` : "";
   process.stderr.write(`brainops: ${messageOf(error)}${hint}\n`);
   if (error instanceof ProgramTooOldError) return 65;
-  return error instanceof ConfigError ? 78 : 1;
+  return error instanceof ConfigError || error instanceof ForeignTablesError ? 78 : 1;
 }

@@ -1,7 +1,8 @@
-// What the command line does where the program and the database do not fit: exit code 65.
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+// What the command line does where the program and the database do not fit: exit codes 65 and 78.
+import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from "vitest";
 import { version } from "../../src/version.ts";
-import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
+import { onServer } from "../support/sql.ts";
 import { brainops } from "./run.ts";
 
 let db: TestDatabase;
@@ -58,4 +59,26 @@ test("doctor: says which release the database has, and what it is missing", asyn
   expect(ran.code).toBe(1);
   expect(ran.stdout).toMatch(/^bad +release .*needs 99\.0\.0 or newer/m);
   expect(ran.stdout).toMatch(/^off +schema +migrated by release 99\.1\.0/m);
+});
+
+describe.skipIf(!isServer)("a database of another application (needs a server with several databases)", () => {
+  const provided = inject("postgres");
+  const name = `brainops_foreign_${process.pid}`;
+  const server = provided.kind === "server" ? provided.url : "";
+  const url = server === "" ? "" : Object.assign(new URL(server), { pathname: `/${name}` }).href;
+
+  beforeAll(async () => {
+    await onServer(server, (client) => client.query(`create database ${name}`));
+    await onServer(url, (client) =>
+      client.query("create table ai_agents (id int); create table ai_email_queue (id int)"),
+    );
+  });
+  afterAll(() => onServer(server, (client) => client.query(`drop database ${name} with (force)`)));
+
+  test.each([["migrate"], ["up"]])("%s: exit code 78 lists its tables", async (command) => {
+    const { code, stdout, stderr } = await brainops([command], { DATABASE_URL: url, PORT: "0" });
+    expect(code).toBe(78);
+    expect(stdout).toBe("");
+    expect(stderr).toContain("  public.ai_agents\n  public.ai_email_queue\n");
+  });
 });

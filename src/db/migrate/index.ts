@@ -8,6 +8,7 @@ import { bootstrap } from "./bookkeeping.ts";
 import { compareWithFiles } from "./compare.ts";
 import { applyConcurrent } from "./concurrent.ts";
 import { migrationsDirectory } from "./files.ts";
+import { refuseForeignTables } from "./foreignTables.ts";
 import { migrateGraphileWorker } from "./graphile.ts";
 import { takeLock } from "./lock.ts";
 import { afterSet, applyNumbered, schemaSet } from "./numbered.ts";
@@ -19,6 +20,7 @@ import type { MigrateOptions, MigrateReport, Migration } from "./types.ts";
 export { compareReleases } from "./compareReleases.ts";
 export { migrationDifferences } from "./compare.ts";
 export { migrationsDirectory } from "./files.ts";
+export { ForeignTablesError } from "./foreignTables.ts";
 export {
   ProgramTooOldError,
   releaseColumns,
@@ -46,6 +48,7 @@ export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
 
 async function runSteps(migration: Migration): Promise<string[]> {
   await refuseOldServer(migration.client);
+  await refuseForeignTables(migration);
   await refuseLowerRelease(migration);
   await bootstrap(migration);
   await migrateGraphileWorker(migration);

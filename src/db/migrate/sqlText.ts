@@ -1,0 +1,13 @@
+// SQL as text: enough of its lexical rules to search a file for what it creates.
+
+const token =
+  /--[^\n]*|\/\*[\s\S]*?\*\/|\b[eE]'(?:[^'\\]|\\[\s\S])*'|'[^']*'|"[^"]*"|\$(?<tag>(?:[A-Za-z_]\w*)?)\$(?<body>[\s\S]*?)\$\k<tag>\$/g;
+
+/** The text with each comment replaced by a blank, also in the bodies of functions. Strings stay. */
+export function withoutComments(text: string): string {
+  return text.replaceAll(token, (match: string, ...more: unknown[]) => {
+    if (match.startsWith("--") || match.startsWith("/*")) return " ";
+    const { tag, body } = more.at(-1) as { readonly tag?: string; readonly body?: string };
+    return body === undefined ? match : `$${tag}$${withoutComments(body)}$${tag}$`;
+  });
+}
