@@ -61,6 +61,25 @@ test("doctor: says which release the database has, and what it is missing", asyn
   expect(ran.stdout).toMatch(/^off +schema +migrated by release 99\.1\.0/m);
 });
 
+test("doctor: names each file that differs, and each object that no file creates", async () => {
+  await db.query(`insert into brainops.migrations_repeatable (path, sha256, release, applied_at)
+    values ('functions/99-old/gone.sql', 'x', '0.0.1', now()), ('views/99-gone.sql', 'x', '0.0.1', now())`);
+  await db.query("create function brainops.left_behind(p_id uuid, p_n int) returns int return 1");
+  await db.query("create view brainops.left_over as select 1 as n");
+  const { code, stdout } = await brainops(["doctor"], { DATABASE_URL: db.url });
+  expect(code).toBe(1);
+  for (const line of [
+    "functions/99-old/gone.sql is gone",
+    "views/99-gone.sql is gone",
+    "function brainops.left_behind(uuid, integer) is not in sql/",
+    "view brainops.left_over is not in sql/",
+  ]) {
+    expect(stdout).toMatch(new RegExp(`^bad +schema +${RegExp.escape(line)}`, "m"));
+  }
+  await db.query("delete from brainops.migrations_repeatable where release = '0.0.1'");
+  await db.query("drop function brainops.left_behind; drop view brainops.left_over");
+});
+
 describe.skipIf(!isServer)("a database of another application (needs a server with several databases)", () => {
   const provided = inject("postgres");
   const name = `brainops_foreign_${process.pid}`;

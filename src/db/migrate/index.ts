@@ -21,6 +21,7 @@ export { compareReleases } from "./compareReleases.ts";
 export { migrationDifferences } from "./compare.ts";
 export { migrationsDirectory } from "./files.ts";
 export { ForeignTablesError } from "./foreignTables.ts";
+export { orphans } from "./orphans.ts";
 export {
   ProgramTooOldError,
   releaseColumns,
