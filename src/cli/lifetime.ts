@@ -17,6 +17,12 @@ export function untilStopped(log: Log): Promise<string> {
   });
 }
 
+/** As untilStopped; throws the error where the worker gives up first. */
+export async function untilStoppedOr(gaveUp: Promise<Error>, log: Log): Promise<void> {
+  const end = await Promise.race([untilStopped(log), gaveUp]);
+  if (end instanceof Error) throw end;
+}
+
 /**
  * Takes what nobody caught. A rejection out of graphile-worker (it does not await its own
  * completions) must not end the process: `recover` starts its run anew. Anything thrown outside a

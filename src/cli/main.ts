@@ -2,6 +2,7 @@
 // EX_CONFIG of sysexits.h.
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config.ts";
+import { FunctionGoneError } from "../db/deployment.ts";
 import { ForeignTablesError, ProgramTooOldError } from "../db/migrate/index.ts";
 import { BrainOpsError, messageOf } from "../errors.ts";
 import { demoCommand } from "./demo.ts";
@@ -23,7 +24,7 @@ Exit codes:
   0   done
   1   failed
   2   the command line is wrong
-  65  this program does not fit the database: it is older than the database allows
+  65  this program does not fit the database: it is older than the database allows, or functions that it calls are gone
   78  the environment or the database is not fit: a variable, or tables of another application under our names`;
 
 export async function main(argv: readonly string[]): Promise<void> {
@@ -58,6 +59,6 @@ function report(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const hint = error instanceof BrainOpsError ? `\n${error.hint}` : "";
   process.stderr.write(`brainops: ${messageOf(error)}${hint}\n`);
-  if (error instanceof ProgramTooOldError) return 65;
+  if (error instanceof ProgramTooOldError || error instanceof FunctionGoneError) return 65;
   return error instanceof ConfigError || error instanceof ForeignTablesError ? 78 : 1;
 }

@@ -6,7 +6,7 @@ import { createLog } from "../telemetry/log.ts";
 import { openDatabase } from "./database.ts";
 import { createCleanup, type Cleanup } from "./cleanup.ts";
 import { freePort, startStandIns, type StandIns } from "./standIns.ts";
-import { catchStrays, untilStopped } from "./lifetime.ts";
+import { catchStrays, untilStoppedOr } from "./lifetime.ts";
 import { startWorkerFrom, withWorkFlags, type WorkFlags } from "./work.ts";
 
 const FLUSH_MS = 500;
@@ -69,7 +69,7 @@ async function run(flags: UpFlags, cleanup: Cleanup): Promise<void> {
     );
   }
   log.info({ url: server.url }, "up");
-  await untilStopped(log);
+  await untilStoppedOr(worker.gaveUp, log);
 }
 
 /** From now on the stand-ins post what happens there, until this process ends. */

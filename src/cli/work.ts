@@ -4,7 +4,7 @@ import { loadConfig, type Config } from "../config.ts";
 import { startWorker, type Worker } from "../jobs/worker.ts";
 import { createLog, type Log } from "../telemetry/log.ts";
 import { requireDatabaseUrl } from "./database.ts";
-import { catchStrays, untilStopped } from "./lifetime.ts";
+import { catchStrays, untilStoppedOr } from "./lifetime.ts";
 
 export interface WorkFlags {
   readonly concurrency: number;
@@ -31,7 +31,7 @@ export function workCommand(): Command {
       const log = createLog({ level: config.LOG_LEVEL, human: process.stderr.isTTY });
       const worker = await startWorkerFrom(flags, config, requireDatabaseUrl(config), log);
       catchStrays(log, (reason) => worker.restart(reason));
-      await untilStopped(log);
+      await untilStoppedOr(worker.gaveUp, log);
       await worker.stop();
       log.info("stopped");
     });

@@ -2,6 +2,7 @@
 // alone. Nothing of either outlives it, so a pooler in transaction mode may sit in between.
 import pg from "pg";
 import { BrainOpsError, fromDatabase } from "../errors.ts";
+import { isFunctionReplaced, throughDeployment } from "./deployment.ts";
 
 /** One statement of a transaction: text with $1…, and their values. */
 export interface Statement {
@@ -18,15 +19,20 @@ const enter = {
 
 /**
  * Runs statements as the tenant in one transaction and returns their results in order. Throws the
- * error of the first statement that failed; the transaction is rolled back then.
+ * error of the first statement that failed; the transaction is rolled back then. Runs it again while
+ * a deployment replaces functions that it calls (deployment.ts).
  * @param pool with `pipeline: true`, so that all statements are sent at once; without it pg queues
  * them and warns that this is deprecated
  */
-export async function runAsTenant(
+export function runAsTenant(
   pool: pg.Pool,
   tenantId: string,
   statements: readonly Statement[],
 ): Promise<pg.QueryResult[]> {
+  return throughDeployment(() => runOnce(pool, tenantId, statements));
+}
+
+async function runOnce(pool: pg.Pool, tenantId: string, statements: readonly Statement[]): Promise<pg.QueryResult[]> {
   const client = await pool.connect();
   let broken: Error | undefined;
   try {
@@ -42,7 +48,8 @@ export async function runAsTenant(
     return outcomes.slice(2, -1).map((outcome) => (outcome as PromiseFulfilledResult<pg.QueryResult>).value);
   } catch (error) {
     const answered = error instanceof pg.DatabaseError || error instanceof BrainOpsError;
-    if (error instanceof Error && !answered) broken = error;
+    // What a connection has prepared may call a function that was replaced.
+    if (error instanceof Error && (!answered || isFunctionReplaced(error))) broken = error;
     throw error;
   } finally {
     // A client whose transaction may still be open must not serve anybody else.

@@ -4,6 +4,7 @@
 // worker dead (3 s).
 import { hostname } from "node:os";
 import pg from "pg";
+import { createGrace } from "../db/deployment.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 
@@ -16,6 +17,8 @@ export interface LivenessOptions {
   readonly log: Log;
   /** Called with each measurement of skewOf, in milliseconds. */
   readonly onSkew: (skewMs: number) => void;
+  /** Called with a FunctionGoneError if the functions that liveness calls are gone. */
+  readonly onError: (error: unknown) => void;
 }
 
 export interface Liveness {
@@ -36,6 +39,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
   let ticking: Promise<void> | null = null;
   const pools = new Set<string>();
   const retired = new Set<string>();
+  const grace = createGrace(() => performance.now());
 
   const connect = async (): Promise<pg.Client> => {
     const fresh = new pg.Client({
@@ -82,6 +86,15 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
     await savePools(on);
   };
 
+  const passes = (error: unknown): boolean => {
+    try {
+      return grace.allows(error);
+    } catch (gone) {
+      options.onError(gone);
+      return false;
+    }
+  };
+
   const tick = async (): Promise<void> => {
     try {
       client ??= await connect();
@@ -97,12 +110,18 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
         `select w.*, clock_timestamp() as now from (select) as one left join brainops_internal.watch_workers($1) as w on true`,
         [options.workerId],
       );
+      grace.reset();
       const now = rows[0]?.now;
       if (now !== undefined) options.onSkew(skewOf(asked, now));
       for (const row of rows) {
         if (row.worker_id !== null) options.log.warn(row, "a worker died; its rows and jobs were released");
       }
     } catch (error) {
+      // The connection is kept during a deployment: without its lock, the others would declare this worker dead.
+      if (client !== null && passes(error)) {
+        options.log.warn({ reason: messageOf(error) }, "a function is being replaced; trying again");
+        return;
+      }
       options.log.warn({ reason: messageOf(error) }, "liveness connection failed; reconnecting");
       const broken = client;
       client = null;

@@ -1,6 +1,7 @@
 // Batched settle: writes the results of many rows in one transaction, together with what they say
 // of provider accounts.
 import type pg from "pg";
+import { FunctionGoneError } from "../db/deployment.ts";
 import { insist } from "../db/insist.ts";
 import { isConnectionLost } from "../db/pool.ts";
 import { rowsOf, runAsTenant, type Statement } from "../db/tenant.ts";
@@ -30,7 +31,7 @@ export async function settleBatch(
   try {
     return await write(settlements);
   } catch (error) {
-    if (isConnectionLost(error)) throw error;
+    if (isConnectionLost(error) || error instanceof FunctionGoneError) throw error;
     const [only, ...others] = settlements;
     if (only === undefined) return [];
     if (others.length > 0) {

@@ -2,11 +2,13 @@
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import type { Config } from "../config.ts";
+import type { FunctionGoneError } from "../db/deployment.ts";
 import { requireRelease } from "../db/migrate/release.ts";
 import { createPool } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 import { createDeadlines } from "./deadlines.ts";
+import { watchFunctions } from "./functionGone.ts";
 import { startLiveness } from "./liveness.ts";
 import { loadTasks } from "./loadTasks.ts";
 import type { Runtime } from "./run.ts";
@@ -30,6 +32,8 @@ export interface Worker {
   readonly id: string;
   /** Whether the worker can process jobs right now; if not, `reason` says why. */
   health(): { ok: boolean; reason?: string };
+  /** Resolves when the worker has stopped by itself because a function that it calls is gone (db/deployment.ts). */
+  readonly gaveUp: Promise<FunctionGoneError>;
   /** Restarts graphile-worker's run. For errors that no caller received, such as unhandled rejections. */
   restart(reason: string): void;
   /**
@@ -83,7 +87,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     log.warn({ task }, reason);
     await pool.query("select brainops_internal.set_waiting_reason($1, $2)", [task, reason]);
   }
-  const taskList = await makeTaskList(runtime, taskPool, offered, waiting);
+  const functions = watchFunctions();
+  const taskList = functions.watch(await makeTaskList(runtime, taskPool, offered, waiting));
   await ensurePartitions(pool, log);
 
   let skewMs = 0;
@@ -93,12 +98,15 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     workerId: id,
     tasks: Object.keys(taskList),
     log,
+    onError: functions.report,
     onSkew: (measured) => {
       skewMs = measured;
       supervised?.setCron(Math.abs(skewMs) <= MAX_SKEW_MS);
     },
   });
-  const stop = async (graceMs: number): Promise<void> => {
+  let stopping: Promise<void> | null = null;
+  const stop = (graceMs: number): Promise<void> => (stopping ??= drain(graceMs));
+  const drain = async (graceMs: number): Promise<void> => {
     await supervised?.stop(graceMs);
     // Aborted rows settle with what their effect knows, or as retry or unconfirmed.
     runtime.deadlines.abortAll("the worker is stopping");
@@ -141,7 +149,13 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
 
   return {
     id,
+    gaveUp: functions.gone.then(async (error) => {
+      log.fatal({ err: error }, "the worker stops");
+      await stop(GRACE_MS).catch(() => {});
+      return error;
+    }),
     health: () => {
+      if (functions.problem !== null) return { ok: false, reason: functions.problem };
       if (!liveness.standing) return { ok: false, reason: "Postgres is out of reach" };
       if (Math.abs(skewMs) > MAX_SKEW_MS) {
         const skew = `${Math.round(skewMs)} ms`;

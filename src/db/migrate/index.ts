@@ -22,14 +22,7 @@ export { migrationDifferences } from "./compare.ts";
 export { migrationsDirectory } from "./files.ts";
 export { ForeignTablesError } from "./foreignTables.ts";
 export { orphans } from "./orphans.ts";
-export {
-  ProgramTooOldError,
-  releaseColumns,
-  releaseProblem,
-  requireRelease,
-  storedRelease,
-  type StoredRelease,
-} from "./release.ts";
+export { ProgramTooOldError, releaseProblem, storedRelease } from "./release.ts";
 export { serverComplaint } from "./server.ts";
 export { MigrationError, type MigrateOptions, type MigrateReport } from "./types.ts";
 

@@ -1,0 +1,42 @@
+// A worker whose functions are gone (db/deployment.ts) stops: its rows go to workers that fit the database.
+import type { TaskList } from "graphile-worker";
+import { FunctionGoneError } from "../db/deployment.ts";
+
+export interface FunctionWatch {
+  /** Resolves with the first FunctionGoneError that was reported; never rejects. */
+  readonly gone: Promise<FunctionGoneError>;
+  /** Why the worker cannot work, or null. */
+  readonly problem: string | null;
+  /** Takes any error; others than a FunctionGoneError are ignored. */
+  report(error: unknown): void;
+  /** The same tasks; what they throw is reported. */
+  watch(tasks: TaskList): TaskList;
+}
+
+export function watchFunctions(): FunctionWatch {
+  const { promise, resolve } = Promise.withResolvers<FunctionGoneError>();
+  let problem: string | null = null;
+  const report = (error: unknown): void => {
+    if (!(error instanceof FunctionGoneError)) return;
+    problem ??= error.message;
+    resolve(error);
+  };
+  const watched =
+    (task: TaskList[string]): TaskList[string] =>
+    async (payload, helpers) => {
+      try {
+        return await task?.(payload, helpers);
+      } catch (error) {
+        report(error);
+        throw error;
+      }
+    };
+  return {
+    gone: promise,
+    get problem() {
+      return problem;
+    },
+    report,
+    watch: (tasks) => Object.fromEntries(Object.entries(tasks).map(([name, task]) => [name, watched(task)])),
+  };
+}
