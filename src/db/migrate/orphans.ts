@@ -104,7 +104,8 @@ function keysOf(object: CatalogObject): string[] {
   }
 }
 
-function creations(text: string): string[] {
+/** What a text without comments creates: `function schema.name(types)`, `view schema.name`, `trigger name on schema.table`. */
+export function creations(text: string): string[] {
   const functions = text.matchAll(
     /\bcreate\s+(?:or\s+replace\s+)?(?:function|procedure|aggregate)\s+(\w+)\.(\w+)\s*\(/gi,
   );
