@@ -1,6 +1,54 @@
--- Makes the touch of the step that follows one which was due at p_due_at; without a step, the
--- enrolment is completed. p_at: when it is due, where that is known. The caller holds the
--- enrolment's lock.
+-- From a touch that was performed to the touch of the next step. Start at schedule_next_step, which perform_touch
+-- calls; advance_enrolment creates the next touch and decides when it is due.
+
+-- The next step is p_to_number if the step chose a target, else its next_step, else the next number. Without one the
+-- sequence ends; an exit step always ends it. A touch beside the sequence (step_key null, added by a client) leads
+-- nowhere.
+create or replace function brainops_internal.schedule_next_step(
+  p_enrolment public.ai_nurture_campaigns,
+  p_touch public.ai_campaign_touches,
+  p_step public.campaign_steps,
+  p_to_number int
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_next public.campaign_steps;
+begin
+  if p_touch.step_key is null then
+    return;
+  end if;
+  if p_touch.touch_type <> 'exit' then
+    v_next := brainops_internal.step_from(p_enrolment, coalesce(p_to_number, p_step.next_step, p_step.step_number + 1));
+    update public.ai_campaign_touches set next_key = v_next.step_key where id = p_touch.id;
+  end if;
+  perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at);
+end;
+$$;
+
+comment on function brainops_internal.schedule_next_step(
+  ai_nurture_campaigns,
+  ai_campaign_touches,
+  campaign_steps,
+  int
+) is
+  'Creates the touch that follows a performed one, or completes the enrolment. p_to_number: the step that the touch chose; null for the usual next one.';
+
+revoke execute
+on function brainops_internal.schedule_next_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
+from public;
+grant execute
+on function brainops_internal.schedule_next_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
+to brainops_system;
+
+-- Creates the touch of p_step, after a touch that was due at p_due_at; a null p_step completes the enrolment. p_at:
+-- the due time of the new touch, if the caller knows it. The caller holds the enrolment's lock.
+--
+-- The new touch is planned from p_due_at, not from now, so short delays do not add up. If the touch before was late by
+-- more than an hour, or by more than half of the gap to the new one, the new one is planned from now and
+-- schedule_start moves by as much: after an outage, nobody gets two messages in a row.
 create or replace function brainops_internal.advance_enrolment(
   p_enrolment public.ai_nurture_campaigns,
   p_step public.campaign_steps,
@@ -13,7 +61,7 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- Where time stands still, nothing becomes later.
+  -- The clock of a held enrolment is stopped, so nothing becomes late.
   v_now constant timestamptz := coalesce(p_enrolment.held_since, brainops.now());
   v_zone constant text := brainops_internal.lead_time_zone(p_enrolment.tenant_id, p_enrolment.lead_id);
   v_late constant interval := brainops_internal.time_between(p_due_at, v_now);
@@ -37,6 +85,7 @@ begin
       v_due_at := brainops_internal.step_due_at(p_enrolment, p_step, v_base, v_zone);
     end if;
   end if;
+  -- The event may have come before this step was reached.
   if p_step.kind = 'wait_for' and p_step.config ->> 'since' = 'enrolment' and exists (
     select from public.lead_events as v
     where v.tenant_id = p_enrolment.tenant_id and v.lead_id = p_enrolment.lead_id
@@ -74,14 +123,21 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.advance_enrolment(
+  ai_nurture_campaigns,
+  campaign_steps,
+  timestamptz,
+  timestamptz
+) is
+  'Creates the touch of a step, planned from p_due_at (or for p_at, if given); a null step completes the enrolment. The caller holds the enrolment''s lock.';
+
 alter function brainops_internal.advance_enrolment(ai_nurture_campaigns, campaign_steps, timestamptz, timestamptz)
 owner to brainops_system;
 revoke execute
 on function brainops_internal.advance_enrolment(ai_nurture_campaigns, campaign_steps, timestamptz, timestamptz)
 from public;
 
--- The first step from a number on that has not been reached yet: what is on record never happens
--- again, not even where a version has put it elsewhere.
+-- A step that has a touch in the current entrance is never reached again, even if a version gives it another number.
 create or replace function brainops_internal.step_from(p_enrolment public.ai_nurture_campaigns, p_number int)
 returns public.campaign_steps
 language sql
@@ -108,6 +164,9 @@ as $$
   limit 1;
 $$;
 
+comment on function brainops_internal.step_from(ai_nurture_campaigns, int) is
+  'The first step from this number on that the enrolment has not reached yet; null if none is left.';
+
 revoke execute on function brainops_internal.step_from(ai_nurture_campaigns, int) from public;
 grant execute on function brainops_internal.step_from(ai_nurture_campaigns, int) to brainops_system;
 
@@ -132,42 +191,12 @@ as $$
     end;
 $$;
 
+comment on function brainops_internal.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text) is
+  'When a step is due: its delay after p_base, or, with delay_from = enrolment, after schedule_start, but not before p_base.';
+
 revoke execute
 on function brainops_internal.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text)
 from public;
 grant execute
 on function brainops_internal.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text)
-to brainops_system;
-
--- Behind a touch that is performed: its next one, or the end of the sequence. A touch beside the
--- sequence leads nowhere.
-create or replace function brainops_internal.schedule_next_step(
-  p_enrolment public.ai_nurture_campaigns,
-  p_touch public.ai_campaign_touches,
-  p_step public.campaign_steps,
-  p_to_number int
-)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_next public.campaign_steps;
-begin
-  if p_touch.step_key is null then
-    return;
-  end if;
-  if p_touch.touch_type <> 'exit' then
-    v_next := brainops_internal.step_from(p_enrolment, coalesce(p_to_number, p_step.next_step, p_step.step_number + 1));
-    update public.ai_campaign_touches set next_key = v_next.step_key where id = p_touch.id;
-  end if;
-  perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at);
-end;
-$$;
-
-revoke execute
-on function brainops_internal.schedule_next_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
-from public;
-grant execute
-on function brainops_internal.schedule_next_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
 to brainops_system;

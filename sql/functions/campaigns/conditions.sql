@@ -1,6 +1,10 @@
--- p_since: from when on events count that do not say "within".
--- As in sql/0016, but that it is never null, which a list of conditions took as true; and that a lead's own words,
--- however many digits they have, are no error.
+-- Conditions of branch steps, of high_priority_when and of campaign_rules: JSON that condition_problems checks when it
+-- is written, and that condition_holds evaluates for a lead. A condition without problems can be evaluated for every
+-- lead without an error (test/campaigns/conditions.test.ts).
+
+-- Never null, which a list of conditions would take as true: a comparison with a missing value is false. Nor does
+-- anything in a lead's fields raise an error: text that is compared with a number is false. p_since: from when events
+-- count, unless the condition says within.
 create or replace function brainops_internal.condition_holds(
   p_condition jsonb,
   p_lead public.revenue_leads,
@@ -50,6 +54,7 @@ begin
         and v.lead_id = p_lead.id
         and v.event = p_condition ->> 'event'
         and (not p_condition ? 'channel' or v.channel = p_condition ->> 'channel')
+        -- An event that was reported late counts from when it was reported.
         and greatest(v.occurred_at, v.created_at) >= v_since
     );
   end if;
@@ -65,7 +70,7 @@ begin
       when v_found is null then false
       when v_op = 'in' then v_found in (select jsonb_array_elements_text(v_value))
       when jsonb_typeof(v_value) = 'number' then
-        -- A word where a number is asked for is no number, not an error in the night.
+        -- A cast of text that is not a number would fail the nightly scoring.
         case when v_found ~ '^-?[0-9]{1,255}(\.[0-9]{1,255})?$' then case v_op
           when '=' then v_found::numeric = (v_value)::numeric
           when '<' then v_found::numeric < (v_value)::numeric
@@ -81,12 +86,11 @@ end;
 $$;
 
 comment on function brainops_internal.condition_holds(jsonb, public.revenue_leads, timestamptz) is
-  'Whether a condition is true of a lead now; events count since p_since unless the condition says within.';
+  'Whether a condition is true for a lead now; never null. Events count from p_since on, unless the condition says within.';
 
 alter function brainops_internal.condition_holds(jsonb, revenue_leads, timestamptz) owner to brainops_system;
 revoke execute on function brainops_internal.condition_holds(jsonb, revenue_leads, timestamptz) from public;
 
--- What is wrong with a condition, one sentence each; nothing where it is right.
 create or replace function brainops_internal.condition_problems(p_condition jsonb)
 returns setof text
 language sql
@@ -97,15 +101,14 @@ as $$
 $$;
 
 comment on function brainops_internal.condition_problems(jsonb) is
-  'What is wrong with a condition, one sentence each. {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2}.';
+  'What is wrong with a condition, one sentence each; no rows if it is valid. Forms: {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2, "channel": "email"}.';
 
 revoke execute on function brainops_internal.condition_problems(jsonb) from public;
 grant execute
 on function brainops_internal.condition_problems(jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- As in sql/0016, but that exists asks for true or false, nulls are named as well, and conditions are not nested so
--- deep that asking them would need more of the stack than there is. p_depth: how deep this one lies.
+-- The limit of the depth keeps the recursion of condition_holds within the stack.
 create or replace function brainops_internal.condition_problems(p_condition jsonb, p_depth int)
 returns setof text
 language plpgsql
@@ -123,17 +126,17 @@ declare
   v_key text;
 begin
   if jsonb_typeof(p_condition) is distinct from 'object' then
-    return next format('condition %s is no object; expected all, any, not, field or event', coalesce(left(p_condition::text, 80), 'null'));
+    return next format('condition %s is not an object; expected one with all, any, not, field or event', coalesce(left(p_condition::text, 80), 'null'));
     return;
   elsif p_depth > c_deepest then
-    return next format('condition %s lies in more than %s others', left(p_condition::text, 80), c_deepest);
+    return next format('condition %s is nested in more than %s others', left(p_condition::text, 80), c_deepest);
     return;
   end if;
 
   if p_condition ?| array['all', 'any'] then
     v_key := case when p_condition ? 'all' then 'all' else 'any' end;
     if jsonb_typeof(p_condition -> v_key) <> 'array' or p_condition -> v_key = '[]' then
-      return next format('%s %s is no list of conditions', v_key, left((p_condition -> v_key)::text, 80));
+      return next format('%s %s is not a list of one or more conditions', v_key, left((p_condition -> v_key)::text, 80));
       return;
     end if;
     for v_part in select * from jsonb_array_elements(p_condition -> v_key)
@@ -150,26 +153,26 @@ begin
     if not coalesce(p_condition ->> 'op', '=') = any (c_operators) then
       return next format('op %s is unknown; expected one of %s', quote_literal(left(p_condition ->> 'op', 80)), array_to_string(c_operators, ' '));
     elsif p_condition ->> 'op' = 'in' and jsonb_typeof(p_condition -> 'value') is distinct from 'array' then
-      return next format('value %s is no list, which op in needs', coalesce(left((p_condition -> 'value')::text, 80), 'null'));
+      return next format('value %s is not a list, which op in requires', coalesce(left((p_condition -> 'value')::text, 80), 'null'));
     elsif p_condition ->> 'op' in ('<', '<=', '>', '>=') and jsonb_typeof(p_condition -> 'value') is distinct from 'number' then
-      return next format('value %s is no number, which op %s needs', coalesce(left((p_condition -> 'value')::text, 80), 'null'), p_condition ->> 'op');
+      return next format('value %s is not a number, which op %s requires', coalesce(left((p_condition -> 'value')::text, 80), 'null'), p_condition ->> 'op');
     elsif p_condition ->> 'op' = 'exists' and jsonb_typeof(coalesce(p_condition -> 'value', 'true')) <> 'boolean' then
-      return next format('value %s is neither true nor false, which op exists needs', left((p_condition -> 'value')::text, 80));
+      return next format('value %s is neither true nor false, which op exists requires', left((p_condition -> 'value')::text, 80));
     elsif not p_condition ? 'value' and p_condition ->> 'op' is distinct from 'exists' then
-      return next format('field %s has no value to compare with', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'));
+      return next format('field %s has no value to compare with; give value', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'));
     end if;
   elsif p_condition ? 'event' then
     if not coalesce(p_condition ->> 'event', '') ~ '^[a-z][a-z0-9_]{0,62}$' then
-      return next format('event %s is no event''s word', coalesce(quote_literal(left(p_condition ->> 'event', 80)), 'null'));
+      return next format('event %s is not the name of an event (a-z, 0-9 and _, starting with a letter)', coalesce(quote_literal(left(p_condition ->> 'event', 80)), 'null'));
     end if;
     if p_condition ? 'within' and not brainops_internal.is_interval(p_condition ->> 'within') then
-      return next format('within %s is no positive interval such as 7 days', coalesce(quote_literal(left(p_condition ->> 'within', 80)), 'null'));
+      return next format('within %s is not a positive interval of at most 100 years, such as 7 days', coalesce(quote_literal(left(p_condition ->> 'within', 80)), 'null'));
     end if;
     if not coalesce(p_condition ->> 'at_least', '1') ~ '^[1-9][0-9]{0,5}$' then
-      return next format('at_least %s is no number from 1 on', left((p_condition -> 'at_least')::text, 80));
+      return next format('at_least %s is not a whole number from 1 to 999999', left((p_condition -> 'at_least')::text, 80));
     end if;
   else
-    return next format('condition %s has none of all, any, not, field, event', left(p_condition::text, 80));
+    return next format('condition %s has none of the keys all, any, not, field and event', left(p_condition::text, 80));
     return;
   end if;
 
@@ -182,84 +185,15 @@ begin
       else array['event', 'within', 'at_least', 'channel']
     end)
   loop
-    return next format('key %s is not known in condition %s', quote_literal(left(v_key, 80)), left(p_condition::text, 80));
+    return next format('key %s is unknown in condition %s', quote_literal(left(v_key, 80)), left(p_condition::text, 80));
   end loop;
 end;
 $$;
 
 comment on function brainops_internal.condition_problems(jsonb, int) is
-  'The same about a condition that lies in p_depth others.';
+  'The same for a condition that is nested in p_depth others.';
 
 revoke execute on function brainops_internal.condition_problems(jsonb, int) from public;
 grant execute
 on function brainops_internal.condition_problems(jsonb, int)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
--- Adding more than this to an instant may lead past the end of time.
-create or replace function brainops_internal.is_interval(p_text text)
-returns boolean
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  return coalesce(p_text::interval > '0' and p_text::interval <= '100 years', false);
-exception
-  when data_exception then return false;
-end;
-$$;
-
-comment on function brainops_internal.is_interval(text) is
-  'Whether the text spells a positive interval of at most 100 years, such as 7 days.';
-
-revoke execute on function brainops_internal.is_interval(text) from public;
-grant execute
-on function brainops_internal.is_interval(text)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
-create or replace function brainops_internal.time_between(p_from timestamptz, p_to timestamptz)
-returns interval
-language sql
-immutable
-parallel safe
-as $$
-  select make_interval(secs => (extract(epoch from p_to) - extract(epoch from p_from))::float8);
-$$;
-
-comment on function brainops_internal.time_between(timestamptz, timestamptz) is
-  'The time between two instants in seconds, so that adding it meets no calendar.';
-
-revoke execute on function brainops_internal.time_between(timestamptz, timestamptz) from public;
-grant execute
-on function brainops_internal.time_between(timestamptz, timestamptz)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
-create or replace function brainops_internal.add_delay(p_at timestamptz, p_delay interval, p_time_zone text)
-returns timestamptz
-language plpgsql
-stable
-parallel safe
-set search_path = ''
-as $$
-declare
-  v_calendar interval := make_interval(
-    years => extract(year from p_delay)::int,
-    months => extract(month from p_delay)::int,
-    days => extract(day from p_delay)::int
-  );
-begin
-  -- Without days no way there and back through local time, which in the repeated hour of autumn is not unique.
-  if v_calendar = '0' then
-    return p_at + p_delay;
-  end if;
-  return ((p_at at time zone p_time_zone) + v_calendar) at time zone p_time_zone + (p_delay - v_calendar);
-end;
-$$;
-
-comment on function brainops_internal.add_delay(timestamptz, interval, text) is
-  'The instant after a delay: days, months and years by the calendar of the zone, hours and less exactly.';
-
-revoke execute on function brainops_internal.add_delay(timestamptz, interval, text) from public;
-grant execute
-on function brainops_internal.add_delay(timestamptz, interval, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

@@ -1,3 +1,7 @@
+-- Enrolling a lead in a campaign. brainops.enrol, and every other insert into ai_nurture_campaigns, goes through two
+-- triggers: enter_campaign pins the row to a version and decides whether the lead may enter, and
+-- after_enrolment_insert creates the first touch.
+
 create or replace function brainops.enrol(p_lead_id uuid, p_campaign_type text)
 returns uuid
 language plpgsql
@@ -11,8 +15,8 @@ declare
 begin
   select tenant_id into v_tenant_id from public.revenue_leads where id = v_lead_id;
   if not found then
-    raise exception 'lead_id: % is no lead', coalesce(p_lead_id::text, 'null')
-      using errcode = 'OP009', hint = 'select id from revenue_leads';
+    raise exception 'lead_id: % is not the id of a lead', coalesce(p_lead_id::text, 'null')
+      using errcode = 'OP009', hint = 'Give an id of revenue_leads; the id of a merged lead works as well.';
   end if;
   insert into public.ai_nurture_campaigns as e (tenant_id, lead_id, campaign_type)
   values (v_tenant_id, v_lead_id, p_campaign_type)
@@ -30,7 +34,7 @@ end;
 $$;
 
 comment on function brainops.enrol(uuid, text) is
-  'Enrols a lead in a campaign by its code; returns the enrolment, the one that is there already where the campaign takes nobody twice.';
+  'Enrols a lead in a campaign and returns the enrolment''s id. p_lead_id: the lead; the id of a merged lead means the one that it was merged into. p_campaign_type: code of the campaign. If the lead is in the campaign already, or the campaign takes each lead only once, returns the latest enrolment. A lead that may not enter (won, lost, topic not wanted) gets an enrolment that is exited, with exit_reason. OP009: the lead does not exist. OP020: the campaign does not exist, is archived or has no published version.';
 
 alter function brainops.enrol(uuid, text) owner to brainops_system;
 revoke execute on function brainops.enrol(uuid, text) from public;
@@ -38,8 +42,10 @@ grant execute
 on function brainops.enrol(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- Pins a new enrolment to its campaign and version. Definer: a service that names no tenant sees no
--- campaign, and yet its row has one.
+-- Security definer, because a service that names no tenant cannot read campaigns, yet its row belongs to one. Rows
+-- without a lead are a client's own definitions and are stored as they are.
+--
+-- Locks the campaign, then the lead, both for share.
 create or replace function brainops_internal.enter_campaign()
 returns trigger
 language plpgsql
@@ -54,28 +60,28 @@ declare
   v_now constant timestamptz := brainops.now();
 begin
   if brainops.current_tenant_id() <> new.tenant_id then
-    -- Row level security refuses it in a moment; nothing of the other tenant is told before.
+    -- Row level security will refuse the row; until then, nothing about the other tenant is revealed.
     return new;
   end if;
   if v_status is null then
-    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
-      using errcode = 'OP002', hint = 'Write active (or leave status out), paused, completed, exited or cancelled.';
+    raise exception 'status: % is not a status of an enrolment', quote_literal(left(new.status, 80))
+      using errcode = 'OP002', hint = 'Write active, paused, completed, exited or cancelled; left out, it is active.';
   end if;
   new.status := v_status;
   if new.lead_id is null then
     return new;
   end if;
 
-  -- Shared, so that who publishes or pauses sees every enrolment that came before.
+  -- Whoever publishes or pauses the campaign waits for this, and so sees every enrolment that came before.
   select * into v_campaign from public.campaigns where tenant_id = new.tenant_id and code = new.campaign_type for share;
   if not found or v_campaign.status = 'archived' or v_campaign.version = 0 then
-    raise exception 'campaign_type: % %', quote_literal(left(new.campaign_type, 80)), case
-        when v_campaign.id is null then 'is no campaign of this tenant'
+    raise exception 'campaign_type: campaign % %', quote_literal(left(new.campaign_type, 80)), case
+        when v_campaign.id is null then 'does not exist in this tenant'
         when v_campaign.status = 'archived' then 'is archived'
         else 'has no published version'
       end
       using errcode = 'OP020', column = 'campaign_type',
-        hint = 'select code, status, version from campaigns; a new one is published by brainops.publish_campaign(code).';
+        hint = 'Name a campaign that has a version and is not archived: select code, status, version from campaigns. brainops.publish_campaign(code) publishes one.';
   end if;
 
   new.campaign_id := v_campaign.id;
@@ -91,12 +97,12 @@ begin
     order by entrance desc
     limit 1;
   if found then
-    -- The same entrance again runs into the unique key, as "on conflict do nothing" expects.
+    -- The same entrance again violates the unique key, which is what "on conflict do nothing" expects.
     new.entrance := v_before.entrance
       + (v_campaign.reentry = 'after_exit' and v_before.status not in ('active', 'paused'))::int;
   end if;
 
-  -- Shared too: a lead that is being won right now is won before it enters, or after.
+  -- A lead that is being won at this moment is won either before it enters or after.
   select * into v_lead from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for share;
   if v_status in ('active', 'paused') then
     new.exit_reason := brainops_internal.entry_refusal(v_campaign, v_lead);
@@ -115,103 +121,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.enter_campaign is
+  'Trigger of ai_nurture_campaigns before insert: pins the enrolment to its campaign''s version and numbers its entrance; a lead that may not enter is stored as exited. OP002: unknown status. OP020: the campaign does not exist, is archived or has no published version.';
+
 alter function brainops_internal.enter_campaign() owner to brainops_system;
 revoke execute on function brainops_internal.enter_campaign() from public;
 
--- Why a lead cannot be in a campaign as things stand; null where it can.
-create or replace function brainops_internal.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads)
-returns text
-language plpgsql
-stable
-set search_path = ''
-as $$
-begin
-  if p_lead.stage in ('won', 'lost') and (p_lead.stage = any (p_campaign.exit_on) or p_lead.stage = p_campaign.goal_event) then
-    return p_lead.stage || ' already';
-  elsif brainops_internal.topic_opted_out(p_campaign.tenant_id, p_lead.email, p_campaign.code) then
-    return 'topic_not_wanted';
-  end if;
-  return null;
-end;
-$$;
-
-revoke execute on function brainops_internal.entry_refusal(campaigns, revenue_leads) from public;
-grant execute on function brainops_internal.entry_refusal(campaigns, revenue_leads) to brainops_system;
-
-create or replace function brainops_internal.normal_enrolment_status(p_word text)
-returns text
-language sql
-immutable
-parallel safe
-set search_path = ''
-as $$
-  select
-    case lower(btrim(p_word))
-      when 'active' then 'active'
-      when 'pending' then 'active'
-      when 'new' then 'active'
-      when 'enrolled' then 'active'
-      when 'running' then 'active'
-      when 'in_progress' then 'active'
-      when 'paused' then 'paused'
-      when 'completed' then 'completed'
-      when 'exited' then 'exited'
-      when 'cancelled' then 'cancelled'
-      when 'canceled' then 'cancelled'
-      when 'stopped' then 'cancelled'
-    end;
-$$;
-
-comment on function brainops_internal.normal_enrolment_status(text) is
-  'The enrolment status that a word means (pending, new, enrolled, running: active); null for an unknown word.';
-
-revoke execute on function brainops_internal.normal_enrolment_status(text) from public;
-grant execute
-on function brainops_internal.normal_enrolment_status(text)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
-create or replace function brainops_internal.touch_type_of(p_kind text)
-returns text
-language sql
-immutable
-parallel safe
-set search_path = ''
-as $$
-  select
-    case p_kind
-      when 'send_email' then 'email'
-      when 'send_sms' then 'sms'
-      else p_kind
-    end;
-$$;
-
-comment on function brainops_internal.touch_type_of(text) is 'What a touch of a step of this kind is called.';
-
-revoke execute on function brainops_internal.touch_type_of(text) from public;
-grant execute
-on function brainops_internal.touch_type_of(text)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
-create or replace function brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uuid)
-returns text
-language sql
-stable
-set search_path = ''
-as $$
-  select coalesce(l.time_zone, t.time_zone)
-  from
-    public.tenants as t
-    left join public.revenue_leads as l on l.tenant_id = t.id and l.id = p_lead_id
-  where t.id = p_tenant_id;
-$$;
-
-comment on function brainops_internal.lead_time_zone(uuid, uuid) is
-  'The zone in which a lead''s days are counted: its own, else its tenant''s.';
-
-revoke execute on function brainops_internal.lead_time_zone(uuid, uuid) from public;
-grant execute on function brainops_internal.lead_time_zone(uuid, uuid) to brainops_system;
-
--- The first touch of all enrolments of a statement, in one insert.
 create or replace function brainops_internal.after_enrolment_insert()
 returns trigger
 language plpgsql
@@ -246,7 +161,7 @@ begin
     cross join lateral (
       select brainops_internal.add_delay(e.schedule_start, s.delay, brainops_internal.lead_time_zone(e.tenant_id, e.lead_id)) as due_at
     ) as d
-    -- As the row will be once it is in: inserted has the types of the table.
+    -- The function takes a row of the table, so it is read from there.
     cross join lateral (
       select brainops_internal.enrolment_hold_reason(r, c) as reason
       from public.ai_nurture_campaigns as r
@@ -263,5 +178,30 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_enrolment_insert is
+  'Trigger of ai_nurture_campaigns after insert, once per statement: creates the first touch of each enrolment, all in one insert.';
+
 alter function brainops_internal.after_enrolment_insert() owner to brainops_system;
 revoke execute on function brainops_internal.after_enrolment_insert() from public;
+
+create or replace function brainops_internal.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads)
+returns text
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if p_lead.stage in ('won', 'lost') and (p_lead.stage = any (p_campaign.exit_on) or p_lead.stage = p_campaign.goal_event) then
+    return 'already ' || p_lead.stage;
+  elsif brainops_internal.topic_opted_out(p_campaign.tenant_id, p_lead.email, p_campaign.code) then
+    return 'topic_not_wanted';
+  end if;
+  return null;
+end;
+$$;
+
+comment on function brainops_internal.entry_refusal(campaigns, revenue_leads) is
+  'Why a lead may not be in a campaign (already won, already lost, topic_not_wanted); null if it may.';
+
+revoke execute on function brainops_internal.entry_refusal(campaigns, revenue_leads) from public;
+grant execute on function brainops_internal.entry_refusal(campaigns, revenue_leads) to brainops_system;

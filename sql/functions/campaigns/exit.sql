@@ -1,3 +1,6 @@
+-- How an enrolment ends before all its steps are done. Events, rules, topics and merges call brainops.exit_enrolment
+-- as well; close_enrolment then skips what is left of it.
+
 create or replace function brainops.exit_enrolment(p_id uuid, p_reason text)
 returns boolean
 language plpgsql
@@ -12,14 +15,15 @@ end;
 $$;
 
 comment on function brainops.exit_enrolment(uuid, text) is
-  'Ends an enrolment for this reason, with what of it waits in the queues; false where it was over already.';
+  'Ends a running enrolment, and skips its waiting touches and queued messages. p_id: the enrolment. p_reason: stored as exit_reason; null or blank means no reason given. Returns false if the enrolment does not exist or has ended.';
 
 revoke execute on function brainops.exit_enrolment(uuid, text) from public;
 grant execute
 on function brainops.exit_enrolment(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- Nothing more of it happens; what lies in the queues is taken out, unless all steps were done.
+-- If all steps were done (completed), messages that are queued still go, and touches beside the sequence are still
+-- performed. Rows that a claim has locked at this moment are passed over (skip locked); their gate refuses them.
 create or replace function brainops_internal.close_enrolment(p_enrolment public.ai_nurture_campaigns)
 returns void
 language plpgsql
@@ -61,10 +65,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.close_enrolment(ai_nurture_campaigns) is
+  'Skips the waiting touches of an enrolment that has ended and, unless it is completed, its queued messages.';
+
 alter function brainops_internal.close_enrolment(ai_nurture_campaigns) owner to brainops_system;
 revoke execute on function brainops_internal.close_enrolment(ai_nurture_campaigns) from public;
 
--- What an event ends an enrolment for; null where it goes on.
 create or replace function brainops_internal.exit_reason_of(
   p_campaign public.campaigns,
   p_event text,
@@ -93,6 +99,9 @@ as $$
     ) as w;
 $$;
 
+comment on function brainops_internal.exit_reason_of(campaigns, text, text, jsonb) is
+  'The exit_reason if this event ends an enrolment in the campaign, by its goal_event or exit_on; null if it does not. stage_changed to won or lost counts as the event won or lost.';
+
 revoke execute on function brainops_internal.exit_reason_of(campaigns, text, text, jsonb) from public;
 grant execute on function brainops_internal.exit_reason_of(campaigns, text, text, jsonb) to brainops_system;
 
@@ -112,7 +121,7 @@ begin
   elsif v_enrolment.status in ('exited', 'cancelled') then
     return v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, '');
   elsif v_enrolment.status <> 'completed' then
-    -- Events end a running one in their own transaction.
+    -- Events end a running enrolment in their own transaction; for a completed one they are looked up here.
     return null;
   end if;
   return (
@@ -129,29 +138,8 @@ end;
 $$;
 
 comment on function brainops_internal.enrolment_exit_reason(uuid) is
-  'Why a message of this enrolment must not go any more; null when it may. Asked at each claim.';
+  'Why a message of this enrolment must not be sent any more; null if it may. Checked at each claim.';
 
 alter function brainops_internal.enrolment_exit_reason(uuid) owner to brainops_system;
 revoke execute on function brainops_internal.enrolment_exit_reason(uuid) from public;
 grant execute on function brainops_internal.enrolment_exit_reason(uuid) to brainops_worker;
-
-create or replace function brainops_internal.enrolment_pause_reason(p_enrolment_id uuid)
-returns text
-language sql
-stable
-security definer
-set search_path = ''
-as $$
-  select brainops_internal.enrolment_hold_reason(e, c)
-  from
-    public.ai_nurture_campaigns as e
-    inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
-  where e.id = p_enrolment_id;
-$$;
-
-comment on function brainops_internal.enrolment_pause_reason(uuid) is
-  'Why a message of this enrolment must wait; null when it need not. Asked at each claim: what a worker had in its hands when the pause began and put off is not held by it.';
-
-alter function brainops_internal.enrolment_pause_reason(uuid) owner to brainops_system;
-revoke execute on function brainops_internal.enrolment_pause_reason(uuid) from public;
-grant execute on function brainops_internal.enrolment_pause_reason(uuid) to brainops_worker;

@@ -1,49 +1,11 @@
-create or replace function brainops.pause_campaign(p_code text, p_tenant text default null)
-returns void
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
-begin
-  update public.campaigns set status = 'paused' where id = v_campaign.id and status = 'active';
-end;
-$$;
+-- Holding enrolments and releasing them. The clock of an enrolment is stopped, and held_since is set, while it is
+-- paused, or its campaign is paused or not launched yet. Its touches and queued messages then wait as
+-- awaiting_approval, with a last_error that begins with "held"; that prefix distinguishes them from rows that wait for
+-- a person. Start at hold_enrolments and release_enrolments; enrolment_hold_reason gives the reason.
 
-comment on function brainops.pause_campaign(text, text) is
-  'Holds a campaign: no step is performed and nothing of it is sent, and time stands still in it. Twice is as once.';
-
-alter function brainops.pause_campaign(text, text) owner to brainops_system;
-revoke execute on function brainops.pause_campaign(text, text) from public;
-grant execute
-on function brainops.pause_campaign(text, text)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
-create or replace function brainops.resume_campaign(p_code text, p_tenant text default null)
-returns void
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  v_campaign public.campaigns := brainops_internal.campaign_of(p_tenant, p_code);
-begin
-  update public.campaigns set status = 'active' where id = v_campaign.id and status = 'paused';
-end;
-$$;
-
-comment on function brainops.resume_campaign(text, text) is
-  'Lets a paused campaign go on where it stood: everything in it comes later by the time it was paused, and what is due at once goes five a second.';
-
-alter function brainops.resume_campaign(text, text) owner to brainops_system;
-revoke execute on function brainops.resume_campaign(text, text) from public;
-grant execute
-on function brainops.resume_campaign(text, text)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
--- Touches and messages that are due wait under the enrolment's reason. What a claim holds at this
--- moment is skipped: its gate, and perform_touch behind the enrolment's lock, ask again.
+-- Locks the enrolments in the order of their ids, then touches and queue rows. Rows that a claim has locked at this
+-- moment are passed over (skip locked), so that a transaction that holds an enrolment never waits for a queue row:
+-- their gate, and perform_touch once it has the enrolment's lock, check for a hold themselves.
 create or replace function brainops_internal.hold_enrolments(p_tenant_id uuid, p_ids uuid[])
 returns void
 language plpgsql
@@ -92,10 +54,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.hold_enrolments(uuid, uuid[]) is
+  'Stops the clock of these enrolments; their pending touches and messages wait, with the reason in last_error.';
+
 alter function brainops_internal.hold_enrolments(uuid, uuid[]) owner to brainops_system;
 revoke execute on function brainops_internal.hold_enrolments(uuid, uuid[]) from public;
 
--- Everything is moved by the time it stood still.
+-- Shifts due_at, schedule_start and next_touch_date by the time that the enrolment was held. Rows that are due at once
+-- are spread over time. Enrolments that are paused, or whose campaign is not active, remain held.
 create or replace function brainops_internal.release_enrolments(p_tenant_id uuid, p_ids uuid[])
 returns int
 language plpgsql
@@ -167,10 +133,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.release_enrolments(uuid, uuid[]) is
+  'Releases the enrolments that nothing holds any more, shifted by the time that they were held. Returns their number, including completed ones.';
+
 alter function brainops_internal.release_enrolments(uuid, uuid[]) owner to brainops_system;
 revoke execute on function brainops_internal.release_enrolments(uuid, uuid[]) from public;
 
--- How long after now the n-th of so many rows goes that would all go at once.
 create or replace function brainops_internal.spread(p_n bigint, p_of bigint)
 returns interval
 language sql
@@ -181,134 +149,58 @@ as $$
 $$;
 
 comment on function brainops_internal.spread(bigint, bigint) is
-  'Five a second, or as many as it takes to be through within an hour: what resuming lets go at once.';
+  'How long after now the p_n-th (from 1) of p_of rows goes that are due at once: five rows a second, or faster if that would take more than an hour.';
 
 revoke execute on function brainops_internal.spread(bigint, bigint) from public;
 grant execute on function brainops_internal.spread(bigint, bigint) to brainops_system;
 
-create or replace function brainops_internal.before_enrolment_update()
-returns trigger
-language plpgsql
+create or replace function brainops_internal.enrolment_hold_reason(
+  p_enrolment public.ai_nurture_campaigns,
+  p_campaign public.campaigns
+)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select
+    case
+      when p_enrolment.status = 'paused' then 'held: the enrolment is paused; to resume it, update ai_nurture_campaigns set status = ''active'''
+      when p_campaign.status = 'paused' then 'held: campaign ' || p_campaign.code || ' is paused; brainops.resume_campaign resumes it'
+      when p_campaign.status = 'draft' then 'held: campaign ' || p_campaign.code || ' is not launched; to launch it, update campaigns set status = ''active'' where code = ' || quote_literal(
+        p_campaign.code
+      )
+      when p_enrolment.held_since is not null then 'held'
+    end;
+$$;
+
+comment on function brainops_internal.enrolment_hold_reason(public.ai_nurture_campaigns, public.campaigns) is
+  'Why an enrolment is held, for last_error: its own pause, its campaign''s, or that the campaign is not launched; null if it is not held.';
+
+revoke execute on function brainops_internal.enrolment_hold_reason(ai_nurture_campaigns, campaigns) from public;
+grant execute
+on function brainops_internal.enrolment_hold_reason(ai_nurture_campaigns, campaigns)
+to brainops_worker, brainops_system;
+
+-- hold_enrolments passes over a message that a worker has claimed. If the worker then defers it, the message waits for
+-- this check at its next claim.
+create or replace function brainops_internal.enrolment_pause_reason(p_enrolment_id uuid)
+returns text
+language sql
+stable
 security definer
 set search_path = ''
 as $$
-declare
-  v_status text := brainops_internal.normal_enrolment_status(new.status);
-begin
-  if v_status is null then
-    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
-      using errcode = 'OP002', hint = 'Write active, paused, completed, exited or cancelled.';
-  end if;
-  new.status := v_status;
-  if new.lead_id is null or old.status = new.status then
-    return new;
-  end if;
-  if old.status not in ('active', 'paused') then
-    raise exception 'status: enrolment % is % since %, so it cannot be set to %', old.id, old.status, old.ended_at, quote_literal(v_status)
-      using errcode = 'OP023',
-        hint = 'Enrol the lead anew with brainops.enrol; its campaign says with reentry whether a lead may come back.';
-  end if;
-  if v_status = 'paused' then
-    new.held_since := coalesce(old.held_since, brainops.now());
-  elsif v_status in ('completed', 'exited', 'cancelled') then
-    new.ended_at := brainops.now();
-    new.next_touch_date := null;
-    new.held_since := null;
-    new.exit_reason := coalesce(new.exit_reason, case when v_status <> 'completed' then 'set by ' || session_user end);
-  end if;
-  return new;
-end;
+  select brainops_internal.enrolment_hold_reason(e, c)
+  from
+    public.ai_nurture_campaigns as e
+    inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
+  where e.id = p_enrolment_id;
 $$;
 
-alter function brainops_internal.before_enrolment_update() owner to brainops_system;
-revoke execute on function brainops_internal.before_enrolment_update() from public;
-grant execute on function brainops_internal.before_enrolment_update() to brainops_system;
+comment on function brainops_internal.enrolment_pause_reason(uuid) is
+  'Why a message of this enrolment must wait; null if it need not. Checked at each claim.';
 
-create or replace function brainops_internal.after_enrolment_update()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  if new.status = 'paused' then
-    perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
-  elsif new.status = 'active' then
-    if brainops_internal.release_enrolments(new.tenant_id, array[new.id]) = 0 then
-      -- Its campaign holds it yet: the reason is another now.
-      perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
-    end if;
-  else
-    perform brainops_internal.close_enrolment(new);
-  end if;
-  return null;
-end;
-$$;
-
-alter function brainops_internal.after_enrolment_update() owner to brainops_system;
-revoke execute on function brainops_internal.after_enrolment_update() from public;
-
--- Two leads were made one: what the other one would not have entered ends.
-create or replace function brainops_internal.after_enrolment_moves()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  perform brainops.exit_enrolment(new.id, r.reason)
-  from public.campaigns as c
-  inner join public.revenue_leads as l on l.tenant_id = c.tenant_id
-  cross join lateral (select brainops_internal.entry_refusal(c, l) as reason) as r
-  where c.tenant_id = new.tenant_id and c.id = new.campaign_id and l.id = new.lead_id and r.reason is not null;
-  return null;
-end;
-$$;
-
-alter function brainops_internal.after_enrolment_moves() owner to brainops_system;
-revoke execute on function brainops_internal.after_enrolment_moves() from public;
-
-create or replace function brainops_internal.after_campaign_status()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  v_ids uuid[] := array(
-    select e.id from public.ai_nurture_campaigns as e
-    where e.tenant_id = new.tenant_id and e.campaign_id = new.id and e.status in ('active', 'paused')
-    order by e.id
-  );
-begin
-  if new.status <> 'archived' then
-    -- And those whose steps are all done, while a message of theirs waits.
-    v_ids := v_ids || array(
-      select e.id from public.ai_nurture_campaigns as e
-      where e.tenant_id = new.tenant_id and e.campaign_id = new.id and e.status = 'completed'
-        and (
-          exists (
-            select from public.ai_email_queue as q
-            where q.tenant_id = e.tenant_id and q.enrolment_id = e.id and q.status in ('pending', 'awaiting_approval')
-          )
-          or exists (
-            select from public.ai_sms_queue as q
-            where q.tenant_id = e.tenant_id and q.enrolment_id = e.id and q.status in ('pending', 'awaiting_approval')
-          )
-        )
-      order by e.id
-    );
-  end if;
-  if new.status = 'active' then
-    perform brainops_internal.release_enrolments(new.tenant_id, v_ids);
-  elsif new.status = 'archived' then
-    perform brainops.exit_enrolment(id, 'the campaign is archived') from unnest(v_ids) as id;
-  else
-    perform brainops_internal.hold_enrolments(new.tenant_id, v_ids);
-  end if;
-  return null;
-end;
-$$;
-
-alter function brainops_internal.after_campaign_status() owner to brainops_system;
-revoke execute on function brainops_internal.after_campaign_status() from public;
+alter function brainops_internal.enrolment_pause_reason(uuid) owner to brainops_system;
+revoke execute on function brainops_internal.enrolment_pause_reason(uuid) from public;
+grant execute on function brainops_internal.enrolment_pause_reason(uuid) to brainops_worker;

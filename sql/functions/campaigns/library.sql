@@ -1,7 +1,7 @@
--- The sequences that come with BrainOps, and their copy. Every tenant gets its own of both when it is
--- made: campaigns as drafts with version 1 published, templates as version 1, both the tenant's to
--- change from there on. Launching one is an update of its status; until then enrolments wait, and
--- say so. What is added to the library later reaches the tenants that are there by ship_campaigns.
+-- The campaigns and texts that come with BrainOps (sql/after/0003-campaign-library.sql). Each tenant gets a copy when
+-- it is created, and may change it from then on: campaigns as drafts with version 1 published, templates as version 1.
+-- Enrolments wait until the tenant launches the campaign by setting its status. Later additions to the library reach
+-- existing tenants by ship_campaigns.
 
 create or replace function brainops_internal.ship_campaigns(p_tenant_id uuid)
 returns int
@@ -53,7 +53,7 @@ end;
 $$;
 
 comment on function brainops_internal.ship_campaigns(uuid) is
-  'Gives a tenant the campaigns, rules and templates of the library that it does not have yet, by code and name; returns how many campaigns. What the tenant has made of its own stays.';
+  'Gives a tenant the campaigns, rules and templates of the library that it does not have yet, by code and name; what it has stays as it is. Returns the number of campaigns added.';
 
 alter function brainops_internal.ship_campaigns(uuid) owner to brainops_system;
 revoke execute on function brainops_internal.ship_campaigns(uuid) from public;

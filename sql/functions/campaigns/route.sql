@@ -1,6 +1,9 @@
--- As in sql/0016, but that a rule which cannot be asked does not hold, and that a lead which had no source comes to fit
--- by getting one. All rules are asked at once; only where that fails, each by itself. The block around it writes
--- nothing, and so costs next to nothing.
+-- Rules (campaign_rules): leads that come to fit a rule are enrolled in its campaign. Start at route_lead, which the
+-- trigger after_lead_tier calls for each lead that is inserted or changed.
+
+-- A rule applies if the lead fits it now and did not before. rule_fits may be null, for example without a source,
+-- which counts as not fitting. All rules are evaluated in one query. Only if that fails is each evaluated by itself,
+-- and those that fail do not apply. The block with the exception handler writes nothing, so it costs next to nothing.
 create or replace function brainops_internal.route_lead(p_old public.revenue_leads, p_new public.revenue_leads)
 returns void
 language plpgsql
@@ -23,7 +26,7 @@ begin
             when r.id = any (v_broken) then false
             else brainops_internal.rule_fits(r, p_new) and (p_old.id is null or brainops_internal.rule_fits(r, p_old) is not true)
           end
-          -- A lead that is being made one with this brings its enrolment along, and goes on where it was.
+          -- A lead that is being merged into this one brings its enrolment along, which continues where it was.
           and not exists (
             select from public.revenue_leads as m
             inner join public.ai_nurture_campaigns as e on e.tenant_id = m.tenant_id and e.lead_id = m.id
@@ -58,8 +61,29 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.route_lead(revenue_leads, revenue_leads) is
+  'Enrols a lead in the active campaigns whose rules it has come to fit, and ends the enrolments in the campaigns that these rules name in leaves. p_old: the lead before the change; null for a new lead.';
+
 alter function brainops_internal.route_lead(revenue_leads, revenue_leads) owner to brainops_system;
 revoke execute on function brainops_internal.route_lead(revenue_leads, revenue_leads) from public;
+
+create or replace function brainops_internal.after_lead_tier()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform brainops_internal.route_lead(case when tg_op = 'UPDATE' then old end, new);
+  return null;
+end;
+$$;
+
+comment on function brainops_internal.after_lead_tier is
+  'Trigger of revenue_leads after insert or update: applies the tenant''s rules to the lead.';
+
+alter function brainops_internal.after_lead_tier() owner to brainops_system;
+revoke execute on function brainops_internal.after_lead_tier() from public;
 
 create or replace function brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads)
 returns boolean
@@ -68,7 +92,7 @@ stable
 set search_path = ''
 as $$
   select
-    -- Before it is reckoned, a score of 0 says nothing.
+    -- Until a lead is scored, its tier means nothing.
     (p_rule.tiers is null or (p_lead.scored_at is not null and p_lead.tier = any (p_rule.tiers)))
     and case
       when p_rule.stages is null then p_lead.stage not in ('won', 'lost')
@@ -79,12 +103,11 @@ as $$
 $$;
 
 comment on function brainops_internal.rule_fits(public.campaign_rules, public.revenue_leads) is
-  'Whether a rule of campaign_rules is true of a lead as it is.';
+  'Whether a lead fits a rule: its tiers, stages, sources and condition, as far as they are set. Without stages, a lead that is won or lost does not fit.';
 
 revoke execute on function brainops_internal.rule_fits(campaign_rules, revenue_leads) from public;
 grant execute on function brainops_internal.rule_fits(campaign_rules, revenue_leads) to brainops_system;
 
--- The tenant's rules that cannot be asked about this lead, each of which is told.
 create or replace function brainops_internal.broken_rules(p_lead public.revenue_leads)
 returns uuid[]
 language plpgsql
@@ -113,13 +136,13 @@ end;
 $$;
 
 comment on function brainops_internal.broken_rules(public.revenue_leads) is
-  'Rules of the lead''s tenant that cannot be asked about it; each is told to the tenant.';
+  'Ids of the active rules of the lead''s tenant whose condition raises an error for this lead; each is reported to the tenant.';
 
 alter function brainops_internal.broken_rules(revenue_leads) owner to brainops_system;
 revoke execute on function brainops_internal.broken_rules(revenue_leads) from public;
 
--- Once for each condition. Where somebody else is telling it at this moment, a lead does not wait for that. Written to
--- the table, not by brainops.notify: the nightly scoring acts for no tenant.
+-- If another transaction is reporting the same condition at this moment, this one does not wait for it. Inserts into
+-- the table rather than by brainops.notify, because the nightly scoring acts for no tenant.
 create or replace function brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text)
 returns void
 language plpgsql
@@ -138,10 +161,10 @@ begin
   insert into public.tenant_notifications (tenant_id, subject, body, idempotency_key, scheduled_for)
   values (
     p_rule.tenant_id,
-    left(regexp_replace(format('The campaign rule %L cannot be asked', p_rule.name), '\s+', ' ', 'g'), 300),
+    left(regexp_replace(format('Campaign rule %L cannot be evaluated', p_rule.name), '\s+', ' ', 'g'), 300),
     left(
       format(
-        E'The campaign rule %L takes nobody: %s.\n\nMend its condition in campaign_rules; leads that come to fit from then on are enrolled.',
+        E'Campaign rule %L enrols no lead, because its condition cannot be evaluated: %s.\n\nCorrect the condition in campaign_rules. Leads that come to fit the rule after that are enrolled.',
         p_rule.name,
         coalesce((select string_agg(p, '; ') from brainops_internal.condition_problems(p_rule.condition) as p), p_error)
       ),
@@ -155,30 +178,15 @@ end;
 $$;
 
 comment on function brainops_internal.report_broken_rule(public.campaign_rules, text) is
-  'Tells the tenant, once for each condition, that a rule cannot be asked and takes nobody.';
+  'Notifies the tenant, once for each condition, that a rule enrols no lead because its condition cannot be evaluated.';
 
 alter function brainops_internal.report_broken_rule(campaign_rules, text) owner to brainops_system;
 revoke execute on function brainops_internal.report_broken_rule(campaign_rules, text) from public;
 
-create or replace function brainops_internal.after_lead_tier()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  perform brainops_internal.route_lead(case when tg_op = 'UPDATE' then old end, new);
-  return null;
-end;
-$$;
-
-alter function brainops_internal.after_lead_tier() owner to brainops_system;
-revoke execute on function brainops_internal.after_lead_tier() from public;
-
--- A rule's condition was never looked at before it was asked: one that cannot be asked ({"event": "visited",
--- "within": "soon"}) failed every insert of a lead of its tenant, and the nightly scoring of all tenants. Now it is
--- refused where it is written, as in a step that is published; what condition_problems lets pass, condition_holds can
--- answer; and a rule that is stored already takes nobody, and is told to its tenant once.
+-- A condition that cannot be evaluated, such as {"event": "visited", "within": "soon"}, would fail every insert of a
+-- lead of its tenant, and the nightly scoring of all tenants. So it is refused where it is written, as in a step that
+-- is published. If a stored condition still fails, its rule enrols no lead and the tenant is notified
+-- (report_broken_rule).
 create or replace function brainops_internal.before_campaign_rule()
 returns trigger
 language plpgsql
@@ -190,12 +198,15 @@ declare
 begin
   select string_agg(p, '; ') into v_problems from brainops_internal.condition_problems(new.condition) as p;
   if v_problems is not null then
-    raise exception 'campaign_rules: rule % cannot be asked: %', quote_literal(left(new.name, 120)), v_problems
-      using errcode = 'OP022', column = 'condition', hint = 'Mend its condition, which speaks the language of branch steps, and write the rule again.';
+    raise exception 'campaign_rules: the condition of rule % is not valid: %', quote_literal(left(new.name, 120)), v_problems
+      using errcode = 'OP022', column = 'condition', hint = 'Correct the condition, which has the form of a condition of a branch step, and write the rule again.';
   end if;
   return new;
 end;
 $$;
+
+comment on function brainops_internal.before_campaign_rule is
+  'Trigger of campaign_rules before its condition is written or the rule is switched on: OP022 if the condition is not valid.';
 
 alter function brainops_internal.before_campaign_rule() owner to brainops_system;
 revoke execute on function brainops_internal.before_campaign_rule() from public;

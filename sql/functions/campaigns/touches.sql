@@ -1,3 +1,7 @@
+-- Touches as rows of a job table: the gate that each claim checks (gate_campaign_touch), and what clients may do with
+-- touches: add one (adopt_touch), move one (move_touch), or cancel one (skip_cancelled_step). perform.sql performs
+-- them.
+
 create or replace function brainops_internal.gate_campaign_touch(p_ids uuid[])
 returns setof brainops.verdict
 language sql
@@ -32,41 +36,14 @@ as $$
 $$;
 
 comment on function brainops_internal.gate_campaign_touch(uuid[]) is
-  'Which touches may not be performed: the enrolment is over (skip), or it, its campaign or the launch is waited for (defer; going on moves them to their time).';
+  'Which of these touches must not be performed now: of an enrolment that has ended (skip), or that is held (defer for an hour; its release moves the touch to its time). Touches that may be performed are not returned.';
 
 revoke execute on function brainops_internal.gate_campaign_touch(uuid[]) from public;
 grant execute on function brainops_internal.gate_campaign_touch(uuid[]) to brainops_worker, brainops_system;
 
-create or replace function brainops_internal.enrolment_hold_reason(
-  p_enrolment public.ai_nurture_campaigns,
-  p_campaign public.campaigns
-)
-returns text
-language sql
-immutable
-set search_path = ''
-as $$
-  select
-    case
-      when p_enrolment.status = 'paused' then 'held: the enrolment is paused; update ai_nurture_campaigns set status = ''active'' lets it go on'
-      when p_campaign.status = 'paused' then 'held: campaign ' || p_campaign.code || ' is paused; brainops.resume_campaign lets it go on'
-      when p_campaign.status = 'draft' then 'held: campaign ' || p_campaign.code || ' is not launched; update campaigns set status = ''active'' where code = ' || quote_literal(
-        p_campaign.code
-      )
-      when p_enrolment.held_since is not null then 'held'
-    end;
-$$;
-
-comment on function brainops_internal.enrolment_hold_reason(public.ai_nurture_campaigns, public.campaigns) is
-  'What an enrolment waits for: its own pause, its campaign''s, or the launch; null when it runs.';
-
-revoke execute on function brainops_internal.enrolment_hold_reason(ai_nurture_campaigns, campaigns) from public;
-grant execute
-on function brainops_internal.enrolment_hold_reason(ai_nurture_campaigns, campaigns)
-to brainops_worker, brainops_system;
-
--- A client that inserts the sequence's next touch by itself gives that touch its id and time; what
--- the sequence has made already is not made again; anything else is a touch beside the sequence.
+-- For rows without a step_key, which clients insert. If the sequence has a step with the same template and channel
+-- whose touch is still waiting, the client's row takes its place, with its own id and time. If that touch is not
+-- waiting, the client's row is skipped. Any other row is a touch beside the sequence.
 create or replace function brainops_internal.adopt_touch()
 returns trigger
 language plpgsql
@@ -96,7 +73,7 @@ begin
   if not found or v_enrolment.lead_id is null then
     if coalesce(brainops_internal.normal_status(new.status), 'pending') in ('pending', 'awaiting_approval') and found then
       new.status := 'skipped';
-      new.skip_reason := 'campaign_id is a definition without a lead';
+      new.skip_reason := 'campaign_id names a row of ai_nurture_campaigns without a lead';
     end if;
     return new;
   end if;
@@ -127,7 +104,7 @@ begin
   returning * into v_touch;
   if not found then
     new.status := 'skipped';
-    new.skip_reason := 'the sequence makes this touch itself';
+    new.skip_reason := 'the sequence creates this touch itself';
     return new;
   end if;
   new.step_key := v_touch.step_key;
@@ -144,10 +121,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.adopt_touch is
+  'Trigger of ai_campaign_touches before a client''s insert: lets the row take the place of the sequence''s touch, or stand beside the sequence. OP024: touch_type is neither email nor sms.';
+
 alter function brainops_internal.adopt_touch() owner to brainops_system;
 revoke execute on function brainops_internal.adopt_touch() from public;
 
--- A client that moves a touch plans it anew; what the engine puts off keeps its plan.
 create or replace function brainops_internal.move_touch()
 returns trigger
 language plpgsql
@@ -161,12 +140,15 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.move_touch is
+  'Trigger of ai_campaign_touches before a client updates scheduled_for: plans the touch, and next_touch_date, for that time. Deferrals by the engine keep the plan.';
+
 alter function brainops_internal.move_touch() owner to brainops_system;
 revoke execute on function brainops_internal.move_touch() from public;
 grant execute on function brainops_internal.move_touch() to brainops_system;
 
--- A step that somebody cancelled is left out, and the next one comes at its time. The touch is
--- locked before the enrolment here: where a release comes at the same moment, Postgres ends one.
+-- The touch is locked before the enrolment here, against the usual order: if a release comes at the same moment,
+-- Postgres detects the deadlock and ends one of the two.
 create or replace function brainops_internal.skip_cancelled_step()
 returns trigger
 language plpgsql
@@ -194,17 +176,20 @@ begin
     )
   );
   update public.ai_campaign_touches
-  set performed_at = brainops.now(), outcome = 'left out: ' || new.status || ' by ' || session_user, next_key = v_next.step_key
+  set performed_at = brainops.now(), outcome = 'skipped: set to ' || new.status || ' by ' || session_user, next_key = v_next.step_key
   where id = new.id;
   perform brainops_internal.advance_enrolment(v_enrolment, v_next, new.due_at);
   return null;
 end;
 $$;
 
+comment on function brainops_internal.skip_cancelled_step is
+  'Trigger of ai_campaign_touches after a step was cancelled or skipped without being performed: the sequence continues with the next step, planned as if this one had been performed.';
+
 alter function brainops_internal.skip_cancelled_step() owner to brainops_system;
 revoke execute on function brainops_internal.skip_cancelled_step() from public;
 
--- Not where somebody else holds the enrolment: whoever does writes the date himself.
+-- Passes over an enrolment that another transaction has locked: that transaction writes the date itself.
 create or replace function brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamptz)
 returns void
 language sql
@@ -218,10 +203,33 @@ as $$
 $$;
 
 comment on function brainops_internal.set_next_touch(uuid, timestamptz) is
-  'Behind an update of ai_campaign_touches.scheduled_for.';
+  'Sets next_touch_date of a running enrolment after a client moved its touch.';
 
 alter function brainops_internal.set_next_touch(uuid, timestamptz) owner to brainops_system;
 revoke execute on function brainops_internal.set_next_touch(uuid, timestamptz) from public;
 grant execute
 on function brainops_internal.set_next_touch(uuid, timestamptz)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
+
+create or replace function brainops_internal.touch_type_of(p_kind text)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select
+    case p_kind
+      when 'send_email' then 'email'
+      when 'send_sms' then 'sms'
+      else p_kind
+    end;
+$$;
+
+comment on function brainops_internal.touch_type_of(text) is
+  'The touch_type for a kind of step: email for send_email, sms for send_sms, else the kind itself.';
+
+revoke execute on function brainops_internal.touch_type_of(text) from public;
+grant execute
+on function brainops_internal.touch_type_of(text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

@@ -1,3 +1,8 @@
+-- Versions of a campaign: publish_campaign puts the draft in force, revise_campaign copies the steps in force as a new
+-- draft. A published version never changes (before_campaign_step), so running enrolments keep theirs unless
+-- publish_campaign moves them.
+
+-- Locks the campaign, then, with p_move, its running enrolments in the order of their ids, then their touches.
 create or replace function brainops.publish_campaign(
   p_code text,
   p_move boolean default false,
@@ -5,7 +10,7 @@ create or replace function brainops.publish_campaign(
 )
 returns int
 language plpgsql
--- Tenants may not write campaigns.version; campaign_of refuses those of others.
+-- Tenants have no right to write campaigns.version. campaign_of refuses campaigns of other tenants.
 security definer
 set search_path = ''
 as $$
@@ -19,7 +24,7 @@ begin
   select string_agg(p, '; ') into v_problems from brainops_internal.campaign_problems(v_campaign.id, v_campaign.version) as p;
   if v_problems is not null then
     raise exception 'campaign % cannot be published: %', quote_literal(p_code), v_problems
-      using errcode = 'OP022', hint = format('Mend the steps of version %s in campaign_steps, then publish again.', v_campaign.version);
+      using errcode = 'OP022', hint = format('Correct the steps of version %s in campaign_steps, then publish again.', v_campaign.version);
   end if;
   update public.campaigns set version = v_campaign.version where id = v_campaign.id;
   if not p_move then
@@ -58,7 +63,7 @@ end;
 $$;
 
 comment on function brainops.publish_campaign(text, boolean, text) is
-  'Puts the draft version of a campaign in force, for new enrolments; with p_move running ones go on in it too, each at the step of the same step_key (or, where that is gone, at the next one). OP022 lists what keeps it from being published. Returns the version.';
+  'Puts the draft version of a campaign in force for new enrolments, and returns its number. p_code: the campaign''s code. p_move: running enrolments change to it too, each at the step with the same step_key or, if the version does not have it, at the next one. p_tenant: slug or id of the tenant; null for the caller''s. OP007: the tenant does not exist. OP020: the campaign does not exist. OP022: lists what prevents it from being published.';
 
 alter function brainops.publish_campaign(text, boolean, text) owner to brainops_system;
 revoke execute on function brainops.publish_campaign(text, boolean, text) from public;
@@ -90,7 +95,7 @@ end;
 $$;
 
 comment on function brainops.revise_campaign(text, text) is
-  'Copies the steps in force, with their keys, as a draft to be edited; returns its version. A draft that is there already stays as it is.';
+  'Copies the steps in force, with their keys, as a draft to edit, and returns the draft''s version. An existing draft stays as it is. p_code, p_tenant and errors are those of publish_campaign, without OP022.';
 
 alter function brainops.revise_campaign(text, text) owner to brainops_system;
 revoke execute on function brainops.revise_campaign(text, text) from public;
@@ -98,7 +103,6 @@ grant execute
 on function brainops.revise_campaign(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- A campaign by its code, of the tenant that is named or of the one that asks.
 create or replace function brainops_internal.campaign_of(p_tenant text, p_code text)
 returns public.campaigns
 language plpgsql
@@ -116,24 +120,24 @@ begin
     inner join public.tenants as t on t.id = c.tenant_id
     where c.tenant_id = v_tenant_id and c.code = p_code and (p_tenant is null or v_may_name or p_tenant in (t.slug, t.id::text));
   if v_campaign.id is null then
-    raise exception 'campaign: % is no campaign of tenant %', quote_literal(p_code), coalesce(quote_literal(p_tenant), v_tenant_id::text, 'nobody')
-      using errcode = 'OP020', hint = 'select code, status from campaigns; an admin names the tenant by its slug as well.';
+    raise exception 'campaign: % does not exist in tenant %', quote_literal(p_code), coalesce(quote_literal(p_tenant), v_tenant_id::text, '(not given)')
+      using errcode = 'OP020', hint = 'The codes are listed by select code, status from campaigns. A caller that acts for no tenant also gives p_tenant, a slug or an id.';
   end if;
   return v_campaign;
 end;
 $$;
 
 comment on function brainops_internal.campaign_of(text, text) is
-  'A campaign by tenant (slug or id; null: the current one) and code; OP020 where there is none.';
+  'A campaign by tenant (slug or id; null for the caller''s) and code. OP020 if it does not exist or is another tenant''s.';
 
 revoke execute on function brainops_internal.campaign_of(text, text) from public;
 grant execute
 on function brainops_internal.campaign_of(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- Takes an enrolment, which the caller has locked and whose open step the version does not have, to
--- that version: to the first step that it has not reached yet, behind the last one on its way that
--- the version has too. It takes the open one's place in time.
+-- For an enrolment that was moved to a version without the step that it is at. Follows its way back to the last step
+-- that the version has, and continues after that with the first step that it has not reached, due when the open one
+-- was. The caller holds the enrolment's lock.
 create or replace function brainops_internal.replace_open_step(
   p_enrolment public.ai_nurture_campaigns,
   p_touch public.ai_campaign_touches
@@ -166,47 +170,20 @@ begin
   update public.ai_campaign_touches
   set
     performed_at = brainops.now(),
-    outcome = 'left out: version ' || p_enrolment.version || ' does not have it',
+    outcome = 'skipped: version ' || p_enrolment.version || ' does not have it',
     next_key = v_next.step_key,
-    -- Where a worker has it, this is a wish, and performing it finds it done.
+    -- If a worker has the touch, this only asks for its cancellation, and perform_touch finds it performed.
     status = 'cancelled'
   where id = p_touch.id;
   perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at, p_touch.due_at);
 end;
 $$;
 
+comment on function brainops_internal.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) is
+  'Replaces the open touch of an enrolment whose version does not have its step by the touch of the next step.';
+
 alter function brainops_internal.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) owner to brainops_system;
 revoke execute on function brainops_internal.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) from public;
-
-create or replace function brainops_internal.before_campaign()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  if new.status <> 'active' or (tg_op = 'UPDATE' and old.status = 'active') then
-    return new;
-  end if;
-  if new.version = 0 then
-    raise exception 'campaigns: % has no published version, so it cannot be active', quote_literal(new.code)
-      using errcode = 'OP022',
-        hint = format('Insert it as draft with its campaign_steps, select brainops.publish_campaign(%L), then set status to active.', new.code);
-  end if;
-  perform brainops_internal.refuse_launch(new.tenant_id, s.channel)
-  from (
-    select distinct brainops_internal.touch_type_of(kind) as channel
-    from public.campaign_steps
-    where tenant_id = new.tenant_id and campaign_id = new.id and version = new.version and kind in ('send_email', 'send_sms')
-    order by 1
-  ) as s;
-  new.launched_at := coalesce(new.launched_at, brainops.now());
-  return new;
-end;
-$$;
-
-alter function brainops_internal.before_campaign() owner to brainops_system;
-revoke execute on function brainops_internal.before_campaign() from public;
 
 create or replace function brainops_internal.before_campaign_step()
 returns trigger
@@ -219,17 +196,17 @@ declare
   v_campaign public.campaigns;
 begin
   if brainops.current_tenant_id() <> v_row.tenant_id then
-    -- As in enter_campaign: nothing of the other tenant is told before row level security refuses it.
+    -- Row level security will refuse the row; until then, nothing about the other tenant is revealed.
     return v_row;
   end if;
-  -- Else a published version would lose its steps to a draft.
+  -- Otherwise a published version could lose its steps to a draft.
   if tg_op = 'UPDATE' and (old.tenant_id, old.campaign_id) <> (new.tenant_id, new.campaign_id) then
-    raise exception 'campaign_steps: step % belongs to its campaign for good', quote_literal(old.step_key)
+    raise exception 'campaign_steps: step % cannot be moved to another campaign', quote_literal(old.step_key)
       using errcode = 'OP021', column = 'campaign_id', hint = 'Insert it into the other campaign, and delete it here.';
   end if;
   select * into v_campaign from public.campaigns where tenant_id = v_row.tenant_id and id = v_row.campaign_id;
   if not found then
-    -- The campaign goes, and its steps with it; or the foreign key says that there is none.
+    -- The campaign is being deleted with its steps, or the foreign key will refuse the row.
     return v_row;
   end if;
   if tg_op = 'INSERT' then
@@ -240,96 +217,14 @@ begin
   if v_row.version <= v_campaign.version or (tg_op = 'UPDATE' and old.version <= v_campaign.version) then
     raise exception 'campaign_steps: version % of campaign % is published and cannot be changed', least(v_row.version, v_campaign.version), quote_literal(v_campaign.code)
       using errcode = 'OP021',
-        hint = format('select brainops.revise_campaign(%L), change version %s, then brainops.publish_campaign(%L).', v_campaign.code, v_campaign.version + 1, v_campaign.code);
+        hint = format('Create a draft with brainops.revise_campaign(%L), change its version %s, then publish it with brainops.publish_campaign(%L).', v_campaign.code, v_campaign.version + 1, v_campaign.code);
   end if;
   return v_row;
 end;
 $$;
 
+comment on function brainops_internal.before_campaign_step is
+  'Trigger of campaign_steps before insert, update or delete: fills in version (the draft''s) and step_key (the number). OP021: the version is published, or the step would move to another campaign.';
+
 alter function brainops_internal.before_campaign_step() owner to brainops_system;
 revoke execute on function brainops_internal.before_campaign_step() from public;
-
-create or replace function brainops_internal.before_campaign_template()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  if tg_op = 'INSERT' then
-    new.version := coalesce(
-      new.version,
-      (
-        select max(t.version) + 1
-        from public.ai_campaign_templates as t
-        where t.tenant_id = new.tenant_id and t.name = new.name and t.channel = new.channel
-      ),
-      1
-    );
-  elsif (new.subject, new.body, new.name, new.channel, new.version) is distinct from (old.subject, old.body, old.name, old.channel, old.version)
-    and exists (
-      select from public.ai_campaign_touches as t
-      where t.tenant_id = old.tenant_id and t.content_template = old.name and t.template_version = old.version
-    )
-  then
-    raise exception 'ai_campaign_templates: version % of % was sent to people and cannot be changed', old.version, quote_literal(old.name)
-      using errcode = 'OP021', hint = 'Insert the template again: it becomes the next version, which touches take from then on.';
-  end if;
-  return new;
-end;
-$$;
-
-alter function brainops_internal.before_campaign_template() owner to brainops_system;
-revoke execute on function brainops_internal.before_campaign_template() from public;
-
--- Words that went to people stay, as long as a touch remembers them.
-create or replace function brainops_internal.keep_sent_template()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  if exists (
-    select from public.ai_campaign_touches as t
-    where t.tenant_id = old.tenant_id and t.content_template = old.name and t.touch_type = old.channel
-      and t.template_version = old.version
-  ) then
-    raise exception 'ai_campaign_templates: version % of % was sent to people and cannot be deleted', old.version, quote_literal(old.name)
-      using errcode = 'OP021', hint = 'Leave it; touches take the newest version of a name.';
-  end if;
-  return old;
-end;
-$$;
-
-comment on function brainops_internal.keep_sent_template is
-  'A version of a template that touches were sent with is there to be read: what a person got can be shown to them.';
-
-alter function brainops_internal.keep_sent_template() owner to brainops_system;
-revoke execute on function brainops_internal.keep_sent_template() from public;
-
--- Whoever sends holds on to the words that it sends: a delete in the same moment waits, and is refused then.
-create or replace function brainops_internal.hold_sent_template()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  perform from public.ai_campaign_templates as t
-    where t.tenant_id = new.tenant_id and t.name = new.content_template and t.channel = new.touch_type
-      and t.version = new.template_version
-    for key share;
-  if not found then
-    raise exception 'content_template: version % of % was deleted while it was sent', new.template_version, quote_literal(new.content_template)
-      using errcode = 'serialization_failure', hint = 'The touch is tried again, with the version that is the newest then.';
-  end if;
-  return new;
-end;
-$$;
-
-comment on function brainops_internal.hold_sent_template is
-  'The version that a touch was sent with is there when the touch says so, whoever deletes it meanwhile.';
-
-alter function brainops_internal.hold_sent_template() owner to brainops_system;
-revoke execute on function brainops_internal.hold_sent_template() from public;

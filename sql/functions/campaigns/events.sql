@@ -1,5 +1,9 @@
--- The enrolments of the people concerned are locked first: a step that is being performed ends
--- before, and so has either not begun to wait or is waiting.
+-- What the events of a lead (lead_events) do to its enrolments: they end one, wake a step that waits, or count as the
+-- result of a message.
+
+-- Locks the running enrolments of the leads first, in the order of their ids. A step that is being performed ends
+-- before that, so a wait_for either has not begun or is found waiting. Records the events of touches before enrolments
+-- end.
 create or replace function brainops_internal.after_lead_events_campaigns()
 returns trigger
 language plpgsql
@@ -38,7 +42,7 @@ begin
     end as word
   ) as w
   cross join lateral (
-    -- The touch that is named; or else the one that the person was sent last.
+    -- The touch that the event names, else the latest message of the 30 days before the event.
     select t.id
     from public.ai_nurture_campaigns as e
     inner join public.ai_campaign_touches as t on t.tenant_id = e.tenant_id and t.campaign_id = e.id
@@ -61,7 +65,7 @@ begin
     inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
     where e.status in ('active', 'paused')
-      -- Providers tell seconds.
+      -- Providers report whole seconds.
       and i.occurred_at >= date_trunc('second', e.enrolled_at)
       and brainops_internal.exit_reason_of(c, i.event, i.channel, i.metadata) is not null
     order by e.id, i.occurred_at
@@ -73,7 +77,7 @@ begin
     update public.ai_campaign_touches as t
     set
       woken_at = v_now,
-      -- Where time stands still, it goes on from there.
+      -- The clock of a held enrolment stands at held_since; its release adds the time since.
       due_at = coalesce(e.held_since, v_now),
       scheduled_for = case when t.status = 'pending' then coalesce(e.held_since, v_now) else t.scheduled_for end
     from inserted as i
@@ -92,26 +96,8 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_lead_events_campaigns is
+  'Trigger of lead_events after insert, once per statement: records what became of a touch''s message, ends enrolments by goal_event and exit_on, and wakes steps that wait for the event.';
+
 alter function brainops_internal.after_lead_events_campaigns() owner to brainops_system;
 revoke execute on function brainops_internal.after_lead_events_campaigns() from public;
-
--- What became of a touch's message.
-create or replace function brainops_internal.after_touch_message()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  insert into public.campaign_touch_events (tenant_id, touch_id, event, occurred_at, detail)
-  select t.tenant_id, t.id, case new.status when 'completed' then 'sent' else new.status end, brainops.now(),
-    case when new.status <> 'completed' then coalesce(new.skip_reason, new.last_error) end
-  from public.ai_campaign_touches as t
-  where t.tenant_id = new.tenant_id and t.id = new.touch_id
-  on conflict do nothing;
-  return null;
-end;
-$$;
-
-alter function brainops_internal.after_touch_message() owner to brainops_system;
-revoke execute on function brainops_internal.after_touch_message() from public;
