@@ -1,24 +1,25 @@
--- Campaigns: sequences as rows, the people in them, and each touch as a job row of its own.
+-- Campaigns: sequences of steps as rows, the leads that are in them, and each step that one reaches as a row of a job
+-- table.
 --
---   campaigns ──< campaign_steps (by version)           what shall happen
---       └──< ai_nurture_campaigns (one enrolment)       to whom, on which version
+-- Compatibility: rolling; creates tables that no older program reads.
+--
+--   campaigns ──< campaign_steps (by version)           what happens
+--       └──< ai_nurture_campaigns (enrolments)          which lead, on which version
 --               └──< ai_campaign_touches (job table)    one row for each step that is reached
 --                        └── ai_email_queue, ai_sms_queue, lead_tasks, tenant_notifications
 --
--- Performing a touch is one call of brainops_internal.perform_touch in one transaction: it marks the touch,
--- inserts what the step makes and the next touch. A worker that dies before the commit has done
--- nothing, one that dies after it has done all; so a touch happens once, and the next one exists.
--- An enrolment never has more than one open touch of its sequence (ai_campaign_touches_one_open),
--- and never two of the same step (ai_campaign_touches_once).
+-- Performing a touch is one call of brainops_internal.perform_touch in one transaction: it marks the touch, inserts what
+-- the step creates, and inserts the next touch. A worker that dies before the commit has done nothing; one that dies
+-- after it has done everything. So a touch happens once, and the next one exists. An enrolment never has more than one
+-- open touch of its sequence (ai_campaign_touches_one_open), and never two of the same step (ai_campaign_touches_once).
 --
--- Time: due_at is when a touch was planned, scheduled_for when its job runs. The next touch is
--- reckoned from due_at, so being a little late never adds up. Being late by more than an hour, or by
--- more than half of the gap that follows, moves the rest of the schedule along: after an outage nobody
--- gets two mails in a row. Days are calendar days in the lead's zone (across DST the hour of the day
--- stays), hours are hours. In a pause time stands still.
+-- Time: due_at is when a touch was planned for, scheduled_for when its job runs. The next touch is planned from due_at,
+-- so short delays do not add up. A delay of more than an hour, or of more than half of the gap that follows, moves the
+-- rest of the schedule: after an outage, nobody gets two mails in a row. Days are calendar days in the lead's time zone
+-- (the hour of the day stays across DST), hours are hours. In a pause the clock is stopped.
 --
--- Lock order: campaign, lead, enrolment, touch, queue row. Who holds an enrolment never waits for
--- a row of a queue (skip locked): what a claim holds at that moment, the gate decides.
+-- Lock order: campaign, lead, enrolment, touch, queue row. A transaction that holds an enrolment never waits for a queue
+-- row (skip locked); for rows that a claim has locked at that moment, the gate decides.
 set local lock_timeout = '2s';
 
 create table public.campaigns (
@@ -57,17 +58,18 @@ create table public.campaigns (
 );
 
 comment on table public.campaigns is
-  'A sequence of a tenant. status active launches it, paused holds it, archived ends it; nothing is sent while it is a draft.';
+  'A tenant''s sequences. Setting status to active launches one, paused holds it, archived ends it; while it is a draft, enrolments wait and nothing is sent.';
 comment on column public.campaigns.code is
-  'What ai_nurture_campaigns.campaign_type says: a-z, 0-9, _ and -, at most 63 characters.';
+  'Its name in ai_nurture_campaigns.campaign_type: a-z, 0-9, _ and -, at most 63 characters, unique for the tenant.';
 comment on column public.campaigns.version is
-  'The version that new enrolments take, published by brainops.publish_campaign; 0: none yet. Steps up to it cannot be changed.';
+  'The version that new enrolments get; 0: not published yet. Written by brainops.publish_campaign; steps up to this version cannot be changed.';
 comment on column public.campaigns.goal_event is
-  'Word of lead_events, or won: reaching it ends an enrolment with the reason goal: ….';
+  'An event of lead_events, or won: it ends an enrolment with the exit_reason goal: <event>. Null: no goal.';
 comment on column public.campaigns.exit_on is
-  'What ends an enrolment: words of lead_events, word:channel for one channel only, and the stages won and lost.';
+  'What ends an enrolment: events of lead_events, event:channel for one channel only, and the stages won and lost.';
+comment on column public.campaigns.launched_at is 'When it was first set to active; null before.';
 comment on column public.campaigns.reentry is
-  'none: a lead enters once. after_exit: again, as the next entrance, once the enrolment before is over.';
+  'none: a lead enters once. after_exit: it may enter again, as the next entrance, once its enrolment has ended.';
 
 create table public.campaign_steps (
   id uuid primary key default gen_random_uuid(),
@@ -87,7 +89,7 @@ create table public.campaign_steps (
   constraint campaign_steps_campaign
     foreign key (tenant_id, campaign_id) references public.campaigns (tenant_id, id)
       on delete cascade,
-  -- At the end of each statement, so that one update can renumber.
+  -- Checked at the end of each statement, so that one update can renumber steps.
   constraint campaign_steps_number_once
     unique (tenant_id, campaign_id, version, step_number) deferrable initially immediate,
   constraint campaign_steps_key_once unique (tenant_id, campaign_id, version, step_key) deferrable initially immediate,
@@ -101,14 +103,19 @@ create table public.campaign_steps (
 );
 
 comment on table public.campaign_steps is
-  'The steps of each version of a campaign. Free to edit until brainops.publish_campaign; sql/_README.md lists the kinds.';
-comment on column public.campaign_steps.version is 'Left out: the one after the version in force, i.e. the draft.';
+  'The steps of each version of a campaign. Steps of the draft may be edited until brainops.publish_campaign; src/revenue/campaigns/README.md lists the kinds and their config.';
+comment on column public.campaign_steps.version is
+  'Left out: the draft, which is one more than the campaign''s version.';
 comment on column public.campaign_steps.step_key is
-  'What the step is called across versions: the same key is the same touch, which never happens twice. Left out: the step''s number.';
-comment on column public.campaign_steps.template is 'Name in ai_campaign_templates; for send_email and send_sms.';
+  'Name of the step across versions: steps with the same key are the same step, which an enrolment reaches once. Left out: the step_number.';
+comment on column public.campaign_steps.template is
+  'Name of the template in ai_campaign_templates, for send_email and send_sms; else null.';
 comment on column public.campaign_steps.delay is
-  'How long after the step before (or the enrolment) it is due; of wait_for: how long it waits at most. Days are calendar days in the lead''s zone.';
-comment on column public.campaign_steps.next_step is 'Which step comes next; null: the next number, or the end.';
+  'How long after the previous step (or the enrolment, see delay_from) it is due; for wait_for, the longest wait. 0 to 3 years; days are calendar days in the lead''s time zone.';
+comment on column public.campaign_steps.delay_from is
+  'previous: the delay counts from the previous step. enrolment: from the enrolment, see ai_nurture_campaigns.schedule_start.';
+comment on column public.campaign_steps.next_step is
+  'step_number of the step that follows; null: the next number, or the end of the sequence.';
 
 create table public.ai_campaign_templates (
   id uuid primary key default gen_random_uuid(),
@@ -129,9 +136,9 @@ create table public.ai_campaign_templates (
 );
 
 comment on table public.ai_campaign_templates is
-  'Copy of campaigns, in Liquid. To change one, insert it again: the newest version is taken by the next touch; what a person was sent stays on record.';
+  'Texts of campaigns, in Liquid. To change one, insert its name again: the next touch uses the newest version. A version that was sent cannot be changed or deleted.';
 comment on column public.ai_campaign_templates.version is
-  'Left out: one more than the newest of that name and channel.';
+  'Left out: one more than the newest version of that name and channel, or 1.';
 
 create table public.ai_nurture_campaigns (
   id uuid primary key default gen_random_uuid(),
@@ -171,7 +178,7 @@ create table public.ai_nurture_campaigns (
   constraint ai_nurture_campaigns_paused_is_held check (lead_id is null or status <> 'paused' or held_since is not null)
 );
 
--- One for each entrance, and one at a time.
+-- One row for each entrance of a lead, and at most one that runs.
 create unique index ai_nurture_campaigns_one_per_lead on public.ai_nurture_campaigns (
   tenant_id,
   lead_id,
@@ -186,19 +193,23 @@ create index ai_nurture_campaigns_campaign_id on public.ai_nurture_campaigns (te
 where campaign_id is not null;
 
 comment on table public.ai_nurture_campaigns is
-  'Enrolments: one lead in one campaign. Insert lead_id and campaign_type, and the whole sequence runs; update status to paused, active or cancelled to steer it. A row without a lead is a client''s own definition: kept, and nothing more.';
-comment on column public.ai_nurture_campaigns.campaign_type is 'Code of a row in campaigns.';
+  'Enrolments: one lead in one campaign. Insert lead_id and campaign_type to run the whole sequence; set status to paused, active or cancelled to steer it. A row without lead_id is a client''s own definition, which is stored and not used.';
+comment on column public.ai_nurture_campaigns.campaign_type is 'Code of the campaign (campaigns.code).';
 comment on column public.ai_nurture_campaigns.status is
-  'active, paused, completed (all steps done), exited (exit_reason says why) or cancelled.';
-comment on column public.ai_nurture_campaigns.next_touch_date is 'When the next step is due; null when there is none.';
-comment on column public.ai_nurture_campaigns.touch_count is 'Messages made so far.';
+  'active, paused, completed (all steps done), exited (exit_reason says why) or cancelled. The last three are final.';
+comment on column public.ai_nurture_campaigns.next_touch_date is 'When the next step is due; null if none follows.';
+comment on column public.ai_nurture_campaigns.touch_count is 'Number of messages queued so far.';
 comment on column public.ai_nurture_campaigns.version is 'Version of the campaign that it runs on.';
-comment on column public.ai_nurture_campaigns.entrance is 'Which time the lead is in this campaign, from 1.';
+comment on column public.ai_nurture_campaigns.entrance is
+  'How many times the lead has entered this campaign, including this time; from 1.';
 comment on column public.ai_nurture_campaigns.schedule_start is
-  'What delays from the enrolment count from: when it began, moved along by pauses and outages.';
+  'Where delays from the enrolment start: enrolled_at, moved by the length of pauses and outages.';
 comment on column public.ai_nurture_campaigns.held_since is
-  'Since when its time stands still, because it or its campaign is paused; null while it runs.';
-comment on column public.ai_nurture_campaigns.variant is 'What the last split (split_key) chose; null before any.';
+  'Since when its clock is stopped, because it or its campaign is paused or the campaign is not launched; null while it runs.';
+comment on column public.ai_nurture_campaigns.exit_reason is
+  'Why it was exited or cancelled, such as an event, goal: <event>, or a text given to brainops.exit_enrolment; the reason of an exit step if one completed it; else null.';
+comment on column public.ai_nurture_campaigns.variant is
+  'Variant that the last split (split_key) chose; null before the first split.';
 
 create table public.ai_campaign_touches (
   id uuid primary key default gen_random_uuid(),
@@ -230,10 +241,10 @@ create table public.ai_campaign_touches (
 
 select brainops_internal.add_job_columns('public.ai_campaign_touches', p_max_attempts => 10);
 
--- A touch never happens twice.
+-- No step happens twice.
 create unique index ai_campaign_touches_once on public.ai_campaign_touches (tenant_id, campaign_id, entrance, step_key)
 where step_key is not null;
--- And no enrolment is at two steps at a time.
+-- No enrolment is at two steps at a time.
 create unique index ai_campaign_touches_one_open on public.ai_campaign_touches (tenant_id, campaign_id)
 where step_key is not null and performed_at is null;
 create index ai_campaign_touches_campaign_id on public.ai_campaign_touches (tenant_id, campaign_id);
@@ -243,22 +254,27 @@ create index ai_campaign_touches_template on public.ai_campaign_touches (tenant_
 where template_version is not null;
 
 comment on table public.ai_campaign_touches is
-  'One row for each step that an enrolment reaches; performed by brainops_internal.perform_touch when it is due. Update scheduled_for to move it; cancelled leaves the step out.';
-comment on column public.ai_campaign_touches.campaign_id is 'The enrolment: a row of ai_nurture_campaigns.';
+  'One row for each step that an enrolment reaches, performed when it is due. Update scheduled_for to move it; set status to cancelled to leave the step out.';
+comment on column public.ai_campaign_touches.campaign_id is
+  'The enrolment: a row of ai_nurture_campaigns (not of campaigns).';
 comment on column public.ai_campaign_touches.touch_type is 'email, sms, or the kind of a step that sends nothing.';
 comment on column public.ai_campaign_touches.content_template is
-  'Name in ai_campaign_templates; its newest version is taken when the touch is performed (template_version).';
+  'Name of the template in ai_campaign_templates; its newest version is used when the touch is performed (template_version).';
 comment on column public.ai_campaign_touches.step_key is
-  'The step of the sequence; null for a touch that a client added beside it.';
+  'The step of the sequence; null for a touch that a client added beside the sequence.';
 comment on column public.ai_campaign_touches.due_at is
-  'When it was planned for; what follows is reckoned from here, while scheduled_for may be put off.';
-comment on column public.ai_campaign_touches.woken_at is 'When the event that a wait_for waits for came; null before.';
-comment on column public.ai_campaign_touches.performed_at is 'When it happened: from then on it never does again.';
-comment on column public.ai_campaign_touches.outcome is 'What came of it, in words.';
-comment on column public.ai_campaign_touches.next_key is 'The step that it led to; null for the end.';
+  'When it was planned for. The next touch is planned from here, while scheduled_for moves with each deferral.';
+comment on column public.ai_campaign_touches.woken_at is
+  'When the event came that a wait_for waits for; null if it has not come.';
+comment on column public.ai_campaign_touches.performed_at is
+  'When it was performed or skipped, after which it never happens again; null before.';
+comment on column public.ai_campaign_touches.outcome is
+  'What the step did, as a text for people; null before performed_at.';
+comment on column public.ai_campaign_touches.next_key is
+  'step_key of the step that it led to; null if the sequence ended.';
 comment on column public.ai_campaign_touches.message_id is
-  'Row of ai_email_queue or ai_sms_queue (or of the archive); null where it sent nothing.';
-comment on column public.ai_campaign_touches.variant is 'Variant of split_key that the enrolment was in.';
+  'Its row in ai_email_queue or ai_sms_queue, which may be archived by now; null if it sent nothing.';
+comment on column public.ai_campaign_touches.variant is 'Variant of the split split_key that the enrolment was in.';
 
 create table public.campaign_rules (
   id uuid primary key default gen_random_uuid(),
@@ -282,11 +298,14 @@ create table public.campaign_rules (
 create index campaign_rules_campaign_id on public.campaign_rules (tenant_id, campaign_id);
 
 comment on table public.campaign_rules is
-  'Which leads enter which campaign by themselves: when a lead''s tier, stage or source comes to fit, it is enrolled. Only active campaigns take anyone.';
-comment on column public.campaign_rules.tiers is 'hot, warm, cool, cold; null: any. Likewise stages and sources.';
+  'Which leads are enrolled automatically: a lead whose tier, stage, source or other fields come to fit a rule enters its campaign, if that is active.';
+comment on column public.campaign_rules.tiers is 'hot, warm, cool, cold; null: any tier.';
+comment on column public.campaign_rules.stages is 'Stages of a lead; null: any but won and lost.';
+comment on column public.campaign_rules.sources is 'Values of revenue_leads.source; null: any.';
 comment on column public.campaign_rules.condition is
-  'More to ask, in the language of branch steps; null: nothing more.';
-comment on column public.campaign_rules.leaves is 'Codes of campaigns that the lead leaves when the rule applies.';
+  'A further condition, in the form that branch steps have; null: none.';
+comment on column public.campaign_rules.leaves is
+  'Codes of campaigns whose running enrolments of the lead end when the rule applies.';
 
 create table public.campaign_split_winners (
   id uuid primary key default gen_random_uuid(),
@@ -304,8 +323,9 @@ create table public.campaign_split_winners (
 );
 
 comment on table public.campaign_split_winners is
-  'The variant that won a split; who comes to the split from then on takes it. Insert a row to decide by hand, delete it to go on testing.';
-comment on column public.campaign_split_winners.figures is 'Touches and rate of each variant when it was decided.';
+  'The variant that won a split; later enrolments take it. Insert a row to decide by hand; delete it to continue testing.';
+comment on column public.campaign_split_winners.figures is
+  'Touches and hits of each variant when the winner was decided; {} if decided by hand.';
 
 create table public.lead_tasks (
   id uuid primary key default gen_random_uuid(),
@@ -333,8 +353,9 @@ create index lead_tasks_lead_id on public.lead_tasks (tenant_id, lead_id);
 create index lead_tasks_open on public.lead_tasks (tenant_id, due_at) where status = 'open';
 
 comment on table public.lead_tasks is
-  'Work for a person about a lead: a call, a visit. Made by steps of kind task, or by anyone.';
-comment on column public.lead_tasks.assigned_to is 'Who shall do it; null: whoever comes.';
+  'Tasks for a person about a lead, such as a call or a visit. Created by steps of kind task, or by any client.';
+comment on column public.lead_tasks.touch_id is 'The touch that created it; null if a client did.';
+comment on column public.lead_tasks.assigned_to is 'Who is to do it; null: nobody in particular.';
 
 create table public.campaign_touch_events (
   id uuid primary key default gen_random_uuid(),
@@ -365,8 +386,8 @@ create table public.campaign_touch_events (
 );
 
 comment on table public.campaign_touch_events is
-  'What became of each touch''s message, once each: kept here because queue rows move to the archive.';
-comment on column public.campaign_touch_events.detail is 'Why it was skipped, failed or cancelled; else null.';
+  'What became of each touch''s message, each event once. Kept here, because queue rows move to the archive.';
+comment on column public.campaign_touch_events.detail is 'Why the message was skipped, failed or cancelled; else null.';
 
 create table brainops.library_templates (
   name text not null,
@@ -376,7 +397,7 @@ create table brainops.library_templates (
   primary key (name, channel)
 );
 
-comment on table brainops.library_templates is 'Copy that each new tenant gets in ai_campaign_templates.';
+comment on table brainops.library_templates is 'Texts that each new tenant gets in ai_campaign_templates.';
 
 create table brainops.library_campaigns (
   code text primary key,
@@ -388,7 +409,8 @@ create table brainops.library_campaigns (
   rule jsonb
 );
 
-comment on table brainops.library_campaigns is 'Sequences that each new tenant gets in campaigns and campaign_steps.';
-comment on column brainops.library_campaigns.steps is 'Rows of campaign_steps, as objects.';
+comment on table brainops.library_campaigns is
+  'Campaigns that each new tenant gets in campaigns, campaign_steps and campaign_rules.';
+comment on column brainops.library_campaigns.steps is 'Rows of campaign_steps, as an array of objects.';
 comment on column brainops.library_campaigns.rule is
-  'Row of campaign_rules that leads into it, as an object; null: nobody enters by himself.';
+  'Row of campaign_rules for the campaign, as an object; null: no lead is enrolled automatically.';

@@ -1,3 +1,8 @@
+-- The campaign library: the campaigns and texts of which each tenant gets its own copy, as drafts
+-- (brainops_internal.ship_campaigns). The last statement gives them to the tenants that exist already.
+--
+-- Compatibility: rolling; adds rows that no older program reads.
+
 insert into brainops.library_templates (name, channel, subject, body)
 values
   (

@@ -1,3 +1,5 @@
+-- Texts of campaigns, by version: the triggers keep versions that were sent.
+
 select brainops.protect_table('public.ai_campaign_templates');
 
 create or replace trigger b0_before_campaign_template

@@ -1,8 +1,10 @@
+-- The job table of campaigns: one row for each step that an enrolment reaches.
+
 select
   brainops.define_job_table(
     'public.ai_campaign_touches',
     p_task_identifier => 'campaign_touch__run',
-    p_effect_is_idempotent => true, -- what is performed is never performed again
+    p_effect_is_idempotent => true, -- perform_touch performs a touch once
     p_channel => 'campaign',
     p_gate => 'brainops_internal.gate_campaign_touch',
     p_result_columns =>
@@ -24,7 +26,7 @@ select
     p_max_attempts => 10
   );
 
--- A touch on record is what keeps it from happening again, and it stays in its enrolment.
+-- The row keeps its step from happening again, so tenants may neither delete it nor move it to another enrolment.
 revoke delete on public.ai_campaign_touches from brainops_tenant, brainops_service;
 revoke update (campaign_id, touch_type) on public.ai_campaign_touches from brainops_tenant, brainops_service;
 
@@ -42,10 +44,10 @@ when
     old.scheduled_for is distinct from new.scheduled_for
     and new.performed_at is null
     and new.step_key is not null
-    -- What runs again, or a dead worker's, has another status as well: its plan stays.
+    -- A retry, or the rescue of a dead worker's row, changes the status as well: the plan stays.
     and old.status = new.status
     and new.status in ('pending', 'awaiting_approval')
-    -- The engine puts a touch off without changing its plan.
+    -- The engine defers a touch without changing its plan.
     and current_user not in ('brainops_worker', 'brainops_system')
     and current_setting('brainops.spreading', true) is distinct from 'on'
   )

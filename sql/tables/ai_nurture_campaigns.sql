@@ -1,6 +1,8 @@
+-- Enrolments: the triggers pin a new one to its version, create its first touch, and carry out changes of status.
+
 select brainops.protect_table('public.ai_nurture_campaigns');
 
--- Tenants say who is enrolled and what shall become of it; where it stands is the engine's to write.
+-- Tenants choose who is enrolled and the status; only the engine writes how far an enrolment has come.
 revoke insert, update on public.ai_nurture_campaigns from brainops_tenant, brainops_service;
 grant
   insert (

@@ -1,3 +1,5 @@
+-- Rules that enrol leads automatically: the triggers refuse a condition that is not valid.
+
 select brainops.protect_table('public.campaign_rules');
 
 create or replace trigger b0_before_campaign_rule
@@ -6,7 +8,7 @@ for each row
 when (new.condition is not null)
 execute function brainops_internal.before_campaign_rule();
 
--- One that is stored already may be renamed and switched off, but not on.
+-- A stored rule whose condition is not valid may be renamed or switched off, but not on.
 create or replace trigger b1_before_campaign_rule
 before update on public.campaign_rules
 for each row

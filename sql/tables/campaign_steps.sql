@@ -1,3 +1,5 @@
+-- Steps of each version of a campaign: the triggers refuse changes to published versions.
+
 select brainops.protect_table('public.campaign_steps');
 
 create or replace trigger b0_before_campaign_step

@@ -1,6 +1,8 @@
+-- Sequences of a tenant: a launch is checked here, and a change of status holds, releases or ends the enrolments.
+
 select brainops.protect_table('public.campaigns');
 
--- Published by brainops.publish_campaign alone.
+-- version is written by brainops.publish_campaign only.
 revoke insert, update on public.campaigns from brainops_tenant, brainops_service;
 grant
   insert (id, tenant_id, code, name, description, status, goal_event, exit_on, reentry, created_at),

@@ -1,3 +1,5 @@
+-- Tasks for a person, about a lead.
+
 select brainops.protect_table('public.lead_tasks');
 
 create or replace trigger a0_resolve_lead_id

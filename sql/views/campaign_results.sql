@@ -1,3 +1,4 @@
+-- What became of each step of a campaign, counted.
 drop view if exists brainops.campaign_results;
 
 create view brainops.campaign_results
@@ -29,6 +30,6 @@ as
   group by t.tenant_id, c.code, t.version, t.step_number, t.step_key, t.touch_type, t.variant;
 
 comment on view brainops.campaign_results is
-  'What came of each step of each campaign: how many reached it, were sent its message, opened, clicked, replied.';
+  'Results of each step of each campaign, by version and variant: how many enrolments reached it, how many performed or skipped it, and how many of its messages were sent, opened, clicked, replied to, not sent (skipped, failed or cancelled) and bounced, or led to an unsubscribe or a complaint.';
 
 grant select on brainops.campaign_results to brainops_tenant, brainops_service, brainops_worker, brainops_admin;
