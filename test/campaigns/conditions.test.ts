@@ -113,6 +113,6 @@ describe("a condition", () => {
       depth === 0 ? { field: "source", op: "=", value: "web" } : { not: nested(depth - 1) };
     expect(await problemsOf(nested(20))).toEqual([]);
     expect(await answersOf(nested(20))).toEqual([true, false]);
-    expect(await problemsOf(nested(2000))).toEqual([expect.stringContaining("lies in more than 20 others")]);
+    expect(await problemsOf(nested(2000))).toEqual([expect.stringContaining("is nested in more than 20 others")]);
   });
 });

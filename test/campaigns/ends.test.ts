@@ -70,7 +70,7 @@ describe("a goal", () => {
     await win(lead);
     expect(await enrolmentOf(db, id)).toMatchObject({ status: "exited", exit_reason: "goal: won" });
     const late = await enrol(tenant, await newLead(tenant, { stage: "won" }), "sale");
-    expect(await enrolmentOf(db, late)).toMatchObject({ status: "exited", exit_reason: "won already" });
+    expect(await enrolmentOf(db, late)).toMatchObject({ status: "exited", exit_reason: "already won" });
     expect(await touchesOf(db, late)).toEqual([]);
   });
 

@@ -53,7 +53,7 @@ describe.skipIf(!isServer)("workers that are killed amid touches (needs server p
         },
       },
       { step_number: 3, step_key: "mail", kind: "send_email", template: "mail" },
-      { step_number: 4, step_key: "tell", kind: "notify", config: { subject: "Mailed" } },
+      { step_number: 4, step_key: "notify", kind: "notify", config: { subject: "Mailed" } },
       { step_number: 5, step_key: "after", kind: "task", config: { title: "After" } },
       { step_number: 6, step_key: "end", kind: "exit" },
     ]);
@@ -108,7 +108,7 @@ describe.skipIf(!isServer)("workers that are killed amid touches (needs server p
          (select count(*)::int from ai_campaign_touches where status = 'completed') as touches,
          (select count(distinct (campaign_id, step_key))::int from ai_campaign_touches) as different,
          (select count(*)::int from lead_tasks) as tasks,
-         (select count(*)::int from tenant_notifications where lead_id is not null) as told,
+         (select count(*)::int from tenant_notifications where lead_id is not null) as notifications,
          (select count(*)::int from ai_email_queue where enrolment_id is not null) as mails,
          (select count(*)::int from ai_campaign_touches where status <> 'completed') as "left"`,
     );
@@ -116,7 +116,7 @@ describe.skipIf(!isServer)("workers that are killed amid touches (needs server p
       touches: PEOPLE * 6,
       different: PEOPLE * 6,
       tasks: PEOPLE * 2,
-      told: PEOPLE,
+      notifications: PEOPLE,
       mails: PEOPLE,
       left: 0,
     });

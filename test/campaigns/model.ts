@@ -1,5 +1,5 @@
-// What a campaign shall do, told a second time: the oracle of the property test. It knows nothing of
-// the tables; it is given what happens, and says where the enrolment stands.
+// A second implementation of campaigns: the oracle of the property test. It knows nothing of the tables;
+// it is given what happens, and computes where the enrolment stands.
 import { addDelay } from "./zones.ts";
 
 export interface ModelStep {
@@ -26,7 +26,7 @@ interface Open {
 
 interface Decided {
   readonly key: string;
-  readonly kind: "performed" | "left out";
+  readonly kind: "performed" | "skipped";
   readonly next: string | null;
 }
 
@@ -101,14 +101,14 @@ export class Model {
   }
 
   /** A person cancels the open touch. */
-  leaveOut(now: number): void {
+  skip(now: number): void {
     if (this.open === null) return;
     if (this.open.state === "processing") {
       this.open.cancelWished = true;
       return;
     }
     const { key } = this.open;
-    this.#decide("left out", this.#from(this.steps.findIndex((step) => step.key === key) + 1, key), now);
+    this.#decide("skipped", this.#from(this.steps.findIndex((step) => step.key === key) + 1, key), now);
   }
 
   /** Its worker is known to be dead. */
@@ -116,7 +116,7 @@ export class Model {
     if (this.open?.state !== "processing") return;
     if (this.open.cancelWished) {
       this.open.state = "pending";
-      this.leaveOut(now);
+      this.skip(now);
     } else {
       this.putOff(now);
     }
@@ -169,7 +169,7 @@ export class Model {
     if (this.stepOf(key) !== undefined) return;
     const last = this.decided.findLast((one) => this.stepOf(one.key) !== undefined);
     const next = this.#from(last === undefined ? 0 : this.steps.findIndex((step) => step.key === last.key) + 1, key);
-    this.decided.push({ key, kind: "left out", next: next?.key ?? null });
+    this.decided.push({ key, kind: "skipped", next: next?.key ?? null });
     if (next === null) this.#complete();
     else this.#open(next, due);
   }

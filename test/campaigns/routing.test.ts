@@ -1,4 +1,4 @@
-// campaign_rules: who enters by himself, and what he leaves for it.
+// campaign_rules: which leads are enrolled automatically, and which campaigns they leave.
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -44,7 +44,7 @@ const enrolmentsOf = async (lead: string): Promise<string[]> =>
     )
   ).rows.map((row) => row.state);
 
-const reckon = (lead: string): Promise<unknown> =>
+const computeScore = (lead: string): Promise<unknown> =>
   db.query("select brainops_internal.score_leads(array[$1::uuid])", [lead]);
 const change = (lead: string, set: string): Promise<unknown> =>
   tenant.query(`update revenue_leads set ${set} where id = $1`, [lead]);
@@ -54,14 +54,14 @@ describe("a rule on tiers", () => {
     await addRule("slow", { tiers: "{warm,cool,cold}" });
     const lead = await newLead(tenant);
     expect(await enrolmentsOf(lead)).toEqual([]);
-    await reckon(lead);
+    await computeScore(lead);
     expect(await enrolmentsOf(lead)).toEqual(["slow active"]);
   });
 
   it("takes a lead whose tier changes, out of the campaigns that it names and no others", async () => {
     await addRule("fast", { tiers: "{hot}", leaves: "{slow}" });
     const lead = await newLead(tenant);
-    await reckon(lead);
+    await computeScore(lead);
     const slow = await enrol(tenant, lead, "slow");
     await enrol(tenant, lead, "third");
     await change(lead, "score = 70");
@@ -106,7 +106,7 @@ describe("a rule on sources, stages or a condition", () => {
   ])("%s %s %s applies as soon as it becomes true", async (field, op, value, set) => {
     await addRule("fast", { condition: JSON.stringify({ field, op, value }) });
     const lead = await newLead(tenant);
-    await reckon(lead);
+    await computeScore(lead);
     expect(await enrolmentsOf(lead)).toEqual([]);
     await change(lead, set);
     expect(await enrolmentsOf(lead)).toEqual(["fast active"]);
@@ -115,15 +115,21 @@ describe("a rule on sources, stages or a condition", () => {
 
 describe("a condition that cannot be asked", () => {
   const refused: readonly [Record<string, unknown>, string][] = [
-    [{ event: "email_clicked", within: "soon" }, "within 'soon' is no positive interval such as 7 days"],
-    [{ event: "email_clicked", within: "200000 years" }, "within '200000 years' is no positive interval"],
-    [{ all: "x" }, 'all "x" is no list of conditions'],
-    [{ field: "email", op: "exists", value: "yes" }, 'value "yes" is neither true nor false, which op exists needs'],
+    [
+      { event: "email_clicked", within: "soon" },
+      "within 'soon' is not a positive interval of at most 100 years, such as 7 days",
+    ],
+    [{ event: "email_clicked", within: "200000 years" }, "within '200000 years' is not a positive interval"],
+    [{ all: "x" }, 'all "x" is not a list of one or more conditions'],
+    [{ field: "email", op: "exists", value: "yes" }, 'value "yes" is neither true nor false, which op exists requires'],
   ];
 
   it.each(refused)("is refused, named with its rule: %j", async (condition, problem) => {
     const { code, message } = await refusal(addRule("fast", { condition: JSON.stringify(condition) }));
-    expect([code, message]).toEqual(["OP022", expect.stringContaining(`rule 'fast rule' cannot be asked: ${problem}`)]);
+    expect([code, message]).toEqual([
+      "OP022",
+      expect.stringContaining(`the condition of rule 'fast rule' is not valid: ${problem}`),
+    ]);
     await addRule("fast", { sources: "{fair}" });
     const mistyped = tenant.query("update campaign_rules set condition = $1", [condition]);
     expect((await refusal(mistyped)).code).toBe("OP022");
@@ -136,7 +142,7 @@ describe("a condition that cannot be asked", () => {
     await db.query("update campaign_rules set condition = $1 where name = 'fast rule'", [JSON.stringify(condition)]);
     await db.query("alter table campaign_rules enable trigger b1_before_campaign_rule");
   };
-  const told = async (): Promise<{ subject: string; body: string }[]> =>
+  const notifications = async (): Promise<{ subject: string; body: string }[]> =>
     (await tenant.query<{ subject: string; body: string }>("select subject, body from tenant_notifications")).rows;
 
   it.each(refused)("and is stored already takes nobody, and is told once: %j", async (condition, problem) => {
@@ -146,8 +152,8 @@ describe("a condition that cannot be asked", () => {
     const leads = [await newLead(tenant, { source: "fair" }), await newLead(tenant)];
     await change(leads[1] ?? "", "source = 'fair'");
     for (const lead of leads) expect(await enrolmentsOf(lead)).toEqual(["slow active"]);
-    expect(await told()).toEqual([
-      { subject: "The campaign rule 'fast rule' cannot be asked", body: expect.stringContaining(problem) },
+    expect(await notifications()).toEqual([
+      { subject: "Campaign rule 'fast rule' cannot be evaluated", body: expect.stringContaining(problem) },
     ]);
     await tenant.query("update campaign_rules set active = false where name = 'fast rule'");
     const again = tenant.query("update campaign_rules set active = true where name = 'fast rule'");
@@ -167,7 +173,7 @@ describe("a condition that cannot be asked", () => {
     expect(
       await db.query("select id from revenue_leads where id = any ($1) and rescore_requested_at is null", [leads]),
     ).toHaveLength(2);
-    expect(await told()).toHaveLength(1);
+    expect(await notifications()).toHaveLength(1);
   });
 });
 
@@ -215,7 +221,7 @@ describe("leads that are made one", () => {
     const [into, from] = [await newLead(tenant, { stage: "won" }), await newLead(tenant)];
     await enrol(tenant, from, "fast");
     await tenant.query("select brainops.merge_leads($1, $2)", [into, from]);
-    expect(await enrolmentsOf(into)).toEqual(["fast exited won already"]);
+    expect(await enrolmentsOf(into)).toEqual(["fast exited already won"]);
   });
 
   it("are enrolled by their old id as well", async () => {

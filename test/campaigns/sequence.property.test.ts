@@ -239,7 +239,7 @@ class Run {
         return;
       case "cancel":
         await this.#updateOpen("status = 'cancelled'");
-        model.leaveOut(this.now);
+        model.skip(this.now);
         return;
       case "pause":
       case "resume":
@@ -333,7 +333,7 @@ class Run {
       model.perform(this.now, this.source === "web", touch?.variant ?? null);
     } else if (open.cancelWished) {
       open.state = "pending";
-      model.leaveOut(this.now);
+      model.skip(this.now);
     } else {
       model.putOff(this.now + HOUR);
     }
@@ -381,7 +381,7 @@ class Run {
         .filter((touch) => touch.performed_at !== null)
         .map(({ step_key, outcome, next_key }) => ({
           key: step_key,
-          kind: outcome?.startsWith("left out") === true ? "left out" : "performed",
+          kind: outcome?.startsWith("skipped") === true ? "skipped" : "performed",
           next: next_key,
         }))
         .toSorted(byKey),

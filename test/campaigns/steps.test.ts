@@ -1,4 +1,4 @@
-// What tenants may do to steps by hand: a draft is theirs to change, a published version nobody's.
+// What tenants may do to steps by hand: a draft may be changed, a published version may not.
 import type pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";

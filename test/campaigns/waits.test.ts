@@ -76,7 +76,7 @@ describe("a step that waits for an event", () => {
     await happens(lead, "called_back");
     expect((await enrolmentOf(db, id)).next_touch_date).toEqual(at(20));
     await workOff(worker, db.tenantA, id);
-    expect(await wayOf(id)).toEqual(["waited", "came: called_back", "queued", "done with it"]);
+    expect(await wayOf(id)).toEqual(["waited", "event received: called_back", "queued", "done with it"]);
     expect(await messagesOf(db, id)).toMatchObject([{ step_key: "came", channel: "email" }]);
     expect(await enrolmentOf(db, id)).toMatchObject({ status: "completed", exit_reason: "done with it" });
   });

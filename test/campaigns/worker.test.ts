@@ -67,7 +67,7 @@ describe("a worker", () => {
         },
       },
       { step_number: 5, step_key: "call", kind: "task", config: { title: "Call them", priority: "high" } },
-      { step_number: 6, step_key: "tell", kind: "notify", config: { subject: "A good one", body: "Have a look" } },
+      { step_number: 6, step_key: "notify", kind: "notify", config: { subject: "A good one", body: "Have a look" } },
       { step_number: 7, step_key: "mail", kind: "send_email", template: "mail" },
       {
         step_number: 8,
@@ -94,7 +94,7 @@ describe("a worker", () => {
       [id],
     );
     expect(touches).toEqual(
-      ["pause", "known", "which", "call", "tell", "mail", "answer", "text", "end"].map((step_key) => ({
+      ["pause", "known", "which", "call", "notify", "mail", "answer", "text", "end"].map((step_key) => ({
         step_key,
         status: "completed",
         attempts: 1,
@@ -138,7 +138,7 @@ describe("a worker", () => {
     expect((await touchesOf(db, id)).map((touch) => touch.outcome)).toEqual([
       "timed out: no called_back",
       "queued",
-      "ended here",
+      "ended by an exit step",
     ]);
     expect(await messagesOf(db, id)).toMatchObject([{ step_key: "silent", status: "completed" }]);
     expect(sendgrid.duplicates()).toEqual([]);

@@ -1,4 +1,4 @@
-// Local time without Postgres: what the oracle of the property test reckons days with.
+// Local time without Postgres: how the oracle of the property test adds days.
 
 function offsetAt(instant: number, zone: string): number {
   const parts = new Intl.DateTimeFormat("en-US", {
