@@ -1,9 +1,11 @@
--- Text messages: the queue that clients insert into, what Twilio reported back, what people wrote,
--- and who texts whom from which number.
+-- Text messages: the queue that clients insert into, what Twilio reports about each text, what people write, and which
+-- person texts with which number.
 --
--- A text can be sent only once: Twilio has no idempotency key. What is told twice by Twilio is taken
--- once, in any order; a row whose outcome was lost is settled by a callback, or by looking at
--- Twilio's own list (brainops_internal.reconcile_sms), never by sending again blindly.
+-- A text must go out once, and Twilio has no idempotency key. So a row whose outcome was lost is settled by a status
+-- callback or by Twilio's own message list (brainops_internal.reconcile_sms), and never sent again blindly. What Twilio
+-- reports is applied once, however often and in whatever order it arrives.
+--
+-- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
 create type brainops.sms_reference as (
@@ -14,6 +16,9 @@ create type brainops.sms_reference as (
   enrolment_id uuid,
   to_number text
 );
+
+comment on type brainops.sms_reference is
+  'A text of ai_sms_queue or its archive, as brainops_internal.find_sms returns it. sms_id is the row''s id; the other fields are its columns.';
 
 create table public.sms_numbers (
   id uuid primary key default gen_random_uuid(),
@@ -28,10 +33,10 @@ create table public.sms_numbers (
 create index sms_numbers_number on public.sms_numbers (number);
 
 comment on table public.sms_numbers is
-  'Numbers of the installation''s Twilio account that are one tenant''s: its texts go out from them, and what is written to them is its. A tenant without any uses TWILIO_FROM. Admins write it.';
+  'Numbers of the installation''s Twilio account that belong to one tenant: its texts go out from them, and texts to them are the tenant''s. A tenant without a row uses TWILIO_FROM. Only admins write this table.';
 comment on column public.sms_numbers.number is 'In E.164, or a short code.';
 comment on column public.sms_numbers.active is
-  'False: no text goes out from it any more; what people write to it is still the tenant''s.';
+  'False: no text goes out from it any more; texts to it are still the tenant''s.';
 
 create table public.ai_sms_queue (
   id uuid primary key default gen_random_uuid(),
@@ -72,44 +77,48 @@ where earlier_message_ids <> '{}';
 create index ai_sms_queue_recipient on public.ai_sms_queue (tenant_id, recipient);
 create index ai_sms_queue_to_number on public.ai_sms_queue (to_number, tenant_id) where to_number is not null;
 create index ai_sms_queue_enrolment on public.ai_sms_queue (tenant_id, enrolment_id) where enrolment_id is not null;
--- What counts against a cap: marketing that went, or may have gone.
+-- What counts against a cap: marketing that was sent, or may have been.
 create index ai_sms_queue_contacted_lead on public.ai_sms_queue (tenant_id, lead_id, started_at)
 where is_marketing and lead_id is not null and status in ('processing', 'completed', 'unconfirmed');
 create index ai_sms_queue_contacted_address on public.ai_sms_queue (tenant_id, recipient, started_at)
 where is_marketing and status in ('processing', 'completed', 'unconfirmed');
 
 comment on table public.ai_sms_queue is
-  'Insert a row: the text is sent once, when it is due. status tells how it went, last_error why it waits or failed; what became of it afterwards is in sms_deliveries.';
+  'Insert a row: the text is sent once, when it is due. status shows the result, last_error why it waits or failed; what Twilio reported afterwards is in sms_deliveries.';
 comment on column public.ai_sms_queue.recipient is
-  'One phone number (kept in E.164), or the id of a lead of the tenant, whose number at the time of sending is taken.';
+  'One phone number (stored in E.164), or the id of a lead of the tenant: then the number that the lead has when the text is sent.';
 comment on column public.ai_sms_queue.body is
-  'Text with Liquid, at most 1600 characters once filled in. Variables: metadata''s keys, metadata, lead, tenant.';
-comment on column public.ai_sms_queue.scheduled_for is 'Null on insert means now. Update it to move the text.';
+  'Text with Liquid, at most 1600 characters once rendered. Variables: the keys of metadata, metadata, lead, tenant.';
+comment on column public.ai_sms_queue.scheduled_for is
+  'When the text is due. Null on insert means now; update it to move the text.';
 comment on column public.ai_sms_queue.metadata is
-  'Variables for Liquid, and: transactional true (no consent, quiet hours or cap asked; an opt-out still holds), priority high, lead_id.';
-comment on column public.ai_sms_queue.sent_at is 'When Twilio took the text; null until it did.';
+  'Variables for Liquid, and: transactional true (consent, quiet hours and caps do not apply; an opt-out still does), priority high, lead_id.';
+comment on column public.ai_sms_queue.sent_at is 'When Twilio accepted the text; null until then.';
 comment on column public.ai_sms_queue.lead_id is
-  'Filled from recipient or metadata.lead_id where that is a lead of the tenant.';
+  'Filled in from recipient or metadata.lead_id if that is a lead of the tenant; null for other recipients.';
 comment on column public.ai_sms_queue.enrolment_id is
-  'Row of ai_nurture_campaigns that the text is part of; no foreign key, as texts outlive it. Null for none.';
-comment on column public.ai_sms_queue.touch_id is 'Row of ai_campaign_touches that inserted it; null for none.';
-comment on column public.ai_sms_queue.is_marketing is 'Whatever metadata does not call transactional.';
-comment on column public.ai_sms_queue.to_number is 'The number it went to, in E.164; null until it was about to.';
-comment on column public.ai_sms_queue.from_number is 'The number it went out from, as Twilio says; null until it did.';
+  'Row of ai_nurture_campaigns that the text is part of; null: none. No foreign key, because texts outlive enrolments.';
+comment on column public.ai_sms_queue.touch_id is 'Row of ai_campaign_touches that inserted the text; null: none.';
+comment on column public.ai_sms_queue.is_marketing is 'True unless metadata.transactional is true.';
+comment on column public.ai_sms_queue.to_number is
+  'The number that the text went to, in E.164; written just before it is sent, null until then.';
+comment on column public.ai_sms_queue.from_number is
+  'The number that the text went out from, as Twilio reports it; null until then.';
 comment on column public.ai_sms_queue.account_sid is
-  'The Twilio account it went through; null until it was about to. A lost outcome is looked for there and nowhere else.';
+  'The Twilio account that the text went through; written just before it is sent, null until then. A lost outcome is looked for in this account only.';
 comment on column public.ai_sms_queue.text_sent is
-  'What Twilio was given, to the letter; null until it was about to be. What a lost outcome is recognised by.';
-comment on column public.ai_sms_queue.segments is 'How many segments it took, which is what it costs.';
-comment on column public.ai_sms_queue.provider_message_id is 'Twilio''s MessageSid.';
+  'Exactly what Twilio was given; written just before it is sent, null until then. A lost outcome is recognized by it.';
+comment on column public.ai_sms_queue.segments is
+  'Number of segments, which determines the price; null until the text is sent.';
+comment on column public.ai_sms_queue.provider_message_id is 'Twilio''s MessageSid; null until it is known.';
 comment on column public.ai_sms_queue.earlier_message_ids is
-  'MessageSids of earlier runs of the row: what Twilio says of them settles nothing any more.';
+  'MessageSids of earlier runs of the row: reports about them no longer settle it.';
 comment on column public.ai_sms_queue.looked_for_at is
-  'When Twilio''s list was last asked about a lost outcome; null: not yet.';
+  'When Twilio''s message list was last asked about a lost outcome; null: not yet.';
 comment on column public.ai_sms_queue.times_absent is
-  'How often the text was surely not with Twilio and was made due again; the third time it fails.';
+  'How often the text was surely not with Twilio and was made due again; the third time, the row fails.';
 comment on column public.ai_sms_queue.first_due_at is
-  'When the text was due before the engine first put it off; null while it never did. A move by a client, or running it again, starts anew.';
+  'When the text was due before the engine first deferred it; null if it never did. Starts over when a client moves the row or runs it again.';
 
 create table public.sms_deliveries (
   id uuid primary key default gen_random_uuid(),
@@ -148,14 +157,18 @@ create index sms_deliveries_message on public.sms_deliveries (provider_message_i
 create index sms_deliveries_occurred_at on public.sms_deliveries using brin (occurred_at);
 
 comment on table public.sms_deliveries is
-  'What became of each text, as Twilio told it: one row for each status, however often it was told. brainops.sms_results has the last word on each.';
+  'What Twilio reported about each text: one row for each status, however often it is reported. brainops.sms_results has the most advanced status of each text.';
 comment on column public.sms_deliveries.sms_id is
-  'Row of ai_sms_queue (or of the archive, so no foreign key); null where only the MessageSid is known.';
-comment on column public.sms_deliveries.recipient is 'In E.164.';
+  'Row of ai_sms_queue or of its archive (so no foreign key); null if only the MessageSid is known.';
+comment on column public.sms_deliveries.recipient is
+  'In E.164; unknown if Twilio does not name the number in that form.';
 comment on column public.sms_deliveries.event is
-  'Twilio''s MessageStatus; refused for a text that Twilio would not take at all.';
-comment on column public.sms_deliveries.error_code is 'Twilio''s ErrorCode, e.g. 30003; null for none.';
-comment on column public.sms_deliveries.occurred_at is 'When we heard of it: Twilio''s callbacks carry no time.';
+  'Twilio''s MessageStatus; refused: Twilio''s API did not accept the text.';
+comment on column public.sms_deliveries.provider_message_id is 'Twilio''s MessageSid; null for refused.';
+comment on column public.sms_deliveries.error_code is 'Twilio''s ErrorCode, such as 30003; null: no error.';
+comment on column public.sms_deliveries.occurred_at is
+  'When our server received the report: Twilio''s callbacks carry no time.';
+comment on column public.sms_deliveries.metadata is 'from and reason, if Twilio reported them.';
 
 create table public.sms_inbound (
   id uuid primary key default gen_random_uuid(),
@@ -179,11 +192,14 @@ create index sms_inbound_lead_id on public.sms_inbound (tenant_id, lead_id) wher
 create index sms_inbound_from on public.sms_inbound (tenant_id, from_number, received_at);
 
 comment on table public.sms_inbound is
-  'What people texted to us, each once. A STOP to a number that several tenants use is there once for each of them.';
+  'Texts that people sent to us, each once. A STOP or START to a number that several tenants text from is there once for each of them.';
+comment on column public.sms_inbound.message_sid is 'Twilio''s MessageSid.';
 comment on column public.sms_inbound.kind is
-  'stop, start and help by the whole text alone (or by Twilio''s OptOutType); anything else is a reply.';
-comment on column public.sms_inbound.lead_id is 'The tenant''s lead with this number; null where there is none.';
-comment on column public.sms_inbound.metadata is 'opt_out_type and media, where Twilio told of any.';
+  'stop, start or help if the whole text is such a keyword (or Twilio''s OptOutType says so); a yes to a request for consent is start; anything else is reply.';
+comment on column public.sms_inbound.lead_id is 'The tenant''s lead with this number; null: none.';
+comment on column public.sms_inbound.received_at is 'When our server received the text.';
+comment on column public.sms_inbound.metadata is
+  'opt_out_type and media (the number of attachments), if Twilio reported them.';
 
 create table public.sms_threads (
   id uuid primary key default gen_random_uuid(),
@@ -198,9 +214,10 @@ create unique index sms_threads_once on public.sms_threads (tenant_id, number, s
 create index sms_threads_number on public.sms_threads (number);
 
 comment on table public.sms_threads is
-  'Who texts whom from which number: whose a text to a shared number is, which number a person knows, and whether it was told how to opt out.';
+  'Which person texts with which number: whose tenant''s a text to a shared number is, which number a person knows, and whether the person has had the opt-out notice.';
 comment on column public.sms_threads.number is 'The person''s, in E.164.';
 comment on column public.sms_threads.sender is
-  'A number of sms_numbers; own for the tenant''s own account; null for the installation''s TWILIO_FROM.';
-comment on column public.sms_threads.last_at is 'When the tenant last texted the person, or was written to.';
-comment on column public.sms_threads.told_by is 'The row of ai_sms_queue that told how to opt out; null for none yet.';
+  'A number of sms_numbers; own: the tenant''s own account; null: the installation''s TWILIO_FROM.';
+comment on column public.sms_threads.last_at is
+  'When the tenant last texted the person, or (except from TWILIO_FROM) the person texted the tenant.';
+comment on column public.sms_threads.told_by is 'Row of ai_sms_queue that carried the opt-out notice; null: none yet.';

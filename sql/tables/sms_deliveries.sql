@@ -1,5 +1,5 @@
+-- What Twilio reported about each text.
 select brainops.protect_table('public.sms_deliveries');
 
--- Reports and words are the provider's to write, threads the worker's; and a number that a tenant
--- could claim for itself would bring it the replies to another.
+-- Only Twilio's events and the worker write reports.
 revoke insert, update, delete on public.sms_deliveries from brainops_tenant, brainops_service;

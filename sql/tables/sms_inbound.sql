@@ -1,7 +1,7 @@
+-- Texts that people sent to us.
 select brainops.protect_table('public.sms_inbound');
 
--- Reports and words are the provider's to write, threads the worker's; and a number that a tenant
--- could claim for itself would bring it the replies to another.
+-- Only Twilio's events, applied by brainops_system, write what people texted.
 revoke insert, update, delete on public.sms_inbound from brainops_tenant, brainops_service;
 revoke insert, update, delete on public.sms_inbound from brainops_worker;
 

@@ -1,7 +1,7 @@
+-- Which tenant a number of the installation's Twilio account belongs to.
 select brainops.protect_table('public.sms_numbers');
 
--- Reports and words are the provider's to write, threads the worker's; and a number that a tenant
--- could claim for itself would bring it the replies to another.
+-- Only admins write it: a tenant that claimed a number would get the replies to another tenant.
 revoke insert, update, delete on public.sms_numbers from brainops_tenant, brainops_service;
 revoke insert, update, delete on public.sms_numbers from brainops_worker;
 

@@ -1,3 +1,4 @@
+-- The most advanced status of each text.
 drop view if exists brainops.sms_results;
 
 create view brainops.sms_results
@@ -14,7 +15,8 @@ as
   from public.sms_deliveries as d
   order by d.tenant_id, d.sms_id, d.provider_message_id, brainops_internal.sms_status_rank(d.event) desc, d.occurred_at;
 
-comment on view brainops.sms_results is 'The farthest that each text has come, and the error that it ended with.';
+comment on view brainops.sms_results is
+  'The most advanced status of each text, and the error that it came with (null: none). One row for each text and MessageSid; sms_id null: only the MessageSid is known.';
 
 grant select
 on brainops.sms_results

@@ -161,7 +161,7 @@ describe("a tenant's own account", () => {
     expect((await postTwilio(server, post, { token: "its own token" })).status).toBe(204);
     await processEvents(db);
     expect(await db.query("select status, skip_reason from webhook_events")).toEqual([
-      { status: "skipped", skip_reason: "it is about another tenant's text" },
+      { status: "skipped", skip_reason: "the callback is about a text of another tenant" },
     ]);
     expect(await db.query("select from contact_suppressions")).toEqual([]);
   });

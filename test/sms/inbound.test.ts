@@ -256,7 +256,9 @@ describe("a reply", () => {
   });
 
   it("of a stranger is nobody's, unless a tenant is the default", async () => {
-    expect(await receive("Hello?")).toBe("nobody here has texted this person from that number");
+    expect(await receive("Hello?")).toBe(
+      "no tenant has texted this person from that number, and no tenant is the default",
+    );
     await db.query("update tenants set is_default = true where id = $1", [db.tenantB]);
     expect(await receive("Hello?")).toBeNull();
     await db.query("update tenants set is_default = false");
@@ -266,7 +268,9 @@ describe("a reply", () => {
   it.each([{ From: "" }, { To: null }, { MessageSid: null }, { MessageSid: "x".repeat(65) }])(
     "without what it needs has no effect: %j",
     async (more) => {
-      expect(await receive("Hello", more, db.tenantA)).toBe("it has no usable MessageSid, From and To");
+      expect(await receive("Hello", more, db.tenantA)).toBe(
+        "MessageSid, From or To is missing or has an invalid length",
+      );
     },
   );
 });

@@ -32,9 +32,9 @@ describe("a recipient", () => {
     ["", /recipient: is empty/],
     ["ann@example.com", /recipient: 'ann@example.com' is not a phone number/],
     ["+1 303 555 0100 ext 5", /is not a phone number/],
-    ["+1 303 555 010", /has not as many digits as a phone number/],
+    ["+1 303 555 010", /has the wrong number of digits for a phone number/],
     ["+0 303 555 0100", /is not a phone number/],
-    ["00000000-0000-4000-8000-000000000000", /is no lead of this tenant/],
+    ["00000000-0000-4000-8000-000000000000", /is not a lead of this tenant/],
   ])("'%s' is refused, with what to do", async (recipient, message) => {
     await expect(insertText(db, "tenantA", { recipient })).rejects.toMatchObject({
       code: "OP017",
@@ -62,7 +62,7 @@ describe("a text", () => {
   it.each([
     [{ body: " \n" }, "OP005", /body: is empty/],
     [{ body: "x".repeat(1601) }, "OP005", /body: has 1601 characters/],
-    [{ metadata: "[]" }, "OP006", /metadata: '\[\]' is no JSON object/],
+    [{ metadata: "[]" }, "OP006", /metadata: '\[\]' is not a JSON object/],
   ])("%j is refused with %s", async (columns, code, message) => {
     await expect(insertText(db, "tenantA", columns)).rejects.toMatchObject({
       code,
@@ -113,7 +113,7 @@ describe("what only the worker and the provider write", () => {
     await give(db.tenantA, "+13035550199");
     await expect(give(db.tenantB, "+13035550199")).rejects.toMatchObject({
       code: "OP018",
-      message: "number: +13035550199 is that of tenant tenant-a",
+      message: "number: +13035550199 belongs to tenant tenant-a",
     });
     expect(await db.as("tenantA", "select number from sms_numbers")).toEqual([{ number: "+13035550199" }]);
     expect(await db.as("tenantB", "select number from sms_numbers")).toEqual([]);

@@ -133,7 +133,7 @@ describe("a text that did not go out", () => {
     await reconcile();
     expect(await rowOf(id)).toMatchObject({
       status: "failed",
-      last_error: "3 times Twilio gave no answer and did not have the text",
+      last_error: "given up after 3 runs: each time Twilio gave no answer, and its list did not have the text",
     });
     expect(simulator.messages).toHaveLength(0);
   });
@@ -199,7 +199,7 @@ describe("two texts to one number", () => {
       { id: one, verdict: "sent" },
       { id: two, verdict: "unclear" },
     ]);
-    expect((await rowOf(two ?? ""))?.["last_error"]).toMatch(/Twilio has 1 other text/);
+    expect((await rowOf(two ?? ""))?.["last_error"]).toMatch(/Twilio lists 1 other text/);
   });
 
   it("of which one is known: its message explains no other", async () => {

@@ -1,5 +1,8 @@
--- One event of Twilio's. Returns null, or why it has no effect. p_tenant_id: whose account or text it
--- is about; null for what somebody wrote to the installation's own account.
+-- Twilio's webhooks. The server records each verified event (record_twilio_event), and a job applies it
+-- (apply_twilio_event, where to start). This file applies status callbacks; inbound texts are in inbound.sql, error
+-- codes in errors.sql.
+
+-- Independent of order and repetition: the same events give the same end state.
 create or replace function brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid)
 returns text
 language plpgsql
@@ -7,21 +10,21 @@ set search_path = ''
 as $$
 begin
   return case
-    when jsonb_typeof(p_event) <> 'object' then 'it is no event'
+    when jsonb_typeof(p_event) <> 'object' then 'the event is not a JSON object'
     when p_event ->> 'kind' = 'status' then brainops_internal.apply_sms_callback(p_event, p_tenant_id)
     when p_event ->> 'kind' = 'inbound' then brainops_internal.apply_sms_inbound(p_event, p_tenant_id)
-    else 'it is neither a status nor a text'
+    else 'the event is neither a status callback nor an inbound text'
   end;
 end;
 $$;
 
 comment on function brainops_internal.apply_twilio_event(jsonb, uuid) is
-  'Applies a status callback or an inbound text; null, or why it has no effect. Any order, any number of times: one end state.';
+  'Applies one Twilio event, a status callback or an inbound text. Null, or the reason why it has no effect. p_tenant_id: whose own account sent it, null for the installation''s.';
 
 revoke execute on function brainops_internal.apply_twilio_event(jsonb, uuid) from public;
 grant execute on function brainops_internal.apply_twilio_event(jsonb, uuid) to brainops_system;
 
--- Writes a verified event down with the time it came, which Twilio's own events lack.
+-- Adds the time of arrival, because Twilio's events carry no time.
 create or replace function brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid)
 returns int
 language plpgsql
@@ -35,11 +38,12 @@ end;
 $$;
 
 comment on function brainops_internal.record_twilio_event(jsonb, uuid) is
-  'Ledgers a verified event of Twilio''s once, with the time it came; returns 0 where it was known. p_tenant_id: whose own account sent it, null for the installation''s.';
+  'Records a verified Twilio event in webhook_events once, and queues a job to apply it; 1, or 0 if it was recorded before. p_tenant_id: whose own account sent it, null for the installation''s.';
 
 revoke execute on function brainops_internal.record_twilio_event(jsonb, uuid) from public;
 grant execute on function brainops_internal.record_twilio_event(jsonb, uuid) to brainops_system;
 
+-- One row of sms_deliveries for each status of a message; a status that was reported before has no further effect.
 create or replace function brainops_internal.apply_sms_callback(p_event jsonb, p_tenant_id uuid)
 returns text
 language plpgsql
@@ -55,14 +59,14 @@ declare
   v_reason text;
 begin
   if v_sid is null or brainops_internal.sms_status_rank(v_status) is null or v_status = 'refused' then
-    return 'it has no MessageSid and MessageStatus that anybody knows';
+    return 'the callback has no MessageSid, or no known MessageStatus';
   end if;
   v_sms := brainops_internal.find_sms(brainops_internal.uuid_or_null(p_event ->> 'row'), v_sid);
   if v_sms.tenant_id is null then
-    return 'it is about no text of ours';
+    return 'the callback is about a text that is not in ai_sms_queue or its archive';
   end if;
   if v_sms.tenant_id <> p_tenant_id then
-    return 'it is about another tenant''s text';
+    return 'the callback is about a text of another tenant';
   end if;
   v_number := coalesce(brainops_internal.sms_number(p_event ->> 'To', null), v_sms.to_number, 'unknown');
   perform brainops_internal.lock_sms_number(v_sms.tenant_id, v_number);
@@ -73,10 +77,10 @@ begin
   )
   on conflict do nothing;
   if not found then
-    return null; -- told before
+    return null; -- reported before
   end if;
 
-  -- Asked first, because an update of no row still costs the queue's triggers.
+  -- Checked first, because even an update of no row fires the queue's statement triggers.
   if exists (select from public.ai_sms_queue where id = v_sms.sms_id and status = 'unconfirmed') then
     perform brainops_internal.settle_sms_by_callbacks(v_sms.tenant_id, v_sms.sms_id);
   end if;
@@ -103,10 +107,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.apply_sms_callback(jsonb, uuid) is
+  'Applies a status callback: records it, settles an unconfirmed row, and applies an error. Null, or the reason why it has no effect.';
+
 revoke execute on function brainops_internal.apply_sms_callback(jsonb, uuid) from public;
 grant execute on function brainops_internal.apply_sms_callback(jsonb, uuid) to brainops_system;
 
--- A callback about a row whose outcome we lost says that Twilio had it.
+-- A callback about a row with a lost outcome shows that Twilio accepted the text. Callbacks about the row's earlier
+-- runs do not count.
 create or replace function brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid)
 returns void
 language sql
@@ -115,8 +123,8 @@ as $$
   update public.ai_sms_queue as q
   set
     status = 'completed',
-    sent_at = coalesce(q.sent_at, told.at),
-    provider_message_id = told.provider_message_id,
+    sent_at = coalesce(q.sent_at, reported.at),
+    provider_message_id = reported.provider_message_id,
     last_error = null
   from
     (
@@ -132,14 +140,17 @@ as $$
       group by d.provider_message_id
       order by d.provider_message_id
       limit 1
-    ) as told
+    ) as reported
   where q.tenant_id = p_tenant_id and q.id = p_id and q.status = 'unconfirmed';
 $$;
+
+comment on function brainops_internal.settle_sms_by_callbacks(uuid, uuid) is
+  'Completes an unconfirmed text if a status callback has reported it; no effect otherwise.';
 
 revoke execute on function brainops_internal.settle_sms_by_callbacks(uuid, uuid) from public;
 grant execute on function brainops_internal.settle_sms_by_callbacks(uuid, uuid) to brainops_system;
 
--- The text a callback is about: by our id in its URL, else by the MessageSid; in the archive too.
+-- By our row id, which the callback's URL carries, else by the MessageSid. The archive is searched by row id only.
 create or replace function brainops_internal.find_sms(p_row uuid, p_message_sid text)
 returns brainops.sms_reference
 language plpgsql
@@ -166,10 +177,13 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.find_sms(uuid, text) is
+  'The text that a callback is about, from ai_sms_queue or its archive; all fields null if it is in neither.';
+
 revoke execute on function brainops_internal.find_sms(uuid, text) from public;
 grant execute on function brainops_internal.find_sms(uuid, text) to brainops_system;
 
--- Twilio keeps no order: what counts is the farthest that a text has come.
+-- Twilio's callbacks arrive in any order: the most advanced status wins.
 create or replace function brainops_internal.sms_status_rank(p_event text)
 returns int
 language sql
@@ -185,14 +199,13 @@ as $$
 $$;
 
 comment on function brainops_internal.sms_status_rank(text) is
-  'How far a text has come: of two statuses of one text, the one with the higher rank holds, in whichever order they were told.';
+  'Rank of a delivery status, from 1: of two statuses of one text, the one with the higher rank holds. Null for an unknown status.';
 
 revoke execute on function brainops_internal.sms_status_rank(text) from public;
 grant execute
 on function brainops_internal.sms_status_rank(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- When our server took the event: written into it there, as Twilio's events carry no time.
 create or replace function brainops_internal.webhook_time(p_event jsonb)
 returns timestamptz
 language plpgsql
@@ -205,6 +218,9 @@ exception
   when data_exception then return brainops.now();
 end;
 $$;
+
+comment on function brainops_internal.webhook_time(jsonb) is
+  'When our server received the event (its received_at); now if that is missing or malformed.';
 
 revoke execute on function brainops_internal.webhook_time(jsonb) from public;
 grant execute on function brainops_internal.webhook_time(jsonb) to brainops_system;

@@ -1,5 +1,8 @@
--- What a refused or undelivered text means beyond itself. Nothing is sent again: "undelivered" is
--- no proof that the handset did not get it, so what follows is for the campaign or a person to say.
+-- What Twilio's error codes lead to: a suppression, an opt-out, a pause, or nothing. An error comes from a refused API
+-- call (record_sms_refusal) or from a status callback (apply_sms_callback in callbacks.sql). Start at apply_sms_error.
+
+-- What a refused or undelivered text means beyond its own row. Nothing is sent again: "undelivered" does not prove that
+-- the handset did not get the text, so the campaign or a person decides what follows.
 create or replace function brainops_internal.apply_sms_error(
   p_tenant_id uuid,
   p_number text,
@@ -13,7 +16,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  -- One text that a carrier filters is bad luck; several in an hour are the sender's doing.
+  -- One text that a carrier filters is chance; several within an hour point to the tenant's texts.
   c_routes constant int := 3;
 begin
   case brainops_internal.sms_error_class(p_code)
@@ -30,9 +33,10 @@ begin
     when 'sender', 'account' then
       perform brainops_internal.pause_sms(p_tenant_id, p_words);
     when 'route' then
-      -- Three refused at the same moment would each see only themselves. Always after the number's lock.
+      -- Without the lock, three failures at the same moment would each count only themselves. Lock order: the number
+      -- (lock_sms_number) first.
       perform pg_advisory_xact_lock(hashtextextended('brainops sms route ' || p_tenant_id || ' ' || p_code, 0));
-      -- Any hour that has this one in it: they may be told in any order.
+      -- Looks at every hour that contains this failure, because reports arrive in any order.
       if exists (
         select from
           (
@@ -44,23 +48,26 @@ begin
           ) as hours
         where hours.n >= c_routes
       ) then
-        perform brainops_internal.pause_sms(p_tenant_id, c_routes || ' or more texts within an hour: ' || p_words);
+        perform brainops_internal.pause_sms(p_tenant_id, c_routes || ' or more texts failed within an hour: ' || p_words);
       end if;
     when 'unreachable' then
       perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
     else
-      null; -- about this text alone
+      null; -- concerns only this text
   end case;
 end;
 $$;
+
+comment on function brainops_internal.apply_sms_error(uuid, text, uuid, int, timestamptz, text) is
+  'Applies what a Twilio error code means beyond the text: suppression, consent or a pause. p_code: Twilio''s ErrorCode. p_words: the reason, for the pause and its notification.';
 
 revoke execute on function brainops_internal.apply_sms_error(uuid, text, uuid, int, timestamptz, text) from public;
 grant execute
 on function brainops_internal.apply_sms_error(uuid, text, uuid, int, timestamptz, text)
 to brainops_system;
 
--- What Twilio's error codes mean for us (twilio.com/docs/api/errors). src/providers/twilio.ts has the
--- same list for what is refused at once; test/sms/classes.test.ts compares the two.
+-- By twilio.com/docs/api/errors. src/providers/twilio.ts has the same list for refusals of the API call;
+-- test/sms/classes.test.ts compares the two.
 create or replace function brainops_internal.sms_error_class(p_code int)
 returns text
 language sql
@@ -83,15 +90,56 @@ as $$
 $$;
 
 comment on function brainops_internal.sms_error_class(int) is
-  'recipient (no text can reach it) · opted_out · sender (our number may not send) · route (not from here to there, or filtered) · account · unreachable (may be on later) · later · unknown · text (anything else: this text as it stands).';
+  'Class of a Twilio error code: recipient (no text can reach the number), opted_out, sender (our number may not send), route (not from this sender to there, or filtered), account, unreachable (the handset may be on again later), later (try again), unknown (Twilio does not know), text (any other code, or null: only this text).';
 
 revoke execute on function brainops_internal.sms_error_class(int) from public;
 grant execute
 on function brainops_internal.sms_error_class(int)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- A handset that is off is no reason to stop; one that is off for days is, for a month. Anything
--- delivered since takes it back.
+-- Called by the worker that holds the row, as the row's tenant, before the row is settled.
+create or replace function brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code int, p_words text)
+returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_sms public.ai_sms_queue;
+begin
+  select * into v_sms
+    from public.ai_sms_queue
+    where id = p_id and lease = p_lease and tenant_id = brainops.current_tenant_id();
+  if not found then
+    return;
+  end if;
+  insert into public.sms_deliveries as d (tenant_id, sms_id, recipient, event, error_code, occurred_at, metadata)
+  values (v_sms.tenant_id, p_id, v_sms.to_number, 'refused', p_code, brainops.now(), jsonb_build_object('reason', p_words))
+  on conflict (tenant_id, provider_message_id, event, sms_id) do update
+    set
+      error_code = excluded.error_code,
+      occurred_at = excluded.occurred_at,
+      recipient = excluded.recipient,
+      metadata = excluded.metadata;
+  perform brainops_internal.apply_sms_error(v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, p_code, brainops.now(), p_words);
+  perform brainops_internal.record_sms_lead_event(
+    v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, 'sms_failed', brainops.now(), p_id || ':refused',
+    jsonb_strip_nulls(jsonb_build_object(
+      'sms_id', p_id, 'touch_id', v_sms.touch_id, 'campaign_id', v_sms.enrolment_id, 'error_code', p_code
+    ))
+  );
+end;
+$$;
+
+comment on function brainops_internal.record_sms_refusal(uuid, uuid, int, text) is
+  'Records that Twilio refused the text, and applies what the code means: suppression, consent or a pause. No effect if the lease no longer holds. p_code: Twilio''s ErrorCode. p_words: the reason.';
+
+alter function brainops_internal.record_sms_refusal(uuid, uuid, int, text) owner to brainops_system;
+revoke execute on function brainops_internal.record_sms_refusal(uuid, uuid, int, text) from public;
+grant execute on function brainops_internal.record_sms_refusal(uuid, uuid, int, text) to brainops_worker;
+
+-- One text to a handset that is off stops nothing. Three of them within 14 days, at least 4 hours from first to last
+-- and without a delivery in between, suppress the number for 30 days. A later delivery lifts that.
 create or replace function brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text)
 returns void
 language plpgsql
@@ -128,10 +176,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.settle_unreachable(uuid, text) is
+  'Suppresses a number for 30 days, or lifts that suppression, by the unreachable errors and deliveries on record.';
+
 revoke execute on function brainops_internal.settle_unreachable(uuid, text) from public;
 grant execute on function brainops_internal.settle_unreachable(uuid, text) to brainops_system;
 
--- Nothing of the tenant's goes until a person has looked.
+-- Holds all of the tenant's texts until a person resumes them. A pause that exists already is kept, and nobody is
+-- notified again.
 create or replace function brainops_internal.pause_sms(p_tenant_id uuid, p_reason text)
 returns void
 language plpgsql
@@ -145,53 +197,15 @@ begin
     perform brainops.notify(
       p_tenant_id,
       'Text messages are paused',
-      p_reason || E'\n\nOnce that is mended: select brainops.resume(''ai_sms_queue'', …)',
+      p_reason || E'\n\nWhen the cause is fixed, an admin resumes with: select brainops.resume(''ai_sms_queue'', …)',
       'ai_sms_queue paused ' || to_char(brainops.now(), 'YYYY-MM-DD HH24')
     );
   end if;
 end;
 $$;
 
+comment on function brainops_internal.pause_sms(uuid, text) is
+  'Pauses ai_sms_queue for the tenant and notifies it, at most once an hour.';
+
 revoke execute on function brainops_internal.pause_sms(uuid, text) from public;
 grant execute on function brainops_internal.pause_sms(uuid, text) to brainops_system;
-
--- Twilio would not take the row that a worker has in hand. By the worker, as the row's tenant.
-create or replace function brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code int, p_words text)
-returns void
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  v_sms public.ai_sms_queue;
-begin
-  select * into v_sms
-    from public.ai_sms_queue
-    where id = p_id and lease = p_lease and tenant_id = brainops.current_tenant_id();
-  if not found then
-    return;
-  end if;
-  insert into public.sms_deliveries as d (tenant_id, sms_id, recipient, event, error_code, occurred_at, metadata)
-  values (v_sms.tenant_id, p_id, v_sms.to_number, 'refused', p_code, brainops.now(), jsonb_build_object('reason', p_words))
-  on conflict (tenant_id, provider_message_id, event, sms_id) do update
-    set
-      error_code = excluded.error_code,
-      occurred_at = excluded.occurred_at,
-      recipient = excluded.recipient,
-      metadata = excluded.metadata;
-  perform brainops_internal.apply_sms_error(v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, p_code, brainops.now(), p_words);
-  perform brainops_internal.record_sms_lead_event(
-    v_sms.tenant_id, v_sms.to_number, v_sms.lead_id, 'sms_failed', brainops.now(), p_id || ':refused',
-    jsonb_strip_nulls(jsonb_build_object(
-      'sms_id', p_id, 'touch_id', v_sms.touch_id, 'campaign_id', v_sms.enrolment_id, 'error_code', p_code
-    ))
-  );
-end;
-$$;
-
-comment on function brainops_internal.record_sms_refusal(uuid, uuid, int, text) is
-  'Writes down that Twilio refused the text, and does what the code asks for: suppression, consent, pause. For the worker that has the row.';
-
-alter function brainops_internal.record_sms_refusal(uuid, uuid, int, text) owner to brainops_system;
-revoke execute on function brainops_internal.record_sms_refusal(uuid, uuid, int, text) from public;
-grant execute on function brainops_internal.record_sms_refusal(uuid, uuid, int, text) to brainops_worker;

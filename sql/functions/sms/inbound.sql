@@ -1,3 +1,11 @@
+-- Inbound texts: which tenants a text concerns, and what follows from it. Start at apply_sms_inbound, which
+-- apply_twilio_event (callbacks.sql) calls. Keywords, and what STOP and START change, are in opt-out.sql.
+
+-- STOP and START to a shared number apply to every tenant that texted the person from it; any other text to the tenant
+-- that texted last. YES counts as START only for a tenant that waits for the person's consent.
+-- START to a shared number is consent to the tenant that texted last. At the others it only lifts the STOP, unless the
+-- person had consented there before: an explicit no to another tenant is not overturned.
+-- Takes the number's lock for one tenant after the other, by tenant id.
 create or replace function brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid)
 returns text
 language plpgsql
@@ -17,7 +25,7 @@ begin
   if coalesce(length(v_sid), 0) not between 1 and 64 or coalesce(length(v_from), 0) not between 3 and 32
     or coalesce(length(v_to), 0) not between 3 and 64
   then
-    return 'it has no usable MessageSid, From and To';
+    return 'MessageSid, From or To is missing or has an invalid length';
   end if;
   for v_tenant in
     select t.tenant_id, t.is_the_one from brainops_internal.sms_tenants(v_from, v_to, p_tenant_id) as t order by t.tenant_id
@@ -29,7 +37,7 @@ begin
         v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
         case
           when v_kind <> 'yes' then v_kind
-          -- Asked for it is a word; out of the blue it is an answer to something else.
+          -- The answer to a request for consent; otherwise the answer to something else.
           when brainops.consent_state(v_tenant.tenant_id, 'sms', v_from) = 'pending' then 'start'
           else 'reply'
         end,
@@ -38,7 +46,8 @@ begin
           when p_tenant_id is not null then 'own'
           when exists (select from public.sms_numbers as n where n.tenant_id = v_tenant.tenant_id and n.number = v_to) then v_to
         end,
-        -- By what was said elsewhere than by text, and before: so the order in which texts are told does not matter.
+        -- By the latest consent from another source than texts, before this text: so the order in which texts are
+        -- applied does not matter.
         v_tenant.is_the_one or coalesce(
           (
             select c.state = 'granted'
@@ -53,16 +62,17 @@ begin
       );
     end if;
   end loop;
-  return case when v_tenants = 0 then 'nobody here has texted this person from that number' end;
+  return case when v_tenants = 0 then 'no tenant has texted this person from that number, and no tenant is the default' end;
 end;
 $$;
+
+comment on function brainops_internal.apply_sms_inbound(jsonb, uuid) is
+  'Applies an inbound text to the tenants that it concerns. Null, or the reason why it has no effect. p_tenant_id: whose own account received it, null for the installation''s.';
 
 revoke execute on function brainops_internal.apply_sms_inbound(jsonb, uuid) from public;
 grant execute on function brainops_internal.apply_sms_inbound(jsonb, uuid) to brainops_system;
 
--- START to a number that several tenants text from is said to one of them. It was taken as a yes to all: a person's
--- explicit no to another tenant was overturned. It still takes back a STOP everywhere, and renews a yes that was given
--- to a tenant before. A STOP still stops all.
+-- Applied once per tenant and MessageSid. The caller holds the number's lock.
 create or replace function brainops_internal.apply_sms_inbound_for(
   p_tenant_id uuid,
   p_sid text,
@@ -94,10 +104,10 @@ begin
   on conflict do nothing
   returning id into v_inbound_id;
   if v_inbound_id is null then
-    return; -- told before
+    return; -- applied before
   end if;
-  -- A thread of a shared number is begun by a tenant's text alone: whoever is written to there by a
-  -- stranger would else be one of those whom its STOP means.
+  -- Only a tenant's own text begins a thread of a shared number. Otherwise a stranger's text would make the tenant one
+  -- of those to which the person's STOP applies.
   if p_sender is not null then
     insert into public.sms_threads as t (tenant_id, number, sender, last_at)
     values (p_tenant_id, p_from, p_sender, p_at)
@@ -107,7 +117,7 @@ begin
 
   if p_kind in ('stop', 'start') then
     perform brainops_internal.settle_sms_consent(p_tenant_id, p_from);
-    -- START takes back STOP everywhere. To whom else it says yes is nobody's guess.
+    -- START lifts the STOP at every tenant, but is not consent to a tenant that the person may not have meant.
     if p_kind = 'start' and not p_start_agrees then
       return;
     end if;
@@ -120,7 +130,7 @@ begin
       jsonb_build_object('inbound_id', v_inbound_id)
     );
   elsif p_kind = 'help' then
-    -- Twilio has answered already where Advanced Opt-Out is on.
+    -- With Advanced Opt-Out, Twilio has answered already.
     if p_opt_out_type is null and p_from ~ '^\+[1-9][0-9]{6,14}$' then
       select
         coalesce(
@@ -145,6 +155,21 @@ begin
   end if;
 end;
 $$;
+
+comment on function brainops_internal.apply_sms_inbound_for(
+  uuid,
+  text,
+  text,
+  text,
+  text,
+  text,
+  timestamptz,
+  text,
+  text,
+  text,
+  boolean
+) is
+  'Applies an inbound text to one tenant. p_kind: stop, start, help or reply. p_sender: as sms_threads.sender. p_start_agrees: whether START is consent to this tenant.';
 
 revoke execute
 on function brainops_internal.apply_sms_inbound_for(
@@ -177,58 +202,10 @@ on function brainops_internal.apply_sms_inbound_for(
 )
 to brainops_system;
 
--- By the whole text, never by a word in it: "don't stop" is a reply. Case and a full stop or
--- exclamation mark at the end do not count. Twilio's own reading (Advanced Opt-Out) comes first.
-create or replace function brainops_internal.sms_keyword(p_body text, p_opt_out_type text)
-returns text
-language sql
-immutable
-parallel safe
-set search_path = ''
-as $$
-  select
-    case
-      when upper(p_opt_out_type) in ('STOP', 'START', 'HELP') then lower(p_opt_out_type)
-      when w.word in (
-        'STOP',
-        'STOPALL',
-        'STOP ALL',
-        'UNSUBSCRIBE',
-        'CANCEL',
-        'END',
-        'QUIT',
-        'REVOKE',
-        'OPTOUT',
-        'OPT OUT',
-        'OPT-OUT'
-      ) then 'stop'
-      when w.word in ('START', 'UNSTOP') then 'start'
-      when w.word = 'YES' then 'yes'
-      when w.word in ('HELP', 'INFO') then 'help'
-      else 'reply'
-    end
-  from
-    (
-      select
-        upper(
-          regexp_replace(
-            regexp_replace(p_body, '^[[:space:]"''“”‘’.]+|[[:space:]"''“”‘’.!?,;]+$', '', 'g'),
-            '[[:space:]]+',
-            ' ',
-            'g'
-          )
-        ) as word
-    ) as w;
-$$;
-
-comment on function brainops_internal.sms_keyword(text, text) is
-  'stop, start, help, yes (which opts in only whom it was asked of) or reply.';
-
-revoke execute on function brainops_internal.sms_keyword(text, text) from public;
-grant execute on function brainops_internal.sms_keyword(text, text) to brainops_system;
-
--- Whose a text to this number is: the tenant that has the number; for TWILIO_FROM, whoever texted
--- the person last from it; else the tenant that takes what is nobody's.
+-- A text to a tenant's own Twilio account is that tenant's, and a text to a number of sms_numbers the tenant's that has
+-- the number. A reply to TWILIO_FROM is the tenant's that texted the person last from it; if none has, the default
+-- tenant's, or the only tenant's. Decided by the number and the account that signed the event, never by the content of
+-- the text.
 create or replace function brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid)
 returns table (tenant_id uuid, is_the_one boolean)
 language plpgsql
@@ -259,19 +236,19 @@ begin
     )
     select r.tenant_id, row_number() over (order by r.owns desc, r.last_at desc, r.tenant_id) = 1
     from ranked as r
-    -- Nobody's default where somebody's thread is.
+    -- The default tenant only if the number has neither an owner nor a thread with the person.
     where r.last_at > '-infinity' or not exists (select from ranked as o where o.last_at > '-infinity');
 end;
 $$;
 
 comment on function brainops_internal.sms_tenants(text, text, uuid) is
-  'The tenants that texted a person from a number; is_the_one: whose a reply is. Of a number that is one tenant''s, that one. By the number and the account that signed, never by the text.';
+  'The tenants that an inbound text may concern: those that texted the person from that number, and the number''s own. is_the_one: the tenant that a reply belongs to. p_tenant_id: whose own account received it, null for the installation''s.';
 
 revoke execute on function brainops_internal.sms_tenants(text, text, uuid) from public;
 grant execute on function brainops_internal.sms_tenants(text, text, uuid) to brainops_system;
 
--- Leads by number, all of them: two leads with one number are one person to whoever answers. Where no
--- lead has it (a national number that SQL can't read), the one that was last texted there.
+-- All of them, because two leads with one number are one person. If no lead has the number in E.164 (a national number
+-- that SQL cannot read), the lead that was texted there last.
 create or replace function brainops_internal.sms_leads(p_tenant_id uuid, p_number text)
 returns table (id uuid, updated_at timestamptz)
 language plpgsql
@@ -292,6 +269,8 @@ begin
   end if;
 end;
 $$;
+
+comment on function brainops_internal.sms_leads(uuid, text) is 'The tenant''s leads with the phone number (E.164).';
 
 revoke execute on function brainops_internal.sms_leads(uuid, text) from public;
 grant execute on function brainops_internal.sms_leads(uuid, text) to brainops_system;
@@ -320,81 +299,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.record_sms_lead_event(uuid, text, uuid, text, timestamptz, text, jsonb) is
+  'Records a lead event of channel sms: for p_lead_id, or if that is null for every lead with the number; once per p_source_key.';
+
 revoke execute
 on function brainops_internal.record_sms_lead_event(uuid, text, uuid, text, timestamptz, text, jsonb)
 from public;
 grant execute
 on function brainops_internal.record_sms_lead_event(uuid, text, uuid, text, timestamptz, text, jsonb)
 to brainops_system;
-
-create or replace function brainops_internal.record_sms_consent(
-  p_tenant_id uuid,
-  p_number text,
-  p_lead_id uuid,
-  p_state text,
-  p_at timestamptz,
-  p_evidence jsonb
-)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  insert into public.contact_consents (tenant_id, lead_id, channel, address, state, source, evidence, occurred_at)
-  values (p_tenant_id, p_lead_id, 'sms', p_number, p_state, 'twilio', p_evidence, p_at);
-end;
-$$;
-
-revoke execute on function brainops_internal.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb) from public;
-grant execute
-on function brainops_internal.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb)
-to brainops_system;
-
--- What a person told us, or Twilio on its behalf: by the time of each word, and at the same instant
--- the one that stops. START takes back this, and no other suppression.
-create or replace function brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_stops boolean;
-begin
-  select w.stops into v_stops
-    from (
-      select received_at as at, kind = 'stop' as stops
-      from public.sms_inbound
-      where tenant_id = p_tenant_id and from_number = p_number and kind in ('stop', 'start')
-      union all
-      select occurred_at, true
-      from public.sms_deliveries
-      where tenant_id = p_tenant_id and recipient = p_number and brainops_internal.sms_error_class(error_code) = 'opted_out'
-    ) as w
-    order by w.at desc, w.stops desc
-    limit 1;
-  if v_stops then
-    perform brainops_internal.suppress(p_tenant_id, 'sms', p_number, 'unsubscribed', 'twilio');
-  else
-    delete from public.contact_suppressions
-    where tenant_id = p_tenant_id and channel = 'sms' and address_key = p_number
-      and reason = 'unsubscribed' and source = 'twilio';
-    -- Which may have stood over this one.
-    perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
-  end if;
-end;
-$$;
-
-revoke execute on function brainops_internal.settle_sms_consent(uuid, text) from public;
-grant execute on function brainops_internal.settle_sms_consent(uuid, text) to brainops_system;
-
--- Two words about one person, in two hands: the second sees what the first has written.
-create or replace function brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text)
-returns void
-language sql
-set search_path = ''
-as $$
-  select pg_advisory_xact_lock(hashtextextended('sms ' || p_tenant_id || p_number, 0));
-$$;
-
-revoke execute on function brainops_internal.lock_sms_number(uuid, text) from public;
-grant execute on function brainops_internal.lock_sms_number(uuid, text) to brainops_system;

@@ -1,23 +1,28 @@
--- Compares rows whose outcome was lost with all that the account has in its list to one number since
--- (p_messages: sid, body, created_at). Texts are told apart by number, words and time; where two rows
--- have the same words, the first message is the first row's, and of two rows with one message the
--- second one was not sent. A message that explains no row leaves everything open: then a person
--- looks. What is surely not there is made due again, twice; the third time it fails.
+-- Texts with a lost outcome (status unconfirmed), settled by Twilio's own message list. Every minute, the task
+-- sms__reconcile asks unconfirmed_sms which lists to fetch, fetches them with no transaction open, and passes each one
+-- to reconcile_sms. Start there.
+
+-- Matches unconfirmed rows with all messages that the account has to one number since the first of them. A message
+-- matches by number, text and time. Of several rows with the same text, the first message is the first row's; a row
+-- that is left without one was not sent.
+-- A message that belongs to no row leaves the remaining rows unconfirmed, for a person to compare. A text that is
+-- surely absent is made due again, twice; the third time it fails.
+-- Lock order: the advisory lock of account and number, then the rows.
 create or replace function brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb)
 returns table (id uuid, verdict text)
 language plpgsql
 set search_path = ''
 as $$
 declare
-  -- The two clocks, and that Twilio keeps whole seconds.
+  -- Tolerance for the difference of the two clocks, and for Twilio's whole seconds.
   c_clocks constant interval := '2 minutes';
   v_row public.ai_sms_queue;
   v_message record;
-  v_strangers int;
+  v_unmatched int;
 begin
-  -- One at a time, or two would give one message to two rows.
+  -- One call at a time: two could give one message to two rows.
   perform pg_advisory_xact_lock(hashtextextended('reconcile_sms ' || p_account_sid || p_number, 0));
-  -- A row that is under way may be the one that a message belongs to.
+  -- A row in flight may be the one that a message belongs to.
   if exists (
     select from public.ai_sms_queue as q
     where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'processing'
@@ -44,35 +49,35 @@ begin
       return next;
     end if;
   end loop;
-  -- Only now is it known which messages are nobody's.
+  -- Only now is it known which messages belong to no row.
   for v_row in
     select * from public.ai_sms_queue as q
     where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'unconfirmed'
     order by q.started_at, q.id
   loop
-    select count(*) into v_strangers
+    select count(*) into v_unmatched
       from brainops_internal.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks);
     id := v_row.id;
-    verdict := brainops_internal.settle_absent_sms(v_row, v_strangers);
+    verdict := brainops_internal.settle_absent_sms(v_row, v_unmatched);
     return next;
   end loop;
 end;
 $$;
 
 comment on function brainops_internal.reconcile_sms(text, text, jsonb) is
-  'Settles unconfirmed texts to a number by all messages that Twilio has to it; verdict: sent, not sent (due again), given up, unclear, too early.';
+  'Settles unconfirmed texts to a number. p_messages: all messages of the account to it, as [{sid, body, created_at}]. Returns a verdict for each row: sent, not sent (due again), given up, unclear or too early; no rows while a text to the number is in flight.';
 
 revoke execute on function brainops_internal.reconcile_sms(text, text, jsonb) from public;
 grant execute on function brainops_internal.reconcile_sms(text, text, jsonb) to brainops_system;
 
--- A text that is not in Twilio's list, where so many texts are that nobody knows.
+-- If the list has messages that belong to no row (p_strangers), one of them may be this text.
 create or replace function brainops_internal.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers int)
 returns text
 language plpgsql
 set search_path = ''
 as $$
 declare
-  -- Twilio's list shows a message within seconds; this is many times that.
+  -- Twilio lists a message within seconds; this is many times that.
   c_patience constant interval := '10 minutes';
   c_times constant int := 3;
   v_verdict constant text := case
@@ -95,9 +100,9 @@ begin
       else q.scheduled_for
     end,
     last_error = case v_verdict
-      when 'unclear' then format('Twilio has %s other text(s) to %s from that time: compare, then brainops.confirm', p_strangers, q.to_number)
-      when 'given up' then format('%s times Twilio gave no answer and did not have the text', c_times)
-      when 'not sent' then 'Twilio gave no answer and does not have the text: again'
+      when 'unclear' then format('Twilio lists %s other text(s) to %s since then: compare them with text_sent, then call brainops.confirm', p_strangers, q.to_number)
+      when 'given up' then format('given up after %s runs: each time Twilio gave no answer, and its list did not have the text', c_times)
+      when 'not sent' then 'sending it again: Twilio gave no answer, and its list does not have the text'
       else q.last_error
     end
   where q.id = p_sms.id;
@@ -105,10 +110,14 @@ begin
 end;
 $$;
 
-revoke execute on function brainops_internal.settle_absent_sms(ai_sms_queue, int) from public;
-grant execute on function brainops_internal.settle_absent_sms(ai_sms_queue, int) to brainops_system;
+comment on function brainops_internal.settle_absent_sms(public.ai_sms_queue, int) is
+  'Settles an unconfirmed text that is not in Twilio''s list; returns the verdict, as reconcile_sms does. p_strangers: number of messages to the same number that belong to no row.';
 
--- What to ask Twilio about: settles what callbacks have told meanwhile, and returns the rest.
+revoke execute on function brainops_internal.settle_absent_sms(public.ai_sms_queue, int) from public;
+grant execute on function brainops_internal.settle_absent_sms(public.ai_sms_queue, int) to brainops_system;
+
+-- Settles first what callbacks have reported: a callback that is applied while the outcome is being lost does not see
+-- the row as unconfirmed.
 create or replace function brainops_internal.unconfirmed_sms(p_limit int)
 returns table (account_sid text, number text, since timestamptz, tenant_ids uuid[])
 language plpgsql
@@ -117,7 +126,7 @@ as $$
 declare
   v_now constant timestamptz := brainops.now();
 begin
-  perform brainops_internal.settle_sms_by_callbacks(told.tenant_id, told.id)
+  perform brainops_internal.settle_sms_by_callbacks(reported.tenant_id, reported.id)
   from (
     select q.tenant_id, q.id
     from public.ai_sms_queue as q
@@ -127,7 +136,7 @@ begin
         where d.tenant_id = q.tenant_id and d.sms_id = q.id and d.provider_message_id <> all (q.earlier_message_ids)
       )
     limit p_limit
-  ) as told;
+  ) as reported;
   return query
     with
       due as (
@@ -139,15 +148,15 @@ begin
         from public.ai_sms_queue as q
         where q.status = 'unconfirmed'
           and q.account_sid is not null
-          -- Later than that a person has to look: Twilio's list is not read that far back.
+          -- After 3 days a person has to look: Twilio's list is not read further back.
           and q.started_at between v_now - interval '3 days' and v_now - interval '1 minute'
-          -- Ever more seldom: what is not clear by now may stay so.
+          -- Less and less often, because what is unclear by now may stay so: after a quarter of the row's age.
           and (q.looked_for_at is null or q.looked_for_at < v_now - (v_now - q.started_at) / 4)
         group by q.account_sid, q.to_number
         order by max(q.looked_for_at) nulls first, min(q.started_at)
         limit p_limit
       ),
-      -- Here already, so that a list that can't be had does not stand before all others.
+      -- Marked before the lists are fetched, so that a list that cannot be fetched is not the first one every time.
       looked_for as (
         update public.ai_sms_queue as q
         set looked_for_at = v_now
@@ -159,12 +168,12 @@ end;
 $$;
 
 comment on function brainops_internal.unconfirmed_sms(int) is
-  'Which lists of Twilio''s to ask for: through which account texts with a lost outcome went, to whom, and since when; once callbacks have settled what they can.';
+  'Which of Twilio''s message lists to fetch, at most p_limit: the account that unconfirmed texts went through, their number, since when, and their tenants. Marks those rows as looked for.';
 
 revoke execute on function brainops_internal.unconfirmed_sms(int) from public;
 grant execute on function brainops_internal.unconfirmed_sms(int) to brainops_system;
 
--- Messages of Twilio's list that no row of ours is known to be, but for the row in question.
+-- Leaves out messages of rows, of rows' earlier runs, and those that a callback has reported about another row.
 create or replace function brainops_internal.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamptz)
 returns table (sid text, body text, created_at timestamptz)
 language sql
@@ -192,10 +201,13 @@ as $$
     );
 $$;
 
+comment on function brainops_internal.unexplained_messages(jsonb, uuid, timestamptz) is
+  'Messages of Twilio''s list from p_since on that do not belong to another row than p_id, as far as is known.';
+
 revoke execute on function brainops_internal.unexplained_messages(jsonb, uuid, timestamptz) from public;
 grant execute on function brainops_internal.unexplained_messages(jsonb, uuid, timestamptz) to brainops_system;
 
--- Spaces at the ends and runs of them are not Twilio's to keep.
+-- Twilio does not keep white space as it was.
 create or replace function brainops_internal.same_text(p_one text, p_other text)
 returns boolean
 language sql
@@ -209,6 +221,9 @@ as $$
       NFC
     );
 $$;
+
+comment on function brainops_internal.same_text(text, text) is
+  'Whether two texts are equal but for white space and Unicode normalization.';
 
 revoke execute on function brainops_internal.same_text(text, text) from public;
 grant execute on function brainops_internal.same_text(text, text) to brainops_system;

@@ -1,5 +1,8 @@
--- The last thing before the text goes: from here on its outcome may be lost, and then to_number and
--- text_sent are what it is recognised by. False where the row is not the caller's any more.
+-- Sending a text. src/revenue/sms/send.ts composes the text and calls Twilio; these functions keep the row's record of
+-- it. Start at begin_sms. The triggers at the end handle what may follow: a new run, or a lost outcome.
+
+-- The last step before Twilio is called. From here on the outcome may be lost, and reconciliation then finds the
+-- message by to_number and text_sent. If the lease no longer holds, nothing is written, and the text must not be sent.
 create or replace function brainops_internal.begin_sms(
   p_id uuid,
   p_lease uuid,
@@ -35,14 +38,15 @@ end;
 $$;
 
 comment on function brainops_internal.begin_sms(uuid, uuid, text, text, int, text, text, boolean) is
-  'Writes down what is about to be sent, to whom and from where; false where the lease does not hold.';
+  'Records the number, account and text that are about to be sent, and the thread. False if the lease no longer holds. p_sender: as sms_threads.sender. p_tells: whether the text carries the opt-out notice.';
 
 revoke execute on function brainops_internal.begin_sms(uuid, uuid, text, text, int, text, text, boolean) from public;
 grant execute
 on function brainops_internal.begin_sms(uuid, uuid, text, text, int, text, text, boolean)
 to brainops_worker, brainops_system;
 
--- A number that libphonenumber read. The row goes back to be judged by it.
+-- For a number that only libphonenumber could read. The worker then defers the row, so that the gate judges that
+-- number.
 create or replace function brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text)
 returns boolean
 language plpgsql
@@ -55,12 +59,12 @@ end;
 $$;
 
 comment on function brainops_internal.address_sms(uuid, uuid, text) is
-  'Writes the recipient in E.164; false where the lease does not hold.';
+  'Stores the recipient in E.164 as the worker read it; false if the lease no longer holds.';
 
 revoke execute on function brainops_internal.address_sms(uuid, uuid, text) from public;
 grant execute on function brainops_internal.address_sms(uuid, uuid, text) to brainops_worker, brainops_system;
 
--- The number of the tenant's that the person knows, else the oldest; null where TWILIO_FROM serves.
+-- The number that the person texted with last, else the tenant's oldest one.
 create or replace function brainops_internal.sms_sender(p_tenant_id uuid, p_number text)
 returns text
 language sql
@@ -77,13 +81,12 @@ as $$
 $$;
 
 comment on function brainops_internal.sms_sender(uuid, text) is
-  'Which of the tenant''s numbers a text to the person goes out from; null where it has none and TWILIO_FROM serves.';
+  'Which of the tenant''s numbers to text the person from; null if it has no active one, so that TWILIO_FROM is used.';
 
 revoke execute on function brainops_internal.sms_sender(uuid, text) from public;
 grant execute on function brainops_internal.sms_sender(uuid, text) to brainops_worker, brainops_system;
 
--- Whether a text to the person is the first from there that tells how to opt out. A text that told
--- and then failed told nobody.
+-- A notice in a text that failed, or was cancelled or skipped, did not reach the person and does not count.
 create or replace function brainops_internal.sms_needs_opt_out_notice(
   p_sms public.ai_sms_queue,
   p_number text,
@@ -100,26 +103,27 @@ as $$
       select
       from
         public.sms_threads as t
-        left join public.ai_sms_queue as told on told.tenant_id = t.tenant_id and told.id = t.told_by
+        left join public.ai_sms_queue as notice on notice.tenant_id = t.tenant_id and notice.id = t.told_by
       where
         t.tenant_id = p_sms.tenant_id
         and t.number = p_number
         and t.sender is not distinct from p_sender
         and t.told_by is not null
         and t.told_by <> p_sms.id
-        and coalesce(told.status, 'completed') not in ('failed', 'cancelled', 'skipped')
+        and coalesce(notice.status, 'completed') not in ('failed', 'cancelled', 'skipped')
     );
 $$;
 
 comment on function brainops_internal.sms_needs_opt_out_notice(public.ai_sms_queue, text, text) is
-  'Whether the text has to tell how to opt out: a marketing text to a person who has had no such word from that sender.';
+  'Whether the text must carry the opt-out notice: it is marketing, and the person has not had the notice from that sender yet.';
 
-revoke execute on function brainops_internal.sms_needs_opt_out_notice(ai_sms_queue, text, text) from public;
+revoke execute on function brainops_internal.sms_needs_opt_out_notice(public.ai_sms_queue, text, text) from public;
 grant execute
-on function brainops_internal.sms_needs_opt_out_notice(ai_sms_queue, text, text)
+on function brainops_internal.sms_needs_opt_out_notice(public.ai_sms_queue, text, text)
 to brainops_worker, brainops_system;
 
--- Due again: nothing of the last run is true of the next one.
+-- A row that becomes due again starts a new run, for which no result of the last one holds. The MessageSids of earlier
+-- runs are kept, so that late reports about them do not settle the new run.
 create or replace function brainops_internal.forget_sms_run()
 returns trigger
 language plpgsql
@@ -129,7 +133,7 @@ begin
   new.earlier_message_ids := array(
     select distinct m from unnest(old.earlier_message_ids || old.provider_message_id) as m where m is not null
     union
-    -- Told of while the outcome was lost.
+    -- Reported while the outcome was unknown.
     select provider_message_id from public.sms_deliveries
     where tenant_id = old.tenant_id and sms_id = old.id and provider_message_id is not null
   );
@@ -148,10 +152,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.forget_sms_run is
+  'Trigger: clears the last run''s results when a finished row becomes pending again.';
+
 revoke execute on function brainops_internal.forget_sms_run() from public;
 grant execute on function brainops_internal.forget_sms_run() to brainops_system;
 
--- Tried again: what was about to be sent was not.
+-- A row in flight goes back to pending only if its text was not sent. settle_sms_at_once takes a null text_sent for
+-- that.
 create or replace function brainops_internal.unbegin_sms()
 returns trigger
 language plpgsql
@@ -163,11 +171,15 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.unbegin_sms is
+  'Trigger: clears text_sent when a row goes from processing back to pending.';
+
 revoke execute on function brainops_internal.unbegin_sms() from public;
 grant execute on function brainops_internal.unbegin_sms() to brainops_system;
 
--- What is known already when an outcome is lost. The callback can be faster than our own time limit;
--- and where begin_sms has written no text, none has gone out, and none can: it asks for the lease.
+-- Settles a row whose outcome is being lost, as far as the outcome is known. If begin_sms wrote no text, none was sent
+-- and none can be, because begin_sms asks for the lease: the row is due again (or cancelled, or failed after its last
+-- attempt). If a callback has arrived, which can be faster than the worker's time limit, the text was sent.
 create or replace function brainops_internal.settle_sms_at_once()
 returns trigger
 language plpgsql
@@ -175,7 +187,7 @@ set search_path = ''
 as $$
 declare
   v_now constant timestamptz := brainops.now();
-  v_told record;
+  v_reported record;
 begin
   if new.text_sent is null then
     new.status := case
@@ -187,7 +199,7 @@ begin
     new.finished_at := case when new.status <> 'pending' then v_now end;
     return new;
   end if;
-  select d.provider_message_id, min(d.occurred_at) as at into v_told
+  select d.provider_message_id, min(d.occurred_at) as at into v_reported
     from public.sms_deliveries as d
     where d.tenant_id = new.tenant_id and d.sms_id = new.id and d.provider_message_id is not null
       and d.provider_message_id <> all (new.earlier_message_ids)
@@ -197,13 +209,16 @@ begin
   if found then
     new.status := 'completed';
     new.finished_at := v_now;
-    new.sent_at := coalesce(new.sent_at, v_told.at);
-    new.provider_message_id := v_told.provider_message_id;
+    new.sent_at := coalesce(new.sent_at, v_reported.at);
+    new.provider_message_id := v_reported.provider_message_id;
     new.last_error := null;
   end if;
   return new;
 end;
 $$;
+
+comment on function brainops_internal.settle_sms_at_once is
+  'Trigger: settles a row that would become unconfirmed, if the text was surely not sent or a callback has reported it.';
 
 revoke execute on function brainops_internal.settle_sms_at_once() from public;
 grant execute on function brainops_internal.settle_sms_at_once() to brainops_system;

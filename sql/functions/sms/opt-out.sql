@@ -1,0 +1,133 @@
+-- Opting out and in by text: keywords such as STOP and START, and Twilio's errors about people who opted out. Start at
+-- settle_sms_consent.
+
+-- The whole text must be the keyword: "don't stop" is a reply. Case, quotation marks around it and punctuation after it
+-- do not matter. Twilio's own reading (Advanced Opt-Out) takes precedence.
+create or replace function brainops_internal.sms_keyword(p_body text, p_opt_out_type text)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select
+    case
+      when upper(p_opt_out_type) in ('STOP', 'START', 'HELP') then lower(p_opt_out_type)
+      when w.word in (
+        'STOP',
+        'STOPALL',
+        'STOP ALL',
+        'UNSUBSCRIBE',
+        'CANCEL',
+        'END',
+        'QUIT',
+        'REVOKE',
+        'OPTOUT',
+        'OPT OUT',
+        'OPT-OUT'
+      ) then 'stop'
+      when w.word in ('START', 'UNSTOP') then 'start'
+      when w.word = 'YES' then 'yes'
+      when w.word in ('HELP', 'INFO') then 'help'
+      else 'reply'
+    end
+  from
+    (
+      select
+        upper(
+          regexp_replace(
+            regexp_replace(p_body, '^[[:space:]"''“”‘’.]+|[[:space:]"''“”‘’.!?,;]+$', '', 'g'),
+            '[[:space:]]+',
+            ' ',
+            'g'
+          )
+        ) as word
+    ) as w;
+$$;
+
+comment on function brainops_internal.sms_keyword(text, text) is
+  'What an inbound text is: stop, start, help, yes (consent only if it was asked for) or reply. p_opt_out_type: Twilio''s OptOutType; null or empty without Advanced Opt-Out.';
+
+revoke execute on function brainops_internal.sms_keyword(text, text) from public;
+grant execute on function brainops_internal.sms_keyword(text, text) to brainops_system;
+
+-- The latest of the STOPs, STARTs and opt-out errors on record decides; at the same instant, the opt-out. START lifts
+-- only the suppression that this function wrote (unsubscribed, source twilio).
+create or replace function brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_stops boolean;
+begin
+  select w.stops into v_stops
+    from (
+      select received_at as at, kind = 'stop' as stops
+      from public.sms_inbound
+      where tenant_id = p_tenant_id and from_number = p_number and kind in ('stop', 'start')
+      union all
+      select occurred_at, true
+      from public.sms_deliveries
+      where tenant_id = p_tenant_id and recipient = p_number and brainops_internal.sms_error_class(error_code) = 'opted_out'
+    ) as w
+    order by w.at desc, w.stops desc
+    limit 1;
+  if v_stops then
+    perform brainops_internal.suppress(p_tenant_id, 'sms', p_number, 'unsubscribed', 'twilio');
+  else
+    delete from public.contact_suppressions
+    where tenant_id = p_tenant_id and channel = 'sms' and address_key = p_number
+      and reason = 'unsubscribed' and source = 'twilio';
+    -- An address has one suppression at a time: the lifted one may have hidden an unreachable number.
+    perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
+  end if;
+end;
+$$;
+
+comment on function brainops_internal.settle_sms_consent(uuid, text) is
+  'Suppresses the number, or lifts that suppression, by the latest STOP, START or opt-out error on record.';
+
+revoke execute on function brainops_internal.settle_sms_consent(uuid, text) from public;
+grant execute on function brainops_internal.settle_sms_consent(uuid, text) to brainops_system;
+
+create or replace function brainops_internal.record_sms_consent(
+  p_tenant_id uuid,
+  p_number text,
+  p_lead_id uuid,
+  p_state text,
+  p_at timestamptz,
+  p_evidence jsonb
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into public.contact_consents (tenant_id, lead_id, channel, address, state, source, evidence, occurred_at)
+  values (p_tenant_id, p_lead_id, 'sms', p_number, p_state, 'twilio', p_evidence, p_at);
+end;
+$$;
+
+comment on function brainops_internal.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb) is
+  'Adds an entry with source twilio to contact_consents. p_state: granted or denied. p_at: when the person texted, or the error arrived.';
+
+revoke execute on function brainops_internal.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb) from public;
+grant execute
+on function brainops_internal.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb)
+to brainops_system;
+
+-- Two events about one person at the same moment: the second one sees what the first one wrote.
+create or replace function brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text)
+returns void
+language sql
+set search_path = ''
+as $$
+  select pg_advisory_xact_lock(hashtextextended('sms ' || p_tenant_id || p_number, 0));
+$$;
+
+comment on function brainops_internal.lock_sms_number(uuid, text) is
+  'Takes the advisory lock of a tenant''s phone number, until the end of the transaction.';
+
+revoke execute on function brainops_internal.lock_sms_number(uuid, text) from public;
+grant execute on function brainops_internal.lock_sms_number(uuid, text) to brainops_system;
