@@ -1,21 +1,22 @@
--- Payments: what things cost (plans), whom we ask for money (payment_requests), what moved (the
--- ledger), and what Stripe says about it.
+-- Payments: prices (plans), requests for money (payment_requests), movements of money (payment_ledger), and what Stripe
+-- reports about them.
 --
--- Two states stand side by side in a payment request: `status` is the job of making a link,
--- `payment_status` is the money. The second is never written, it is computed from facts, and facts
--- only grow: so events may come in any order and any number of times.
+-- A payment request has two states: `status` is the job that creates the link, `payment_status` is the money. Nobody
+-- writes payment_status: it is computed from facts, and facts only accumulate. So events may arrive in any order and any
+-- number of times.
 --
---                        ┌─────────────▶ payment_failed ──┐
---   open ──deactivated──▶ cancelled | expired ──'open' / 'pending' again: a new link──▶ open
---     └──── a matching payment, whatever was before ────▶ paid ─▶ partially_refunded ─▶ refunded
---                                                          └─────▶ disputed (while one is open or lost)
+--   open ── a delayed payment failed ──▶ payment_failed ──────┐
+--   open ── the link was deactivated ──▶ cancelled | expired ─┴─ 'open' (or status 'pending') is written: a new link ──▶ open
+--   any of these ── a payment of the amount requested ──▶ paid ──▶ partially_refunded ──▶ refunded
+--                                                          └─────▶ disputed (while a dispute is open or lost)
 --
--- Whose an event is, is told by the ids that we stored ourselves (stripe_objects): first that of the
--- link we made, then whatever a known object names. Never by metadata, which travels through hands
--- that are not ours, and never across accounts: what came in signed by a tenant's own Stripe account
--- can only concern what was made through that account.
+-- Which request an event is about is decided by ids that we stored ourselves (stripe_objects): first the id of the link
+-- that we created, then the ids that a known object names. Never by metadata, which others can write, and never across
+-- accounts: an event that a tenant's own Stripe account signed can only concern what was created through that account.
 --
 -- Lock order: the account's advisory lock, then payment request, then closure, then lead.
+--
+-- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
 create table brainops.currencies (
@@ -29,12 +30,13 @@ create table brainops.currencies (
 );
 
 comment on table brainops.currencies is
-  'How many decimals a currency has: by ISO 4217, and in what Stripe takes and reports, which is what amount_minor counts in.';
-comment on column brainops.currencies.exponent is 'Digits after the point by ISO 4217.';
+  'How many decimals a currency has: by ISO 4217, and in what Stripe takes and reports, which amount_minor counts in.';
+comment on column brainops.currencies.code is 'ISO 4217, in lower case.';
+comment on column brainops.currencies.exponent is 'Decimals by ISO 4217.';
 comment on column brainops.currencies.stripe_exponent is
-  'Amount times 10 to this power is what Stripe calls the amount. Differs from ISO 4217 for isk and ugx (0 by ISO, sent as if 2) and mga (2 by ISO, sent as 0).';
+  'An amount times 10 to this power is Stripe''s amount. Differs from ISO 4217 for isk and ugx (0 by ISO, sent as if 2) and mga (2 by ISO, sent as 0).';
 comment on column brainops.currencies.stripe_multiple is
-  'Stripe takes only multiples: 100 where the currency has no decimals but is sent with two, 10 where it has three.';
+  'Stripe accepts multiples of this only: 100 if the currency has no decimals but is sent with two, 10 if it has three, else 1.';
 
 create table public.plans (
   id uuid primary key default gen_random_uuid(),
@@ -66,16 +68,18 @@ create index plans_lead_id on public.plans (tenant_id, lead_id) where lead_id is
 create index plans_currency on public.plans (currency);
 
 comment on table public.plans is
-  'The one source of every price. A payment request takes amount and currency from the plan it names; a price of its own is a plan of its own, for one lead where lead_id says so.';
-comment on column public.plans.tenant_id is 'Null: for every tenant; admins write those.';
+  'The only source of prices. A payment request takes amount and currency from the plan that it names; an individual price is a plan of its own, for one lead if lead_id is set.';
+comment on column public.plans.tenant_id is 'Null: for every tenant; only admins write those.';
 comment on column public.plans.code is
-  'Short name for clients, in lower case. A tenant''s own plan goes before a common one of the same code.';
+  'Short name for clients, in lower case. A tenant''s own plan takes precedence over one for every tenant with the same code.';
 comment on column public.plans.name is 'What the payer reads.';
 comment on column public.plans.amount is
-  'In units of the currency, e.g. 12.50. A change is for requests that come later.';
-comment on column public.plans.amount_minor is 'The same in Stripe''s units (brainops.currencies), filled in.';
+  'In units of the currency, such as 12.50. A change applies to later requests only.';
+comment on column public.plans.amount_minor is 'amount in Stripe''s units (brainops.currencies); computed.';
 comment on column public.plans.interval is 'one_time, or how often a subscription renews: month, year.';
-comment on column public.plans.lead_id is 'Null: for every lead.';
+comment on column public.plans.lead_id is
+  'Null: for every lead. Otherwise only requests with this lead_id can name the plan.';
+comment on column public.plans.active is 'False: no request can name the plan.';
 
 create table public.payment_requests (
   id uuid primary key default gen_random_uuid(),
@@ -107,7 +111,7 @@ create table public.payment_requests (
   failed_generation int not null default -1,
   link_inactive boolean not null default false,
   link_told_at timestamptz,
-  -- How the link is made at most once.
+  -- How the link is created at most once.
   key_generation int not null default 0,
   key_started_at timestamptz,
   key_account uuid,
@@ -139,45 +143,58 @@ create index payment_requests_lead_id on public.payment_requests (tenant_id, lea
 create index payment_requests_payment_status on public.payment_requests (tenant_id, payment_status);
 
 comment on table public.payment_requests is
-  'Insert a row: a Stripe payment link for one payment is made, and payment_url filled in. status is the making of the link, payment_status the money.';
+  'Insert a row: a Stripe payment link for one payment is created, and payment_url filled in. status tracks creating the link, payment_status the money.';
 comment on column public.payment_requests.lead_id is
-  'Who is asked; becomes won with the payment. Null for nobody we know, or a person who was forgotten.';
+  'Who is asked to pay; moves to won with the payment. Null: no known lead, or a person who was forgotten.';
 comment on column public.payment_requests.product_service is
-  'Where neither plan_id nor plan_code is given: a plan''s code or name. Otherwise what you like.';
+  'A plan''s code or name, if neither plan_id nor plan_code is given; otherwise any text. Filled in with the plan''s name.';
 comment on column public.payment_requests.plan_id is
-  'The plan that priced it. No foreign key: the request keeps what it took from the plan, and the plan may go.';
+  'The plan that set the price. No foreign key: the request keeps what it took from the plan, and the plan may be deleted.';
+comment on column public.payment_requests.plan_code is
+  'On insert, the code of the plan to use; filled in from the plan.';
+comment on column public.payment_requests.plan_name is 'What the payer reads; from the plan.';
 comment on column public.payment_requests.amount is
-  'The plan''s. May be given, and is refused (OP026) where it is another than the plan''s.';
-comment on column public.payment_requests.amount_minor is 'The same in Stripe''s units: cents for usd, yen for jpy.';
+  'The plan''s, in units of the currency. If given, it must be the plan''s (OP026).';
+comment on column public.payment_requests.currency is
+  'The plan''s, in lower case. If given, it must be the plan''s (OP026).';
+comment on column public.payment_requests.amount_minor is 'amount in Stripe''s units: cents for usd, yen for jpy.';
+comment on column public.payment_requests.interval is 'The plan''s: one_time, month or year.';
 comment on column public.payment_requests.payment_status is
-  'open, paid, refunded, partially_refunded, disputed, expired, cancelled, payment_failed. Clients may write cancelled (the link is closed), open (a new link, after cancelled, expired or payment_failed) and paid (accepts what came though attention asks about it).';
+  'open, paid, refunded, partially_refunded, disputed, expired, cancelled or payment_failed; computed. Clients may write cancelled (closes the link), open (a new link, after cancelled, expired or payment_failed) and paid (accepts a payment that attention asks about).';
 comment on column public.payment_requests.expires_at is
   'When the link is closed. By default tenants.settings.payment_link_days from now, else 30 days.';
 comment on column public.payment_requests.success_url is
-  'Where the payer is led afterwards: tenants.settings.payment_success_url as of the insert; null for Stripe''s own page.';
+  'Where the payer is sent afterwards: tenants.settings.payment_success_url as of the insert; null: Stripe''s own page.';
 comment on column public.payment_requests.deliver_by is
-  'email or sms: the link is sent to the lead as soon as it is there, once, as a row of ai_email_queue or ai_sms_queue; in the words of the tenant''s template payment_link where it has one. Null: you send payment_url yourself.';
+  'email or sms: the link is sent to the lead once it exists, as a row of ai_email_queue or ai_sms_queue, with the tenant''s template payment_link if it has one. Null: you send payment_url yourself.';
+comment on column public.payment_requests.payment_url is 'The link; null until it exists.';
+comment on column public.payment_requests.stripe_payment_link_id is 'Stripe''s id of the link; null until it exists.';
 comment on column public.payment_requests.attention is
-  'What a person should look at: another amount or currency than asked, paid twice, paid though cancelled. Null: nothing.';
+  'What a person should look at: another amount or currency than requested, several payments, a payment although cancelled or expired. Null: nothing.';
 comment on column public.payment_requests.paid_at is
-  'When the first payment of just this amount and currency was made, or a person accepted another; null: not paid.';
+  'When the first payment of exactly this amount and currency was made, or a person accepted another one; null: not paid.';
 comment on column public.payment_requests.paid_minor is
-  'Sum of the ledger''s payments in the request''s currency. Where there are none, and a person accepted one in another currency: what was asked.';
+  'Sum of the ledger''s payments in the request''s currency. Without any, after a person accepted a payment in another currency: amount_minor.';
 comment on column public.payment_requests.refunded_minor is
-  'What went back, as the ledger has it or as Stripe''s total of the charge says, whichever is more. In the request''s currency: what went back in another one counts as its share of what was charged in that.';
-comment on column public.payment_requests.disputes_open is 'Disputes that are open or lost.';
+  'What was refunded, in the request''s currency: by the ledger or by Stripe''s totals of the charges, whichever is more. A refund in another currency is prorated by the amount charged in it.';
+comment on column public.payment_requests.disputes_open is 'Number of disputes that are open or lost.';
+comment on column public.payment_requests.cancelled_at is
+  'When the request was cancelled; null: not, or a new link was requested since.';
+comment on column public.payment_requests.expired_at is
+  'When the link was closed because its time was over; null: not, or a new link was requested since.';
 comment on column public.payment_requests.failed_generation is
   'The newest link whose delayed payment failed, by key_generation; -1: none.';
 comment on column public.payment_requests.link_inactive is
-  'Whether the link was switched off at Stripe, by someone else or us, without having been used.';
+  'True if the link was deactivated at Stripe, by us or by others, without having been used.';
 comment on column public.payment_requests.link_told_at is
-  'When Stripe said so: the event''s time, older ones do not count.';
+  'Time of the event that link_inactive is from; older events are ignored. Null: no event yet.';
 comment on column public.payment_requests.key_generation is
-  'Which link it is: part of the idempotency key. Goes up for a new link, and when Stripe stored an error under the key.';
+  'Number of the link, from 0; part of the idempotency key. Goes up for a new link, and when Stripe has stored an error under the key or forgotten it.';
 comment on column public.payment_requests.key_started_at is
-  'When the key was first used; Stripe forgets it after 24 h. Null: nothing was asked of Stripe yet.';
+  'When the key was first used; Stripe forgets it after 24 hours. Null: Stripe was not asked yet.';
 comment on column public.payment_requests.key_account is
-  'The tenant''s own credential that the link was made through; null for the installation''s account.';
+  'The tenant''s own credential that the link is created through; null: the installation''s account.';
+comment on column public.payment_requests.livemode is 'False: created in Stripe''s test mode. Null: no link yet.';
 
 create table public.payment_link_closures (
   id uuid primary key default gen_random_uuid(),
@@ -202,14 +219,15 @@ create unique index payment_link_closures_once on public.payment_link_closures (
 );
 
 comment on table public.payment_link_closures is
-  'One row for each payment link: when it is due, the link is switched off. Made with the link, for its expires_at; moved to now when the request is cancelled, or paid by whichever of its links.';
+  'One row for each payment link: when it is due, the link is deactivated. Created with the link, for its expires_at; moved to now when the request is cancelled, or paid through any of its links.';
 comment on column public.payment_link_closures.key_generation is 'Which of the request''s links.';
 comment on column public.payment_link_closures.stripe_payment_link_id is
-  'Null: nobody knows whether there is one (its making was cut off); it is looked for.';
+  'Null: it is unknown whether the link exists, because creating it was cut off; it is looked for.';
 comment on column public.payment_link_closures.account is
-  'The tenant''s own credential that the link was made through; null for the installation''s account.';
+  'The tenant''s own credential that the link was created through; null: the installation''s account.';
+comment on column public.payment_link_closures.reason is 'Why the link is closed: expired, cancelled or paid.';
 
--- Money is never edited: what went wrong is another row.
+-- Never edited: a correction is another row.
 create table public.payment_ledger (
   id uuid primary key default gen_random_uuid(),
   tenant_id uuid not null references public.tenants (id),
@@ -241,13 +259,15 @@ create index payment_ledger_request on public.payment_ledger (tenant_id, payment
 comment on table public.payment_ledger is
   'Every movement of money, once, append only: payments in, refunds and disputes out, and what came back of those.';
 comment on column public.payment_ledger.kind is
-  'payment, refund, refund_reversal (a refund that failed), dispute (money withdrawn), dispute_reversal (given back).';
+  'payment, refund, refund_reversal (a refund that failed), dispute (money withdrawn) or dispute_reversal (money reinstated).';
 comment on column public.payment_ledger.object_id is
-  'Stripe''s id of what moved it: payment intent, invoice (subscriptions), refund, dispute.';
+  'Stripe''s id of what moved the money: payment intent (or checkout session), invoice (subscriptions), refund or dispute.';
 comment on column public.payment_ledger.charge_id is 'The charge that a refund or dispute is about; null for payments.';
 comment on column public.payment_ledger.amount_minor is
-  'In Stripe''s units of the currency; below zero for what goes out.';
-comment on column public.payment_ledger.livemode is 'False: Stripe''s test mode, no real money.';
+  'In Stripe''s units of the currency; negative for money that goes out.';
+comment on column public.payment_ledger.livemode is 'False: Stripe''s test mode, not real money.';
+comment on column public.payment_ledger.occurred_at is 'When the money moved, by Stripe''s clock.';
+comment on column public.payment_ledger.recorded_at is 'When the row was written.';
 
 create table public.payment_disputes (
   id uuid primary key default gen_random_uuid(),
@@ -260,7 +280,7 @@ create table public.payment_disputes (
   currency text not null,
   evidence_due_by timestamptz,
   opened_at timestamptz not null,
-  -- Which event the row says: an older one changes nothing.
+  -- Which event the row is from: an older one changes nothing.
   told_at timestamptz not null,
   told_rank int not null,
   constraint payment_disputes_once unique (tenant_id, stripe_dispute_id),
@@ -270,13 +290,16 @@ create table public.payment_disputes (
 
 create index payment_disputes_request on public.payment_disputes (tenant_id, payment_request_id);
 
-comment on table public.payment_disputes is 'Payments that the payer''s bank took back or asks about.';
+comment on table public.payment_disputes is
+  'Payments that the payer''s bank took back or inquires about, in the last state that Stripe reported.';
 comment on column public.payment_disputes.status is
-  'Stripe''s word: warning_needs_response, warning_under_review, warning_closed, needs_response, under_review, won, lost, prevented.';
-comment on column public.payment_disputes.evidence_due_by is
-  'Until when evidence must be handed in at Stripe; null for not said.';
+  'Stripe''s: warning_needs_response, warning_under_review, warning_closed, needs_response, under_review, won, lost, prevented.';
+comment on column public.payment_disputes.reason is 'Stripe''s, such as fraudulent; null: not given.';
+comment on column public.payment_disputes.amount_minor is 'In Stripe''s units of the currency.';
+comment on column public.payment_disputes.evidence_due_by is 'Until when Stripe accepts evidence; null: not given.';
+comment on column public.payment_disputes.told_at is 'Time of the event that the row is from.';
 comment on column public.payment_disputes.told_rank is
-  'Orders events of one second: the later stage of a dispute wins.';
+  'Orders events of the same second: the later stage of a dispute wins.';
 
 create table public.subscriptions (
   id uuid primary key default gen_random_uuid(),
@@ -303,11 +326,12 @@ create index subscriptions_request on public.subscriptions (tenant_id, payment_r
 create index subscriptions_status on public.subscriptions (tenant_id, status);
 
 comment on table public.subscriptions is
-  'Subscriptions that began with a payment request, as Stripe last reported them. What they brought in is in payment_ledger.';
+  'Subscriptions that began with a payment request, in the last state that Stripe reported. Their payments are in payment_ledger.';
 comment on column public.subscriptions.status is
-  'Stripe''s word: incomplete, incomplete_expired, trialing, active, past_due, canceled, unpaid, paused.';
+  'Stripe''s: incomplete, incomplete_expired, trialing, active, past_due, canceled, unpaid, paused.';
+comment on column public.subscriptions.livemode is 'False: Stripe''s test mode.';
 comment on column public.subscriptions.told_at is
-  'Time of the event that the row says. Stripe''s clock has seconds: told_rank (created, updated, deleted, then the later period and status) and told_by order what falls into one.';
+  'Time of the event that the row is from. Stripe''s clock has seconds: told_rank (created, updated, deleted, then the later period and status) and told_by order events of the same second.';
 comment on column public.subscriptions.told_by is 'That event''s id.';
 
 create table public.stripe_objects (
@@ -331,16 +355,17 @@ create index stripe_objects_object_id on public.stripe_objects (object_id);
 create index stripe_objects_request on public.stripe_objects (tenant_id, payment_request_id);
 
 comment on table public.stripe_objects is
-  'Which of Stripe''s objects (link, session, intent, charge, invoice, subscription, refund, dispute) belongs to which payment request: what tells whose an event is.';
+  'Which Stripe object (link, session, intent, charge, invoice, subscription, refund, dispute) belongs to which payment request. Decides which request an event is about.';
 comment on column public.stripe_objects.own_account is
-  'Whether it lives in the tenant''s own Stripe account: only events from there may concern it.';
+  'True: the object is in the tenant''s own Stripe account, and only events from there may concern it. False: in the installation''s.';
+comment on column public.stripe_objects.key_generation is 'Which of the request''s links the object came by.';
 comment on column public.stripe_objects.refunded_minor is
-  'Of a charge: the most that Stripe said was refunded in all; 0 for anything else.';
+  'Of a charge: the largest total that Stripe reported as refunded, in currency; 0 for anything else.';
 comment on column public.stripe_objects.charged_minor is
   'What the payer was charged, in currency: of a charge that was refunded, and of a payment that Stripe converted (the ledger has it in the request''s currency). Null for anything else.';
-comment on column public.stripe_objects.currency is 'That of charged_minor and refunded_minor.';
+comment on column public.stripe_objects.currency is
+  'The currency of charged_minor and refunded_minor; null for anything else.';
 
--- Events about objects that nobody knows yet. The event itself is in webhook_events.
 create table brainops.waiting_stripe_events (
   account text not null,
   object_id text not null,
@@ -352,6 +377,7 @@ create table brainops.waiting_stripe_events (
 create index waiting_stripe_events_since on brainops.waiting_stripe_events (since);
 
 comment on table brainops.waiting_stripe_events is
-  'Stripe events whose object is not known yet (a refund before its payment), by the ids that would make it known. Applied then; forgotten after 30 days.';
+  'Stripe events whose object is not known yet (a refund before its payment), by the ids that would make it known. Applied when one of them becomes known, deleted after 30 days. The events are in webhook_events.';
 comment on column brainops.waiting_stripe_events.account is
   'The tenant''s id for an event of its own account, platform for one of the installation''s.';
+comment on column brainops.waiting_stripe_events.event_id is 'Stripe''s id of the event.';

@@ -1,3 +1,4 @@
+-- Currencies: everyone reads them, admins write them.
 alter table brainops.currencies enable row level security;
 alter table brainops.currencies force row level security;
 

@@ -1,4 +1,5 @@
+-- Disputes, in the last state that Stripe reported.
 select brainops.protect_table('public.payment_disputes');
 
--- Reports are Stripe's to write.
+-- Only Stripe's events write it.
 revoke insert, update, delete on public.payment_disputes from brainops_tenant, brainops_service;

@@ -1,6 +1,7 @@
+-- Movements of money, append only.
 select brainops.protect_table('public.payment_ledger');
 
--- Reports are Stripe's to write.
+-- Only Stripe's events write it.
 revoke insert, update, delete on public.payment_ledger from brainops_tenant, brainops_service;
 
 create or replace trigger b0_append_only_truncate

@@ -1,3 +1,4 @@
+-- Links to deactivate, a job table.
 select
   brainops.define_job_table(
     'public.payment_link_closures',
@@ -11,7 +12,7 @@ select
     p_max_attempts => 20
   );
 
--- Made by the engine; a client may only move, stop or repeat one.
+-- The engine creates closures; a client may only move, stop or repeat one.
 revoke insert, delete on public.payment_link_closures from brainops_tenant, brainops_service;
 revoke
   insert (

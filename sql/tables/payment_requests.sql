@@ -1,3 +1,4 @@
+-- Payment links, a job table. Its triggers take the price from the plan, compute payment_status, and do what follows.
 select
   brainops.define_job_table(
     'public.payment_requests',
@@ -11,7 +12,7 @@ select
     p_max_attempts => 12
   );
 
--- Facts are the engine's to write, payment_status is a client's wish.
+-- Only the engine writes facts; a client asks for something by writing payment_status.
 revoke
   insert (
     plan_name,
@@ -58,8 +59,8 @@ for each row
 when (new.lead_id is not null)
 execute function brainops_internal.resolve_lead_id();
 
--- Also an older link than the present one may be open yet, and so may one that is switched off have been paid
--- a moment before.
+-- Whatever the state of the present link: an older one may still be open, and a closed one may have been paid a moment
+-- before.
 create or replace trigger a2_before_payment_delete
 before delete on public.payment_requests
 for each row

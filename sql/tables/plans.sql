@@ -1,3 +1,5 @@
+-- Prices. Policies by hand, because a row without a tenant is for every tenant: all read those, and only admins write
+-- them.
 alter table public.plans enable row level security;
 alter table public.plans force row level security;
 

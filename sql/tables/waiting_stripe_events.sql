@@ -1,3 +1,4 @@
+-- Stripe events whose object is not known yet; only the engine and admins see them.
 alter table brainops.waiting_stripe_events enable row level security;
 alter table brainops.waiting_stripe_events force row level security;
 

@@ -1,3 +1,4 @@
+-- What each lead paid.
 drop view if exists public.payments_by_lead;
 
 create view public.payments_by_lead
@@ -28,7 +29,7 @@ as
   group by r.tenant_id, r.lead_id, l.currency;
 
 comment on view public.payments_by_lead is
-  'What each lead paid, by currency, in its units: from the ledger, test mode included. lead_id null: nobody we know.';
+  'What each lead paid, by currency and in units of the currency, from the ledger, test mode included. refunded and disputed are positive; net is paid less both. lead_id null: requests without a known lead.';
 
 grant select
 on public.payments_by_lead

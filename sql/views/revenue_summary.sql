@@ -1,3 +1,4 @@
+-- The ledger by month and currency.
 drop view if exists public.revenue_summary;
 
 create view public.revenue_summary
@@ -26,7 +27,7 @@ as
   group by 1, 2, 3, 4;
 
 comment on view public.revenue_summary is
-  'The ledger added up by month (UTC) and currency, in its units; livemode false is Stripe''s test mode.';
+  'The ledger added up by month (UTC), currency and livemode, in units of the currency. refunded and disputed are positive; net is paid less both. livemode false: Stripe''s test mode.';
 
 grant select
 on public.revenue_summary

@@ -80,10 +80,10 @@ describe("an event", () => {
     const none = { ...unknown, id: "evt_thin", data: null };
     await tell(db, [connected, elsewhere, unknown, none]);
     for (const [told, reason] of [
-      [connected, "it is of a connected account, and none is used"],
-      [elsewhere, "it is about no payment request of ours"],
-      [unknown, "nothing follows from 'product.created'"],
-      [none, 'it is no event: it has no "type", "created" and "data.object"'],
+      [connected, "the event is from a connected account, and BrainOps uses none"],
+      [elsewhere, "the checkout was not made through a payment link"],
+      [unknown, "BrainOps does not use events of type 'product.created'"],
+      [none, 'the event has no "type", "created" or "data.object"'],
     ] as const) {
       expect(await outcomeOf(told)).toEqual({ status: "skipped", skip_reason: reason });
     }
@@ -193,7 +193,7 @@ describe("an event that comes too early", () => {
     await tell(db, [ofCharge]);
     expect(await outcomeOf(back)).toMatchObject({
       status: "skipped",
-      skip_reason: "it waits until one of ch_chain, pi_chain, re_early is known",
+      skip_reason: "waiting until one of ch_chain, pi_chain, re_early is known",
     });
     expect(await statusOf(id)).toBe("open");
     await tell(db, [paid("chain", link)]);

@@ -51,9 +51,9 @@ describe("the price", () => {
       /costs 999/,
     ],
     ["an amount that is none", { plan_code: "starter", amount: "NaN" }, "OP026", /NaN/],
-    ["no plan", { amount: "999", currency: "usd" }, "OP025", /null is no plan/],
-    ["a product that is no plan", { product_service: "Moon trip", amount: "1" }, "OP025", /'Moon trip' is no plan/],
-    ["another tenant's plan", { plan_code: "b-only" }, "OP025", /'b-only' is no plan/],
+    ["no plan", { amount: "999", currency: "usd" }, "OP025", /null is not a plan/],
+    ["a product that is no plan", { product_service: "Moon trip", amount: "1" }, "OP025", /'Moon trip' is not a plan/],
+    ["another tenant's plan", { plan_code: "b-only" }, "OP025", /'b-only' is not a plan/],
     ["a request that says it is paid", { plan_code: "starter", payment_status: "paid" }, "OP029", /'paid'/],
   ])("is refused with %s", async (_name, row, code, message) => {
     const refused = await refusal(ask(row));
@@ -92,7 +92,7 @@ describe("the price", () => {
     expect((await refusal(update(id, "amount = 1"))).code).toBe("OP026");
     expect((await refusal(update(id, "plan_id = gen_random_uuid()"))).code).toBe("OP026");
     await db.as("tenantA", "update plans set active = false where id = $1", [plan]);
-    expect((await refusal(ask({ plan_code: "moves" }))).message).toMatch(/no plan that is active/);
+    expect((await refusal(ask({ plan_code: "moves" }))).message).toMatch(/not a plan that is active/);
   });
 
   it("for everyone is an admin's to write: a tenant's plan is its own", async () => {
@@ -197,10 +197,10 @@ describe("payment_status as a wish", () => {
     await tell(db, [event("checkout.session.completed", 1, checkout("after", link, 99_900))]);
     expect(await requestOf(db, id)).toMatchObject({
       payment_status: "paid",
-      attention: "paid though it was cancelled",
+      attention: "paid although it was cancelled",
     });
     expect(await db.query("select subject from tenant_notifications where lead_id = $1", [leadId])).toEqual([
-      { subject: "A payment needs a look: Starter" },
+      { subject: "A payment needs attention: Starter" },
     ]);
   });
 
@@ -211,7 +211,7 @@ describe("payment_status as a wish", () => {
     await tell(db, [event("checkout.session.completed", 1, checkout("less", link, 90_000))]);
     expect(await requestOf(db, id)).toMatchObject({
       payment_status: "open",
-      attention: "paid 900.00 USD where 999.00 USD was asked",
+      attention: "paid 900.00 USD but 999.00 USD was requested",
     });
     expect(await update(id, "payment_status = 'paid'")).toEqual([{ payment_status: "paid" }]);
     expect(await db.query("select stage from revenue_leads where id = $1", [leadId])).toEqual([{ stage: "won" }]);
@@ -356,7 +356,7 @@ describe("deliver_by", () => {
     expect(await requestOf(db, id)).toMatchObject({ stripe_payment_link_id: link, status: "completed" });
     const [told] = await db.query("select subject, body from tenant_notifications where lead_id = $1", [lead]);
     expect(told?.["subject"]).toBe("A payment link could not be sent: Starter");
-    expect(told?.["body"]).toMatch(/it was not sent by email: subject: has 1400 characters/);
+    expect(told?.["body"]).toMatch(/which could not be sent by email: subject: has 1400 characters/);
   });
 
   it("sms queues a text, which is no marketing", async () => {

@@ -1,6 +1,10 @@
--- Computes a request's facts from what is on record. What follows from a payment follows from the
--- change of paid_at (after_payment_update), so it happens once.
--- As in sql/0018, but that each currency's refunds count as their share of what was charged in it.
+-- The books: movements of money (payment_ledger), what a request's state is by them, and what a payment leads to. Start
+-- at settle_payment_request, which runs after every event that is applied.
+
+-- Computes a request's facts from everything on record, so the order of events does not matter. What follows from a
+-- payment follows from the change of paid_at (after_payment_update), so it happens once. A refund in another currency
+-- counts as its share of what was charged in that currency: 1300 of 1900 yen, for which 12.50 dollars were booked, are
+-- 1300/1900 of 12.50 dollars.
 create or replace function brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid)
 returns void
 language plpgsql
@@ -12,8 +16,8 @@ declare
   v_paid bigint;
   v_payments int;
   v_matching timestamptz;
-  v_others text;
-  v_taken text;
+  v_other_payments text;
+  v_first_currency text;
   v_refunded bigint;
   v_disputes int;
 begin
@@ -25,7 +29,7 @@ begin
     string_agg(brainops_internal.format_payment(amount_minor, currency), ', ' order by occurred_at, object_id)
       filter (where kind = 'payment' and (currency <> v_old.currency or amount_minor <> v_old.amount_minor)),
     (array_agg(currency order by occurred_at, object_id) filter (where kind = 'payment'))[1]
-    into v_paid, v_payments, v_matching, v_others, v_taken
+    into v_paid, v_payments, v_matching, v_other_payments, v_first_currency
     from public.payment_ledger
     where tenant_id = p_tenant_id and payment_request_id = p_id;
 
@@ -41,20 +45,20 @@ begin
     )
     into v_refunded
     from (
-      -- What went back by currency: as the ledger has it, or as Stripe's totals of the charges say.
-      select m.currency, greatest(sum(m.booked), sum(m.told)) as minor
+      -- Refunded, by currency: by the ledger, or by Stripe's totals of the charges, whichever is more.
+      select m.currency, greatest(sum(m.booked), sum(m.reported)) as minor
       from (
         select
           currency,
           -amount_minor as booked,
-          case when kind = 'refund_reversal' then -amount_minor else 0 end as told
+          case when kind = 'refund_reversal' then -amount_minor else 0 end as reported
         from public.payment_ledger
         where tenant_id = p_tenant_id and payment_request_id = p_id and kind in ('refund', 'refund_reversal')
         union all
         select
           coalesce(
             o.currency,
-            -- From before charges had their currency.
+            -- A charge that was stored without its currency.
             (
               select l.currency from public.payment_ledger as l
               where l.tenant_id = p_tenant_id and l.payment_request_id = p_id and l.charge_id = o.object_id
@@ -70,8 +74,8 @@ begin
       group by m.currency
     ) as b
     cross join lateral (
-      -- What payers were charged in that currency, and what of the request it paid: what Stripe
-      -- converted, as booked; and where nothing came in the request's currency, all that was asked.
+      -- What payers were charged in that currency (charged), and what of the request that paid (worth): of payments that
+      -- Stripe converted, what was booked; if nothing was paid in the request's currency, the whole amount requested.
       select
         coalesce(nullif(sum(p.charged), 0), nullif(sum(p.of_charges), 0), greatest(v_paid, 1)) as charged,
         case when count(p.charged) > 0 then sum(p.worth) else v_paid end as worth
@@ -85,12 +89,12 @@ begin
         union all
         select
           sum(l.amount_minor),
-          case when v_paid = 0 and b.currency = v_taken then v_old.amount_minor else 0 end,
+          case when v_paid = 0 and b.currency = v_first_currency then v_old.amount_minor else 0 end,
           null
         from public.payment_ledger as l
         where l.tenant_id = p_tenant_id and l.payment_request_id = p_id and l.kind = 'payment' and l.currency = b.currency
         union all
-        -- From before conversions were kept, a charge that was refunded says what it was.
+        -- For a conversion that was not stored, the amount of the refunded charge.
         select null, 0, sum(o.charged_minor)
         from public.stripe_objects as o
         where o.tenant_id = p_tenant_id and o.payment_request_id = p_id and o.currency = b.currency and o.refunded_minor > 0
@@ -109,10 +113,10 @@ begin
     attention = nullif(
       concat_ws(
         '; ',
-        'paid ' || v_others || ' where ' || brainops_internal.format_payment(r.amount_minor, r.currency) || ' was asked',
+        'paid ' || v_other_payments || ' but ' || brainops_internal.format_payment(r.amount_minor, r.currency) || ' was requested',
         case when r.interval = 'one_time' and v_payments > 1 then 'paid ' || v_payments || ' times' end,
-        case when v_matching is not null and r.cancelled_at is not null then 'paid though it was cancelled' end,
-        case when v_matching is not null and r.cancelled_at is null and r.expired_at is not null then 'paid though it had expired' end
+        case when v_matching is not null and r.cancelled_at is not null then 'paid although it was cancelled' end,
+        case when v_matching is not null and r.cancelled_at is null and r.expired_at is not null then 'paid although it had expired' end
       ),
       ''
     )
@@ -121,7 +125,7 @@ begin
 
   if v_new.attention is distinct from v_old.attention and v_new.attention is not null then
     perform brainops.notify(
-      p_tenant_id, 'A payment needs a look: ' || v_new.plan_name,
+      p_tenant_id, 'A payment needs attention: ' || v_new.plan_name,
       'Payment request ' || p_id || ': ' || v_new.attention || '.', 'payment:' || p_id || ':' || md5(v_new.attention),
       v_new.lead_id
     );
@@ -130,12 +134,11 @@ end;
 $$;
 
 comment on function brainops_internal.settle_payment_request(uuid, uuid) is
-  'Computes what payment_status comes from anew, from ledger, disputes and charges.';
+  'Recomputes what payment_status comes from, from ledger, disputes and charges; notifies the tenant when attention changes.';
 
 revoke execute on function brainops_internal.settle_payment_request(uuid, uuid) from public;
 grant execute on function brainops_internal.settle_payment_request(uuid, uuid) to brainops_system;
 
--- Books a movement of money; true where it was not booked before.
 create or replace function brainops_internal.record_payment(
   p_known public.stripe_objects,
   p_kind text,
@@ -158,14 +161,45 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.record_payment(
+  public.stripe_objects,
+  text,
+  text,
+  text,
+  bigint,
+  text,
+  boolean,
+  timestamptz
+) is
+  'Books a movement of money, once; true if it was not booked before. p_minor: in Stripe''s units, negative for money that goes out.';
+
 revoke execute
-on function brainops_internal.record_payment(stripe_objects, text, text, text, bigint, text, boolean, timestamptz)
+on function brainops_internal.record_payment(
+  public.stripe_objects,
+  text,
+  text,
+  text,
+  bigint,
+  text,
+  boolean,
+  timestamptz
+)
 from public;
 grant execute
-on function brainops_internal.record_payment(stripe_objects, text, text, text, bigint, text, boolean, timestamptz)
+on function brainops_internal.record_payment(
+  public.stripe_objects,
+  text,
+  text,
+  text,
+  bigint,
+  text,
+  boolean,
+  timestamptz
+)
 to brainops_system;
 
--- A paid request: the person's history says so, and the lead is won, which starts the onboarding.
+-- The payment stands, even if the lead cannot be moved to won: that becomes a notification. Errors that may pass are
+-- raised, so that the event is tried again.
 create or replace function brainops_internal.follow_payment(p_request public.payment_requests)
 returns void
 language plpgsql
@@ -182,7 +216,6 @@ begin
   exception
     when serialization_failure or deadlock_detected or lock_not_available then
       raise; -- may pass: the event is tried again
-    -- The money is there, whatever the stages say.
     when others then
       perform brainops.notify(
         (p_request).tenant_id, 'A lead that paid could not be moved to won',
@@ -193,8 +226,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops_internal.follow_payment(payment_requests) from public;
-grant execute on function brainops_internal.follow_payment(payment_requests) to brainops_system;
+comment on function brainops_internal.follow_payment(public.payment_requests) is
+  'Records the lead event paid and moves the lead to won, which starts its onboarding; no effect on a request without a lead.';
+
+revoke execute on function brainops_internal.follow_payment(public.payment_requests) from public;
+grant execute on function brainops_internal.follow_payment(public.payment_requests) to brainops_system;
 
 create or replace function brainops_internal.record_payment_event(
   p_request public.payment_requests,
@@ -220,9 +256,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.record_payment_event(public.payment_requests, text, timestamptz, text, jsonb) is
+  'Records a lead event of channel payment, once per p_key; no effect on a request without a lead.';
+
 revoke execute
-on function brainops_internal.record_payment_event(payment_requests, text, timestamptz, text, jsonb)
+on function brainops_internal.record_payment_event(public.payment_requests, text, timestamptz, text, jsonb)
 from public;
 grant execute
-on function brainops_internal.record_payment_event(payment_requests, text, timestamptz, text, jsonb)
+on function brainops_internal.record_payment_event(public.payment_requests, text, timestamptz, text, jsonb)
 to brainops_system;

@@ -1,6 +1,10 @@
--- The handler's first step, in a transaction of its own before anything is asked of Stripe: fixes
--- the key, and through which account. look_first: the key may be forgotten at Stripe, so whether the
--- link is there already must be looked up.
+-- Payment links: each is created at most once, sent to the lead if the request says so, and closed. Start at
+-- begin_payment_link, the first step of src/revenue/payments/createLink.ts.
+
+-- Called in a transaction of its own before Stripe is asked: the key is fixed in the row, so a second try (after a
+-- crash or a lost answer) gets the same link. look_first: the key is more than 23 hours old, and Stripe forgets keys
+-- after 24, so the list of links must be read first. same_account: false if the link was begun through another account
+-- than p_account; then nothing is written.
 create or replace function brainops_internal.begin_payment_link(
   p_id uuid,
   p_account uuid,
@@ -20,7 +24,7 @@ declare
 begin
   select * into v_row from public.payment_requests as r where r.id = p_id for update;
   if not found then
-    raise exception 'payment request %: no such row', p_id using errcode = 'OP009', hint = 'It was deleted meanwhile.';
+    raise exception 'payment request % does not exist', p_id using errcode = 'OP009', hint = 'It was deleted; it needs no link.';
   end if;
   look_first := v_row.key_started_at < brainops.now() - interval '23 hours';
   same_account := v_row.key_started_at is null or v_row.key_account is not distinct from p_account;
@@ -29,7 +33,7 @@ begin
     set
       key_started_at = brainops.now(),
       key_account = p_account,
-      -- Only a key that was used can be spoiled.
+      -- A key that was never used needs no successor.
       key_generation = r.key_generation + (r.key_started_at is not null)::int
     where r.id = p_id
     returning * into v_row;
@@ -41,13 +45,114 @@ end;
 $$;
 
 comment on function brainops_internal.begin_payment_link(uuid, uuid, boolean) is
-  'Fixes the idempotency key of a request''s link and the account it is made through (null: the installation''s) before Stripe is asked. p_new_key: the key is spoiled, take the next.';
+  'Fixes the idempotency key of a request''s link, and the account that it is created through (p_account: the tenant''s credential, null for the installation''s), before Stripe is asked. p_new_key: the key cannot be used any more, take the next. OP009 if the request does not exist.';
 
 revoke execute on function brainops_internal.begin_payment_link(uuid, uuid, boolean) from public;
 grant execute on function brainops_internal.begin_payment_link(uuid, uuid, boolean) to brainops_worker, brainops_system;
 
--- When the request's present link is switched off. Once it is paid, no other payment may come in,
--- neither by this link nor by an older one, which have their closures already.
+create or replace function brainops_internal.gate_payment_request(p_ids uuid[])
+returns setof brainops.verdict
+language sql
+stable
+set search_path = ''
+as $$
+  select
+    r.id,
+    'skip',
+    null::timestamptz,
+    case
+      when r.paid_at is not null then 'the request is already paid'
+      else 'the request expired before its link was created'
+    end
+  from public.payment_requests as r
+  where r.id = any (p_ids) and (r.paid_at is not null or r.expires_at <= brainops.now());
+$$;
+
+comment on function brainops_internal.gate_payment_request(uuid[]) is
+  'Gate of payment_requests: skips requests that are paid or past expires_at.';
+
+revoke execute on function brainops_internal.gate_payment_request(uuid[]) from public;
+grant execute on function brainops_internal.gate_payment_request(uuid[]) to brainops_worker, brainops_system;
+
+-- Uses the tenant's template payment_link, if it has one. The link must not be lost because a message about it is
+-- refused: that becomes a notification. Errors that may pass when the transaction is tried again are raised.
+create or replace function brainops_internal.deliver_payment_link(p_request public.payment_requests)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_key text := 'payment_link:' || (p_request).id || ':' || (p_request).key_generation;
+  v_template public.ai_campaign_templates;
+  v_metadata jsonb := jsonb_build_object(
+    'type', 'payment_link',
+    'transactional', true,
+    'payment', jsonb_build_object(
+      'request_id', (p_request).id,
+      'url', (p_request).payment_url,
+      'plan', (p_request).plan_name,
+      'amount', brainops_internal.format_payment((p_request).amount_minor, (p_request).currency),
+      'interval', (p_request).interval,
+      'expires_at', (p_request).expires_at
+    )
+  );
+begin
+  select * into v_template
+    from public.ai_campaign_templates
+    where tenant_id = (p_request).tenant_id and name = 'payment_link' and channel = (p_request).deliver_by
+    order by version desc
+    limit 1;
+  if (p_request).deliver_by = 'email' then
+    insert into public.ai_email_queue (tenant_id, recipient, subject, body, metadata, idempotency_key, scheduled_for)
+    values (
+      (p_request).tenant_id,
+      (p_request).lead_id::text,
+      coalesce(v_template.subject, 'Your payment for {{ payment.plan }}'),
+      coalesce(
+        v_template.body,
+        '<p>Hello{% if lead.contact_name %} {{ lead.contact_name }}{% endif %},</p>'
+          || '<p>please pay {{ payment.amount }} for {{ payment.plan }} here:</p>'
+          || '<p><a href="{{ payment.url }}">{{ payment.url }}</a></p>'
+          || '<p>The link takes one payment.</p><p>{{ tenant.name }}</p>'
+      ),
+      v_metadata,
+      v_key,
+      brainops.now()
+    )
+    on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing;
+  else
+    insert into public.ai_sms_queue (tenant_id, recipient, body, metadata, idempotency_key, scheduled_for)
+    values (
+      (p_request).tenant_id,
+      (p_request).lead_id::text,
+      coalesce(v_template.body, '{{ tenant.name }}: please pay {{ payment.amount }} for {{ payment.plan }} at {{ payment.url }}'),
+      v_metadata,
+      v_key,
+      brainops.now()
+    )
+    on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing;
+  end if;
+exception
+  when serialization_failure or deadlock_detected or lock_not_available then
+    raise;
+  when others then
+    perform brainops.notify(
+      (p_request).tenant_id, 'A payment link could not be sent: ' || (p_request).plan_name,
+      'Payment request ' || (p_request).id || ' has a link, ' || (p_request).payment_url || ', which could not be sent by '
+        || (p_request).deliver_by || ': ' || sqlerrm,
+      v_key, (p_request).lead_id
+    );
+end;
+$$;
+
+comment on function brainops_internal.deliver_payment_link(public.payment_requests) is
+  'Queues a message with the link to the lead, by deliver_by, once per link.';
+
+revoke execute on function brainops_internal.deliver_payment_link(public.payment_requests) from public;
+grant execute on function brainops_internal.deliver_payment_link(public.payment_requests) to brainops_system;
+
+-- The closure is due at expires_at, or now if the request is paid or cancelled: once it is paid, no other payment shall
+-- come in, neither through this link nor through an older one, which has its closure already.
 create or replace function brainops_internal.schedule_payment_closure(p_request public.payment_requests)
 returns void
 language sql
@@ -72,7 +177,7 @@ as $$
     case
       when w.reason = 'expired' then (p_request).expires_at
       when (p_request).stripe_payment_link_id is not null then brainops.now()
-      -- The link may still be in the making, its answer lost on the way.
+      -- The link may be about to be created, or the answer to that was lost.
       else brainops.now() + interval '10 minutes'
     end
   from
@@ -94,14 +199,42 @@ as $$
         when c.status = 'processing' then c.status
         else 'pending'
       end
-    -- What is switched off stays so.
+    -- A closed link stays closed.
     where c.status <> 'completed' or c.stripe_payment_link_id is distinct from excluded.stripe_payment_link_id;
 $$;
 
-revoke execute on function brainops_internal.schedule_payment_closure(payment_requests) from public;
-grant execute on function brainops_internal.schedule_payment_closure(payment_requests) to brainops_system;
+comment on function brainops_internal.schedule_payment_closure(public.payment_requests) is
+  'Creates or moves the closure of the request''s current link.';
 
--- A link that was switched off because its time was over makes its request expired.
+revoke execute on function brainops_internal.schedule_payment_closure(public.payment_requests) from public;
+grant execute on function brainops_internal.schedule_payment_closure(public.payment_requests) to brainops_system;
+
+create or replace function brainops_internal.gate_payment_closure(p_ids uuid[])
+returns setof brainops.verdict
+language sql
+stable
+set search_path = ''
+as $$
+  select c.id, 'defer', r.expires_at, 'the request expires later'
+  from
+    public.payment_link_closures as c
+    inner join public.payment_requests as r on r.tenant_id = c.tenant_id and r.id = c.payment_request_id
+  where
+    c.id = any (p_ids)
+    and c.reason = 'expired'
+    -- A link that was replaced by another one is closed at its own time at the latest.
+    and r.key_generation = c.key_generation
+    and r.paid_at is null
+    and r.cancelled_at is null
+    and r.expires_at > brainops.now();
+$$;
+
+comment on function brainops_internal.gate_payment_closure(uuid[]) is
+  'Gate of payment_link_closures: defers the closure of links whose request expires later by now.';
+
+revoke execute on function brainops_internal.gate_payment_closure(uuid[]) from public;
+grant execute on function brainops_internal.gate_payment_closure(uuid[]) to brainops_worker, brainops_system;
+
 create or replace function brainops_internal.after_payment_closure()
 returns trigger
 language plpgsql
@@ -121,56 +254,8 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_payment_closure is
+  'Trigger: marks the request as expired when its current link was closed because its time was over.';
+
 alter function brainops_internal.after_payment_closure() owner to brainops_system;
 revoke execute on function brainops_internal.after_payment_closure() from public;
-
-create or replace function brainops_internal.gate_payment_closure(p_ids uuid[])
-returns setof brainops.verdict
-language sql
-stable
-set search_path = ''
-as $$
-  select c.id, 'defer', r.expires_at, 'it expires later'
-  from
-    public.payment_link_closures as c
-    inner join public.payment_requests as r on r.tenant_id = c.tenant_id and r.id = c.payment_request_id
-  where
-    c.id = any (p_ids)
-    and c.reason = 'expired'
-    -- A link that another one took the place of is closed at its own time at the latest.
-    and r.key_generation = c.key_generation
-    and r.paid_at is null
-    and r.cancelled_at is null
-    and r.expires_at > brainops.now();
-$$;
-
-comment on function brainops_internal.gate_payment_closure(uuid[]) is
-  'Which of the links are kept open longer: those whose request expires later by now.';
-
-revoke execute on function brainops_internal.gate_payment_closure(uuid[]) from public;
-grant execute on function brainops_internal.gate_payment_closure(uuid[]) to brainops_worker, brainops_system;
-
-create or replace function brainops_internal.stripe_account(p_tenant_id uuid)
-returns text
-language sql
-immutable
-set search_path = ''
-as $$
-  select coalesce(p_tenant_id::text, 'platform');
-$$;
-
-revoke execute on function brainops_internal.stripe_account(uuid) from public;
-grant execute on function brainops_internal.stripe_account(uuid) to brainops_system;
-
--- One at a time for each account, because an event that finds its object unknown and one that
--- makes it known must not miss each other.
-create or replace function brainops_internal.lock_stripe_account(p_account text)
-returns void
-language sql
-set search_path = ''
-as $$
-  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe ' || p_account, 0));
-$$;
-
-revoke execute on function brainops_internal.lock_stripe_account(text) from public;
-grant execute on function brainops_internal.lock_stripe_account(text) to brainops_system;

@@ -1,4 +1,7 @@
--- Exactly, or not at all: nothing is rounded.
+-- Amounts: conversion between units of a currency and the units that Stripe counts in (brainops.currencies), and the
+-- triggers of plans. Start at minor_units.
+
+-- Exact, or refused: an amount is never rounded.
 create or replace function brainops_internal.minor_units(p_amount numeric, p_currency text)
 returns bigint
 language plpgsql
@@ -11,17 +14,18 @@ declare
 begin
   select * into v_currency from brainops.currencies where code = lower(btrim(p_currency));
   if not found then
-    raise exception 'currency: nobody knows %', coalesce(quote_literal(left(p_currency, 20)), 'null')
-      using errcode = 'OP028', column = 'currency', hint = 'Give a code of ISO 4217 such as usd: select code from brainops.currencies.';
+    raise exception 'currency: % is not a known currency', coalesce(quote_literal(left(p_currency, 20)), 'null')
+      using errcode = 'OP028', column = 'currency', hint = 'Give an ISO 4217 code such as usd; brainops.currencies lists them.';
   end if;
-  -- NaN is greater than every number, so it falls here too.
+  -- NaN is greater than every number, so it is refused here too.
   if p_amount is null or not (p_amount > 0 and p_amount < 1e12) then
-    raise exception 'amount: % is no amount of money', coalesce(p_amount::text, 'null')
-      using errcode = 'OP027', column = 'amount', hint = 'Give an amount above zero, in units of the currency (12.50, not 1250).';
+    raise exception 'amount: % is not an amount that can be paid', coalesce(p_amount::text, 'null')
+      using errcode = 'OP027', column = 'amount',
+        hint = 'Give an amount above zero and below 1000000000000, in units of the currency (12.50, not 1250).';
   end if;
   v_minor := p_amount * 10::numeric ^ v_currency.stripe_exponent::int;
   if v_minor <> trunc(v_minor) or v_minor % v_currency.stripe_multiple <> 0 then
-    raise exception 'amount: % cannot be paid in %, whose smallest amount at Stripe is %',
+    raise exception 'amount: % % is not a multiple of %, the smallest amount that Stripe accepts in this currency',
       trim_scale(p_amount), v_currency.code,
       trim_scale(v_currency.stripe_multiple / 10::numeric ^ v_currency.stripe_exponent::int)
       using errcode = 'OP027', column = 'amount', hint = 'Round it to a multiple of the smallest amount.';
@@ -31,7 +35,7 @@ end;
 $$;
 
 comment on function brainops_internal.minor_units(numeric, text) is
-  'The amount in Stripe''s units of the currency. OP028 for an unknown currency, OP027 for an amount that does not come out even; never rounded.';
+  'p_amount in Stripe''s units of the currency. OP028 for an unknown currency; OP027 for an amount that is not above zero and below 10^12, or not a multiple of the smallest amount that Stripe accepts.';
 
 revoke execute on function brainops_internal.minor_units(numeric, text) from public;
 grant execute
@@ -50,7 +54,7 @@ as $$
 $$;
 
 comment on function brainops_internal.major_units(bigint, text) is
-  'What the amount in Stripe''s units is in units of the currency; null for an unknown currency.';
+  'p_minor, in Stripe''s units, as an amount in units of the currency; null for an unknown currency.';
 
 revoke execute on function brainops_internal.major_units(bigint, text) from public;
 grant execute
@@ -74,6 +78,9 @@ as $$
     ) || ' ' || upper(p_currency);
 $$;
 
+comment on function brainops_internal.format_payment(bigint, text) is
+  'An amount in Stripe''s units as text for people, such as "12.50 USD", with the decimals that ISO 4217 gives the currency.';
+
 revoke execute on function brainops_internal.format_payment(bigint, text) from public;
 grant execute on function brainops_internal.format_payment(bigint, text) to brainops_system;
 
@@ -86,17 +93,20 @@ as $$
 begin
   new.code := lower(btrim(new.code));
   new.currency := lower(btrim(new.currency));
-  -- Without an amount there is nothing to reckon: the column's own rule refuses the row.
+  -- Without an amount there is nothing to compute; the not-null constraint refuses the row.
   new.amount_minor := case when new.amount is not null then brainops_internal.minor_units(new.amount, new.currency) end;
   return new;
 end;
 $$;
 
+comment on function brainops_internal.check_plan is
+  'Trigger: normalizes code and currency of a plan, and computes amount_minor; errors as in minor_units.';
+
 alter function brainops_internal.check_plan() owner to brainops_system;
 revoke execute on function brainops_internal.check_plan() from public;
 grant execute on function brainops_internal.check_plan() to brainops_system;
 
--- Without a tenant, a plan is everyone's: what only an admin may say, and says by leaving it out.
+-- A plan without a tenant is for every tenant. Only admins may write one, and they do so by leaving tenant_id out.
 create or replace function brainops_internal.fill_plan_tenant()
 returns trigger
 language plpgsql
@@ -110,6 +120,9 @@ begin
   return new;
 end;
 $$;
+
+comment on function brainops_internal.fill_plan_tenant is
+  'Trigger: fills in the tenant of a plan, unless an admin writes it.';
 
 alter function brainops_internal.fill_plan_tenant() owner to brainops_system;
 revoke execute on function brainops_internal.fill_plan_tenant() from public;

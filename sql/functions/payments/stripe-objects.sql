@@ -1,4 +1,6 @@
--- Makes the ids known as belonging to the request; returns those that were not.
+-- Which payment request a Stripe object belongs to: the ids that an object names, stripe_objects, and the lock that
+-- events take. Start at record_stripe_objects.
+
 create or replace function brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[])
 returns text[]
 language sql
@@ -17,31 +19,13 @@ as $$
   from new_ones;
 $$;
 
-revoke execute on function brainops_internal.record_stripe_objects(stripe_objects, text[]) from public;
-grant execute on function brainops_internal.record_stripe_objects(stripe_objects, text[]) to brainops_system;
+comment on function brainops_internal.record_stripe_objects(public.stripe_objects, text[]) is
+  'Records that the ids belong to the request of p_known; returns those that were not known before.';
 
--- An id, or the object that stands in its place where it was expanded.
-create or replace function brainops_internal.stripe_id(p_value jsonb)
-returns text
-language sql
-immutable
-set search_path = ''
-as $$
-  select
-    nullif(
-      case jsonb_typeof(p_value)
-        when 'string' then p_value #>> '{}'
-        when 'object' then p_value ->> 'id'
-      end,
-      ''
-    );
-$$;
+revoke execute on function brainops_internal.record_stripe_objects(public.stripe_objects, text[]) from public;
+grant execute on function brainops_internal.record_stripe_objects(public.stripe_objects, text[]) to brainops_system;
 
-revoke execute on function brainops_internal.stripe_id(jsonb) from public;
-grant execute on function brainops_internal.stripe_id(jsonb) to brainops_system;
-
--- All that an object is known by: its own id, and those of the objects around the same payment. No
--- customer: one customer pays many requests.
+-- Leaves customers out: one customer pays many requests.
 create or replace function brainops_internal.stripe_ids(p_object jsonb)
 returns text[]
 language sql
@@ -66,8 +50,33 @@ as $$
   where length(i.id) between 1 and 255;
 $$;
 
+comment on function brainops_internal.stripe_ids(jsonb) is
+  'The ids by which a Stripe object is attributed to a request: its own, and those of the objects around the same payment.';
+
 revoke execute on function brainops_internal.stripe_ids(jsonb) from public;
 grant execute on function brainops_internal.stripe_ids(jsonb) to brainops_system;
+
+create or replace function brainops_internal.stripe_id(p_value jsonb)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select
+    nullif(
+      case jsonb_typeof(p_value)
+        when 'string' then p_value #>> '{}'
+        when 'object' then p_value ->> 'id'
+      end,
+      ''
+    );
+$$;
+
+comment on function brainops_internal.stripe_id(jsonb) is
+  'The id in a field of a Stripe object, which holds the id itself or the expanded object; null if it is empty.';
+
+revoke execute on function brainops_internal.stripe_id(jsonb) from public;
+grant execute on function brainops_internal.stripe_id(jsonb) to brainops_system;
 
 create or replace function brainops_internal.stripe_time(p_value jsonb)
 returns timestamptz
@@ -81,5 +90,39 @@ as $$
     end;
 $$;
 
+comment on function brainops_internal.stripe_time(jsonb) is
+  'A Stripe timestamp (Unix seconds); null if the value is not a number.';
+
 revoke execute on function brainops_internal.stripe_time(jsonb) from public;
 grant execute on function brainops_internal.stripe_time(jsonb) to brainops_system;
+
+create or replace function brainops_internal.stripe_account(p_tenant_id uuid)
+returns text
+language sql
+immutable
+set search_path = ''
+as $$
+  select coalesce(p_tenant_id::text, 'platform');
+$$;
+
+comment on function brainops_internal.stripe_account(uuid) is
+  'The key of a Stripe account: the tenant''s id for the tenant''s own, platform (p_tenant_id null) for the installation''s.';
+
+revoke execute on function brainops_internal.stripe_account(uuid) from public;
+grant execute on function brainops_internal.stripe_account(uuid) to brainops_system;
+
+-- One event at a time for each account: an event that does not find its object, and one that makes it known at the same
+-- moment, would miss each other.
+create or replace function brainops_internal.lock_stripe_account(p_account text)
+returns void
+language sql
+set search_path = ''
+as $$
+  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe ' || p_account, 0));
+$$;
+
+comment on function brainops_internal.lock_stripe_account(text) is
+  'Takes the advisory lock of a Stripe account, until the end of the transaction.';
+
+revoke execute on function brainops_internal.lock_stripe_account(text) from public;
+grant execute on function brainops_internal.lock_stripe_account(text) to brainops_system;
