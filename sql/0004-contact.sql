@@ -1,19 +1,21 @@
--- Who may be written to, and when: consent, quiet hours, frequency caps, warm-up, holds. All of it
--- is asked by one function, brainops_internal.contact_verdicts, inside the claiming transaction, for mail
--- and texts alike; so what it says is true at the moment it counts.
+-- Contact rules: who may be written to, and when. Consent, suppressions, quiet hours, frequency caps, warm-up, holds.
+-- Compatibility: rolling; creates tables that no older program reads.
 --
--- The order: no address (fail) · suppressed (skip) · consent (skip) · left its campaign (skip) ·
--- expired (skip) · no postal address (fail) · marketing on hold (defer) · quiet hours (defer) ·
--- frequency cap (defer) · hourly limit (defer). Deferred, never dropped: a row is written a new
--- scheduled_for and its reason, and is asked again then; what has waited longer than
--- contact_policies.expires_after is skipped as expired.
+-- One function checks all rules, for mail and texts alike: brainops_internal.contact_verdicts. The gates call it inside
+-- the claiming transaction, so its verdicts are true at the moment the row is claimed.
 --
--- Transactional messages pass suppression (and metadata.expires_at) alone.
+-- The rules in the order in which they are checked, and the outcome for a row that breaks one:
 --
--- Lock order: job rows (brainops_internal.claim), the tenant's key, persons' keys in order, hourly counters,
+--   every message   no address (fail) · suppressed (skip) · metadata.expires_at has passed (skip)
+--   marketing only  consent (skip) · left its campaign (skip) · expired (skip) · no postal address (fail) ·
+--                   marketing on hold, or campaign paused (defer) · quiet hours (defer) · frequency cap (defer) ·
+--                   hourly limit (defer)
+--
+-- A deferred row gets a new scheduled_for and the reason in last_error, and is checked again then. Marketing that has
+-- waited longer than contact_policies.expires_after is skipped as expired.
+--
+-- Lock order: job rows (brainops_internal.claim), the tenant's key, persons' keys in ascending order, hourly counters,
 -- then what claim takes after its gate (rate limits, breakers).
---
--- Adding the generated column rewrites ai_email_queue: on a large queue run it in a quiet hour.
 set local lock_timeout = '2s';
 
 create type brainops.contact as (
@@ -29,9 +31,8 @@ create type brainops.contact as (
 );
 
 comment on type brainops.contact is
-  'A message that asks whether it may go. address: null where the lead is gone or has none; recipient: what the row says. expires_at: as in its metadata.';
+  'A message to check against the contact rules. address: the e-mail address or phone number, null if the lead is gone or has none. recipient: the row''s column. enrolment_id: null outside campaigns. first_due_at: when the message was due before it was deferred. expires_at: as in its metadata.';
 
--- Where a message stands on its way through the rules for marketing.
 create type brainops.recipient_context as (
   id uuid,
   lead_ids uuid[],
@@ -45,12 +46,14 @@ create type brainops.recipient_context as (
   goes_at timestamptz
 );
 
+comment on type brainops.recipient_context is
+  'A marketing message with its recipient. lead_ids, emails, phones: all that the person is known by. zones: time zones the person may be in; contact hours must hold in each. country, state: for texts, whose legal hours and caps apply; null if unknown. opens, closes: contact hours of each weekday, Monday first; null for a closed day. goes_at: now, or after the quiet hours.';
+
 create table public.contact_suppressions (
   id uuid primary key default gen_random_uuid(),
   tenant_id uuid not null references public.tenants (id),
   channel text not null default 'email',
   address text not null,
-  -- What is compared: senders and recipients write the same address in different cases.
   address_key text not null generated always as (lower(btrim(address))) stored,
   reason text not null default 'manual',
   source text not null default 'client',
@@ -62,13 +65,17 @@ create table public.contact_suppressions (
 );
 
 comment on table public.contact_suppressions is
-  'Whom not to write to. Asked at the moment of each send, so it counts for what is queued already.';
+  'Addresses that must not be written to, for transactional messages too. Checked when a row is claimed, so an entry also stops what is queued already.';
 comment on column public.contact_suppressions.address is
-  'An e-mail address, or a phone number; a number is kept as E.164, whichever way it was written.';
+  'An e-mail address, or a phone number, which is stored as E.164. For a person who was forgotten: sha256:<digest>.';
+comment on column public.contact_suppressions.address_key is
+  'The address in lower case without surrounding spaces: messages are compared with this.';
 comment on column public.contact_suppressions.reason is
-  'bounced, complained, unsubscribed, forgotten, manual, or a word of your own.';
-comment on column public.contact_suppressions.source is 'Who said so: sendgrid, unsubscribe_link, client, ….';
-comment on column public.contact_suppressions.expires_at is 'Null: for ever.';
+  'bounced, complained, unsubscribed, forgotten, manual, or a value of your own.';
+comment on column public.contact_suppressions.source is
+  'Where the entry came from: sendgrid, twilio, unsubscribe_link, preference_page, forget, client, ….';
+comment on column public.contact_suppressions.expires_at is
+  'The entry has no effect from this instant on. Null: it does not expire.';
 
 create table public.contact_consents (
   id uuid primary key default gen_random_uuid(),
@@ -95,16 +102,20 @@ create index contact_consents_last_word on public.contact_consents (tenant_id, c
 create index contact_consents_lead_id on public.contact_consents (tenant_id, lead_id) where lead_id is not null;
 
 comment on table public.contact_consents is
-  'What people said about being written to, append only: the last word about an address counts.';
+  'Consent given or withdrawn, append only: the latest entry of an address and channel counts.';
+comment on column public.contact_consents.lead_id is 'The lead it was recorded for. Null: none, or the lead is gone.';
 comment on column public.contact_consents.address is
-  'An e-mail address, or a phone number; a number is kept as E.164, whichever way it was written.';
+  'An e-mail address, or a phone number, which is stored as E.164 unless it cannot be read.';
+comment on column public.contact_consents.address_key is
+  'The address in lower case without surrounding spaces: messages are compared with this.';
 comment on column public.contact_consents.state is
-  'granted, denied, or pending: asked to confirm (double opt-in) and not answered yet.';
+  'granted, denied, or pending (the person has been asked to confirm and has not answered).';
 comment on column public.contact_consents.source is
-  'Where it was said: form, import, inbound_sms, double_opt_in, client, ….';
+  'Where it came from: form, import, inbound_sms, double_opt_in, preference_page, client, ….';
 comment on column public.contact_consents.evidence is
-  'What shows it: words, page, ip, …. confirmed_at marks a granted word as confirmed by the person (double opt-in).';
-comment on column public.contact_consents.occurred_at is 'When it was said. Of two words at one instant denied counts.';
+  'What proves it: text, page, ip, …. The key confirmed_at marks a granted entry as confirmed by the person (double opt-in).';
+comment on column public.contact_consents.occurred_at is
+  'When the person gave or withdrew it. Of two entries at the same instant, denied counts.';
 
 create table public.contact_policies (
   id uuid primary key default gen_random_uuid(),
@@ -122,7 +133,7 @@ create table public.contact_policies (
   constraint contact_policies_once unique (tenant_id, channel),
   constraint contact_policies_channel_known check (channel in ('email', 'sms')),
   constraint contact_policies_window_whole check ((window_start is null) = (window_end is null)),
-  -- The law's hours for texts never do, and the two are intersected day by day.
+  -- Legal hours for texts never pass midnight, and the two are intersected day by day.
   constraint contact_policies_sms_window_within_day check (channel <> 'sms' or window_start < window_end),
   constraint contact_policies_weekdays_known
     check (weekdays <@ array[1, 2, 3, 4, 5, 6, 7] and cardinality(weekdays) > 0),
@@ -135,24 +146,24 @@ create table public.contact_policies (
 );
 
 comment on table public.contact_policies is
-  'How a tenant may write to people, one row for each channel; without one, and where a column is null, the defaults of brainops.contact_policy().';
+  'A tenant''s contact rules, one row per channel. Without a row, and where a column is null, the defaults of brainops.contact_policy() apply.';
 comment on column public.contact_policies.window_start is
-  'Recipient''s wall clock from when marketing may go. Null: 08:00.';
+  'Start of the contact hours for marketing, by the recipient''s wall clock. Null: 08:00.';
 comment on column public.contact_policies.window_end is
-  'Until when, exclusive. Earlier than window_start (mail only): past midnight. The same as window_start: all day. Null: 21:00.';
+  'End of the contact hours, exclusive. Earlier than window_start (mail only): the next day. Equal to window_start (mail only): 24 hours. Null: 21:00.';
 comment on column public.contact_policies.weekdays is
-  'Days on which the window may begin, 1 Monday to 7 Sunday. Null: every day.';
+  'Days on which the contact hours may begin, 1 Monday to 7 Sunday. Null: every day.';
 comment on column public.contact_policies.cap is
-  'Marketing messages to one person, of all campaigns and both channels, within cap_window. Null: 3.';
+  'Marketing messages to one person within cap_window, over all campaigns and both channels; 1 to 10,000. Null: 3.';
 comment on column public.contact_policies.cap_window is 'A sliding window of 1 hour to 28 days. Null: 7 days.';
 comment on column public.contact_policies.consent is
-  'opt_out: unless denied. opt_in: only when granted. double_opt_in: only when granted and confirmed. Null: opt_out for mail, opt_in for texts.';
+  'Marketing needs: opt_out, no denial; opt_in, a grant; double_opt_in, a confirmed grant. Null: opt_out for mail, opt_in for texts.';
 comment on column public.contact_policies.spread is
-  'Messages that wait for the window''s start go over this time after it (half of the window at most). Null: 1 hour.';
+  'Messages that waited for the contact hours start at random within this time after they begin (within half of the hours at most); 0 to 6 hours. Null: 1 hour.';
 comment on column public.contact_policies.hourly_limit is
-  'Marketing messages an hour. Null: no limit but the warm-up''s.';
+  'Marketing messages per hour. Null: no limit except the warm-up''s.';
 comment on column public.contact_policies.expires_after is
-  'Marketing that was put off for longer than this after it was first due is skipped. Null: 30 days.';
+  'Marketing that is still waiting this long after it was first due is skipped; 1 hour to 90 days. Null: 30 days.';
 
 create table brainops.phone_zones (
   prefix text primary key,
@@ -168,14 +179,14 @@ create table brainops.phone_zones (
 create index phone_zones_state on brainops.phone_zones (country, state);
 
 comment on table brainops.phone_zones is
-  'Time zones that a number may lie in, by its longest prefix here; filled by sql/0022. Admins may edit it.';
-comment on column brainops.phone_zones.prefix is 'Leading digits of the number in E.164, without +.';
+  'Country, state and time zones of phone numbers; the longest prefix that matches a number counts. Filled by after/0002-phone-zones.sql; admins may edit it.';
+comment on column brainops.phone_zones.prefix is 'Leading digits of the number in E.164, without +; 1 to 7.';
 comment on column brainops.phone_zones.country is
-  'ISO 3166 code of the country whose rules hold; US for its territories too, and for numbers that may be anywhere in it.';
+  'ISO 3166 code of the country whose rules apply; US also for its territories and for toll-free numbers.';
 comment on column brainops.phone_zones.state is
-  'State, territory or province of the US and Canada; null for elsewhere, and where it is not known.';
+  'State, territory or province in the US and Canada. Null elsewhere, and if unknown.';
 comment on column brainops.phone_zones.zones is
-  'IANA names, the most populous first. Zones with the same rules from 2026 on stand there once.';
+  'IANA names, the most populous zone first. Of zones that have the same rules from 2026 on, one is listed.';
 
 create table brainops.contact_windows (
   id uuid primary key default gen_random_uuid(),
@@ -195,11 +206,14 @@ create table brainops.contact_windows (
 create index contact_windows_country on brainops.contact_windows (country, channel, state);
 
 comment on table brainops.contact_windows is
-  'Hours in which the law lets a business contact people, by the recipient''s wall clock. The country''s and the state''s hold together, and the tenant''s own; state not known: every state''s. Admins may edit it.';
+  'Legal contact hours, by the recipient''s wall clock. The country''s, the state''s and the tenant''s own hours must all allow a message; if the recipient''s state is unknown, the hours of every state must. Admins may edit it.';
 comment on column brainops.contact_windows.state is 'Null: the whole country.';
+comment on column brainops.contact_windows.channel is
+  'Only sms has an effect: the country of a mail''s recipient is not known.';
 comment on column brainops.contact_windows.weekdays is
-  '1 Monday to 7 Sunday. A state with rows, but none for a day, is closed on that day.';
-comment on column brainops.contact_windows.source is 'Where the rule is written.';
+  'Days on which these hours apply, 1 Monday to 7 Sunday. A country or state that has rows is closed on days without one.';
+comment on column brainops.contact_windows.window_to is 'Exclusive; later than window_from.';
+comment on column brainops.contact_windows.source is 'The statute or regulation.';
 
 create table brainops.contact_caps (
   id uuid primary key default gen_random_uuid(),
@@ -217,7 +231,12 @@ create table brainops.contact_caps (
 create index contact_caps_country on brainops.contact_caps (country, channel, state);
 
 comment on table brainops.contact_caps is
-  'How often the law lets a business contact one person on a channel; state null: the whole country. State not known: every state''s. Admins may edit it.';
+  'Legal frequency caps: at most cap messages to one person on the channel within cap_window. If the recipient''s state is unknown, the caps of every state apply. Admins may edit it.';
+comment on column brainops.contact_caps.state is 'Null: the whole country.';
+comment on column brainops.contact_caps.channel is
+  'Only sms has an effect: the country of a mail''s recipient is not known.';
+comment on column brainops.contact_caps.cap_window is 'A sliding window of 1 hour to 28 days.';
+comment on column brainops.contact_caps.source is 'The statute or regulation.';
 
 create table public.sender_warmups (
   id uuid primary key default gen_random_uuid(),
@@ -231,9 +250,10 @@ create table public.sender_warmups (
 );
 
 comment on table public.sender_warmups is
-  'New senders begin slowly: marketing messages an hour, by day. Written by brainops.start_warmup; past the plan''s last day there is no limit.';
-comment on column public.sender_warmups.started_on is 'The plan''s first day, in the tenant''s zone.';
-comment on column public.sender_warmups.plan is 'Messages an hour on the first day, the second, ….';
+  'Warm-up plans: a tenant that is new on a channel sends few marketing messages per hour, more each day. Written by brainops.start_warmup. After the plan''s last day it sets no limit.';
+comment on column public.sender_warmups.started_on is 'The first day of the plan, in the tenant''s time zone.';
+comment on column public.sender_warmups.plan is
+  'Messages per hour on the first day, on the second, and so on; each above 0.';
 
 create table brainops.contact_counts (
   tenant_id uuid not null references public.tenants (id)
@@ -246,9 +266,11 @@ create table brainops.contact_counts (
 );
 
 comment on table brainops.contact_counts is
-  'Marketing messages let through under an hourly limit or a warm-up, by hour; its row is the lock. Kept for 3 days.';
+  'Slots of marketing messages per hour, where an hourly limit or a warm-up applies. A claim locks the row of the hour. Kept for 3 days.';
+comment on column brainops.contact_counts.hour is 'Start of the hour, in UTC.';
+comment on column brainops.contact_counts.taken is 'Messages that were let through in this hour.';
 comment on column brainops.contact_counts.promised is
-  'Rows put off to this hour, so that a backlog is spread over the hours that it needs.';
+  'Messages that were deferred to this hour, so that a backlog spreads over as many hours as it needs.';
 
 create table public.marketing_holds (
   id uuid primary key default gen_random_uuid(),
@@ -265,5 +287,6 @@ create table public.marketing_holds (
 create unique index marketing_holds_once on public.marketing_holds (tenant_id, channel) where lifted_at is null;
 
 comment on table public.marketing_holds is
-  'Marketing at a standstill, for a tenant and channel; what is transactional goes on. brainops.lift_marketing_hold() ends it.';
-comment on column public.marketing_holds.lifted_at is 'Null while it holds.';
+  'Holds on a tenant''s marketing on a channel; transactional messages still go. brainops.hold_marketing() sets one, brainops.lift_marketing_hold() ends it.';
+comment on column public.marketing_holds.held_by is 'The login that set it.';
+comment on column public.marketing_holds.lifted_at is 'When it ended. Null: it is in force.';

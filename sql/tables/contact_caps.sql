@@ -1,3 +1,4 @@
+-- Legal frequency caps: everyone reads them, admins edit them.
 grant select
 on brainops.contact_caps
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

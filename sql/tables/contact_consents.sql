@@ -1,7 +1,8 @@
+-- Consents. Triggers store the address as messages are addressed, refuse updates, and start a double opt-in.
 select brainops.protect_table('public.contact_consents');
 
--- Append only by rights; the engine itself may forget a person, and move what was said to the lead
--- that another was merged into.
+-- Append only, by rights and by trigger. The engine itself may erase a person's entries, and move them to another lead
+-- when leads are merged.
 revoke update, delete
 on public.contact_consents
 from brainops_tenant, brainops_service, brainops_worker, brainops_admin;

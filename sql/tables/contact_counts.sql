@@ -1,4 +1,5 @@
+-- Hourly slots, written by brainops_internal.reserve_hourly_slots with the engine's rights.
 select brainops.protect_table('brainops.contact_counts');
 
--- What protects a sender's name is not the tenant's to take away.
+-- Tenants may not modify limits that protect sender reputation.
 revoke insert, update, delete on brainops.contact_counts from brainops_tenant, brainops_service, brainops_worker;

@@ -1,3 +1,4 @@
+-- Tenants' contact rules. The trigger refuses a cap window for which the queues do not keep enough history.
 select brainops.protect_table('public.contact_policies');
 
 create or replace trigger b0_check_cap_window

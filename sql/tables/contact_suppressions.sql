@@ -1,3 +1,4 @@
+-- Suppressed addresses. The trigger stores them as messages are addressed.
 select brainops.protect_table('public.contact_suppressions');
 
 create or replace trigger a2_keep_contact_address

@@ -1,3 +1,4 @@
+-- Legal contact hours: everyone reads them, admins edit them.
 grant select
 on brainops.contact_windows
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

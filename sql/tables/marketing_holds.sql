@@ -1,4 +1,5 @@
+-- Holds on marketing: tenants read them, admins and the engine write them.
 select brainops.protect_table('public.marketing_holds');
 
--- What protects a sender's name is not the tenant's to take away.
+-- Tenants may not modify limits that protect sender reputation.
 revoke insert, update, delete on public.marketing_holds from brainops_tenant, brainops_service, brainops_worker;
