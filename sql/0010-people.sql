@@ -1,5 +1,6 @@
--- Rights of people: what they want to get, that they asked for it, what is held on them, and to be
--- forgotten. And what a sender owes them before it writes to many.
+-- Rights of people: which topics they want mail about, double opt-in, and the type by which export and forget know a
+-- person.
+-- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
 create type brainops.person as (
@@ -14,7 +15,7 @@ create type brainops.person as (
 );
 
 comment on type brainops.person is
-  'What a person is known by in a tenant: addresses (e-mail in lower case, numbers in E.164), leads, and the rows that are about them; row_ids are those of job rows.';
+  'What a tenant knows a person by. addresses: the one that was given and those of the leads, except what other leads share; e-mail in lower case, numbers in E.164. lead_ids: leads with the given address. The other ids are of rows about these leads; row_ids: of job rows, archived ones too.';
 
 create table public.contact_topics (
   id uuid primary key default gen_random_uuid(),
@@ -31,9 +32,10 @@ create table public.contact_topics (
 );
 
 comment on table public.contact_topics is
-  'What a person may choose on the preference page, beside all or nothing. Without rows the page offers just that.';
+  'Topics that people can choose on the preference page. Without rows, the page offers all mail or none.';
+comment on column public.contact_topics.code is 'Unique per tenant: a lower-case letter, then letters, digits or _.';
 comment on column public.contact_topics.campaign_codes is
-  'Campaigns that belong to the topic, beside the one that is called as the topic is.';
+  'Campaigns that belong to the topic, besides the campaign whose code is the topic''s code.';
 
 create table public.contact_topic_optouts (
   id uuid primary key default gen_random_uuid(),
@@ -50,7 +52,9 @@ create table public.contact_topic_optouts (
 create index contact_topic_optouts_topic_id on public.contact_topic_optouts (tenant_id, topic_id);
 
 comment on table public.contact_topic_optouts is
-  'Topics that a person does not want by e-mail. Ends running enrolments of the topic''s campaigns and keeps new ones from beginning.';
+  'Topics that a person does not want mail about. A row ends running enrolments in the topic''s campaigns, and new ones end when they begin.';
+comment on column public.contact_topic_optouts.address_key is
+  'The e-mail address in lower case without surrounding spaces.';
 
 create table public.opt_in_requests (
   id uuid primary key default gen_random_uuid(),
@@ -74,10 +78,11 @@ create index opt_in_requests_lead_id on public.opt_in_requests (tenant_id, lead_
 create index opt_in_requests_waiting on public.opt_in_requests (tenant_id) where email_id is null;
 
 comment on table public.opt_in_requests is
-  'Who was asked by mail whether marketing mail is really wanted (double opt-in). Made by a consent that is not confirmed, where the tenant asks for that.';
+  'Requests by mail to confirm that marketing mail is wanted (double opt-in). Created by a consent that is not confirmed, if the tenant''s policy or the consent itself asks for double opt-in.';
 comment on column public.opt_in_requests.token is
-  'In the link /confirm/<token>; opening it changes nothing, its button does.';
+  'The token of the link /confirm/<token>. Opening the page changes nothing; its button confirms.';
 comment on column public.opt_in_requests.email_id is
-  'The mail that asks; null until a process with PUBLIC_URL has started.';
+  'The mail that asks. Null until a process with PUBLIC_URL has started.';
 comment on column public.opt_in_requests.expires_at is
-  'Seven days after the mail; then the person must ask anew. Where email_id is null: when it was found that no mail can go to the address.';
+  'Seven days after the mail; later the link no longer works, and a new consent creates a new request. If email_id is null: when the mail queue refused the address.';
+comment on column public.opt_in_requests.confirmed_at is 'When the person confirmed. Null: not yet.';

@@ -1,6 +1,7 @@
+-- Requests to confirm consent, written by the engine.
 select brainops.protect_table('public.opt_in_requests');
 
--- Rows are made by what people say, and confirmed by them.
+-- Only consents create requests, and only people confirm them.
 revoke insert, update, delete on public.opt_in_requests from brainops_tenant, brainops_service, brainops_worker;
 
 create or replace trigger a0_resolve_lead_id
