@@ -1,5 +1,6 @@
--- What BrainOps knows of the world and what it does by default. Admins may edit all of it, so it is
--- written once.
+-- Reference data and defaults: retention periods, points of scores, legal contact hours and caps, currencies. Applied
+-- once, because admins may edit all of it.
+-- Compatibility: rolling; adds rows that no older program reads.
 
 insert into brainops.settings (name, value, description)
 values
@@ -13,34 +14,34 @@ values
   (
     'drop_reports_after',
     '13 months',
-    'Reports on messages (email_deliveries, email_bounces, sms_deliveries) older than this are deleted; unsubscribes and resubscribes stay.'
+    'Reports on messages (email_deliveries, email_bounces, sms_deliveries) older than this are deleted, except unsubscribes and resubscribes.'
   );
 
 insert into brainops.score_reasons (reason, kind, points, half_life, description)
 values
-  ('captured', 'fact', 30, null, 'the lead is known'),
-  ('email_given', 'fact', 10, null, 'it has an e-mail address'),
-  ('business_domain', 'fact', 20, null, 'the address is at a domain of its own, not at a free mail service'),
-  ('phone_given', 'fact', 15, null, 'it has a phone number'),
-  ('company_given', 'fact', 10, null, 'it has a company'),
-  ('custom_fields', 'fact', 3, null, 'for each further field in metadata, at most five'),
+  ('captured', 'fact', 30, null, 'every lead'),
+  ('email_given', 'fact', 10, null, 'has an e-mail address'),
+  ('business_domain', 'fact', 20, null, 'the e-mail address is not at a free mail service'),
+  ('phone_given', 'fact', 15, null, 'has a phone number'),
+  ('company_given', 'fact', 10, null, 'has a company'),
+  ('custom_fields', 'fact', 3, null, 'each other field in metadata, up to five'),
   ('budget_high', 'fact', 20, null, 'metadata.budget is high, or above 10,000'),
   ('budget_medium', 'fact', 10, null, 'metadata.budget is medium, or above 5,000'),
-  ('decision_maker', 'fact', 15, null, 'metadata.decision_maker'),
+  ('decision_maker', 'fact', 15, null, 'metadata.decision_maker is yes'),
   ('timeline_now', 'fact', 20, null, 'metadata.timeline is immediate or this_week'),
   ('timeline_month', 'fact', 10, null, 'metadata.timeline is this_month'),
-  ('property_owner', 'fact', 10, null, 'metadata.property_owner'),
-  ('budget_approved', 'fact', 15, null, 'metadata.budget_approved'),
-  ('email_opened', 'event', 2, '14 days', 'a mail was opened, once for each mail; never by a machine'),
-  ('email_clicked', 'event', 6, '14 days', 'a link was clicked, once for each mail'),
-  ('email_replied', 'event', 15, '30 days', 'a reply by mail'),
-  ('sms_replied', 'event', 15, '30 days', 'a reply by text message'),
-  ('form_submitted', 'event', 5, '30 days', 'a form was sent'),
-  ('meeting_booked', 'event', 20, '60 days', 'a meeting was booked'),
-  ('email_bounced', 'event', -15, null, 'the address does not exist'),
-  ('email_unsubscribed', 'event', -30, null, 'no more mail is wanted'),
-  ('opted_out', 'event', -20, null, 'no more text messages are wanted'),
-  ('email_complained', 'event', -60, null, 'a mail was reported as spam');
+  ('property_owner', 'fact', 10, null, 'metadata.property_owner is yes'),
+  ('budget_approved', 'fact', 15, null, 'metadata.budget_approved is yes'),
+  ('email_opened', 'event', 2, '14 days', 'opened a mail; once per mail, opens by machines excluded'),
+  ('email_clicked', 'event', 6, '14 days', 'clicked a link; once per mail'),
+  ('email_replied', 'event', 15, '30 days', 'replied by mail'),
+  ('sms_replied', 'event', 15, '30 days', 'replied by text message'),
+  ('form_submitted', 'event', 5, '30 days', 'submitted a form'),
+  ('meeting_booked', 'event', 20, '60 days', 'booked a meeting'),
+  ('email_bounced', 'event', -15, null, 'a mail bounced: the address does not exist'),
+  ('email_unsubscribed', 'event', -30, null, 'unsubscribed from mail'),
+  ('opted_out', 'event', -20, null, 'opted out of text messages'),
+  ('email_complained', 'event', -60, null, 'reported a mail as spam');
 
 insert into brainops.contact_windows (country, state, channel, weekdays, window_from, window_to, source)
 values
@@ -76,8 +77,8 @@ from
   ) as c (codes, exponent, stripe_exponent, stripe_multiple)
   cross join lateral string_to_table(c.codes, ' ') as code;
 
--- A touch that is on record is what keeps it from happening again.
+-- A touch's row prevents the touch from happening again, so it stays in the table.
 update brainops.job_tables set archive_after = '10 years' where table_name = 'ai_campaign_touches';
 
--- What came of a request is asked for as long as its money can move.
+-- Payments, refunds and disputes are recorded on the request's row, which stays as long as money can move.
 update brainops.job_tables set archive_after = '100 years' where table_name = 'payment_requests';

@@ -1,9 +1,10 @@
--- Where phone numbers are: area codes of the North American plan with their states, and calling codes
--- of the world. A number that may lie in several zones has all of them, so that quiet hours hold in
--- each. Admins may edit brainops.phone_zones when a plan changes.
+-- Time zones of phone numbers: area codes of the North American plan with their states, and the world's calling codes.
+-- A number that may be in several zones has all of them, so that quiet hours hold in each. Applied once; admins may edit
+-- brainops.phone_zones when a plan changes.
+-- Compatibility: rolling; adds rows that no older program reads.
 
--- The North American plan. A number says where it was given out; people move and keep it, which is why
--- a lead's own time_zone and state come first.
+-- The North American plan. An area code says where the number was assigned. People move and keep their number, so a
+-- lead's own time_zone and state come first.
 insert into brainops.phone_zones (prefix, country, state, zones)
 select '1' || code, n.country, n.state, n.zones::text[]
 from
@@ -139,7 +140,7 @@ from
   ) as n (country, state, zones, codes)
   cross join unnest(string_to_array(n.codes, ' ')) as code;
 
--- What has no place: toll-free numbers and codes given out since. Anywhere in the fifty states.
+-- Toll-free numbers, and area codes that are not listed: anywhere in the fifty states.
 insert into brainops.phone_zones (prefix, country, state, zones)
 values
   (
