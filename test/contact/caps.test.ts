@@ -102,7 +102,7 @@ describe("the cap", () => {
     const [row] = await db.query("select scheduled_for, last_error from ai_email_queue where id = $1", [fourth]);
     expect(row).toMatchObject({
       scheduled_for: new Date(START + 24 * HOUR),
-      last_error: expect.stringContaining("a place is free from 2026-06-04 18:00"),
+      last_error: expect.stringContaining("the next may go from 2026-06-04 18:00"),
     });
   });
 

@@ -165,7 +165,7 @@ describe("a message that may not go", () => {
   it("fails where the law wants a postal address, with what to do, and goes once there is one", async () => {
     await db.query("update tenants set settings = '{}'");
     const id = await insertMail(db, "tenantA", { ...due, ...marketing });
-    expect(await outcome(id)).toEqual(["fail", expect.stringContaining("give tenants.settings a postal_address")]);
+    expect(await outcome(id)).toEqual(["fail", expect.stringContaining("set it in tenants.settings")]);
     await db.query(`update tenants set settings = '{"postal_address": "1 Main St"}'`);
     await db.as("tenantA", "update ai_email_queue set status = 'pending' where id = $1", [id]);
     expect(await outcome(id)).toEqual(["go", null]);
@@ -182,7 +182,7 @@ describe("a message that may not go", () => {
     const own = { metadata: { marketing: true, expires_at: "2026-06-01" }, ...due };
     expect(await outcome(await insertMail(db, "tenantA", own))).toEqual([
       "skip",
-      "expired: its expires_at was 2026-06-01",
+      "expired: metadata.expires_at was 2026-06-01",
     ]);
     // A client who moves it, or runs it again, starts anew.
     await db.as("tenantA", "update ai_email_queue set status = 'pending' where id = $1", [id]);

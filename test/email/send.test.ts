@@ -85,7 +85,7 @@ describe("a row in ai_email_queue", () => {
     );
     const id = await insert({ recipient: lead?.id ?? "" });
     await becomes(id, "failed");
-    expect((await rowOf(id))?.["last_error"]).toMatch(/is gone or has no e-mail address; give an address/);
+    expect((await rowOf(id))?.["last_error"]).toMatch(/is gone or has no e-mail address; add one or change the recipient/);
   });
 
   it.each([

@@ -1,7 +1,107 @@
--- When marketing went, or may have gone, to the person of each place since p_since, newest first;
--- own: on the channel that asks. Places without any are left out. A person is found by each lead and
--- each address.
--- The one with a limit stays for claims that are under way while this is applied.
+-- Frequency caps: how many marketing messages one person may get within a sliding window. The tenant's cap counts mail
+-- and texts together, a legal cap counts its channel alone. Start at cap_verdicts, which marketing_verdicts calls for
+-- the messages that are within contact hours.
+
+-- A person is all leads and addresses of a context, so messages count whichever of them they went to. Messages of one
+-- claim count for each other, in the order of the claim. A message over a cap is deferred until an earlier message
+-- leaves the window, and from there into contact hours; if several are over the cap, each waits for a different message.
+--
+-- The persons are locked before history is read: a claim that runs at the same time for one of them, on either channel,
+-- waits and then counts what this one let go.
+create or replace function brainops_internal.cap_verdicts(
+  p_policy public.contact_policies,
+  p_places brainops.recipient_context[]
+)
+returns setof brainops.verdict
+language plpgsql
+volatile
+set search_path = ''
+set timezone = 'UTC' -- so that a window of days is a multiple of 24 hours
+as $$
+declare
+  v_now constant timestamptz := brainops.now();
+  v_law record;
+  v_keys text[];
+  v_shared text[]; -- keys that occur more than once in this claim, or null
+  v_place brainops.recipient_context;
+  v_asked record;
+  v_going brainops.recipient_context[] := '{}';
+  v_waiting brainops.recipient_context[] := '{}';
+  v_same int;
+  v_ahead int;
+  v_free_at timestamptz;
+begin
+  select array_agg(k.key), array_agg(k.key) filter (where k.times > 1) into v_keys, v_shared
+    from (
+      select key, count(*) as times
+      from unnest(p_places) as p
+      cross join unnest(p.lead_ids::text[] || p.emails || p.phones) as key
+      group by key
+    ) as k;
+  perform brainops_internal.lock_persons(p_policy.tenant_id, v_keys);
+
+  select max(cap_window) as cap_window into v_law
+    from brainops.contact_caps where channel = p_policy.channel;
+  -- A person without history who occurs once in this claim may be written to, because no cap is below 1.
+  for v_asked in
+    select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.recipient_context as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
+    from unnest(p_places) with ordinality
+      as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
+    left join brainops_internal.contact_history(
+      p_policy.tenant_id, p_policy.channel, p_places, v_now - greatest(p_policy.cap_window, v_law.cap_window)
+    ) as h on h.place = p.n
+    left join lateral (
+      select min(c.cap) as cap, max(c.cap_window) as cap_window
+      from brainops.contact_caps as c
+      where c.country = p.country and c.channel = p_policy.channel
+        and (c.state is null or p.state is null or c.state = p.state)
+    ) as law on p.country is not null
+    where h.place is not null or v_shared is not null and p.lead_ids::text[] || p.emails || p.phones && v_shared
+    order by p.n
+  loop
+    v_place := v_asked.place;
+    v_same := 0;
+    v_ahead := 0;
+    if v_shared is not null then
+      select count(*) into v_same from unnest(v_going) as g
+        where g.lead_ids && v_place.lead_ids or g.emails && v_place.emails or g.phones && v_place.phones;
+      select count(*) into v_ahead from unnest(v_waiting) as w
+        where w.lead_ids && v_place.lead_ids or w.emails && v_place.emails or w.phones && v_place.phones;
+    end if;
+    v_free_at := greatest(
+      brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.every, p_policy.cap, p_policy.cap_window),
+      brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.own, v_asked.cap, v_asked.cap_window)
+    );
+    if v_free_at is null then
+      if v_shared is not null then
+        v_going := v_going || v_place;
+      end if;
+    else
+      if v_shared is not null then
+        v_waiting := v_waiting || v_place;
+      end if;
+      return next row(
+        v_place.id,
+        'defer',
+        brainops_internal.spread_contact_time(v_free_at, v_place.zones, v_place.opens, v_place.closes, p_policy.spread),
+        'frequency cap: this person has had as many marketing messages as allowed; the next may go from ' || v_free_at
+      )::brainops.verdict;
+    end if;
+  end loop;
+end;
+$$;
+
+comment on function brainops_internal.cap_verdicts(public.contact_policies, brainops.recipient_context[]) is
+  'Which messages are over the tenant''s or the legal frequency cap, and until when. Locks the persons.';
+
+revoke execute on function brainops_internal.cap_verdicts(contact_policies, brainops.recipient_context[]) from public;
+grant execute
+on function brainops_internal.cap_verdicts(contact_policies, brainops.recipient_context[])
+to brainops_worker;
+
+-- Sent, in flight and unconfirmed messages count: all that may have arrived. A message counts once for a person,
+-- whether it is found by lead or by address. The messages are looked up first, each set through its own index, and then
+-- matched with the persons. For the planner settings, see message_verdicts.
 create or replace function brainops_internal.contact_history(
   p_tenant_id uuid,
   p_channel text,
@@ -27,7 +127,6 @@ begin
       leads as materialized (select p.n, unnest(p.lead_ids) as key from places as p),
       emails as materialized (select p.n, unnest(p.emails) as key from places as p),
       phones as materialized (select p.n, unnest(p.phones) as key from places as p),
-      -- The messages first, each set through its own index, then whose they are.
       mails_to_leads as materialized (
         select q.id, q.lead_id as key, q.started_at from public.ai_email_queue as q
         where q.tenant_id = p_tenant_id and q.lead_id = any (array(select k.key from leads as k))
@@ -70,7 +169,7 @@ end;
 $$;
 
 comment on function brainops_internal.contact_history(uuid, text, brainops.recipient_context[], timestamptz) is
-  'When marketing went, or may have gone, to each person since an instant: on both channels, and on the one that asks.';
+  'When marketing messages went, or may have gone, to each person after p_since, newest first. place: position in p_places; every: on both channels; own: on p_channel. Persons without any are left out.';
 
 revoke execute
 on function brainops_internal.contact_history(uuid, text, brainops.recipient_context[], timestamptz)
@@ -79,103 +178,8 @@ grant execute
 on function brainops_internal.contact_history(uuid, text, brainops.recipient_context[], timestamptz)
 to brainops_worker;
 
--- The frequency caps: the tenant's, over both channels, and the law's, over the channel alone.
--- Messages of one batch count for each other, in order. A row that is over waits until the
--- message goes out of the window in whose place it comes, and until the hours allow it.
--- As in sql/0014, but that history is read without a limit, and shared persons are looked for where there are any.
-create or replace function brainops_internal.cap_verdicts(
-  p_policy public.contact_policies,
-  p_places brainops.recipient_context[]
-)
-returns setof brainops.verdict
-language plpgsql
-volatile
-set search_path = ''
-set timezone = 'UTC' -- a day is 24 hours, in the count and in when it ends
-as $$
-declare
-  v_now constant timestamptz := brainops.now();
-  v_law record;
-  v_keys text[];
-  v_shared text[];
-  v_place brainops.recipient_context;
-  v_asked record;
-  v_going brainops.recipient_context[] := '{}';
-  v_waiting brainops.recipient_context[] := '{}';
-  v_same int;
-  v_ahead int;
-  v_frees timestamptz;
-begin
-  select array_agg(k.key), array_agg(k.key) filter (where k.times > 1) into v_keys, v_shared
-    from (
-      select key, count(*) as times
-      from unnest(p_places) as p
-      cross join unnest(p.lead_ids::text[] || p.emails || p.phones) as key
-      group by key
-    ) as k;
-  perform brainops_internal.lock_persons(p_policy.tenant_id, v_keys);
-
-  select max(cap_window) as cap_window into v_law
-    from brainops.contact_caps where channel = p_policy.channel;
-  -- Who was not written to yet, and is there once, may be written to: no cap is below 1.
-  for v_asked in
-    select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.recipient_context as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
-    from unnest(p_places) with ordinality
-      as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
-    left join brainops_internal.contact_history(
-      p_policy.tenant_id, p_policy.channel, p_places, v_now - greatest(p_policy.cap_window, v_law.cap_window)
-    ) as h on h.place = p.n
-    left join lateral (
-      select min(c.cap) as cap, max(c.cap_window) as cap_window
-      from brainops.contact_caps as c
-      where c.country = p.country and c.channel = p_policy.channel
-        and (c.state is null or p.state is null or c.state = p.state)
-    ) as law on p.country is not null
-    where h.place is not null or v_shared is not null and p.lead_ids::text[] || p.emails || p.phones && v_shared
-    order by p.n
-  loop
-    v_place := v_asked.place;
-    v_same := 0;
-    v_ahead := 0;
-    if v_shared is not null then
-      select count(*) into v_same from unnest(v_going) as g
-        where g.lead_ids && v_place.lead_ids or g.emails && v_place.emails or g.phones && v_place.phones;
-      select count(*) into v_ahead from unnest(v_waiting) as w
-        where w.lead_ids && v_place.lead_ids or w.emails && v_place.emails or w.phones && v_place.phones;
-    end if;
-    v_frees := greatest(
-      brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.every, p_policy.cap, p_policy.cap_window),
-      brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.own, v_asked.cap, v_asked.cap_window)
-    );
-    if v_frees is null then
-      if v_shared is not null then
-        v_going := v_going || v_place;
-      end if;
-    else
-      if v_shared is not null then
-        v_waiting := v_waiting || v_place;
-      end if;
-      return next row(
-        v_place.id,
-        'defer',
-        brainops_internal.spread_contact_time(v_frees, v_place.zones, v_place.opens, v_place.closes, p_policy.spread),
-        'frequency cap: this person was written to as often as is allowed; a place is free from ' || v_frees
-      )::brainops.verdict;
-    end if;
-  end loop;
-end;
-$$;
-
-comment on function brainops_internal.cap_verdicts(public.contact_policies, brainops.recipient_context[]) is
-  'Which messages are over the frequency cap, and until when. Locks the persons.';
-
-revoke execute on function brainops_internal.cap_verdicts(contact_policies, brainops.recipient_context[]) from public;
-grant execute
-on function brainops_internal.cap_verdicts(contact_policies, brainops.recipient_context[])
-to brainops_worker;
-
--- When a place under a cap is free: null for now. p_times are messages within any window, newest
--- first; p_same rows of this batch go before, p_ahead others wait already, each for its own place.
+-- p_times: earlier messages, newest first. p_same: messages of this claim to the same person that may go now. p_ahead:
+-- messages of this claim that wait already; each of them takes the place of another message.
 create or replace function brainops_internal.cap_frees_at(
   p_now timestamptz,
   p_same int,
@@ -198,7 +202,7 @@ end;
 $$;
 
 comment on function brainops_internal.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval) is
-  'When a place under a cap is free; null for now.';
+  'When the person may get another message under a cap of p_cap messages in p_window; null: now.';
 
 revoke execute
 on function brainops_internal.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval)
@@ -207,19 +211,20 @@ grant execute
 on function brainops_internal.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval)
 to brainops_worker;
 
--- Two claims that concern one person wait for each other here, whichever channel they are for;
--- what comes after sees what the other has written. For many persons one key of the tenant stands
--- for all of them: a claim of 1,000 rows does not fill the table of locks.
+-- Serializes claims that concern the same persons, on whichever channel; the later one then sees what the earlier one
+-- wrote. A claim takes the tenant's key shared and then each person's key, in ascending order, so that two claims
+-- cannot deadlock. A claim with more than c_max_keys takes the tenant's key alone, exclusively: a claim of 1,000 rows
+-- would otherwise fill the lock table.
 create or replace function brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[])
 returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  c_most constant int := 64;
+  c_max_keys constant int := 64;
   v_key bigint;
 begin
-  if cardinality(p_keys) > c_most then
+  if cardinality(p_keys) > c_max_keys then
     perform pg_advisory_xact_lock(hashtextextended('brainops persons of ' || p_tenant_id, 0));
     return;
   end if;
@@ -233,7 +238,7 @@ end;
 $$;
 
 comment on function brainops_internal.lock_persons(uuid, text[]) is
-  'Makes claims that concern the same persons wait for each other, until the transaction ends.';
+  'Makes claims that concern the same persons (lead ids, addresses) wait for each other, until the transaction ends.';
 
 revoke execute on function brainops_internal.lock_persons(uuid, text[]) from public;
 grant execute on function brainops_internal.lock_persons(uuid, text[]) to brainops_worker;

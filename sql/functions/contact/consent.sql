@@ -1,26 +1,9 @@
-create or replace function brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text)
-returns text
-language sql
-stable
-set search_path = ''
-as $$
-  select state
-  from public.contact_consents
-  where tenant_id = p_tenant_id and channel = p_channel and address_key = lower(btrim(p_address))
-  order by occurred_at desc, state = 'denied' desc, created_at desc
-  limit 1;
-$$;
+-- Consent: what people said about being written to (contact_consents), and the other reasons for which a marketing
+-- message never goes or is held, whatever the time of day. Start at consent_verdicts. contact_address is how addresses
+-- are stored in contact_consents and contact_suppressions.
 
-comment on function brainops.consent_state(uuid, text, text) is
-  'The last word about an address: granted, denied, pending; null for none.';
-
-revoke execute on function brainops.consent_state(uuid, text, text) from public;
-grant execute
-on function brainops.consent_state(uuid, text, text)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
--- Consent, and what else ends or fails a message for good; a hold, which does not.
--- As in sql/0014, but that the last words are read in one go.
+-- If there are several reasons, skip comes before fail, and fail before defer: what can never go is not kept waiting.
+-- The latest consents of all addresses are read in one query.
 create or replace function brainops_internal.consent_verdicts(
   p_policy public.contact_policies,
   p_rows brainops.contact[]
@@ -31,9 +14,9 @@ stable
 set search_path = ''
 as $$
 declare
-  -- brainops.lift_marketing_hold brings the rows forward.
-  c_ask_held_again constant interval := '6 hours';
-  c_ask_paused_again constant interval := '1 hour';
+  -- Only a fallback: brainops.lift_marketing_hold brings the rows forward.
+  c_hold_recheck constant interval := '6 hours';
+  c_pause_recheck constant interval := '1 hour';
   v_now constant timestamptz := brainops.now();
   v_exits jsonb := '{}';
   v_pauses jsonb := '{}';
@@ -62,8 +45,8 @@ begin
       end,
       case
         when d.skip is not null or d.fail is not null then null
-        when v_hold is null then v_now + c_ask_paused_again
-        else v_now + c_ask_held_again * (1 + random())
+        when v_hold is null then v_now + c_pause_recheck
+        else v_now + c_hold_recheck * (1 + random())
       end,
       coalesce(d.skip, d.fail, 'marketing on hold: ' || v_hold, d.paused)
     from (
@@ -72,6 +55,7 @@ begin
         case
           when c.state = 'denied' then 'consent denied'
           when p_policy.consent <> 'opt_out' and c.state is null then 'no consent for ' || p_policy.channel
+          -- A grant is confirmed by its evidence, or by an earlier pending entry that it answers.
           when p_policy.consent <> 'opt_out' and (c.state = 'pending' or p_policy.consent = 'double_opt_in' and not (
             c.confirmed or exists (
               select from public.contact_consents as p
@@ -82,11 +66,11 @@ begin
             then 'double opt-in not confirmed'
           when v_exits ->> r.enrolment_id::text is not null then 'left the campaign: ' || (v_exits ->> r.enrolment_id::text)
           when r.first_due_at < v_now - p_policy.expires_after
-            then format('expired: it was due at %s and could not go within %s', r.first_due_at, p_policy.expires_after)
+            then format('expired: it was due at %s and could not be sent within %s', r.first_due_at, p_policy.expires_after)
         end as skip,
         case
           when p_policy.channel = 'email' and coalesce(btrim(v_settings ->> 'postal_address'), '') = ''
-            then 'the law wants a postal address in marketing mail: give tenants.settings a postal_address, and set status to pending'
+            then 'settings.postal_address is missing: marketing mail must carry the sender''s postal address; set it in tenants.settings, then set status to pending'
         end as fail,
         v_pauses ->> r.enrolment_id::text as paused
       from asked as r
@@ -97,11 +81,13 @@ end;
 $$;
 
 comment on function brainops_internal.consent_verdicts(public.contact_policies, brainops.contact[]) is
-  'Of marketing: no consent, left the campaign, expired (skip), no postal address (fail), on hold (defer).';
+  'Marketing messages that may not go whatever the time: no consent, left the campaign, expired (skip), no postal address (fail), on hold or campaign paused (defer).';
 
 revoke execute on function brainops_internal.consent_verdicts(contact_policies, brainops.contact[]) from public;
 grant execute on function brainops_internal.consent_verdicts(contact_policies, brainops.contact[]) to brainops_worker;
 
+-- For many addresses at once; brainops.consent_state is the same for one. For the planner settings, see
+-- message_verdicts.
 create or replace function brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[])
 returns table (address_key text, state text, occurred_at timestamptz, confirmed boolean)
 language plpgsql
@@ -122,31 +108,34 @@ end;
 $$;
 
 comment on function brainops_internal.last_consents(uuid, text, text[]) is
-  'What each address (in lower case) last said of the channel; confirmed: and said in the same breath that it is its own. Addresses without a word are left out.';
+  'The latest entry of each address (in lower case) on the channel; of two at the same instant, denied counts. confirmed: its evidence has confirmed_at. Addresses without an entry are left out.';
 
 revoke execute on function brainops_internal.last_consents(uuid, text, text[]) from public;
 grant execute on function brainops_internal.last_consents(uuid, text, text[]) to brainops_worker;
 
-create or replace function brainops_internal.refuse_consent_change()
-returns trigger
-language plpgsql
+create or replace function brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text)
+returns text
+language sql
+stable
 set search_path = ''
 as $$
-begin
-  -- The generated address_key is not there yet in new.
-  if to_jsonb(new) - '{lead_id,address_key}'::text[] = to_jsonb(old) - '{lead_id,address_key}'::text[] then
-    return new;
-  end if;
-  raise exception 'contact_consents is append only: update is refused'
-    using errcode = 'insufficient_privilege', hint = 'Insert a new row: the last word about an address counts.';
-end;
+  select state
+  from public.contact_consents
+  where tenant_id = p_tenant_id and channel = p_channel and address_key = lower(btrim(p_address))
+  order by occurred_at desc, state = 'denied' desc, created_at desc
+  limit 1;
 $$;
 
-revoke execute on function brainops_internal.refuse_consent_change() from public;
+comment on function brainops.consent_state(uuid, text, text) is
+  'The state of the latest consent entry of an address (p_channel: email or sms; a number as E.164): granted, denied or pending. Null without an entry, and for a tenant that the caller may not read.';
 
--- What people said counts however their address was written. A suppression or a word of consent for
--- "(303) 555-0101" was taken as it stood and never met a text to +13035550101; so did an e-mail address that came with the
--- carriage return of a file. From here on both are kept as messages are addressed, and what is there already is rewritten.
+revoke execute on function brainops.consent_state(uuid, text, text) from public;
+grant execute
+on function brainops.consent_state(uuid, text, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- Entries must be found however their address was written: an opt-out of "(303) 555-0101" has to stop texts to
+-- +13035550101, and an e-mail address from a file may end in a carriage return.
 create or replace function brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text)
 returns text
 language sql
@@ -155,10 +144,10 @@ set search_path = ''
 as $$
   select
     case
-      -- A person who was forgotten.
+      -- The digest of a person who was forgotten.
       when a.address ~ '^sha256:' then a.address
       when p_channel = 'email' then a.address
-      -- Short codes are as they are.
+      -- E.164 already, or a short code.
       when a.address ~ '^(\+[1-9][0-9]{6,14}|[0-9]{3,6})$' then a.address
       else coalesce(
         brainops_internal.sms_number(a.address, t.country),
@@ -176,7 +165,7 @@ as $$
 $$;
 
 comment on function brainops_internal.contact_address(uuid, text, text) is
-  'An address as messages to it are addressed: without white space around it, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
+  'An address as messages are addressed: without surrounding white space, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
 
 revoke execute on function brainops_internal.contact_address(uuid, text, text) from public;
 grant execute
@@ -192,24 +181,48 @@ as $$
 declare
   v_address text;
 begin
-  -- Row level security refuses the row in a moment; until then nothing of the other tenant is read.
+  -- Row level security will refuse this row; nothing of the other tenant may be read before that.
   if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
   v_address := brainops_internal.contact_address(new.tenant_id, new.channel, new.address);
   if v_address is null then
-    -- A yes to a number that cannot be read reaches nobody, and a form or file with a bad number is not lost for it; but
-    -- whoever writes a no by hand must know that it stops nothing.
+    -- A grant for such a number has no effect, and must not make a form or an import fail. But a client that writes a
+    -- denial or a suppression must learn that it would stop nothing.
     if tg_table_name = 'contact_consents' and (to_jsonb(new) ->> 'state' <> 'denied' or new.source <> 'client') then
       return new;
     end if;
     raise exception 'address: % is not a phone number', quote_literal(left(new.address, 120))
-      using errcode = 'OP017', column = 'address', hint = 'Give one number with its country code such as +13035550100, without an extension.';
+      using errcode = 'OP017', column = 'address', hint = 'Give one phone number with its country code, such as +13035550100, without an extension.';
   end if;
   new.address := v_address;
   return new;
 end;
 $$;
 
+comment on function brainops_internal.keep_contact_address is
+  'Trigger: stores the address as contact_address gives it. OP017 for a number that cannot be read in a suppression or in a denial that a client records.';
+
 alter function brainops_internal.keep_contact_address() owner to brainops_system;
 revoke execute on function brainops_internal.keep_contact_address() from public;
+
+-- Holds for the owner and the engine too. lead_id may change: a lead is merged into another one, or deleted.
+create or replace function brainops_internal.refuse_consent_change()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  -- Left out: address_key is a generated column, which new does not have yet.
+  if to_jsonb(new) - '{lead_id,address_key}'::text[] = to_jsonb(old) - '{lead_id,address_key}'::text[] then
+    return new;
+  end if;
+  raise exception 'contact_consents is append only: update is refused'
+    using errcode = 'insufficient_privilege', hint = 'Insert a new row: the latest entry of an address counts.';
+end;
+$$;
+
+comment on function brainops_internal.refuse_consent_change is
+  'Trigger: refuses updates of contact_consents (42501), except of lead_id.';
+
+revoke execute on function brainops_internal.refuse_consent_change() from public;

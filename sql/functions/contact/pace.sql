@@ -1,57 +1,44 @@
-create or replace function brainops.start_warmup(p_tenant text, p_channel text, p_plan int[] default null)
-returns void
-language sql
+-- Pace: hourly limits, warm-up, and how rows that waited together are released over time. Start at hourly_verdicts, the
+-- last of the contact rules; spread_rows releases rows after a pause or a hold.
+
+create or replace function brainops_internal.hourly_verdicts(
+  p_policy public.contact_policies,
+  p_places brainops.recipient_context[]
+)
+returns setof brainops.verdict
+language plpgsql
+volatile
 set search_path = ''
 as $$
-  insert into public.sender_warmups as w (tenant_id, channel, started_on, plan)
-  select
-    t.id,
-    p_channel,
-    (brainops.now() at time zone t.time_zone)::date,
-    -- SendGrid's automatic warm-up of an IP address, messages an hour by day.
-    coalesce(
-      p_plan,
-      '{20,28,39,55,77,108,151,211,295,413,579,810,1000,1587,2222,3111,4356,6098,8583,11953,16734,23427,32798,45917,64284,89998,125997,176395,246953,345735,484029,677640,948696,1328175,1859444,2603222}'
-    )
-  from public.tenants as t
-  where t.id = brainops_internal.tenant_id_of(p_tenant)
-  on conflict (tenant_id, channel) do update
-    set
-      started_on = excluded.started_on,
-      plan = excluded.plan;
+declare
+  v_times timestamptz[] := brainops_internal.reserve_hourly_slots(p_policy.tenant_id, p_policy.channel, cardinality(p_places));
+begin
+  return query
+    select
+      p.id,
+      'defer',
+      brainops_internal.spread_contact_time(t.until, p.zones, p.opens, p.closes, p_policy.spread),
+      'hourly limit: the warm-up or hourly_limit allows no more messages in this hour'
+    from unnest(p_places) with ordinality
+      as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
+    inner join unnest(v_times) with ordinality as t (until, n) on t.n = p.n
+    where t.until is not null;
+end;
 $$;
 
-comment on function brainops.start_warmup(text, text, int[]) is
-  'Begins a warm-up today: marketing of the tenant (slug or id) on the channel is limited by hour, more each day. Plan null: SendGrid''s, 36 days from 20 an hour. Deleting the row of sender_warmups ends it.';
+comment on function brainops_internal.hourly_verdicts(public.contact_policies, brainops.recipient_context[]) is
+  'Messages that are over the hourly limit, and when to check them again. Takes slots for the others.';
 
-revoke execute on function brainops.start_warmup(text, text, int[]) from public;
-grant execute on function brainops.start_warmup(text, text, int[]) to brainops_admin, brainops_system;
-
--- How many marketing messages may go in the hour of p_at; null for no limit.
-create or replace function brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamptz)
-returns int
-language sql
-stable
-set search_path = ''
-as $$
-  select least(p.hourly_limit, w.plan[greatest((p_at at time zone t.time_zone)::date - w.started_on, 0) + 1])
-  from
-    public.tenants as t
-    left join public.contact_policies as p on p.tenant_id = t.id and p.channel = p_channel
-    left join public.sender_warmups as w on w.tenant_id = t.id and w.channel = p_channel
-  where t.id = p_tenant_id;
-$$;
-
-comment on function brainops_internal.hourly_limit(uuid, text, timestamptz) is
-  'Marketing messages that may go in the hour of an instant: the lower of the warm-up''s and the policy''s; null for no limit.';
-
-revoke execute on function brainops_internal.hourly_limit(uuid, text, timestamptz) from public;
+revoke execute
+on function brainops_internal.hourly_verdicts(contact_policies, brainops.recipient_context[])
+from public;
 grant execute
-on function brainops_internal.hourly_limit(uuid, text, timestamptz)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+on function brainops_internal.hourly_verdicts(contact_policies, brainops.recipient_context[])
+to brainops_worker;
 
--- Takes places in this hour for up to p_n messages. Answers with an instant for each: null may go
--- now, the others are put off to hours that have room for them.
+-- What has no room in this hour is spread over later hours that have room, up to 14 days ahead, so that a backlog is not
+-- checked again every hour. A slot in a later hour is a time to ask again, not a permission. The upsert of an hour's row
+-- locks it, so slots are counted once for claims that run at the same time; hours are locked in ascending order.
 create or replace function brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n int)
 returns timestamptz[]
 language plpgsql
@@ -60,7 +47,7 @@ set search_path = ''
 set timezone = 'UTC'
 as $$
 declare
-  c_ahead constant int := 14 * 24;
+  c_hours_ahead constant int := 14 * 24;
   v_now constant timestamptz := brainops.now();
   v_hour timestamptz := date_trunc('hour', v_now);
   v_limit int := brainops_internal.hourly_limit(p_tenant_id, p_channel, v_now);
@@ -68,7 +55,7 @@ declare
   v_take int;
   v_places timestamptz[] := '{}';
 begin
-  -- While the sender is out of reach nothing but a probe goes: that takes no places.
+  -- While the provider account's breaker is open, only a probe goes; it takes no slot.
   if v_limit is null or exists (
     select
     from brainops.circuit_breakers as b
@@ -89,7 +76,7 @@ begin
     v_places := array_fill(null::timestamptz, array[v_take]);
   end if;
 
-  for i in 1..c_ahead loop
+  for i in 1..c_hours_ahead loop
     exit when cardinality(v_places) = p_n;
     v_hour := v_hour + interval '1 hour';
     v_limit := coalesce(brainops_internal.hourly_limit(p_tenant_id, p_channel, v_hour), p_n);
@@ -97,7 +84,7 @@ begin
     values (p_tenant_id, p_channel, v_hour)
     on conflict (tenant_id, channel, hour) do update set taken = c.taken
     returning v_limit - c.promised into v_room;
-    v_take := case when i = c_ahead then p_n - cardinality(v_places) else least(p_n - cardinality(v_places), v_room) end;
+    v_take := case when i = c_hours_ahead then p_n - cardinality(v_places) else least(p_n - cardinality(v_places), v_room) end;
     continue when v_take <= 0;
     update brainops.contact_counts set promised = promised + v_take
     where tenant_id = p_tenant_id and channel = p_channel and hour = v_hour;
@@ -110,50 +97,65 @@ end;
 $$;
 
 comment on function brainops_internal.reserve_hourly_slots(uuid, text, int) is
-  'Places for n marketing messages under the hourly limit: null may go now, an instant is when to ask again.';
+  'Slots for p_n marketing messages under the hourly limit, one element each: null may go now, an instant is when to ask again.';
 
 alter function brainops_internal.reserve_hourly_slots(uuid, text, int) owner to brainops_system;
 revoke execute on function brainops_internal.reserve_hourly_slots(uuid, text, int) from public;
 grant execute on function brainops_internal.reserve_hourly_slots(uuid, text, int) to brainops_worker;
 
-create or replace function brainops_internal.hourly_verdicts(
-  p_policy public.contact_policies,
-  p_places brainops.recipient_context[]
-)
-returns setof brainops.verdict
-language plpgsql
-volatile
+create or replace function brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamptz)
+returns int
+language sql
+stable
 set search_path = ''
 as $$
-declare
-  v_times timestamptz[] := brainops_internal.reserve_hourly_slots(p_policy.tenant_id, p_policy.channel, cardinality(p_places));
-begin
-  return query
-    select
-      p.id,
-      'defer',
-      brainops_internal.spread_contact_time(t.until, p.zones, p.opens, p.closes, p_policy.spread),
-      'hourly limit: as many messages as the warm-up or hourly_limit allows have gone in this hour'
-    from unnest(p_places) with ordinality
-      as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
-    inner join unnest(v_times) with ordinality as t (until, n) on t.n = p.n
-    where t.until is not null;
-end;
+  select least(p.hourly_limit, w.plan[greatest((p_at at time zone t.time_zone)::date - w.started_on, 0) + 1])
+  from
+    public.tenants as t
+    left join public.contact_policies as p on p.tenant_id = t.id and p.channel = p_channel
+    left join public.sender_warmups as w on w.tenant_id = t.id and w.channel = p_channel
+  where t.id = p_tenant_id;
 $$;
 
-comment on function brainops_internal.hourly_verdicts(public.contact_policies, brainops.recipient_context[]) is
-  'Which messages are over the hourly limit, and until when.';
+comment on function brainops_internal.hourly_limit(uuid, text, timestamptz) is
+  'Marketing messages that may go in the hour of p_at: the lower of the warm-up''s and the policy''s limit; null: no limit.';
 
-revoke execute
-on function brainops_internal.hourly_verdicts(contact_policies, brainops.recipient_context[])
-from public;
+revoke execute on function brainops_internal.hourly_limit(uuid, text, timestamptz) from public;
 grant execute
-on function brainops_internal.hourly_verdicts(contact_policies, brainops.recipient_context[])
-to brainops_worker;
+on function brainops_internal.hourly_limit(uuid, text, timestamptz)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- Brings waiting rows forward, one after the other instead of all at once: 20 a second (or what the
--- table's rate limit says), but all of them within the hour. Tenants take turns. p_waiting null:
--- rows that are due; else those whose last_error is like it.
+create or replace function brainops.start_warmup(p_tenant text, p_channel text, p_plan int[] default null)
+returns void
+language sql
+set search_path = ''
+as $$
+  insert into public.sender_warmups as w (tenant_id, channel, started_on, plan)
+  select
+    t.id,
+    p_channel,
+    (brainops.now() at time zone t.time_zone)::date,
+    -- SendGrid's automatic warm-up of an IP address: messages per hour, by day.
+    coalesce(
+      p_plan,
+      '{20,28,39,55,77,108,151,211,295,413,579,810,1000,1587,2222,3111,4356,6098,8583,11953,16734,23427,32798,45917,64284,89998,125997,176395,246953,345735,484029,677640,948696,1328175,1859444,2603222}'
+    )
+  from public.tenants as t
+  where t.id = brainops_internal.tenant_id_of(p_tenant)
+  on conflict (tenant_id, channel) do update
+    set
+      started_on = excluded.started_on,
+      plan = excluded.plan;
+$$;
+
+comment on function brainops.start_warmup(text, text, int[]) is
+  'Starts a warm-up today (in the tenant''s time zone), or starts it again: limits marketing of the tenant (slug or id) on the channel (email or sms) per hour. p_plan: messages per hour on the first day, on the second, and so on, each above 0; null: SendGrid''s plan, 36 days from 20 an hour. Delete the row of sender_warmups to end it. OP007 for an unknown tenant, 23514 for another channel or plan.';
+
+revoke execute on function brainops.start_warmup(text, text, int[]) from public;
+grant execute on function brainops.start_warmup(text, text, int[]) to brainops_admin, brainops_system;
+
+-- One row after the other: 20 a second, or the pace of the table's rate limit; without a rate limit faster if needed, so
+-- that all are due within an hour. Tenants take turns, each with its most urgent rows first.
 create or replace function brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text)
 returns int
 language plpgsql
@@ -168,7 +170,7 @@ declare
   );
   v_count int;
 begin
-  -- Whoever resumes puts nothing off: what expires goes on counting from when it was first due.
+  -- keep_first_due reads it: the new time is not the client's, so first_due_at stays and expiry keeps counting from it.
   perform set_config('brainops.spreading', 'on', true);
   execute format(
     $sql$
@@ -203,7 +205,7 @@ end;
 $$;
 
 comment on function brainops_internal.spread_rows(brainops.job_tables, uuid, text) is
-  'Lets waiting rows go on, spread over time; returns how many. Behind brainops.resume and brainops.lift_marketing_hold.';
+  'Releases waiting rows of a job table, spread over time, and returns their number. p_tenant_id null: all tenants. p_waiting null: rows that are due; else rows whose last_error is like it. Paused tenants are left out.';
 
 revoke execute on function brainops_internal.spread_rows(brainops.job_tables, uuid, text) from public;
 grant execute

@@ -1,5 +1,8 @@
--- Suppresses for ever. Where the address is suppressed for ever already, the graver reason stays,
--- so that the order of events does not matter.
+-- Suppressions from providers' reports. Start at suppress. What people choose by an unsubscribe link or on the
+-- preference page is in people/preferences.sql; opt-outs by text are in sms/inbound.sql.
+
+-- If the address is suppressed permanently already, the more serious reason stays, so that the order in which reports
+-- arrive does not matter.
 create or replace function brainops_internal.suppress(
   p_tenant_id uuid,
   p_channel text,
@@ -23,11 +26,14 @@ as $$
       or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(s.reason);
 $$;
 
+comment on function brainops_internal.suppress(uuid, text, text, text, text) is
+  'Suppresses an address permanently; a temporary suppression of it becomes permanent.';
+
 revoke execute on function brainops_internal.suppress(uuid, text, text, text, text) from public;
 grant execute on function brainops_internal.suppress(uuid, text, text, text, text) to brainops_system;
 
--- From the gravest down. What clients wrote themselves ranks above unsubscribed, the one reason
--- that a later event may take back: their rows are not ours to delete.
+-- Reasons of the tenant's own rank above unsubscribed, the only reason that a later report may lift: the engine must not
+-- delete tenants' own rows.
 create or replace function brainops_internal.suppression_rank(p_reason text)
 returns int
 language sql
@@ -43,12 +49,15 @@ as $$
     end;
 $$;
 
+comment on function brainops_internal.suppression_rank(text) is
+  'The rank of a suppression''s reason, 1 the most serious.';
+
 revoke execute on function brainops_internal.suppression_rank(text) from public;
 grant execute on function brainops_internal.suppression_rank(text) to brainops_system;
 
--- What a person said to SendGrid about our mails, by the time of each word and not by the order
--- they came in; at the same second the one that stops wins. Joining a group again takes back
--- leaving that group, nothing else: who left them all has to be asked.
+-- Unsubscribes and resubscribes at SendGrid count by the time of the event and not of its arrival; of two in the same
+-- second, the unsubscribe counts. Rejoining a group undoes leaving that group and nothing else: a person who
+-- unsubscribed from all mail must opt in again. Lifts only suppressions that SendGrid reported.
 create or replace function brainops_internal.settle_consent(p_tenant_id uuid, p_address text)
 returns void
 language plpgsql
@@ -69,7 +78,7 @@ begin
           and recipient = p_address
           and (
             event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
-            -- The provider's word for one that it heard earlier.
+            -- Dropped for an unsubscribe that SendGrid received earlier.
             or (event = 'dropped' and lower(metadata ->> 'reason') = 'unsubscribed address')
           )
       ) as w
@@ -85,6 +94,9 @@ begin
   end if;
 end;
 $$;
+
+comment on function brainops_internal.settle_consent(uuid, text) is
+  'Suppresses an e-mail address, or lifts that, by the unsubscribes and resubscribes in email_deliveries.';
 
 revoke execute on function brainops_internal.settle_consent(uuid, text) from public;
 grant execute on function brainops_internal.settle_consent(uuid, text) to brainops_system;

@@ -1,5 +1,8 @@
--- The rules of contact, asked of a thousand messages at about the price of one: each look-up is made
--- once for all of them (= any (array)), where sql/0014 made it row by row. What they say is the same.
+-- The contact rules, checked for all messages of a claim at once. Start at contact_verdicts, which the gates of mail and
+-- texts call. sql/0004-contact.sql lists the rules in order.
+
+-- A thousand messages cost about as much as one: each look-up is made once for all of them (= any (array)). Messages to
+-- which no rule applies are not copied from step to step.
 create or replace function brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[])
 returns setof brainops.verdict
 language plpgsql
@@ -36,144 +39,16 @@ end;
 $$;
 
 comment on function brainops_internal.contact_verdicts(text, brainops.contact[]) is
-  'Which messages may not go now, and until when: suppression for all; for marketing also consent, campaign exits, expiry, postal address, holds, quiet hours, caps and hourly limits. Asked inside a claim.';
+  'Messages that may not go now, with the reason and until when; a message without a verdict may go. Checks the rules for every message, and then the rules for marketing. p_channel: email or sms; p_rows: in the order in which they have a claim to slots.';
 
 revoke execute on function brainops_internal.contact_verdicts(text, brainops.contact[]) from public;
 grant execute on function brainops_internal.contact_verdicts(text, brainops.contact[]) to brainops_worker;
 
--- Who and where each message's recipient is. A person is the lead that the row names, else the one
--- with the address; and every other lead with that address or number, since one pair of eyes reads
--- it. Those are looked for one by one, with a limit: a number may be a thousand leads'.
-create or replace function brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[])
-returns table (
-  place int,
-  id uuid,
-  lead_ids uuid[],
-  emails text[],
-  phones text[],
-  zones text[],
-  country text,
-  state text
-)
-language plpgsql
-stable
-set search_path = ''
-set jit = off
-set enable_seqscan = off
-set enable_nestloop = off
-as $$
-declare
-  -- The rows of one tenant.
-  v_tenant_id constant uuid := (p_rows[1]).tenant_id;
-  v_tenants_zone constant text := (select t.time_zone from public.tenants as t where t.id = v_tenant_id);
-begin
-  return query
-    with
-      asked as materialized (
-        select r.n::int as n, r.id, r.lead_id,
-          case when p_channel = 'email' then lower(r.address) end as email,
-          case when p_channel = 'sms' then coalesce(brainops_internal.phone_e164(r.address), r.address) end as phone
-        from unnest(p_rows) with ordinality
-          as r (id, tenant_id, lead_id, address, is_marketing, enrolment_id, recipient, first_due_at, expires_at, n)
-        where r.tenant_id = v_tenant_id and v_tenants_zone is not null
-      ),
-      named as materialized (
-        select i.id, i.email_key, i.phone_e164, i.time_zone, i.state from public.revenue_leads as i
-        where i.tenant_id = v_tenant_id and i.id = any (array(select a.lead_id from asked as a))
-      ),
-      addressed as materialized (
-        select i.id, i.email_key, i.phone_e164, i.time_zone, i.state from public.revenue_leads as i
-        where i.tenant_id = v_tenant_id
-          and i.email_key = any (array(select a.email from asked as a where a.lead_id is null))
-      ),
-      called as materialized (
-        select distinct on (i.phone_e164) i.id, i.email_key, i.phone_e164, i.time_zone, i.state
-        from public.revenue_leads as i
-        where i.tenant_id = v_tenant_id
-          and i.phone_e164 = any (array(select a.phone from asked as a where a.lead_id is null))
-        order by i.phone_e164, i.created_at, i.id
-      ),
-      known as materialized (
-        select a.*,
-          coalesce(l.id, e.id, c.id) as known_id,
-          coalesce(l.email_key, e.email_key, c.email_key) as email_key,
-          coalesce(l.phone_e164, e.phone_e164, c.phone_e164) as phone_e164,
-          coalesce(l.time_zone, e.time_zone, c.time_zone) as time_zone,
-          coalesce(l.state, e.state, c.state) as lead_state
-        from asked as a
-        left join named as l on l.id = a.lead_id
-        left join addressed as e on a.lead_id is null and e.email_key = a.email
-        left join called as c on a.lead_id is null and c.phone_e164 = a.phone
-      ),
-      others as (
-        select k.n, array_agg(o.id) as ids, array_agg(o.email_key) as emails, array_agg(o.phone_e164) as phones
-        from known as k
-        cross join lateral (
-          (
-            select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
-            where i.tenant_id = v_tenant_id and i.phone_e164 = k.phone_e164 and i.id <> k.known_id
-            limit 100
-          )
-          union all
-          (
-            -- The row's address may be another than its lead's.
-            select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
-            where k.email <> k.email_key and i.tenant_id = v_tenant_id and i.email_key = k.email
-            limit 1
-          )
-          union all
-          (
-            select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
-            where i.tenant_id = v_tenant_id and i.phone_e164 = k.phone and k.phone is distinct from k.phone_e164
-              and i.id is distinct from k.known_id
-            limit 100
-          )
-        ) as o
-        where k.phone_e164 is not null or k.phone is not null or k.email <> k.email_key
-        group by k.n
-      ),
-      zoned as (
-        -- The longest prefix that is known.
-        select distinct on (d.n) d.n, pz.zones, pz.country, pz.state
-        from (
-          select k.n, coalesce(k.phone, k.phone_e164) as phone from known as k
-          where p_channel = 'sms' or k.time_zone is null
-        ) as d
-        cross join generate_series(1, 7) as digits
-        inner join brainops.phone_zones as pz on pz.prefix = substr(d.phone, 2, digits)
-        where d.phone is not null
-        order by d.n, length(pz.prefix) desc
-      )
-    select
-      k.n,
-      k.id,
-      array_remove(array[coalesce(k.known_id, k.lead_id)] || o.ids, null),
-      array_remove(array[coalesce(k.email, k.email_key), case when k.email <> k.email_key then k.email_key end] || o.emails, null),
-      array_remove(array[coalesce(k.phone, k.phone_e164), case when k.phone <> k.phone_e164 then k.phone_e164 end] || o.phones, null),
-      case when k.time_zone is not null then array[k.time_zone] else coalesce(z.zones, array[v_tenants_zone]) end,
-      case when p_channel = 'sms' then z.country end,
-      case when p_channel = 'sms' then coalesce(
-        (select pz.state from brainops.phone_zones as pz where pz.country = z.country and pz.state = upper(btrim(k.lead_state)) limit 1),
-        z.state
-      ) end
-    from known as k
-    left join others as o on o.n = k.n
-    left join zoned as z on z.n = k.n;
-end;
-$$;
-
-comment on function brainops_internal.recipient_contexts(text, brainops.contact[]) is
-  'Who the recipients are (leads, addresses) and where (zones, country, state).';
-
-revoke execute on function brainops_internal.recipient_contexts(text, brainops.contact[]) from public;
-grant execute
-on function brainops_internal.recipient_contexts(text, brainops.contact[])
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
--- How the look-ups are planned: a thousand keys against a table of any size go through the index, even
--- where Postgres has not looked at the table since it was empty; and where it thinks of ten rows, a
--- thousand by a thousand would be compared in a nested loop. On those functions alone, not on what calls
--- them: what else is called there has joins of its own.
+-- enable_seqscan, enable_nestloop: a thousand keys must go through the index of a table of any size, even if its
+-- statistics are from when it was empty; and where the planner expects ten rows, it would compare a thousand with a
+-- thousand in a nested loop. jit: with these settings the statements look so expensive that each would be compiled.
+-- They are set for the functions that look up many keys and not for what calls them, because the other functions called
+-- there have joins of their own.
 create or replace function brainops_internal.message_verdicts(
   p_tenant_id uuid,
   p_channel text,
@@ -208,12 +83,12 @@ begin
       null::timestamptz,
       case
         when r.address is null then format(
-          'recipient: lead %s is gone or has no %s and set status to pending',
+          'recipient: lead %s is gone or has no %s, then set status to pending',
           r.recipient,
-          case p_channel when 'sms' then 'phone number; give a number' else 'e-mail address; give an address' end
+          case p_channel when 'sms' then 'phone number; add one or change the recipient' else 'e-mail address; add one or change the recipient' end
         )
         when s.reason is not null or d.reason is not null then 'suppressed: ' || coalesce(s.reason, d.reason)
-        else 'expired: its expires_at was ' || r.expires_at
+        else 'expired: metadata.expires_at was ' || r.expires_at
       end
     from asked as r
     left join suppressed as s on s.address_key = r.key
@@ -226,13 +101,14 @@ end;
 $$;
 
 comment on function brainops_internal.message_verdicts(uuid, text, brainops.contact[]) is
-  'What holds for every message of a tenant, and all that is asked of a transactional one: nobody to go to (fail), suppressed or expired (skip).';
+  'The rules for every message of a tenant, and the only ones for transactional messages: no address (fail), suppressed or past metadata.expires_at (skip).';
 
 revoke execute on function brainops_internal.message_verdicts(uuid, text, brainops.contact[]) from public;
 grant execute on function brainops_internal.message_verdicts(uuid, text, brainops.contact[]) to brainops_worker;
 
--- Everything that is asked of marketing, for rows of one tenant.
--- As in sql/0014, but that rows of which there is nothing to say are not copied from step to step.
+-- In the order of sql/0004-contact.sql; a message with a verdict is not checked further. A message that then has to wait
+-- for a rate limit is checked again later and takes another hourly slot. So neither limit is exceeded, at the price of
+-- slots that are not used.
 create or replace function brainops_internal.marketing_verdicts(
   p_tenant_id uuid,
   p_channel text,
@@ -257,7 +133,7 @@ begin
   v_verdicts := array(select v from brainops_internal.consent_verdicts(v_policy, p_rows) as v);
   if v_verdicts <> '{}' then
     return query select * from unnest(v_verdicts);
-    -- Unnest keeps the order: who comes first has the first claim to a place.
+    -- Unnest keeps the order, in which rows have a claim to slots.
     select array_agg(r) into v_rows
       from unnest(p_rows) as r
       where r.id not in (select v.id from unnest(v_verdicts) as v);
@@ -266,7 +142,7 @@ begin
     end if;
   end if;
 
-  -- Reckoned once for each set of zones and laws, not for each row.
+  -- Hours are computed once for each combination of zones, country and state, not for each row.
   with
     asked as materialized (
       select * from brainops_internal.recipient_contexts(p_channel, v_rows)
@@ -281,7 +157,7 @@ begin
       a.id, a.lead_ids, a.emails, a.phones, a.zones, a.country, a.state, h.opens, h.closes,
       case
         when lower(h.open) <= v_now then v_now
-        -- No hour is open at all: the rules may be mended by tomorrow.
+        -- The hours are never open: check again tomorrow, when somebody may have corrected the rules.
         else coalesce(
           lower(h.open) + random() * least(v_policy.spread, (upper(h.open) - lower(h.open)) / 2),
           v_now + interval '24 hours'
@@ -293,7 +169,7 @@ begin
     into v_places
     from asked as a
     inner join hours as h on h.zones = a.zones and h.country is not distinct from a.country and h.state is not distinct from a.state;
-  -- A message that got lost on the way here would go unasked.
+  -- A message without a context would go unchecked.
   assert cardinality(v_places) = cardinality(v_rows), 'recipient_contexts left out a message';
   return query
     select p.id, 'defer', p.goes_at, 'quiet hours in ' || array_to_string(p.zones, ', ')
@@ -311,8 +187,6 @@ begin
     return query select * from unnest(v_verdicts);
     select array_agg(p) into v_places from unnest(v_places) as p where p.id not in (select v.id from unnest(v_verdicts) as v);
   end if;
-  -- What waits for the slot of a rate limit asks again then, and takes another place: of both limits
-  -- neither is exceeded, at the price of places that nobody used.
   if v_places is not null then
     return query select * from brainops_internal.hourly_verdicts(v_policy, v_places);
   end if;
@@ -320,7 +194,7 @@ end;
 $$;
 
 comment on function brainops_internal.marketing_verdicts(uuid, text, brainops.contact[]) is
-  'All that is asked of one tenant''s marketing.';
+  'The rules for marketing messages of one tenant: consent and holds, quiet hours, frequency caps, hourly limits.';
 
 revoke execute on function brainops_internal.marketing_verdicts(uuid, text, brainops.contact[]) from public;
 grant execute on function brainops_internal.marketing_verdicts(uuid, text, brainops.contact[]) to brainops_worker;
