@@ -1,6 +1,8 @@
--- An event of SendGrid's that names no message of ours is about a mail that somebody else sent through
--- the installation's account: no tenant's to read, whosever address is in it. Whoever forgets the
--- address erases it all the same, since nobody else will.
+-- Export and erasure of all data about a person. Start at brainops.export_person and brainops.forget. Both find the
+-- person through find.sql and search the places listed in sources.sql, so what export shows is what forget erases.
+
+-- A SendGrid event that names no message of ours is about mail that somebody else sent through the same account. No
+-- tenant may read it, whosever address is in it; admins may. forget erases it all the same, because nothing else would.
 create or replace function brainops.export_person(p_tenant text, p_address text)
 returns table (table_name text, held jsonb)
 language sql
@@ -8,7 +10,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  -- A link's token is a key to act with, and a lease the engine's own.
+  -- A link's token is a key to act with; lease and worker_id are the engine's own.
   select r.table_name, r.held - '{token,lease,worker_id}'::text[]
   from
     brainops_internal.person_rows(
@@ -23,7 +25,7 @@ as $$
 $$;
 
 comment on function brainops.export_person(text, text) is
-  'Everything that a tenant holds on a person, by e-mail address or phone number, a row each; for admins also what SendGrid said of the address that is about no tenant''s message. By admins, or by the tenant itself.';
+  'All data that a tenant (slug or id) holds about a person, one row each as JSON, without token, lease and worker_id. p_address: an e-mail address, or a phone number (a national one by the tenant''s settings.country). Empty for an unknown person. For admins also SendGrid events about the address that are about no tenant''s message. Errors: 42501 unless the caller is the tenant or an admin, OP007 for an unknown tenant, OP032 for an address that cannot be read.';
 
 alter function brainops.export_person(text, text) owner to brainops_system;
 revoke execute on function brainops.export_person(text, text) from public;
@@ -31,11 +33,8 @@ grant execute
 on function brainops.export_person(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- forget took a person's messages first and the lead last: beside a client that wrote of the lead and then of its
--- messages, one of the two ended as a deadlock. Now it keeps to the order of 0013: leads by id, then what refers to them.
---
--- Erases a person of one tenant everywhere; leaves a digest of the address, so that nobody writes
--- to it again by mistake. Returns how many rows went, by table.
+-- Lock order: leads by id, then the rows that refer to them, as clients do that write to a lead and then to its
+-- messages; the other way round, forget and such a client would deadlock.
 create or replace function brainops.forget(p_tenant text, p_address text)
 returns table (table_name text, erased bigint)
 language plpgsql
@@ -48,16 +47,16 @@ declare
   v_held jsonb;
   v_source record;
 begin
-  -- Who has written of a lead may want its messages next; forget waits here, where it has none of them yet.
+  -- A transaction that has written to a lead may write to its messages next: wait for it here, before locking any.
   perform
   from public.revenue_leads as l
   where l.tenant_id = v_tenant_id and l.id = any (v_person.lead_ids)
   order by l.id
   for update;
-  -- What was written of the person meanwhile is the person's too.
+  -- Again, because rows about the person may have been written during the wait.
   v_person := brainops_internal.find_person(v_tenant_id, p_address);
 
-  -- What stops new messages comes next: what is queued from now on is not sent.
+  -- Before anything is erased, so that a message queued from now on is not sent.
   insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
   select
     v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops_internal.address_digest(a), 'forgotten', 'forget'
@@ -65,7 +64,7 @@ begin
   order by a
   on conflict (tenant_id, channel, address_key) do nothing;
 
-  -- Counted before, as some go with others.
+  -- Counted first, because some rows are deleted by cascade.
   select coalesce(jsonb_object_agg(c.source, c.number), '{}') into v_held
     from (select r.table_name as source, count(*) as number from brainops_internal.person_rows(v_person) as r group by r.table_name) as c;
   for v_source in select * from brainops.person_sources()
@@ -92,7 +91,7 @@ end;
 $$;
 
 comment on function brainops.forget(text, text) is
-  'Erases a person (by e-mail address or phone number) of one tenant from every table and the archive; leaves a suppression under the sha256 of each address, and the books without the name. By admins, or by the tenant itself.';
+  'Erases a person of one tenant (slug or id) from all tables and the archive. Returns each source that is not kept and how many of its rows were erased or, for payment requests and job events, cleared of the person. Payment records stay, without the person; a suppression under the sha256 digest of each address stops later messages. Idempotent. p_address and errors: as of brainops.export_person.';
 
 alter function brainops.forget(text, text) owner to brainops_system;
 revoke execute on function brainops.forget(text, text) from public;

@@ -1,5 +1,10 @@
--- A form that anybody could have filled in is no proof that the address wants it. One mail asks, and
--- not a second one within a day, whoever presses the button; none to who has said no.
+-- Double opt-in: a person is asked by mail or text to confirm a consent that anybody could have entered. Start at
+-- ask_for_opt_in and ask_for_opt_in_by_text, triggers on contact_consents; the answer is confirm_opt_in, or a YES by
+-- text (sms/inbound.sql).
+
+-- A form that anybody could have filled in does not prove that the address's owner wants mail. At most one mail a day
+-- asks, however often the form is sent, and none goes to a suppressed address. The advisory lock serializes consents for
+-- one address, so that only one of them asks.
 create or replace function brainops_internal.ask_for_opt_in()
 returns trigger
 language plpgsql
@@ -33,50 +38,16 @@ begin
   perform brainops_internal.mail_opt_in(v_id);
   return null;
 exception
-  -- What was said is kept, even of an address that no mail can go to.
+  -- The consent is kept, even for an address that no mail can go to.
   when sqlstate 'OP004' then return null;
 end;
 $$;
 
+comment on function brainops_internal.ask_for_opt_in is
+  'Trigger: mails a request to confirm, if the tenant''s policy or the consent''s evidence (double_opt_in) asks for double opt-in.';
+
 alter function brainops_internal.ask_for_opt_in() owner to brainops_system;
 revoke execute on function brainops_internal.ask_for_opt_in() from public;
-
--- The same by text: YES is the answer that counts, and comes in as any text does.
-create or replace function brainops_internal.ask_for_opt_in_by_text()
-returns trigger
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  if coalesce(new.evidence ->> 'double_opt_in', '') <> 'true'
-    and (brainops.contact_policy(new.tenant_id, 'sms')).consent <> 'double_opt_in'
-  then
-    return null;
-  end if;
-  perform pg_advisory_xact_lock(hashtextextended('opt_in:' || new.tenant_id || ':' || new.address_key, 0));
-  if exists (
-    select from public.ai_sms_queue
-    where tenant_id = new.tenant_id and recipient = new.address_key and metadata ->> 'type' = 'opt_in'
-      and created_at > brainops.now() - interval '1 day'
-  ) then
-    return null;
-  end if;
-  insert into public.ai_sms_queue (tenant_id, recipient, lead_id, body, metadata, scheduled_for, created_at)
-  values (
-    new.tenant_id, new.address, new.lead_id,
-    '{{ tenant.name }}: reply YES to get texts from us, STOP if it was not you. Msg & data rates may apply.',
-    '{"type": "opt_in", "transactional": true}', brainops.now(), brainops.now()
-  );
-  return null;
-exception
-  -- What was said is kept, even of a number that no text can go to.
-  when sqlstate 'OP017' then return null;
-end;
-$$;
-
-alter function brainops_internal.ask_for_opt_in_by_text() owner to brainops_system;
-revoke execute on function brainops_internal.ask_for_opt_in_by_text() from public;
 
 create or replace function brainops_internal.mail_opt_in(p_id uuid)
 returns void
@@ -98,9 +69,9 @@ begin
   select
     v_request.email_id, v_request.tenant_id, v_request.address, v_request.lead_id,
     'Please confirm: news from {{ tenant.name }}',
-    '<p>Somebody, probably you, asked for mail from {{ tenant.name }} to this address.</p>'
+    '<p>Someone, probably you, asked for mail from {{ tenant.name }} to this address.</p>'
       || '<p><a href="{{ confirm_url }}">Yes, I want it</a></p>'
-      || '<p>If it was not you, do nothing: you will get no more mail about this. The link works until {{ expires }}.</p>',
+      || '<p>If it was not you, ignore this mail: you will get no more mail about this. The link works until {{ expires }}.</p>',
     jsonb_build_object(
       'type', 'opt_in',
       'confirm_url', rtrim(v_url, '/') || '/confirm/' || v_request.token,
@@ -113,7 +84,7 @@ end;
 $$;
 
 comment on function brainops_internal.mail_opt_in(uuid) is
-  'Queues the mail of an opt-in request, once; nothing while no process has said where /confirm is.';
+  'Queues the mail of an opt-in request, once. Does nothing until PUBLIC_URL is known; brainops.announce_public_url calls it then.';
 
 revoke execute on function brainops_internal.mail_opt_in(uuid) from public;
 grant execute on function brainops_internal.mail_opt_in(uuid) to brainops_system;
@@ -147,7 +118,47 @@ end;
 $$;
 
 comment on function brainops_internal.confirm_opt_in(text, jsonb) is
-  'The button behind /confirm/<token>: consent granted, with its evidence. Returns confirmed (twice is as once), expired or unknown.';
+  'The button of the page /confirm/<token>: records a confirmed grant with p_evidence. Returns confirmed (also if it was confirmed before), expired or unknown.';
 
 alter function brainops_internal.confirm_opt_in(text, jsonb) owner to brainops_system;
 revoke execute on function brainops_internal.confirm_opt_in(text, jsonb) from public;
+
+-- At most one text a day, serialized as in ask_for_opt_in. The answer YES comes in as any other text does.
+create or replace function brainops_internal.ask_for_opt_in_by_text()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if coalesce(new.evidence ->> 'double_opt_in', '') <> 'true'
+    and (brainops.contact_policy(new.tenant_id, 'sms')).consent <> 'double_opt_in'
+  then
+    return null;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('opt_in:' || new.tenant_id || ':' || new.address_key, 0));
+  if exists (
+    select from public.ai_sms_queue
+    where tenant_id = new.tenant_id and recipient = new.address_key and metadata ->> 'type' = 'opt_in'
+      and created_at > brainops.now() - interval '1 day'
+  ) then
+    return null;
+  end if;
+  insert into public.ai_sms_queue (tenant_id, recipient, lead_id, body, metadata, scheduled_for, created_at)
+  values (
+    new.tenant_id, new.address, new.lead_id,
+    '{{ tenant.name }}: reply YES to get texts from us, or STOP if you did not ask for them. Msg & data rates may apply.',
+    '{"type": "opt_in", "transactional": true}', brainops.now(), brainops.now()
+  );
+  return null;
+exception
+  -- The consent is kept, even for a number that no text can go to.
+  when sqlstate 'OP017' then return null;
+end;
+$$;
+
+comment on function brainops_internal.ask_for_opt_in_by_text is
+  'Trigger: texts a request to reply YES, if the tenant''s policy or the consent''s evidence (double_opt_in) asks for double opt-in.';
+
+alter function brainops_internal.ask_for_opt_in_by_text() owner to brainops_system;
+revoke execute on function brainops_internal.ask_for_opt_in_by_text() from public;

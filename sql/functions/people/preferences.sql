@@ -1,3 +1,7 @@
+-- The preference page and the unsubscribe link: what the holder of a link's token can choose, and how a choice is
+-- recorded. Start at preferences, which shows the choices, and save_preferences, which writes them. The token is the
+-- authorization: only who reads the address's mail has it.
+
 create or replace function brainops_internal.preferences(p_token text)
 returns jsonb
 language plpgsql
@@ -31,7 +35,7 @@ begin
       from public.contact_topics as t
       where t.tenant_id = v_link.tenant_id
     ), '[]'),
-    -- stopped by a text message: only one can take that back, because the carrier keeps it too
+    -- here: a STOP by text cannot be undone on the page, because the carrier blocks the number too.
     'phones', coalesce((
       select jsonb_agg(
         jsonb_build_object(
@@ -46,11 +50,12 @@ end;
 $$;
 
 comment on function brainops_internal.preferences(text) is
-  'What the holder of an unsubscribe link may choose, and has chosen; null for an unknown token.';
+  'What the holder of an unsubscribe link can choose, and has chosen: sender, address (masked), email (whether mail is wanted), topics (code, name, description, wanted) and phones (phone, wanted, here: whether the page can change it). Null for an unknown token.';
 
 alter function brainops_internal.preferences(text) owner to brainops_system;
 revoke execute on function brainops_internal.preferences(text) from public;
 
+-- Locks the link's row, so that two saves of one person run one after the other.
 create or replace function brainops_internal.save_preferences(p_token text, p_choices jsonb)
 returns boolean
 language plpgsql
@@ -98,7 +103,7 @@ begin
       on conflict (tenant_id, channel, address_key) do update
         set
           expires_at = null,
-          -- What was for a while is over, and this is the person's word; a STOP of this very moment stays what it is.
+          -- A temporary suppression becomes the person's own; a permanent one, such as a recent STOP, stays.
           reason = case when s.expires_at is null then s.reason else excluded.reason end,
           source = case when s.expires_at is null then s.source else excluded.source end;
       perform brainops_internal.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
@@ -113,10 +118,64 @@ end;
 $$;
 
 comment on function brainops_internal.save_preferences(text, jsonb) is
-  'Writes the choices of the holder of an unsubscribe link: {"email": bool, "sms": bool, "topics": {code: bool}}; what is not named stays. False for an unknown token.';
+  'Writes the choices of the holder of an unsubscribe link: {"email": bool, "sms": bool, "topics": {code: bool}}; what is not named stays as it is. False for an unknown token.';
 
 alter function brainops_internal.save_preferences(text, jsonb) owner to brainops_system;
 revoke execute on function brainops_internal.save_preferences(text, jsonb) from public;
+
+create or replace function brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source)
+  values (p_tenant_id, 'email', p_address, 'unsubscribed', p_source)
+  on conflict (tenant_id, channel, address_key) do update
+    set
+      expires_at = null,
+      -- A temporary suppression becomes the person's own; a permanent one keeps its reason.
+      reason = case when s.expires_at is null then s.reason else excluded.reason end,
+      -- An unsubscribe that was given to us: what SendGrid reports later must not lift it.
+      source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end;
+  if brainops.consent_state(p_tenant_id, 'email', p_address) is distinct from 'denied' then
+    perform brainops_internal.record_choice(p_tenant_id, 'email', p_address, false, p_source);
+  end if;
+end;
+$$;
+
+comment on function brainops_internal.stop_mail(uuid, text, text) is
+  'Stops mail to an address: suppression, consent denied, an event of its leads.';
+
+revoke execute on function brainops_internal.stop_mail(uuid, text, text) from public;
+grant execute on function brainops_internal.stop_mail(uuid, text, text) to brainops_system;
+
+-- Lifts only what the person chose: a bounce, a complaint, or a reason of the tenant's own stays.
+create or replace function brainops_internal.resume_mail(
+  p_tenant_id uuid,
+  p_address text,
+  p_source text,
+  p_evidence jsonb
+)
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  delete from public.contact_suppressions
+  where tenant_id = p_tenant_id and channel = 'email' and address_key = lower(btrim(p_address)) and reason = 'unsubscribed';
+  -- The link went to the address, so the grant counts as confirmed.
+  perform brainops_internal.record_choice(
+    p_tenant_id, 'email', p_address, true, p_source, p_evidence || jsonb_build_object('confirmed_at', brainops.now())
+  );
+end;
+$$;
+
+comment on function brainops_internal.resume_mail(uuid, text, text, jsonb) is
+  'Resumes mail to an address: lifts an unsubscribe, and records a confirmed grant with p_evidence.';
+
+revoke execute on function brainops_internal.resume_mail(uuid, text, text, jsonb) from public;
+grant execute on function brainops_internal.resume_mail(uuid, text, text, jsonb) to brainops_system;
 
 create or replace function brainops_internal.record_choice(
   p_tenant_id uuid,
@@ -139,7 +198,7 @@ declare
     order by l.id
   );
 begin
-  -- First what is said, then what follows from it.
+  -- The consent first: what the lead's event sets off may read it.
   insert into public.contact_consents (tenant_id, lead_id, channel, address, state, source, evidence)
   values (
     p_tenant_id, v_lead_ids[1], p_channel, p_address, case when p_granted then 'granted' else 'denied' end, p_source, p_evidence
@@ -154,67 +213,11 @@ end;
 $$;
 
 comment on function brainops_internal.record_choice(uuid, text, text, boolean, text, jsonb) is
-  'Writes what a person chose: a consent, and an event of each lead with the address.';
+  'Records a person''s choice about a channel: a consent, and an event of each lead with the address.';
 
 revoke execute on function brainops_internal.record_choice(uuid, text, text, boolean, text, jsonb) from public;
 grant execute on function brainops_internal.record_choice(uuid, text, text, boolean, text, jsonb) to brainops_system;
 
-create or replace function brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source)
-  values (p_tenant_id, 'email', p_address, 'unsubscribed', p_source)
-  on conflict (tenant_id, channel, address_key) do update
-    set
-      expires_at = null,
-      -- The person's word outlasts what was for a while, and takes nothing away that is for good.
-      reason = case when s.expires_at is null then s.reason else excluded.reason end,
-      -- A word given to us; what SendGrid is told later does not take it back.
-      source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end;
-  if brainops.consent_state(p_tenant_id, 'email', p_address) is distinct from 'denied' then
-    perform brainops_internal.record_choice(p_tenant_id, 'email', p_address, false, p_source);
-  end if;
-end;
-$$;
-
-comment on function brainops_internal.stop_mail(uuid, text, text) is
-  'No more marketing mail to the address: suppression, consent denied, an event of its leads.';
-
-revoke execute on function brainops_internal.stop_mail(uuid, text, text) from public;
-grant execute on function brainops_internal.stop_mail(uuid, text, text) to brainops_system;
-
--- Only what the person said here is taken back here: a bounce, a complaint or a word of the
--- tenant's own stays.
-create or replace function brainops_internal.resume_mail(
-  p_tenant_id uuid,
-  p_address text,
-  p_source text,
-  p_evidence jsonb
-)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  delete from public.contact_suppressions
-  where tenant_id = p_tenant_id and channel = 'email' and address_key = lower(btrim(p_address)) and reason = 'unsubscribed';
-  -- Only who reads the address's mail has the link.
-  perform brainops_internal.record_choice(
-    p_tenant_id, 'email', p_address, true, p_source, p_evidence || jsonb_build_object('confirmed_at', brainops.now())
-  );
-end;
-$$;
-
-comment on function brainops_internal.resume_mail(uuid, text, text, jsonb) is
-  'The person wants mail again: lifts what the person said, and nothing else.';
-
-revoke execute on function brainops_internal.resume_mail(uuid, text, text, jsonb) from public;
-grant execute on function brainops_internal.resume_mail(uuid, text, text, jsonb) to brainops_system;
-
--- The phone numbers that the preference page is about: those of the leads with the link's address.
 create or replace function brainops_internal.preference_phones(p_tenant_id uuid, p_address text)
 returns table (phone text, stopped text)
 language sql
@@ -233,7 +236,7 @@ as $$
 $$;
 
 comment on function brainops_internal.preference_phones(uuid, text) is
-  'Phone numbers of the leads with this address, and who stopped text messages to each (null: nobody).';
+  'Phone numbers of the leads with this e-mail address, which the preference page is about, and the source of the suppression of texts to each; stopped null: not suppressed.';
 
 revoke execute on function brainops_internal.preference_phones(uuid, text) from public;
 grant execute on function brainops_internal.preference_phones(uuid, text) to brainops_system;
@@ -252,7 +255,7 @@ as $$
 $$;
 
 comment on function brainops_internal.masked_address(text) is
-  'An address as a page shows it to whoever holds its link: enough to know it again.';
+  'An address as the preference page shows it, such as a•••@example.com or •••47: enough for its owner to recognize it.';
 
 revoke execute on function brainops_internal.masked_address(text) from public;
 grant execute on function brainops_internal.masked_address(text) to brainops_system;

@@ -1,3 +1,6 @@
+-- Topics that people do not want mail about. Start at topic_opted_out, which is asked when an enrolment begins; the
+-- trigger after_topic_optout ends those that run.
+
 create or replace function brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text)
 returns boolean
 language sql
@@ -18,15 +21,15 @@ as $$
 $$;
 
 comment on function brainops_internal.topic_opted_out(uuid, text, text) is
-  'Whether the person does not want this topic, or the topic that this campaign belongs to.';
+  'Whether the person with this e-mail address does not want the topic with the code p_topic, or the topic that the campaign with this code belongs to.';
 
 revoke execute on function brainops_internal.topic_opted_out(uuid, text, text) from public;
 grant execute
 on function brainops_internal.topic_opted_out(uuid, text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- Running enrolments of the topic's campaigns end; those that begin later do so as ended, with the
--- reason to be seen (brainops_internal.enter_campaign).
+-- Ends running enrolments in the topic's campaigns. Later ones are entered as ended, so that the reason can be seen
+-- (brainops_internal.enter_campaign).
 create or replace function brainops_internal.after_topic_optout()
 returns trigger
 language plpgsql
@@ -34,7 +37,7 @@ security definer
 set search_path = ''
 as $$
 begin
-  -- Whoever is being enrolled right now is in and leaves, or comes after this and does not enter.
+  -- Waits for an enrolment in progress, which is then ended below; one that begins later sees the opt-out.
   perform from public.revenue_leads as l
   where l.tenant_id = new.tenant_id and lower(l.email) = new.address_key
   order by l.id
@@ -49,6 +52,9 @@ begin
   return null;
 end;
 $$;
+
+comment on function brainops_internal.after_topic_optout is
+  'Trigger: ends the person''s running enrolments in campaigns of a topic that is no longer wanted.';
 
 alter function brainops_internal.after_topic_optout() owner to brainops_system;
 revoke execute on function brainops_internal.after_topic_optout() from public;
