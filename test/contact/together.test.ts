@@ -84,7 +84,9 @@ it("the planner does without nested loops in the look-ups of many alone", async 
   const rows = await db.query<{ name: string; calls: string[] }>(
     `select p.proname as name, array(
          select distinct o.proname::text from pg_proc as o
-         where o.pronamespace in (p.pronamespace, 'brainops'::regnamespace) and (p.prosrc like '%brainops.' || o.proname || '(%' or p.prosrc like '%brainops_internal.' || o.proname || '(%') order by 1
+         where o.pronamespace::regnamespace::text like 'brainops%'
+           and p.prosrc like '%' || o.pronamespace::regnamespace || '.' || o.proname || '(%'
+         order by 1
        ) as calls
      from pg_proc as p
      where p.pronamespace = 'brainops_internal'::regnamespace and 'enable_nestloop=off' = any (p.proconfig)

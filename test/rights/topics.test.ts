@@ -33,14 +33,14 @@ async function launch(code: string): Promise<void> {
 }
 
 async function enrol(email: string, campaign: string): Promise<string> {
-  const [lead] = await db.query<{ id: string }>(
-    "insert into revenue_leads (tenant_id, email) values ($1, $2) on conflict do nothing returning id",
-    [db.tenantA, email],
-  );
+  await db.query("insert into revenue_leads (tenant_id, email) values ($1, $2) on conflict do nothing", [
+    db.tenantA,
+    email,
+  ]);
   const [row] = await db.as<{ id: string }>(
     "tenantA",
-    "select brainops.enrol(coalesce((select id from revenue_leads where id = $1), (select id from revenue_leads where email = $2)), $3) as id",
-    [lead?.id, email, campaign],
+    "select brainops.enrol((select id from revenue_leads where email = $1), $2) as id",
+    [email, campaign],
   );
   return row?.id ?? "";
 }
