@@ -1,4 +1,4 @@
-// The hours of the law by state, and how much a gate reads to tell.
+// The hours of the law by state, and how much a gate reads for its verdicts.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";

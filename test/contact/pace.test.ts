@@ -116,7 +116,7 @@ describe("guard_reputation", () => {
     );
     return (await db.as<{ n: number }>("admin", "select brainops_internal.guard_reputation() as n"))[0]?.n;
   }
-  const told = async (): Promise<string[]> =>
+  const notified = async (): Promise<string[]> =>
     (
       await db.query<{ subject: string }>("select subject from tenant_notifications where tenant_id = $1", [db.tenantA])
     ).map(({ subject }) => subject);
@@ -128,9 +128,9 @@ describe("guard_reputation", () => {
     ["2 complaints of 10: too few to say", 10, 2, 0, 0, []],
     ["10 hard bounces of 200", 200, 0, 10, 1, ["Marketing by e-mail is on hold"]],
     ["10 hard bounces of 250", 250, 0, 10, 0, []],
-  ])("%s", async (_name, count, complaints, bounces, held, words) => {
+  ])("%s", async (_name, count, complaints, bounces, held, subjects) => {
     expect(await sent(count, complaints, bounces)).toBe(held);
-    expect(await told()).toEqual(words);
+    expect(await notified()).toEqual(subjects);
     expect((await db.query("select from marketing_holds where lifted_at is null")).length).toBe(held);
   });
 

@@ -1,4 +1,4 @@
-// Each rule by itself: what a message that may not go is told, and when it may.
+// Each rule by itself: the verdict on a message that may not go, and when it may.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -184,7 +184,7 @@ describe("a message that may not go", () => {
       "skip",
       "expired: metadata.expires_at was 2026-06-01",
     ]);
-    // A client who moves it, or runs it again, starts anew.
+    // A client that moves it, or runs it again, starts its time again.
     await db.as("tenantA", "update ai_email_queue set status = 'pending' where id = $1", [id]);
     expect((await outcome(id))[0]).toBe("defer");
   });

@@ -1,4 +1,4 @@
-// Does to the database what a test (or fast-check) asks for, and tells the oracle.
+// Does to the database what a test (or fast-check) asks for, and to the oracle alike.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import assert from "node:assert/strict";

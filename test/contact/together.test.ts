@@ -1,5 +1,5 @@
-// The rules are asked of a thousand messages at once, by look-ups made once for all of them. What each is
-// told must be what it is told alone, whatever is known of the others.
+// The rules are checked for a thousand messages at once, by look-ups made once for all of them. The verdict on each must
+// be the one that it gets alone, whatever is known of the others.
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import type pg from "pg";
@@ -71,7 +71,7 @@ it("what a message is told among many is what it is told alone", async () => {
         );
         const together = await verdicts(channel, ids);
         const alone = new Map<string, string>();
-        for (const id of ids) for (const [key, said] of await verdicts(channel, [id])) alone.set(key, said);
+        for (const id of ids) for (const [key, verdict] of await verdicts(channel, [id])) alone.set(key, verdict);
         expect(together).toEqual(alone);
       }
     }),
@@ -79,7 +79,7 @@ it("what a message is told among many is what it is told alone", async () => {
   );
 }, 120_000);
 
-// Once it stood on what calls them, and every enrolment's campaign was looked for among all tenants' campaigns.
+// If their callers had the setting, every enrolment's campaign would be looked for among all tenants' campaigns.
 it("the planner does without nested loops in the look-ups of many alone", async () => {
   const rows = await db.query<{ name: string; calls: string[] }>(
     `select p.proname as name, array(
@@ -102,21 +102,21 @@ it("the planner does without nested loops in the look-ups of many alone", async 
 
 const TABLES = { email: "ai_email_queue", sms: "ai_sms_queue" } as const;
 
-/** What the gate says, and nothing of it stays. When a row may go again is left out: that is spread by chance. */
+/** The gate's verdicts, rolled back. When a row may go again is left out: that is spread at random. */
 async function verdicts(channel: "email" | "sms", ids: readonly string[]): Promise<Map<string, string>> {
   const undo = new Error("undo");
-  const said = new Map<string, string>();
+  const found = new Map<string, string>();
   await asWorker(worker, db.tenantA, async () => {
     const { rows } = await worker.query<{ id: string; outcome: string; reason: string }>(
       `select id, outcome, reason from brainops_internal.gate_${channel}($1)`,
       [ids],
     );
-    for (const { id, outcome, reason } of rows) said.set(id, `${outcome}: ${reason}`);
+    for (const { id, outcome, reason } of rows) found.set(id, `${outcome}: ${reason}`);
     throw undo;
   }).catch((error: unknown) => {
     if (error !== undo) throw error;
   });
-  return said;
+  return found;
 }
 
 interface Row {

@@ -1,5 +1,5 @@
-// What quiet hours mean, told once more and in another way than sql/0014 does: an instant is open where
-// each zone's wall clock, as Temporal reads it, stands inside the hours. No arithmetic with offsets.
+// Quiet hours computed in another way than sql/functions/contact/wall-clock.sql does: an instant is open if each zone's
+// wall clock, as Temporal reads it, is inside the hours. No arithmetic with offsets.
 import { Temporal } from "temporal-polyfill";
 
 /** Minutes after midnight, [from, to); to at or before from: past midnight. Null: closed. */
@@ -24,7 +24,7 @@ function isOpenIn(clock: Temporal.ZonedDateTime, week: Week): boolean {
   return yesterday !== null && wraps(yesterday) && minute < yesterday[1];
 }
 
-/** The first open instant from `at` on, looked for every `step` minutes; null where there is none before `until`. */
+/** The first open instant from `at` on, looked for every `step` minutes; null without one before `until`. */
 export function firstOpen(
   at: number,
   until: number,

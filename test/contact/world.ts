@@ -1,5 +1,5 @@
-// What has happened, kept beside the database and reckoned in another way: the oracle of the property
-// tests. It hears of every word and every send, and says of each send whether it was allowed.
+// What has happened, kept beside the database and computed in another way: the oracle of the property tests. It learns
+// of every consent and every send, and checks of each send whether it was allowed.
 import assert from "node:assert/strict";
 import { addressOf, type Channel, type Person } from "./people.ts";
 import { allOf, everyDay, isOpen, type Week } from "./wallClock.ts";
@@ -50,7 +50,7 @@ export class World {
     this.#words.set(key, [...(this.#words.get(key) ?? []), { at: this.now, granted }]);
   }
 
-  /** Whether the last word allows marketing: none is enough for mail, a yes is needed for texts. */
+  /** Whether the latest consent allows marketing: mail needs no denial, texts need a grant. */
   consents(channel: Channel, address: string): boolean {
     const words = this.#words.get(`${channel} ${address}`) ?? [];
     const latest = Math.max(...words.map((word) => word.at));

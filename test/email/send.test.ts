@@ -85,7 +85,9 @@ describe("a row in ai_email_queue", () => {
     );
     const id = await insert({ recipient: lead?.id ?? "" });
     await becomes(id, "failed");
-    expect((await rowOf(id))?.["last_error"]).toMatch(/is gone or has no e-mail address; add one or change the recipient/);
+    expect((await rowOf(id))?.["last_error"]).toMatch(
+      /is gone or has no e-mail address; add one or change the recipient/,
+    );
   });
 
   it.each([

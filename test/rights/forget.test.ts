@@ -136,7 +136,7 @@ describe("forget", () => {
     expect(erased).toEqual(Object.fromEntries(Object.entries(before).filter(([name]) => !kept.has(name))));
 
     expect(await allTraces(db.tenantA, ann)).toEqual({ email: [], phone: [], name: [] });
-    // An alarm clock may still hold the id; it says nothing of anybody any more.
+    // A wake-up job may still hold the id, which no longer leads to anybody.
     const ofLead = await tracesOf(db, lead, db.tenantA);
     expect(ofLead.filter((trace) => !trace.startsWith("graphile_worker."))).toEqual([]);
     expect(await exported("tenant-a", ann.email)).toEqual({});
@@ -220,30 +220,30 @@ describe("forget", () => {
     await db.query("insert into revenue_leads (tenant_id, email, phone) values ($1, 'none', '+13035550152')", [
       db.tenantB,
     ]);
-    await db.query("select brainops.notify($1, 'Of leads there are none', 'None at all')", [db.tenantB]);
+    await db.query("select brainops.notify($1, 'Leads: none today', 'None at all')", [db.tenantB]);
     await db.as("tenantB", "select * from brainops.forget('tenant-b', '+13035550152')");
-    expect(await tracesOf(db, "Of leads there are none", db.tenantB)).toContain("tenant_notifications.subject");
+    expect(await tracesOf(db, "Leads: none today", db.tenantB)).toContain("tenant_notifications.subject");
   });
 
   it("finds what was told of a person in the archive too, and the mail that told it", async () => {
-    const told = "told@example.net";
+    const address = "cleo@example.net";
     const [about] = await db.query<{ id: string }>("select brainops.notify($1, 'A word', $2) as id", [
       db.tenantA,
-      `${told} did not answer`,
+      `${address} did not answer`,
     ]);
     await db.query("select brainops_internal.mail_notification($1)", [about?.id]);
-    await db.query("select brainops.notify($1, 'A word', $2)", [db.tenantA, `un${told} did not answer`]);
+    await db.query("select brainops.notify($1, 'A word', $2)", [db.tenantA, `un${address} did not answer`]);
     for (const table of ["tenant_notifications", "ai_email_queue"]) {
-      await db.query(`update ${table} set status = 'cancelled' where ${table}::text like '%told@example.net%'`);
-      await db.query(`update ${table} set finished_at = '2026-01-15Z' where ${table}::text like '%told@example.net%'`);
+      await db.query(`update ${table} set status = 'cancelled' where ${table}::text like '%cleo@example.net%'`);
+      await db.query(`update ${table} set finished_at = '2026-01-15Z' where ${table}::text like '%cleo@example.net%'`);
     }
     await db.query("select brainops.archive_done()");
-    expect(await exported("tenant-a", told)).toEqual({ "brainops.job_archive": 2 });
-    await db.as("tenantA", "select * from brainops.forget('tenant-a', $1)", [told]);
+    expect(await exported("tenant-a", address)).toEqual({ "brainops.job_archive": 2 });
+    await db.as("tenantA", "select * from brainops.forget('tenant-a', $1)", [address]);
     expect(
       await db.query("select job_row ->> 'body' as body from brainops.job_archive where job_row::text like $1", [
-        `%${told}%`,
+        `%${address}%`,
       ]),
-    ).toEqual([{ body: `un${told} did not answer` }]);
+    ).toEqual([{ body: `un${address} did not answer` }]);
   });
 });

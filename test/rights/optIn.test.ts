@@ -79,7 +79,7 @@ describe("before any process has said PUBLIC_URL", () => {
       [taken],
     );
     await sayYes("tenantA", after);
-    // What a server in trouble says is no word on a request: all of them wait on.
+    // An error that is the server's is not a verdict on the request: all of them keep waiting.
     await db.query(`
       create function refuse() returns trigger language plpgsql as $$
       begin raise exception 'no space left' using errcode = 'disk_full'; end; $$;

@@ -1,5 +1,5 @@
-// Stripe's events on the installation's account name no tenant: whose they are, the objects in them say,
-// and only those that the same account has told of.
+// Stripe's events on the platform's account name no tenant. They belong to the tenant whose objects they name, and
+// only objects known from the same account count.
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 

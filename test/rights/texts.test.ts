@@ -1,5 +1,5 @@
-// Texts to the installation's number name no tenant when they come. Whose a text is, sms_inbound says;
-// nobody else may read or erase it, and knowing a person's number is no right to it.
+// Texts to the platform's number name no tenant when they come in. A text belongs to the tenant whose sms_inbound has it.
+// No other tenant may read or erase it, not even one that knows the person's number.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 

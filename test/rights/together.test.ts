@@ -42,7 +42,7 @@ describe("a client that has written of a lead (needs server processes)", () => {
       await forgotten;
       const left = "select id from revenue_leads union all select id from ai_email_queue";
       expect(await db.as("tenantA", left)).toEqual([]);
-      // So that the next one begins anew: forgotten people are not written to.
+      // For the next test: forgotten people are not written to.
       await db.query("delete from contact_suppressions");
     },
   );

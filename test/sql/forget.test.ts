@@ -87,7 +87,7 @@ describe("forget", () => {
     await live("tenantB", db.tenantB);
     await worker.query("select brainops.archive_done()");
     await db.query("select brainops_internal.record_webhook_events('sendgrid', $1)", [
-      JSON.stringify([{ event: "open", email: PERSON, timestamp: 1_767_225_600, sg_event_id: "nobody's" }]),
+      JSON.stringify([{ event: "open", email: PERSON, timestamp: 1_767_225_600, sg_event_id: "stray" }]),
     ]);
     await db.query(
       "update webhook_events set status = 'skipped', processed_at = now(), skip_reason = 'nobody' where tenant_id is null",
@@ -140,8 +140,8 @@ describe("forget", () => {
   it("is a tenant's for itself alone, and tells it nothing of others", async () => {
     const others = ["tenant-b", db.tenantB, "no-such-tenant"];
     for (const tenant of others) {
-      const told = await refusal(db.as("tenantA", "select * from brainops.forget($1, $2)", [tenant, PERSON]));
-      expect(told).toMatchObject({ code: "42501", message: `tenant: '${tenant}' is not yours` });
+      const refused = await refusal(db.as("tenantA", "select * from brainops.forget($1, $2)", [tenant, PERSON]));
+      expect(refused).toMatchObject({ code: "42501", message: `tenant: '${tenant}' is not yours` });
     }
     expect((await refusal(db.as("service", "select * from brainops.forget('tenant-a', 'x@example.com')"))).code).toBe(
       "42501",
