@@ -98,9 +98,9 @@ describe.skipIf(!isServer)("a deployment under load (needs server processes)", (
     simulator.faults.add({ kind: "slow", delayMs: 20, probability: 0.5 });
     const [stays, restarts] = await Promise.all([startOne(), startOne()]);
     let inserted = 0;
-    let deploying = true;
+    const state = { deploying: true };
     const load = (async (): Promise<void> => {
-      while (deploying) {
+      while (state.deploying) {
         await db.as(
           "tenantA",
           "insert into ai_email_queue (recipient, subject, body) select 'p' || i || '@example.com', 'Hello', '<p>Hi</p>' from generate_series($1::int, $2::int) as i",
@@ -129,7 +129,7 @@ describe.skipIf(!isServer)("a deployment under load (needs server processes)", (
     expect(await restarts.exited).toBe(0);
     const again = await startOne();
     await underLoad();
-    deploying = false;
+    state.deploying = false;
     await load;
 
     await db.until("select bool_and(status = 'completed') from ai_email_queue", [], 60_000);

@@ -1,8 +1,10 @@
 // One home: every function, view, table and trigger of ours is defined in exactly one file of sql/, which is found by
 // its name, and holds its comment, owner and rights as well.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { catalogObjects } from "../../src/db/migrate/catalog.ts";
+import { definitionsIn } from "../../src/db/migrate/definitions.ts";
 import { migrationsDirectory, sqlFiles } from "../../src/db/migrate/files.ts";
-import { catalogObjects, creations, findOrphans } from "../../src/db/migrate/orphans.ts";
+import { findOrphans } from "../../src/db/migrate/orphans.ts";
 import { withoutComments } from "../../src/db/migrate/sqlText.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
@@ -26,7 +28,7 @@ const pathsThat = (matches: (text: string) => boolean): string[] =>
 describe("every object of ours", () => {
   it("is created by one file, and none is in the database without one", async () => {
     const homes = Map.groupBy(
-      files.flatMap(({ path, text }) => creations(text).map((object) => ({ path, object }))),
+      files.flatMap(({ path, text }) => definitionsIn(text).map((object) => ({ path, object }))),
       ({ object }) => object,
     );
     const several = [...homes].filter(([, found]) => found.length > 1).map(([object, found]) => ({ object, found }));

@@ -5,7 +5,7 @@ import type pg from "pg";
 import { indexesToBuild } from "./concurrent.ts";
 import { migrationsDirectory, numberedNames, sqlFiles } from "./files.ts";
 import { afterSet, appliedFiles, schemaSet, type NumberedSet } from "./numbered.ts";
-import { recordedFiles, repeatableSets, type RepeatableSet } from "./repeatable.ts";
+import { repeatableSets, stateOf, type RepeatableSet } from "./repeatable.ts";
 import { MigrationError, type Migration } from "./types.ts";
 
 /** "before": what may still be applied is not a difference. "after": the database must be up to date. */
@@ -67,15 +67,13 @@ async function numberedDifferences(
 }
 
 async function repeatableDifferences(client: pg.Client, directory: string, set: RepeatableSet): Promise<string[]> {
-  const files = await sqlFiles(directory, set.folder);
-  const recorded = await recordedFiles(client, set);
-  const differences = files.flatMap(({ path, sha256 }) => {
-    const applied = recorded.get(path);
-    if (applied === undefined) return [`${path} was not applied`];
-    return applied === sha256 ? [] : [`${path} differs from what was applied`];
-  });
-  const gone = [...recorded.keys()].filter((path) => !files.some((file) => file.path === path));
-  return [...differences, ...gone.map((path) => `${path} is gone`)];
+  const { added, edited, dropped, gone } = await stateOf(client, set, await sqlFiles(directory, set.folder));
+  return [
+    ...added.map(({ path }) => `${path} was not applied`),
+    ...edited.map(({ path }) => `${path} differs from what was applied`),
+    ...[...dropped].flatMap(([path, names]) => names.map((name) => `${name} of ${path} was dropped`)),
+    ...gone.map((path) => `${path} is gone`),
+  ];
 }
 
 async function notBuilt(client: pg.Client, directory: string): Promise<string[]> {

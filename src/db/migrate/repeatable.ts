@@ -1,10 +1,12 @@
-// Repeatable files: functions/, tables/ and views/ are applied again when their text changed. A set that is applied
-// as a whole (functions, views) needs no order of dependencies to be kept by hand, and puts right what was changed
-// by hand in the database. Everything runs on the connection that holds the migrators' lock: a migrator that is
+// Repeatable files: functions/, tables/ and views/ are applied again when their text changed, or when something that
+// they create was dropped. A set that is applied as a whole (functions, views) needs no order of dependencies to be
+// kept by hand, and puts right what was changed by hand in the database. Everything runs on the connection that holds the migrators' lock: a migrator that is
 // killed loses its lock and its transaction together, so two migrators never replace the same function at once
 // ("tuple concurrently updated").
 import type pg from "pg";
 import { messageOf } from "../../errors.ts";
+import { catalogObjects } from "./catalog.ts";
+import { appliedDefinitionsIn } from "./definitions.ts";
 import { sqlFiles, type SqlFile } from "./files.ts";
 import { isHeldUp, retryLocked } from "./lock.ts";
 import { MigrationError, type Migration } from "./types.ts";
@@ -51,6 +53,38 @@ export async function recordedFiles(
   return new Map(rows.map(({ path, sha256 }) => [path, sha256]));
 }
 
+/** How a set differs from what was applied. */
+export interface RepeatableState {
+  /** Never applied. */
+  readonly added: readonly SqlFile[];
+  /** Applied with another text. */
+  readonly edited: readonly SqlFile[];
+  /** Applied, but something that the file creates does not exist any more: by path, the names in the catalog. */
+  readonly dropped: ReadonlyMap<string, readonly string[]>;
+  /** Recorded paths whose files do not exist any more. */
+  readonly gone: readonly string[];
+}
+
+export async function stateOf(
+  client: pg.Client,
+  set: RepeatableSet,
+  files: readonly SqlFile[],
+): Promise<RepeatableState> {
+  const recorded = await recordedFiles(client, set);
+  const catalog = new Set(await catalogObjects(client));
+  const applied = files.filter(({ path, sha256 }) => recorded.get(path) === sha256);
+  const dropped = applied.map(({ path, text }): [string, string[]] => [
+    path,
+    appliedDefinitionsIn(text).filter((name) => !catalog.has(name)),
+  ]);
+  return {
+    added: files.filter(({ path }) => !recorded.has(path)),
+    edited: files.filter(({ path, sha256 }) => recorded.has(path) && recorded.get(path) !== sha256),
+    dropped: new Map(dropped.filter(([, names]) => names.length > 0)),
+    gone: [...recorded.keys()].filter((path) => !files.some((file) => file.path === path)),
+  };
+}
+
 /** A transaction: the files that it applies, and recorded paths whose files no longer exist. */
 interface Unit {
   readonly name: string;
@@ -65,7 +99,7 @@ export async function applyRepeatable(migration: Migration, set: RepeatableSet):
     (a, b) => Number(b.path === RETIRED) - Number(a.path === RETIRED),
   );
   const applied: string[] = [];
-  for (const unit of unitsOf(set, files, await recordedFiles(client, set))) {
+  for (const unit of unitsOf(set, files, await stateOf(client, set, files))) {
     if (unit.files.length > 0) options.log?.(`applying ${unit.name}`);
     await retryLocked(options, () => applyUnit(migration, set, unit));
     if (unit.files.length > 0) applied.push(unit.name);
@@ -73,9 +107,9 @@ export async function applyRepeatable(migration: Migration, set: RepeatableSet):
   return applied;
 }
 
-function unitsOf(set: RepeatableSet, files: readonly SqlFile[], recorded: ReadonlyMap<string, string>): Unit[] {
-  const changed = files.filter(({ path, sha256 }) => recorded.get(path) !== sha256);
-  const gone = [...recorded.keys()].filter((path) => !files.some((file) => file.path === path));
+function unitsOf(set: RepeatableSet, files: readonly SqlFile[], state: RepeatableState): Unit[] {
+  const { added, edited, dropped, gone } = state;
+  const changed = files.filter((file) => added.includes(file) || edited.includes(file) || dropped.has(file.path));
   if (changed.length + gone.length === 0) return [];
   if (set.together) return [{ name: `${set.folder} (${files.length} files)`, files, gone }];
   const units = changed.map((file): Unit => ({ name: file.path, files: [file], gone: [] }));

@@ -11,3 +11,8 @@ export function withoutComments(text: string): string {
     return body === undefined ? match : `$${tag}$${withoutComments(body)}$${tag}$`;
   });
 }
+
+/** The text without the bodies of its functions and do blocks, and without other dollar-quoted text. */
+export function withoutBodies(text: string): string {
+  return text.replaceAll(token, (match) => (match.startsWith("$") ? "''" : match));
+}

@@ -1,12 +1,10 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { migrationDifferences, orphans } from "../../../src/db/migrate/index.ts";
-import { findOrphans, type CatalogObject } from "../../../src/db/migrate/orphans.ts";
+import { appliedDefinitionsIn } from "../../../src/db/migrate/definitions.ts";
+import { findOrphans } from "../../../src/db/migrate/orphans.ts";
 import { createTestDatabase, isServer, type TestDatabase } from "../../support/database.ts";
 import { onServer } from "../../support/sql.ts";
 import { createFixture, files, type Fixture } from "./fixture.ts";
-
-const fn = (name: string, ...args: string[]): CatalogObject => ({ kind: "function", schema: "brainops", name, args });
-const trigger = (name: string, table: string): CatalogObject => ({ kind: "trigger", schema: "public", table, name });
 
 describe("findOrphans", () => {
   const text = `
@@ -33,45 +31,40 @@ describe("findOrphans", () => {
   `;
 
   it("takes what a text creates, with its types under any of their names", () => {
-    const created = [
-      fn(
-        "many",
-        "uuid",
-        "timestamp with time zone",
-        "text[]",
-        "numeric",
-        "timestamp with time zone",
-        "thing[]",
-        "integer",
-      ),
-      fn("make", "regclass"),
-      { kind: "view", schema: "brainops", name: "seen" },
-      { kind: "view", schema: "brainops", name: "jobs" },
-      trigger("a1_fill", "things"),
-      trigger("c0_made", "things"),
-      trigger("c0_made", "invoices"),
-    ] as const;
-    expect(findOrphans([text], created)).toEqual([]);
-  });
-
-  it("finds the rest: other signatures, other tables, names in comments", () => {
     expect(
       findOrphans(
         [text],
         [
-          fn("make", "regclass", "integer"),
-          fn("commented"),
-          { kind: "view", schema: "brainops", name: "commented" },
-          trigger("a1_fill", "invoices"),
-          trigger("a2_fill", "things"),
+          "function brainops.many(uuid, timestamp with time zone, text[], numeric, timestamp with time zone, thing[], integer)",
+          "function brainops.make(regclass)",
+          "view brainops.seen",
+          "view brainops.jobs",
+          "trigger a1_fill on public.things",
+          "trigger c0_made on public.things",
+          "trigger c0_made on public.invoices",
+          "view public.somebody_elses",
         ],
       ),
-    ).toEqual([
+    ).toEqual([]);
+  });
+
+  it("finds the rest: other signatures, other tables, names in comments", () => {
+    const orphaned = [
       "function brainops.commented()",
       "function brainops.make(regclass, integer)",
       "trigger a1_fill on public.invoices",
       "trigger a2_fill on public.things",
       "view brainops.commented",
+    ];
+    expect(findOrphans([text], orphaned.toReversed())).toEqual(orphaned);
+  });
+
+  it("does not look for what functions create when they run", () => {
+    expect(appliedDefinitionsIn(text)).toEqual([
+      expect.stringMatching(/^function brainops.many\(/),
+      "function brainops.make(regclass)",
+      "view brainops.seen",
+      "trigger a1_fill on public.things",
     ]);
   });
 });
@@ -102,6 +95,19 @@ describe.skipIf(!isServer)("what differs from sql/ (needs a server with several 
   it("is nothing after a migration", async () => {
     expect(await differences()).toEqual([]);
     expect(await onServer(world.url, (client) => orphans(client, world.directory))).toEqual([]);
+  });
+
+  it("is what was dropped by hand; the next migration brings it back", async () => {
+    await world.ask("drop view brainops.large");
+    await world.ask("drop function brainops.bare_size(text)");
+    await world.ask("drop trigger a1_fill_size on public.things");
+    expect(await differences()).toEqual([
+      "function brainops.bare_size(text) of functions/20-bare/bare.sql was dropped",
+      "trigger a1_fill_size on public.things of tables/things.sql was dropped",
+      "view brainops.large of views/20-large.sql was dropped",
+    ]);
+    expect(await world.run()).toEqual({ applied: ["functions (4 files)", "tables/things.sql", "views (2 files)"] });
+    expect(await differences()).toEqual([]);
   });
 
   it("is each file that was edited, added or removed", async () => {

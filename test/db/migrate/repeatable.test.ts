@@ -72,6 +72,25 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await world.ask("select path from brainops.migrations_repeatable where path like '%/old.sql'")).toEqual([]);
   });
 
+  it("bring back views that a retired function took with it", async () => {
+    await world.run();
+    await world.write(
+      "functions/10-things/more.sql",
+      "create function brainops.old_size(text) returns int return 1;\n",
+    );
+    await world.write(
+      "views/30-more.sql",
+      "drop view if exists brainops.more;\ncreate view brainops.more as select brainops.old_size('x') as size;\n",
+    );
+    await world.run();
+    await world.write(
+      "functions/retired.sql",
+      "drop view if exists brainops.more;\ndrop function if exists brainops.old_size(text);\n",
+    );
+    expect(await world.run()).toEqual({ applied: ["functions (5 files)", "views (3 files)"] });
+    expect(await world.ask("select size from brainops.more")).toEqual([{ size: 1 }]);
+  });
+
   it("apply a table's file alone, and all views together", async () => {
     await world.write("tables/another.sql", "alter table public.things set (fillfactor = 90);\n");
     await world.run();
