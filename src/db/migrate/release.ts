@@ -7,6 +7,11 @@
 //                          functions in place of newer ones
 //   the same release       applies what is new                   accept
 //   above release          applies what is new                   refuse, until migrate has run
+//
+// A numbered file that contracts says so in its header and raises oldest_program itself, in its own transaction:
+//
+//   -- Compatibility: contract; programs before 0.3.0 must have stopped.
+//   update brainops.release set oldest_program = '0.3.0';
 import pg from "pg";
 import { codeOf } from "../../errors.ts";
 import { version } from "../../version.ts";
