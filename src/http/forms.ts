@@ -5,6 +5,7 @@ import type pg from "pg";
 import type { Config } from "../config.ts";
 import { BrainOpsError } from "../errors.ts";
 import { findEndpoint, openCredential, type Endpoint } from "../revenue/credentials/store.ts";
+import { countryOf } from "../revenue/leads/country.ts";
 import { readLead, columnOf } from "../revenue/leads/fields.ts";
 import { submitForm } from "../revenue/leads/forms.ts";
 import { recordWebhook } from "../telemetry/metrics.ts";
@@ -90,13 +91,4 @@ async function take(
     if (!(error instanceof BrainOpsError)) throw error;
     return reply.code(error.code === "OP009" ? 404 : 422).send({ error: error.message, hint: error.hint });
   }
-}
-
-/** Whose national phone numbers the tenant's forms mean. */
-async function countryOf(pool: pg.Pool, tenantId: string): Promise<string> {
-  const { rows } = await pool.query<{ country: string }>(
-    "select coalesce(settings ->> 'country', 'US') as country from public.tenants where id = $1",
-    [tenantId],
-  );
-  return rows[0]?.country ?? "US";
 }

@@ -323,7 +323,7 @@ describe("a tenant's own Stripe account", () => {
     await becomes(begun, "status", "failed");
     expect(await requestOf(stage.db, begun)).toMatchObject({
       last_error:
-        "its link was begun through another Stripe account; set payment_status to cancelled, then to open, for a new one",
+        "the link was started in another Stripe account; for a new link set payment_status to cancelled, then to open",
     });
     expect(linksOf(begun)).toHaveLength(1);
 
@@ -413,11 +413,7 @@ describe("a tenant's own Stripe account", () => {
       await Promise.all([first, second].map((id) => stage.linkOf(id)));
       await erase();
       await cancelled(first);
-      await closureIs(
-        first,
-        "pending",
-        "waiting: the tenant's own Stripe account that the link was made through is erased",
-      );
+      await closureIs(first, "pending", "waiting: the tenant's Stripe credential that created the link is deleted");
       await stage.db.query(
         "update brainops.job_tables set max_deferrals = 0 where table_name = 'payment_link_closures'",
       );

@@ -1,4 +1,4 @@
-// Lead forms: made once, then whatever is signed with the form's secret is a lead.
+// Lead forms: created once with a secret; every submission signed with that secret becomes a lead.
 import { randomBytes } from "node:crypto";
 import type pg from "pg";
 import type { Config } from "../../config.ts";
@@ -10,11 +10,14 @@ export interface FormToSave {
   readonly tenantId: string;
   readonly name: string;
   readonly source: string;
-  /** Whether a form that is there gets another secret; its endpoint stays. */
+  /** Whether an existing form gets a new secret; its endpoint does not change. */
   readonly renew: boolean;
 }
 
-/** Makes a form with a secret of its own. In a transaction of the caller's. */
+/**
+ * Creates a form, or renews its secret. Must run in a transaction of the caller. Throws OP005 for an
+ * invalid name, OP010 if the form exists and `renew` is false.
+ */
 export async function saveForm(
   client: pg.ClientBase,
   config: Pick<Config, "BRAINOPS_SECRET_KEY">,
@@ -28,7 +31,7 @@ export async function saveForm(
     [tenantId, name, source],
   );
   if (rowCount === 0 && !renew) {
-    throw new BrainOpsError("OP010", `form: ${name} is there already`, {
+    throw new BrainOpsError("OP010", `form: ${name} already exists`, {
       hint: "Choose another name, or give it a new secret with --renew.",
     });
   }
@@ -39,13 +42,16 @@ export async function saveForm(
 export interface Submission {
   readonly tenantId: string;
   readonly form: string;
-  /** The sender's id of it; the same one again is the same submission. */
+  /** The client's id of the submission; a repeated id is the same submission. */
   readonly id: string;
   readonly lead: LeadInput;
   readonly evidence: Readonly<Record<string, unknown>>;
 }
 
-/** Takes a verified submission. Throws OP009 where the form is switched off, OP011 for an unknown stage. */
+/**
+ * Stores a verified submission as a lead. Throws OP009 if the form does not exist or is inactive, OP011
+ * for an unknown stage.
+ */
 export async function submitForm(pool: pg.Pool, submission: Submission): Promise<{ leadId: string; isNew: boolean }> {
   const { tenantId, form, id, lead, evidence } = submission;
   const client = await pool.connect();
@@ -62,7 +68,7 @@ export async function submitForm(pool: pg.Pool, submission: Submission): Promise
     await client.query("commit");
     return { leadId: rows[0]?.lead_id ?? "", isNew: rows[0]?.is_new ?? false };
   } catch (error) {
-    // A client whose transaction may still be open must not serve anybody else.
+    // A client whose transaction may still be open must not return to the pool.
     await client.query("rollback").catch((reason: Error) => (broken = reason));
     throw fromDatabase(error);
   } finally {
