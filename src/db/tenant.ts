@@ -1,13 +1,13 @@
-// Transactions as a tenant: the role brainops_worker and the tenant's id, for this transaction
-// alone. Nothing of either outlives it, so a pooler in transaction mode may sit in between.
+// Transactions as a tenant. The role brainops_worker and the tenant's id are set for the transaction
+// only, so a pooler in transaction mode can be used.
 import pg from "pg";
 import { BrainOpsError, fromDatabase } from "../errors.ts";
 
-/** One statement of a transaction: text with $1…, and their values. */
+/** One statement of a transaction: text with placeholders $1…, and their values. */
 export interface Statement {
   readonly text: string;
   readonly values: readonly unknown[];
-  /** Prepares it under this name, once on each connection: for what runs thousands of times. */
+  /** Name of the prepared statement, for statements that run often; unset: not prepared. */
   readonly name?: string;
 }
 
@@ -17,9 +17,9 @@ const enter = {
 };
 
 /**
- * Runs statements as the tenant in one transaction, sent together where the pool's clients
- * pipeline, and returns their results in order. Throws the first statement's error; then nothing
- * of them has happened.
+ * Runs statements as the tenant in one transaction and returns their results in order. They are sent
+ * together if the pool's clients pipeline. Throws the error of the first statement that failed; the
+ * transaction is then rolled back.
  */
 export async function runAsTenant(
   pool: pg.Pool,
@@ -33,7 +33,7 @@ export async function runAsTenant(
       client.query("begin"),
       client.query({ ...enter, values: [tenantId] }),
       ...statements.map((statement) => client.query({ ...statement, values: [...statement.values] })),
-      // Not worth waiting for the others: where one of them failed, Postgres takes it for a rollback.
+      // Sent without waiting for the results: after an error, Postgres treats commit as rollback.
       client.query("commit"),
     ]);
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
@@ -44,7 +44,7 @@ export async function runAsTenant(
     if (error instanceof Error && !answered) broken = error;
     throw error;
   } finally {
-    // A client whose transaction may still be open must not serve anybody else.
+    // A client whose transaction may still be open must not return to the pool.
     client.release(broken);
   }
 }
