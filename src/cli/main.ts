@@ -1,5 +1,5 @@
-// Parses the command line and hands it to one file per command. Exit codes: 0 well, 1 failed,
-// 2 called wrongly, 78 the environment is not fit (sysexits EX_CONFIG).
+// Parses the command line; each command has its own file. Exit codes: 0 success, 1 failure, 2 wrong usage,
+// 78 invalid environment (sysexits EX_CONFIG).
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config.ts";
 import { BrainOpsError, messageOf } from "../errors.ts";

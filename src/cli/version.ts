@@ -3,7 +3,7 @@ import { z } from "zod";
 
 const shape = z.object({ version: z.string() });
 
-/** The package's version; from src/cli and from dist/src/cli alike. */
+/** The package's version, from src/cli and from dist/src/cli; "unknown" if package.json cannot be read. */
 export const version = readVersion(["../../package.json", "../../../package.json"]);
 
 function readVersion(paths: readonly string[]): string {
@@ -11,7 +11,7 @@ function readVersion(paths: readonly string[]): string {
     try {
       return shape.parse(JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8"))).version;
     } catch {
-      // the other place
+      // Tries the other path.
     }
   }
   return "unknown";
