@@ -44,9 +44,9 @@ export function createScreen(): Screen {
         held.unshift(`${INDENT}${paint(tone ?? "faint", printable(answer))}`);
         return value;
       } finally {
-        const lines: readonly string[] = held;
+        const pending: readonly string[] = held;
         held = null;
-        lines.forEach(write);
+        pending.forEach(write);
       }
     },
   };
