@@ -138,7 +138,7 @@ async function passwordFromStdin(): Promise<string> {
   return password;
 }
 
-/** An error with the message for the constraint or SQLSTATE of `error`; the unchanged error if there is no message. */
+/** An error with the message for the constraint or SQLSTATE of `error`; the unchanged error without one. */
 function explained(error: unknown, messages: Readonly<Record<string, string>>): unknown {
   const constraint =
     error instanceof Error && "constraint" in error && typeof error.constraint === "string" ? error.constraint : "";

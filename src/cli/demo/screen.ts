@@ -4,7 +4,7 @@ import { paint, printable, type Tone } from "../terminal.ts";
 export interface Screen {
   chapter(title: string): void;
   say(text: string, tone?: Tone): void;
-  /** Shows SQL with the login's prompt, runs it, and shows the result. Lines written meanwhile appear after the result. */
+  /** Shows SQL with the login's prompt, runs it, and shows the result. Lines written during the run appear after the result. */
   statement<T>(login: string, text: string, run: () => Promise<Answered<T>>): Promise<T>;
 }
 

@@ -42,7 +42,7 @@ export class DataDir {
     }
   }
 
-  /** Runs `make`; `created` is true if there is no data yet. */
+  /** Runs `make`; `created` is true if the folder has no data yet. */
   async initialize<T>(make: (created: boolean) => Promise<T>): Promise<T> {
     if (await exists(join(this.folder, "PG_VERSION"))) return await make(false);
     await writeFile(this.#initializing, "");

@@ -40,7 +40,7 @@ export class FrameReader {
     this.#size += chunk.length;
   }
 
-  /** The next complete frame with its header; null if there is none yet. `typed` is false for frames before authentication. */
+  /** The next complete frame with its header; null if it is not complete yet. `typed` is false for frames before authentication. */
   next(typed: boolean, limit: number): Buffer | null {
     const header = typed ? 5 : 4;
     if (this.#size < header) return null;

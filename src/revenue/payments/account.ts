@@ -18,7 +18,7 @@ export interface TenantAccount {
   readonly own_account_id: string | null;
 }
 
-/** The account, or a defer outcome if there is none. Throws OP035 or OP036 if the tenant's credential cannot be opened. */
+/** The account, or a defer outcome if it has none. Throws OP035 or OP036 if the tenant's credential cannot be opened. */
 export function accountOf(
   row: Pick<TenantAccount, "own_account">,
   { config, now }: Pick<JobContext, "config" | "now">,

@@ -2,7 +2,7 @@
 //
 // The idempotency key is stored in the row before Stripe is called, so a second attempt (after a crash
 // or a lost response) returns the same link. A key ends in two ways: Stripe forgets it after 24 hours,
-// or stores a 5xx under it for good. In both cases the list of links is searched before a new key is
+// or stores a 5xx under it permanently. In both cases the list of links is searched before a new key is
 // used.
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";

@@ -80,7 +80,7 @@ async function before(context: JobContext, text: string, values: readonly unknow
   }
 }
 
-/** The account, or a defer outcome if there is none. */
+/** The account, or a defer outcome if it has none. */
 function accountFor(row: SmsRow, { config, now }: JobContext): TwilioAccount | Outcome {
   if (row.own_account === null) {
     const missing = "TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and TWILIO_FROM are not set";
@@ -94,7 +94,7 @@ function accountFor(row: SmsRow, { config, now }: JobContext): TwilioAccount | O
   }
 }
 
-/** The row's id is part of the callback URL, which Twilio signs. Without PUBLIC_URL there are no callbacks. */
+/** The row's id is part of the callback URL, which Twilio signs. Without PUBLIC_URL, Twilio sends no callbacks. */
 function callbackOf(row: SmsRow, config: Config): { statusCallback?: string } {
   if (config.PUBLIC_URL === undefined) return {};
   const token = row.endpoint_token === null ? "" : `/${row.endpoint_token}`;

@@ -20,7 +20,7 @@ export function knows(account: Account, target: string): boolean {
   return account.store.find(target) !== null || linkOf(account, target) !== null;
 }
 
-/** The last successful or pending payment around this id; null if there is none. */
+/** The last successful or pending payment around this id; null without one. */
 export function chargeOf(account: Account, target: string): Charge | null {
   const { store } = account;
   const byIntent = (intent: string | null): Charge | null =>

@@ -157,7 +157,7 @@ export class Webhooks {
     return wrongSignature > 0;
   }
 
-  /** False if the simulator was closed meanwhile. */
+  /** False if the simulator was closed during the pause. */
   #pause(ms: number): Promise<boolean> {
     const { signal } = this.#closing;
     if (signal.aborted) return Promise.resolve(false);

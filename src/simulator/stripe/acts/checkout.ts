@@ -12,7 +12,7 @@ type Session = Objects["checkout.session"];
 
 /** The result. Objects that were not created are null. */
 export interface Payment {
-  /** `refused`: the link does not accept payments, so there is no session; `processing`: a delayed payment method. */
+  /** `refused`: the link does not accept payments, so no session exists; `processing`: a delayed payment method. */
   outcome: "paid" | "processing" | "declined" | "refused";
   /** Why it was declined or refused, as shown to the payer. */
   reason: string | null;

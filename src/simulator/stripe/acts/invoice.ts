@@ -41,7 +41,7 @@ export function addInvoice(
   return { invoice, intent };
 }
 
-/** The intent that pays an invoice; null if there is none. */
+/** The intent that pays an invoice; null without one. */
 export function intentOf(account: Account, invoice: Invoice): string | null {
   const payment = account.store.all("invoice_payment").find((each) => each.invoice === invoice.id);
   return idOf(payment?.payment.payment_intent);
