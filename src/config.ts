@@ -1,10 +1,11 @@
 // Environment -> validated, typed configuration. The only reader of process.env.
 import { z } from "zod";
+import { isEmailAddress, splitMailbox } from "./emailAddress.ts";
 
 const url = z.url({ protocol: /^https?$/, error: "expected an http or https URL" });
 const secret = z.string().trim().min(1, "is set but empty; unset it or give a value");
 
-/** Every variable the process understands. An absent secret turns its provider off; none has a default. */
+/** All variables of the process. Secrets have no default; a missing one turns its provider off. */
 const environment = z.object({
   DATABASE_URL: z
     .string()
@@ -19,7 +20,7 @@ const environment = z.object({
   SENDGRID_WEBHOOK_PUBLIC_KEY: secret.optional(),
   MAIL_FROM: z
     .string()
-    .regex(/^(?:[^<>@]+<[^<>\s@]+@[^<>\s@]+>|[^<>\s@]+@[^<>\s@]+)$/, 'expected "name <address>" or an address')
+    .refine((mailbox) => isEmailAddress(splitMailbox(mailbox).address), 'expected "name <address>" or an address')
     .optional(),
   TWILIO_ACCOUNT_SID: z
     .string()
@@ -48,7 +49,7 @@ const environment = z.object({
 
 export type Config = Readonly<z.infer<typeof environment>>;
 
-/** The variables a provider needs, its key first. */
+/** The variables that a provider needs, its key first. */
 export const providerVariables = {
   sendgrid: ["SENDGRID_API_KEY", "MAIL_FROM"],
   twilio: ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM"],
@@ -61,13 +62,13 @@ export class ConfigError extends Error {
   override name = "ConfigError";
 }
 
-/** A variable whose value can't be used; `problem` never holds the value. */
+/** A variable whose value can't be used; `problem` never contains the value. */
 export interface ConfigFault {
   readonly variable: string;
   readonly problem: string;
 }
 
-/** Reads the environment as far as it can be used; variables at fault count as not set. */
+/** Reads the environment; variables with an invalid value count as not set and are listed in `faults`. */
 export function inspectEnvironment(env: NodeJS.ProcessEnv = process.env): { config: Config; faults: ConfigFault[] } {
   const parsed = environment.safeParse(env);
   if (parsed.success) return { config: Object.freeze(parsed.data), faults: [] };
@@ -77,15 +78,15 @@ export function inspectEnvironment(env: NodeJS.ProcessEnv = process.env): { conf
   return { config: Object.freeze(environment.parse(usable)), faults };
 }
 
-/** Reads the environment. Throws a ConfigError that names every variable at fault, never a secret's value. */
+/** Reads the environment. Throws a ConfigError that names every invalid variable, never its value. */
 export function loadConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const { config, faults } = inspectEnvironment(env);
   if (faults.length === 0) return config;
   const lines = faults.map(({ variable, problem }) => `  ${variable}: ${problem}`);
-  throw new ConfigError(`The environment has ${lines.length} value(s) that can't be used:\n${lines.join("\n")}`);
+  throw new ConfigError(`Invalid environment variables (${lines.length}):\n${lines.join("\n")}`);
 }
 
-/** Names of the variables that keep the provider off; empty when it is on. */
+/** The variables that must still be set to turn the provider on; empty when it is on. */
 export function missingVariables(config: Config, provider: Provider): string[] {
   return providerVariables[provider].filter((name) => config[name] === undefined);
 }

@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
-// Each file has a database of its own, so files run side by side, and their tests share it.
-// The faults come last and one after the other: some of them restart the server.
+// Each file has a database of its own, so files run in parallel. The tests of a file share its database.
+// Fault tests run last and one file at a time, because some of them restart the server.
 export default defineConfig({
   root: fileURLToPath(new URL("..", import.meta.url)),
   test: {

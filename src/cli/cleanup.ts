@@ -1,23 +1,24 @@
-// What takes things away again: last in, first out, each once, whatever the others do.
+// A stack of cleanup functions: run in reverse order, each once, even if others fail.
 import { messageOf } from "../errors.ts";
 
 type Closer = () => Promise<unknown>;
 
 export interface Cleanup {
-  /** For something that has just been started. Throws once the cleaning has begun; then it is closed at once. */
+  /** Registers the cleanup of something that was just started. After run() has begun: closes it at once and throws. */
   add(close: Closer): Promise<void>;
+  /** Runs all functions. Prints their errors to stderr and never throws. */
   run(): Promise<void>;
 }
 
 export function createCleanup(): Cleanup {
   const closers: Closer[] = [];
-  let begun = false;
+  let isRunning = false;
   const safely = async (close: Closer): Promise<void> => {
     await close().catch((error: unknown) => void process.stderr.write(`brainops: ${messageOf(error)}\n`));
   };
   return {
     add: async (close) => {
-      if (!begun) {
+      if (!isRunning) {
         closers.push(close);
         return;
       }
@@ -25,7 +26,7 @@ export function createCleanup(): Cleanup {
       throw new Error("interrupted");
     },
     run: async () => {
-      begun = true;
+      isRunning = true;
       for (const close of closers.toReversed()) await safely(close);
     },
   };

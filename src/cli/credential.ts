@@ -1,5 +1,5 @@
-// `brainops tenant credential …`: tenants' own accounts with providers. Secrets come in on stdin
-// alone: a command line is in every process list and in the shell's history.
+// `brainops tenant credential …`: tenants' provider credentials. Secrets are read from stdin only: a
+// command line is visible in process lists and in the shell's history.
 import { text as readAll } from "node:stream/consumers";
 import { Command } from "commander";
 import { ConfigError, loadConfig, type Config } from "../config.ts";
@@ -11,36 +11,44 @@ import { requireDatabaseUrl, withClient } from "./database.ts";
 import { table } from "./terminal.ts";
 
 export function credentialCommand(): Command {
-  // Before its subcommands are made: they inherit it.
+  // exitOverride must precede the subcommands, which inherit it.
   const credential = new Command("credential")
     .exitOverride()
-    .description("tenants' own accounts with providers, encrypted with BRAINOPS_SECRET_KEY");
+    .description("manage tenants' provider credentials, encrypted with BRAINOPS_SECRET_KEY");
   credential
     .command("set <slug> <provider>")
     .description(
-      'reads JSON from stdin: stripe {"secret_key", "webhook_secret"}, sendgrid {"api_key", "webhook_public_key"}, ' +
-        'twilio {"account_sid", "auth_token", "from"}, slack {"webhook_url"}; prints where its webhooks go',
+      'store a credential, read as JSON from stdin: stripe {"secret_key", "webhook_secret"}, ' +
+        'sendgrid {"api_key", "webhook_public_key"}, twilio {"account_sid", "auth_token", "from"}, ' +
+        'slack {"webhook_url"}; prints the webhook URL to set at the provider',
     )
     .option(
       "--new-key",
-      "where the former BRAINOPS_SECRET_KEY is lost: gives the tenant a new key, and deletes what else was sealed with its old one",
+      "if the former BRAINOPS_SECRET_KEY is lost: give the tenant a new key and delete its other credentials, which were sealed with the old one",
       false,
     )
     .action(setCredential);
-  credential.command("list <slug>").description("which there are; never what is secret").action(listCredentials);
+  credential
+    .command("list <slug>")
+    .description("list a tenant's credentials, without their secrets")
+    .action(listCredentials);
   credential
     .command("remove <slug> <provider>")
     .description(
-      "the tenant's rows go through the installation's account again. The keys are kept, encrypted: they verify what the " +
-        "account still tells of (a refund, a STOP) and switch off payment links that were made through it",
+      "deactivate a credential: the tenant's rows use the platform's account again. The keys are kept, encrypted: they " +
+        "verify the account's later webhooks (a refund, a STOP) and deactivate payment links that it created",
     )
-    .option("--erase", "deletes the keys too, at once or later; what the account tells is refused from then on", false)
+    .option(
+      "--erase",
+      "delete the keys too, now or after an earlier remove; the account's webhooks are refused from then on",
+      false,
+    )
     .action(removeCredential);
   credential
     .command("rekey")
     .description(
-      "reads the former BRAINOPS_SECRET_KEY from stdin and goes over to the one in the environment. May be run again; " +
-        "ends with 1 where a tenant's key was made with neither",
+      "change BRAINOPS_SECRET_KEY: reads the former key from stdin; the new one is in the environment. Can be repeated; " +
+        "exits with 1 if a tenant's key was made with neither",
     )
     .action(changeKey);
   return credential;
@@ -62,11 +70,11 @@ async function setCredential(slug: string, provider: string, { newKey }: { newKe
   });
   const lines = [["tenant", slug], ["provider", known], ...webhooksOf(known, token, config)];
   if (deleted.length > 0)
-    lines.push(["deleted", `${deleted.join(", ")}: sealed with the lost key; write anew, endpoints change`]);
+    lines.push(["deleted", `${deleted.join(", ")}: sealed with the lost key; set them again (their endpoints change)`]);
   process.stdout.write(lines.map(([name = "", value = ""]) => `${name.padEnd(10)}${value}\n`).join(""));
 }
 
-/** Where the account's webhooks are to be pointed. */
+/** The webhook URLs to set at the provider. */
 function webhooksOf(provider: CredentialProvider, token: string, config: Config): string[][] {
   const paths: Readonly<Record<CredentialProvider, readonly string[]>> = {
     sendgrid: [`webhooks/sendgrid/${token}`],
@@ -88,16 +96,16 @@ async function listCredentials(slug: string): Promise<void> {
     return result.rows;
   });
   if (rows.length === 0) {
-    process.stdout.write(`${slug} has no credentials of its own: it goes through the installation's accounts\n`);
+    process.stdout.write(`${slug} has no credentials: it uses the platform's accounts\n`);
     return;
   }
-  const cells = rows.map((row) => [row.provider, row.name, row.hint, row.active ? "active" : "off", row.since]);
+  const cells = rows.map((row) => [row.provider, row.name, row.hint, row.active ? "active" : "inactive", row.since]);
   process.stdout.write(table(["provider", "name", "key", "", "since (UTC)"], cells));
 }
 
 async function removeCredential(slug: string, provider: string, { erase }: { erase: boolean }): Promise<void> {
   const known = providerOf(provider);
-  // Slack tells us nothing, and nothing is left to be done there.
+  // Slack has no webhooks to verify and nothing to deactivate later, so its credential is always deleted.
   const isKept = !erase && known !== "slack";
   const removed = await withClient(requireDatabaseUrl(loadConfig()), "tenant", async (client) => {
     const { rowCount } = await client.query(
@@ -109,12 +117,12 @@ async function removeCredential(slug: string, provider: string, { erase }: { era
   });
   if (removed === 0)
     throw new BrainOpsError("OP009", `${slug} has no ${isKept ? "active " : ""}${known} credential`, {
-      hint: "brainops tenant credential list",
+      hint: `List the tenant's credentials: brainops tenant credential list ${slug}`,
     });
   process.stdout.write(
-    `${slug} goes through the installation's ${known} account again\n` +
+    `${slug} uses the platform's ${known} account again\n` +
       (isKept
-        ? "The keys are kept, encrypted, for what is still to come of the account; to delete them too: " +
+        ? "The keys are kept, encrypted, to verify later webhooks of the account. To delete them too: " +
           `brainops tenant credential remove ${slug} ${known} --erase\n`
         : ""),
   );
@@ -123,10 +131,10 @@ async function removeCredential(slug: string, provider: string, { erase }: { era
 async function changeKey(): Promise<void> {
   const config = loadConfig();
   const { BRAINOPS_SECRET_KEY: to } = config;
-  if (to === undefined) throw new ConfigError("BRAINOPS_SECRET_KEY is not set: it is the key to go over to.");
+  if (to === undefined) throw new ConfigError("BRAINOPS_SECRET_KEY is not set. Set it to the new key.");
   const from = Buffer.from((await readAll(process.stdin)).trim(), "base64");
   if (from.length !== 32) {
-    throw new BrainOpsError("OP037", "The former BRAINOPS_SECRET_KEY on stdin: expected 32 bytes in base64.");
+    throw new BrainOpsError("OP037", "stdin: expected the former BRAINOPS_SECRET_KEY, 32 bytes in base64.");
   }
   const { count, left } = await withClient(requireDatabaseUrl(config), "tenant", async (client) => {
     await client.query("begin");
@@ -134,16 +142,16 @@ async function changeKey(): Promise<void> {
     await client.query("commit");
     return keys;
   });
-  process.stdout.write(`${count} tenant(s) went over to the new key\n`);
+  process.stdout.write(`${count} tenant key(s) changed to the new BRAINOPS_SECRET_KEY\n`);
   if (left.length > 0) {
     const others = left.map((key) => `${key.slug} (${key.secret_key_id})`).join(", ");
     throw new BrainOpsError(
       "OP036",
-      `Made with neither BRAINOPS_SECRET_KEY ${secretKeyId(from)} (stdin) nor ${secretKeyId(to)} (the environment): ${others}.`,
+      `Tenant keys made with neither BRAINOPS_SECRET_KEY ${secretKeyId(from)} (stdin) nor ${secretKeyId(to)} (the environment): ${others}.`,
       {
         hint:
-          "Run rekey again with the key that is named, on stdin; where it is lost, brainops tenant credential set " +
-          "<slug> <provider> --new-key.",
+          "Run rekey again with the named key on stdin. If that key is lost, set the credentials again: " +
+          "brainops tenant credential set <slug> <provider> --new-key.",
       },
     );
   }
@@ -151,7 +159,7 @@ async function changeKey(): Promise<void> {
 
 function providerOf(text: string): CredentialProvider {
   if (Object.hasOwn(credentialShapes, text) && text !== "form") return text as CredentialProvider;
-  throw new BrainOpsError("OP007", `provider: ${JSON.stringify(text)} is none`, {
+  throw new BrainOpsError("OP007", `provider ${JSON.stringify(text)} does not exist`, {
     hint: "Providers: sendgrid, twilio, stripe, slack.",
   });
 }
@@ -160,7 +168,7 @@ function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // Not with the text: it holds a secret.
+    // The text is not part of the message: it contains a secret.
     throw new BrainOpsError("OP037", "stdin: expected a JSON object with the provider's fields.");
   }
 }

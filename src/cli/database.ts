@@ -1,4 +1,4 @@
-// Where a command's database is: DATABASE_URL, else (for commands that may) the built-in one.
+// A command's database: DATABASE_URL, or for up and demo the built-in Postgres.
 import { resolve } from "node:path";
 import pg from "pg";
 import { ConfigError, type Config } from "../config.ts";
@@ -7,12 +7,12 @@ import { codeOf, fromDatabase, messageOf } from "../errors.ts";
 
 export interface Database {
   readonly url: string;
-  /** Whether this process runs it. */
+  /** Whether it is the built-in Postgres of this process. */
   readonly builtIn: boolean;
   close(): Promise<void>;
 }
 
-/** DATABASE_URL, or a ConfigError that says what to do. */
+/** DATABASE_URL. Throws a ConfigError that says what to do if it is not set. */
 export function requireDatabaseUrl(config: Config): string {
   if (config.DATABASE_URL !== undefined) return config.DATABASE_URL;
   throw new ConfigError(
@@ -21,7 +21,7 @@ export function requireDatabaseUrl(config: Config): string {
   );
 }
 
-/** DATABASE_URL, or the built-in Postgres with its data in .brainops/ of the current folder. */
+/** DATABASE_URL, or the built-in Postgres with its data in .brainops/ in the current folder. */
 export async function openDatabase(config: Config, port: number): Promise<Database> {
   if (config.DATABASE_URL !== undefined) {
     return { url: config.DATABASE_URL, builtIn: false, close: async () => {} };
@@ -30,7 +30,10 @@ export async function openDatabase(config: Config, port: number): Promise<Databa
   return { url: embedded.url, builtIn: true, close: () => embedded.close() };
 }
 
-/** Runs with one connection and closes it. Says which server could not be reached, and when the schema is missing. */
+/**
+ * Opens one connection, runs `run` and closes the connection. Throws an error that names the server if it
+ * cannot be reached, and one that names `brainops migrate` if the schema is missing.
+ */
 export async function withClient<T>(
   connectionString: string,
   command: string,
@@ -43,13 +46,13 @@ export async function withClient<T>(
     query_timeout: 60_000,
   });
   client.on("error", () => {
-    // The query under way, or the next one, fails with it.
+    // The running or the next query fails with this error.
   });
   try {
     await client.connect();
   } catch (error) {
     await client.end().catch(() => {});
-    throw new Error(`No connection to ${placeOf(connectionString)}: ${messageOf(error)}`, { cause: error });
+    throw new Error(`Cannot connect to ${placeOf(connectionString)}: ${messageOf(error)}`, { cause: error });
   }
   try {
     return await run(client);
@@ -65,7 +68,7 @@ export async function withClient<T>(
 // Undefined table, schema, function.
 const NO_SCHEMA = new Set(["42P01", "3F000", "42883"]);
 
-/** user@host:port/database, without the password. */
+/** user@host:port/database of a connection URL, without the password. */
 export function placeOf(connectionString: string): string {
   try {
     const { username, host, pathname } = new URL(connectionString);

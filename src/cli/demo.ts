@@ -1,5 +1,5 @@
-// `brainops demo`: the whole of it on this machine in a minute, with nothing to set up. Ends
-// with a table of what was expected and what was found; exit code 0 only when every figure is right.
+// `brainops demo`: runs the whole product on this machine in a minute, without setup. Ends with a table
+// of expected and found figures. Exits with 0 only if every figure is right.
 import { once } from "node:events";
 import { Command } from "commander";
 import { loadConfig } from "../config.ts";
@@ -14,9 +14,9 @@ import { playStory } from "./demo/story.ts";
 export function demoCommand(): Command {
   return new Command("demo")
     .description(
-      "show it all on the built-in Postgres and stand-ins for SendGrid, Twilio and Stripe; takes a minute, leaves nothing",
+      "show everything on the built-in Postgres, with simulators for SendGrid, Twilio and Stripe; takes a minute, leaves nothing behind",
     )
-    .option("--database <name>", "run on DATABASE_URL's server instead, in a new database that is dropped at the end")
+    .option("--database <name>", "run on DATABASE_URL's server in a new database, which is dropped at the end")
     .action(async (flags: { readonly database?: string }) => {
       const config = loadConfig();
       const interrupted = new AbortController();
@@ -26,13 +26,11 @@ export function demoCommand(): Command {
       const play = async (): Promise<number> => {
         const stage = await setStage(config, flags.database, screen, cleanup);
         const figures = await playAll(stage).catch((error: unknown) => {
-          const words = stage.workers.flatMap(({ pid, lastWords }) =>
-            lastWords.map((line) => `worker ${pid}: ${line}\n`),
-          );
-          if (!interrupted.signal.aborted) process.stderr.write(words.join(""));
+          const lines = stage.workers.flatMap(({ pid, logTail }) => logTail.map((line) => `worker ${pid}: ${line}\n`));
+          if (!interrupted.signal.aborted) process.stderr.write(lines.join(""));
           throw error;
         });
-        screen.chapter("What was expected, and what was found");
+        screen.chapter("Expected and found");
         process.stdout.write(renderFigures(figures));
         return figures.every(isRight) ? 0 : 1;
       };

@@ -1,4 +1,4 @@
-// `brainops leads …`: leads from files, and forms that send leads.
+// `brainops leads …`: imports leads from files, and creates forms that submit leads.
 import { Command } from "commander";
 import { loadConfig } from "../config.ts";
 import { BrainOpsError } from "../errors.ts";
@@ -8,30 +8,30 @@ import { requireDatabaseUrl, withClient } from "./database.ts";
 import { importFile } from "./leadsImport.ts";
 
 export function leadsCommand(): Command {
-  // Before its subcommands are made: they inherit it.
-  const leads = new Command("leads").exitOverride().description("leads from files and forms");
+  // exitOverride must precede the subcommands, which inherit it.
+  const leads = new Command("leads").exitOverride().description("import leads, and create lead forms");
   leads
     .command("import <file>")
     .description(
-      "a CSV file in UTF-8 whose first line names the columns (email, phone, contact_name, company_name, …); - is stdin. " +
-        "May be run again: who is a lead already stays one. Ends with 1 where lines were rejected",
+      "import a CSV file in UTF-8 whose first line names the columns (email, phone, contact_name, company_name, …); - is " +
+        "stdin. Can be repeated: existing leads are updated, not duplicated. Exits with 1 if lines were rejected",
     )
-    .requiredOption("--tenant <slug>", "whose leads they are")
-    .option("--source <text>", "where leads come from whose line does not say", "import")
-    .option("--delimiter <character>", "between two fields; \\t is a tab", ",")
-    .option("--rejects <file>", "writes rejected lines there as CSV, with why: mend them and import that file")
+    .requiredOption("--tenant <slug>", "tenant of the leads")
+    .option("--source <text>", "source of leads whose line has no source", "import")
+    .option("--delimiter <character>", "separator of fields; \\t is a tab", ",")
+    .option("--rejects <file>", "write rejected lines to this CSV file with the reason; correct it and import it")
     .action(importFile);
   leads
     .command("form <slug> <name>")
-    .description("makes a form; prints where it posts to and, once, the secret that signs (Standard Webhooks)")
+    .description("create a form; prints its endpoint and, once, the secret that signs submissions (Standard Webhooks)")
     .option("--source <text>", "source of its leads", "form")
-    .option("--renew", "a new secret for a form that is there", false)
+    .option("--renew", "give an existing form a new secret", false)
     .option(
       "--new-key",
-      "where the former BRAINOPS_SECRET_KEY is lost: as with `brainops tenant credential set`",
+      "if the former BRAINOPS_SECRET_KEY is lost: same as for `brainops tenant credential set`",
       false,
     )
-    .action(makeForm);
+    .action(createForm);
   return leads;
 }
 
@@ -41,14 +41,16 @@ interface FormFlags {
   readonly newKey: boolean;
 }
 
-async function makeForm(slug: string, name: string, { source, renew, newKey }: FormFlags): Promise<void> {
+async function createForm(slug: string, name: string, { source, renew, newKey }: FormFlags): Promise<void> {
   const config = loadConfig();
   const { token, secret, deleted } = await withClient(requireDatabaseUrl(config), "leads", async (client) => {
     await client.query("begin");
     const { rows } = await client.query<{ id: string }>("select id from public.tenants where slug = $1", [slug]);
     const tenantId = rows[0]?.id;
     if (tenantId === undefined) {
-      throw new BrainOpsError("OP009", `tenant: ${JSON.stringify(slug)} is none`, { hint: "brainops tenant list" });
+      throw new BrainOpsError("OP009", `tenant ${JSON.stringify(slug)} does not exist`, {
+        hint: "List the tenants: brainops tenant list",
+      });
     }
     const lost = newKey ? await beginNewKey(client, config, { tenantId, provider: "form", name }) : [];
     const saved = await saveForm(client, config, { tenantId, name, source, renew });
@@ -63,9 +65,9 @@ async function makeForm(slug: string, name: string, { source, renew, newKey }: F
     ["secret", secret],
   ];
   if (deleted.length > 0)
-    lines.push(["deleted", `${deleted.join(", ")}: sealed with the lost key; write anew, endpoints change`]);
+    lines.push(["deleted", `${deleted.join(", ")}: sealed with the lost key; set them again (their endpoints change)`]);
   process.stdout.write(lines.map(([label = "", value = ""]) => `${label.padEnd(10)}${value}\n`).join(""));
   process.stderr.write(
-    "Keep the secret now: it is stored encrypted and not shown again. It signs on a server, never in a page.\n",
+    "Save the secret now: it is stored encrypted and not shown again. Sign on a server with it, never in a web page.\n",
   );
 }

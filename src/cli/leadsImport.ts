@@ -1,10 +1,11 @@
-// `brainops leads import`: progress and rejected lines on stderr, the sum on stdout.
+// `brainops leads import`: progress and rejected lines on stderr, the counts on stdout.
 import { createReadStream, createWriteStream, type WriteStream } from "node:fs";
 import { once } from "node:events";
 import { basename } from "node:path";
 import type { Readable } from "node:stream";
 import { loadConfig } from "../config.ts";
 import { BrainOpsError } from "../errors.ts";
+import { countryOf } from "../revenue/leads/country.ts";
 import { importLeads, type ImportCounts, type RejectedLine } from "../revenue/leads/importFile.ts";
 import { requireDatabaseUrl, withClient } from "./database.ts";
 import { printable, table } from "./terminal.ts";
@@ -16,6 +17,7 @@ export interface ImportFlags {
   readonly rejects?: string;
 }
 
+/** Imports a CSV file ("-" for stdin) and prints the counts. Exits with 1 if a line was rejected. */
 export async function importFile(file: string, flags: ImportFlags): Promise<void> {
   const name = file === "-" ? "stdin" : basename(file);
   const delimiter = flags.delimiter === "\\t" ? "\t" : flags.delimiter;
@@ -24,20 +26,19 @@ export async function importFile(file: string, flags: ImportFlags): Promise<void
   }
   const report = new ImportReport(flags.rejects ?? null);
   const counts = await withClient(requireDatabaseUrl(loadConfig()), "leads", async (client) => {
-    const { rows } = await client.query<{ id: string; country: string | null }>(
-      "select id, settings ->> 'country' as country from public.tenants where slug = $1",
-      [flags.tenant],
-    );
+    const { rows } = await client.query<{ id: string }>("select id from public.tenants where slug = $1", [
+      flags.tenant,
+    ]);
     const tenant = rows[0];
     if (tenant === undefined) {
-      throw new BrainOpsError("OP009", `tenant: ${JSON.stringify(flags.tenant)} is none`, {
-        hint: "brainops tenant list",
+      throw new BrainOpsError("OP009", `tenant ${JSON.stringify(flags.tenant)} does not exist`, {
+        hint: "List the tenants: brainops tenant list",
       });
     }
     return importLeads(decode(file === "-" ? process.stdin : createReadStream(file), name), {
       client,
       tenantId: tenant.id,
-      country: tenant.country ?? "US",
+      country: await countryOf(client, tenant.id),
       source: flags.source,
       file: name,
       delimiter,
@@ -52,7 +53,7 @@ export async function importFile(file: string, flags: ImportFlags): Promise<void
   if (counts.rejected > 0) process.exitCode = 1;
 }
 
-/** The bytes as text. Throws where they are no UTF-8: letters would be lost without a word. */
+/** Decodes UTF-8. Throws OP005 for other bytes, which would otherwise be replaced silently. */
 async function* decode(bytes: Readable, name: string): AsyncGenerator<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   try {
@@ -61,14 +62,14 @@ async function* decode(bytes: Readable, name: string): AsyncGenerator<string> {
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     throw new BrainOpsError("OP005", `${name} is not in UTF-8`, {
-      hint: 'Save it as "CSV UTF-8" and import it again; what was imported already stays one.',
+      hint: 'Save it as "CSV UTF-8" and import it again; leads that were imported already are not duplicated.',
       cause: error,
     });
   }
 }
 
-// More would only scroll away.
-const SHOWN_REJECTS = 20;
+// More lines would only scroll off the screen.
+const MAX_SHOWN_REJECTS = 20;
 
 class ImportReport {
   readonly #path: string | null;
@@ -83,7 +84,7 @@ class ImportReport {
   begin(header: readonly string[]): void {
     if (this.#path === null) return;
     this.#rejects = createWriteStream(this.#path);
-    // Said at the end.
+    // Awaiting "close" in end() throws the error; without a listener, Node would throw it here.
     this.#rejects.on("error", () => {});
     this.#write(["rejected_line", "rejected_because", ...header]);
   }
@@ -95,7 +96,7 @@ class ImportReport {
     const because = reasons.join("; ");
     this.#write([String(line), because, ...fields]);
     this.#rejected += 1;
-    if (this.#rejected <= SHOWN_REJECTS) this.#say(`line ${line}: ${printable(because)}`);
+    if (this.#rejected <= MAX_SHOWN_REJECTS) this.#say(`line ${line}: ${printable(because)}`);
   }
 
   progress(counts: Readonly<ImportCounts>): void {
@@ -106,7 +107,7 @@ class ImportReport {
   }
 
   async end(): Promise<void> {
-    const hidden = this.#rejected - SHOWN_REJECTS;
+    const hidden = this.#rejected - MAX_SHOWN_REJECTS;
     if (hidden > 0) {
       this.#say(`and ${hidden} more rejected lines${this.#path === null ? "; --rejects <file> writes them all" : ""}`);
     } else if (this.#onBar) process.stderr.write("\n");

@@ -1,16 +1,16 @@
-// A command that runs until it is told to stop: SIGTERM and SIGINT drain, a second one ends at
-// once; what no one caught is written down, and the worker is started anew rather than lost.
+// Signals and uncaught errors of long-running commands. SIGTERM and SIGINT drain; a second signal exits at
+// once.
 import type { Log } from "../telemetry/log.ts";
 
-/** Resolves when the process is told to stop. */
+/** Resolves with the name of the first SIGTERM or SIGINT. A second one exits with 130. */
 export function untilStopped(log: Log): Promise<string> {
   return new Promise((resolve) => {
-    let told = false;
+    let isStopping = false;
     for (const signal of ["SIGTERM", "SIGINT"] as const) {
       process.on(signal, () => {
-        if (told) process.exit(130);
-        told = true;
-        log.info({ signal }, "stopping; again to stop at once");
+        if (isStopping) process.exit(130);
+        isStopping = true;
+        log.info({ signal }, "stopping; send the signal again to stop at once");
         resolve(signal);
       });
     }
@@ -24,17 +24,17 @@ export async function untilStoppedOr(gaveUp: Promise<Error>, log: Log): Promise<
 }
 
 /**
- * Takes what nobody caught. A rejection out of graphile-worker (it does not await its own
- * completions) must not end the process: `recover` starts its run anew. Anything thrown outside a
- * promise leaves the process in an unknown state: it ends, and its rows are rescued by others.
+ * Handles uncaught errors. An unhandled rejection can come from graphile-worker, which does not await its
+ * own completions; it must not end the process, so `recover` restarts graphile-worker's run. An uncaught
+ * exception leaves the process in an unknown state: it exits with 70, and other workers rescue its rows.
  */
 export function catchStrays(log: Log, recover: (reason: string) => void): void {
   process.on("unhandledRejection", (error) => {
-    log.error({ err: error }, "a promise was rejected and nobody caught it");
+    log.error({ err: error }, "unhandled promise rejection");
     recover("unhandled rejection");
   });
   process.on("uncaughtException", (error) => {
-    log.fatal({ err: error }, "an error that nobody caught");
+    log.fatal({ err: error }, "uncaught exception");
     process.exit(70);
   });
 }

@@ -5,7 +5,7 @@ import { requireDatabaseUrl } from "./database.ts";
 
 export function migrateCommand(): Command {
   return new Command("migrate")
-    .description("bring DATABASE_URL's schema up to date; safe to run from several places at once")
+    .description("bring DATABASE_URL's schema up to date; several processes may run it at once")
     .action(async () => {
       const connectionString = requireDatabaseUrl(loadConfig());
       const report = await migrate({ connectionString, log: (line) => process.stderr.write(`${line}\n`) });

@@ -1,20 +1,20 @@
-// `brainops person …`: what a tenant holds on somebody, and its erasure, over the SQL interface.
+// `brainops person …`: exports or erases a person's data, through the SQL interface.
 import { Command } from "commander";
 import { loadConfig } from "../config.ts";
 import { requireDatabaseUrl, withClient } from "./database.ts";
 import { table } from "./terminal.ts";
 
 export function personCommand(): Command {
-  // Before its subcommands are made: they inherit it.
-  const person = new Command("person").exitOverride().description("export or erase what is held on a person");
+  // exitOverride must precede the subcommands, which inherit it.
+  const person = new Command("person").exitOverride().description("export or erase a person's data");
   person
     .command("export <slug> <address>")
-    .description("everything the tenant holds on an e-mail address or phone number, as JSON by table")
+    .description("print all data of the tenant about an e-mail address or phone number, as JSON by table")
     .action(exportPerson);
   person
     .command("forget <slug> <address>")
-    .description("erases the person from every table of the tenant; without --yes only says what is held")
-    .option("--yes", "do it; there is no way back", false)
+    .description("erase the person from all tables of the tenant; without --yes only lists the rows")
+    .option("--yes", "erase; this cannot be undone", false)
     .action(forgetPerson);
   return person;
 }
@@ -35,7 +35,7 @@ async function forgetPerson(slug: string, address: string, flags: { readonly yes
         ),
       );
     }
-    process.stdout.write("Nothing has been erased. Give --yes to erase it; there is no way back.\n");
+    process.stdout.write("Nothing has been erased. Give --yes to erase the data; this cannot be undone.\n");
     return;
   }
   const erased = await withClient(requireDatabaseUrl(loadConfig()), "person", async (client) => {
@@ -53,10 +53,10 @@ async function forgetPerson(slug: string, address: string, flags: { readonly yes
       ),
     );
   }
-  process.stdout.write("What is left is a digest of each address, which stops new messages to it.\n");
+  process.stdout.write("Only a digest of each address is kept, which prevents new messages to it.\n");
 }
 
-/** Rows by table. */
+/** The person's rows, by table. */
 async function heldOn(slug: string, address: string): Promise<Map<string, object[]>> {
   const rows = await withClient(requireDatabaseUrl(loadConfig()), "person", async (client) => {
     const result = await client.query<{ table_name: string; held: object }>(

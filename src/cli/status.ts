@@ -1,4 +1,4 @@
-// `brainops status`: how each job table stands, for each tenant that this login may see.
+// `brainops status`: the state of each job table, by tenant, for the tenants that this login may see.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
 import type pg from "pg";
@@ -37,7 +37,7 @@ interface BreakerState {
   readonly last_error: string | null;
 }
 
-/** workers and breakers are null where the login may not see them: they concern every tenant. */
+/** workers and breakers are null if the login may not see them, because they concern all tenants. */
 interface Status {
   readonly at: Date;
   readonly queues: readonly Queue[];
@@ -79,9 +79,9 @@ const BREAKERS = "select account, state, failures, retry_at, last_error from bra
 
 export function statusCommand(): Command {
   return new Command("status")
-    .description("what waits, runs and failed in each job table, by tenant; workers; circuit breakers")
-    .option("--watch", "draw it anew as rows change (on a terminal)", false)
-    .option("--json", "for machines", false)
+    .description("show due, running and failed rows of each job table, by tenant; workers; circuit breakers")
+    .option("--watch", "redraw when rows change (on a terminal only)", false)
+    .option("--json", "print JSON", false)
     .action(async (flags: { readonly watch: boolean; readonly json: boolean }) => {
       await withClient(requireDatabaseUrl(loadConfig()), "status", async (client) => {
         const status = await readStatus(client);
@@ -102,6 +102,7 @@ async function readStatus(client: pg.Client): Promise<Status> {
   };
 }
 
+/** The rows of the query; null if the login lacks the privilege. */
 async function visible<Row extends pg.QueryResultRow>(result: Promise<pg.QueryResult<Row>>): Promise<Row[] | null> {
   try {
     return (await result).rows;
@@ -111,17 +112,17 @@ async function visible<Row extends pg.QueryResultRow>(result: Promise<pg.QueryRe
   }
 }
 
-// At most one drawing a second however much happens; one each 5 s, because lateness grows by itself.
-const LEAST_MS = 1000;
-const MOST_MS = 5000;
+// Redraws at most once a second, and at least every 5 seconds, because "oldest due" grows without a change.
+const MIN_INTERVAL_MS = 1000;
+const MAX_INTERVAL_MS = 5000;
 
-/** Draws until Ctrl-C. A NOTIFY is only a hint: what is drawn is always read anew. */
+/** Draws until Ctrl-C. A notification is only a hint: every drawing reads the database. */
 async function watch(client: pg.Client): Promise<void> {
   const interrupted = new AbortController();
   process.once("SIGINT", () => interrupted.abort());
   let wake = (): void => {};
   client.on("notification", () => wake());
-  // What ended it is told by the next query.
+  // The next query throws the error that ended the connection.
   client.on("end", () => wake());
   interrupted.signal.addEventListener("abort", () => wake());
   await client.query("listen brainops_jobs");
@@ -133,8 +134,8 @@ async function watch(client: pg.Client): Promise<void> {
     const drawing = render(await readStatus(client));
     const lines = drawing.split("\n").map((line) => `${line}\u001b[K`);
     process.stdout.write(`\u001b[H${lines.join("\n")}${paint("faint", "Ctrl-C ends")}\u001b[J`);
-    await Promise.race([changed, pause(MOST_MS, interrupted.signal)]);
-    await pause(LEAST_MS, interrupted.signal);
+    await Promise.race([changed, pause(MAX_INTERVAL_MS, interrupted.signal)]);
+    await pause(MIN_INTERVAL_MS, interrupted.signal);
   }
   process.stdout.write("\n");
 }
@@ -156,8 +157,8 @@ function render(status: Status): string {
 }
 
 function renderQueues(queues: readonly Queue[]): string {
-  if (queues.length === 0) return "no job row waits, and none was completed within the hour\n";
-  const grave = (count: number, tone: "bad" | "warn"): Cell => (count === 0 ? 0 : { text: count, tone });
+  if (queues.length === 0) return "no job rows: none unfinished, none completed within the last hour\n";
+  const highlight = (count: number, tone: "bad" | "warn"): Cell => (count === 0 ? 0 : { text: count, tone });
   return table(
     [
       "table",
@@ -179,8 +180,8 @@ function renderQueues(queues: readonly Queue[]): string {
       queue.later,
       queue.processing,
       queue.completed_last_hour,
-      grave(queue.failed, "bad"),
-      grave(queue.unconfirmed, "warn"),
+      highlight(queue.failed, "bad"),
+      highlight(queue.unconfirmed, "warn"),
       queue.awaiting_approval,
       queue.oldest_due_s === null ? null : duration(queue.oldest_due_s),
       queue.waiting_for ?? "",
@@ -189,7 +190,7 @@ function renderQueues(queues: readonly Queue[]): string {
 }
 
 function renderWorkers(workers: readonly WorkerState[] | null): string {
-  if (workers === null) return "workers: not for this login to see\n";
+  if (workers === null) return "workers: not visible to this login\n";
   if (workers.length === 0) return "workers: none; start one with `brainops work`\n";
   return table(
     ["worker", "process", "state", "up", "tasks"],
@@ -204,10 +205,10 @@ function renderWorkers(workers: readonly WorkerState[] | null): string {
 }
 
 function renderBreakers(breakers: readonly BreakerState[] | null): string {
-  if (breakers === null) return "circuit breakers: not for this login to see\n";
+  if (breakers === null) return "circuit breakers: not visible to this login\n";
   if (breakers.every(({ state }) => state === "closed")) return "circuit breakers: all closed\n";
   return table(
-    ["breaker", "state", "failures", "next try", "last error"],
+    ["breaker", "state", "failures", "next attempt", "last error"],
     breakers.map((breaker) => [
       breaker.account,
       { text: breaker.state, tone: breaker.state === "closed" ? "good" : "bad" },

@@ -1,4 +1,4 @@
-// `brainops tenant …`: tenants and their logins, over the SQL interface for admins.
+// `brainops tenant …`: tenants and their logins, through the SQL interface for admins.
 import { randomBytes } from "node:crypto";
 import { text as readAll } from "node:stream/consumers";
 import { Command } from "commander";
@@ -10,23 +10,25 @@ import { requireDatabaseUrl, withClient } from "./database.ts";
 import { table } from "./terminal.ts";
 
 export function tenantCommand(): Command {
-  // Before its subcommands are made: they inherit it.
-  const tenant = new Command("tenant").exitOverride().description("make and list tenants and their logins");
+  // exitOverride must precede the subcommands, which inherit it.
+  const tenant = new Command("tenant")
+    .exitOverride()
+    .description("create and list tenants, their logins and credentials");
 
   tenant
     .command("create <slug> <name>")
-    .description("a new tenant; slug is its short name: a-z, 0-9 and -")
+    .description("create a tenant; slug is its short name: a-z, 0-9 and -")
     .option("--time-zone <zone>", "IANA name, e.g. America/Denver", "UTC")
     .action(createTenant);
-  tenant.command("list").description("all tenants and their logins").action(listTenants);
+  tenant.command("list").description("list all tenants and their logins").action(listTenants);
   tenant
     .command("login <slug> <login>")
-    .description("a Postgres login that is this tenant; prints its password once, with the connection URL")
-    .option("--password-stdin", "take the password from stdin instead of making one up", false)
+    .description("create a Postgres login for the tenant; prints its password and connection URL, once")
+    .option("--password-stdin", "read the password from stdin instead of generating one", false)
     .action(createLogin);
   tenant
     .command("default <slug>")
-    .description("the tenant of rows that a service inserts without saying whose they are")
+    .description("make this the default tenant: the tenant of rows that a service inserts without a tenant")
     .action(markDefault);
   tenant.addCommand(credentialCommand());
   return tenant;
@@ -38,8 +40,8 @@ async function createTenant(slug: string, name: string, flags: { readonly timeZo
       .query<{ id: string }>("select brainops.create_tenant($1, $2, $3) as id", [slug, name, flags.timeZone])
       .catch((error: unknown) => {
         throw explained(error, {
-          "23505": `tenant ${slug}: there is one already; choose another slug`,
-          tenants_slug_is_short_name: `slug: expected a-z, 0-9 and -, at most 63 characters, not ${JSON.stringify(slug)}`,
+          "23505": `tenant ${slug} already exists; choose another slug`,
+          tenants_slug_is_short_name: `slug: expected a-z, 0-9 and -, at most 63 characters, found ${JSON.stringify(slug)}`,
           tenants_name_length: "name: expected 1 to 200 characters",
           tenants_time_zone_known: `time zone: Postgres does not know ${JSON.stringify(flags.timeZone)}; expected an IANA name such as America/Denver`,
         });
@@ -86,14 +88,14 @@ async function createLogin(slug: string, login: string, flags: { readonly passwo
   const connectionString = databaseUrl();
   const password = flags.passwordStdin ? await passwordFromStdin() : randomBytes(24).toString("base64url");
   await withClient(connectionString, "tenant", async (client) => {
-    // The verifier goes over the wire and into the server's logs, the password nowhere.
+    // Sends a verifier: a password would appear in the server's logs.
     const parameters = [slug, login, makeVerifier(password)];
     await client.query("select brainops.create_login($1, $2, $3)", parameters).catch((error: unknown) => {
       throw explained(error, {
-        "42710": `login ${login}: there is a role of this name already; choose another`,
-        "42939": `login ${login}: Postgres keeps names that begin with pg_ for itself; choose another`,
+        "42710": `login ${login}: a role of this name already exists; choose another name`,
+        "42939": `login ${login}: names that begin with pg_ are reserved by Postgres; choose another name`,
         "42501":
-          "This login of DATABASE_URL may not make logins: it needs CREATEROLE and membership in brainops_admin.",
+          "The login of DATABASE_URL may not create logins: it needs CREATEROLE and membership in brainops_admin.",
       });
     });
   });
@@ -107,7 +109,7 @@ async function createLogin(slug: string, login: string, flags: { readonly passwo
     ["url", url.href],
   ];
   process.stdout.write(lines.map(([name = "", value = ""]) => `${name.padEnd(10)}${value}\n`).join(""));
-  if (!flags.passwordStdin) process.stderr.write("Keep the password now: it is stored nowhere and not shown again.\n");
+  if (!flags.passwordStdin) process.stderr.write("Save the password now: it is not stored and not shown again.\n");
 }
 
 async function markDefault(slug: string): Promise<void> {
@@ -126,22 +128,22 @@ function databaseUrl(): string {
   return requireDatabaseUrl(loadConfig());
 }
 
-/** What stdin holds, without the line break at its end. Throws where it is no password that every client sends alike. */
+/** The password on stdin, without the line break at its end. Throws OP005 unless it is at least 12 printable ASCII characters. */
 async function passwordFromStdin(): Promise<string> {
   const password = (await readAll(process.stdin)).replace(/\r?\n$/, "");
-  // Others go through SASLprep (RFC 4013), which not every client does in the same way.
+  // Other characters need SASLprep (RFC 4013), which clients implement differently.
   if (!/^[\x20-\x7e]{12,}$/.test(password)) {
     throw new BrainOpsError("OP005", "password: expected 12 or more printable ASCII characters on stdin", {
-      hint: "Leave --password-stdin out to have one made.",
+      hint: "Omit --password-stdin to generate a password.",
     });
   }
   return password;
 }
 
-/** The error with the sentence for its SQLSTATE or constraint; as it came where there is none. */
-function explained(error: unknown, sentences: Readonly<Record<string, string>>): unknown {
+/** An error with the message for the constraint or SQLSTATE of `error`; the unchanged error without one. */
+function explained(error: unknown, messages: Readonly<Record<string, string>>): unknown {
   const constraint =
     error instanceof Error && "constraint" in error && typeof error.constraint === "string" ? error.constraint : "";
-  const sentence = sentences[constraint] ?? sentences[codeOf(error) ?? ""];
-  return sentence === undefined ? error : new Error(sentence, { cause: error });
+  const message = messages[constraint] ?? messages[codeOf(error) ?? ""];
+  return message === undefined ? error : new Error(message, { cause: error });
 }

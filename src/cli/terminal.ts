@@ -1,6 +1,6 @@
-// What commands print. Colour only where a person reads it: util.styleText asks the stream, NO_COLOR
-// and FORCE_COLOR. Text that came out of the database is made harmless first, because a lead's name
-// must not steer the terminal of the admin who looks at it.
+// Output of commands. Colours only on a terminal: util.styleText checks the stream, NO_COLOR and
+// FORCE_COLOR. Control characters are removed from text of the database, so that a lead's name cannot
+// control an admin's terminal.
 import { stripVTControlCharacters, styleText } from "node:util";
 
 export type Tone = "good" | "bad" | "warn" | "faint" | "strong" | "accent";
@@ -14,21 +14,21 @@ const formats = {
   accent: "cyan",
 } as const satisfies Record<Tone, string>;
 
-/** The text in the tone's colour, or as it is where stdout is no terminal. */
+/** The text in the tone's colour; unchanged if stdout is not a terminal. */
 export function paint(tone: Tone, text: string): string {
   return styleText(formats[tone], text, { stream: process.stdout });
 }
 
 /** One line without control characters; a line break becomes a space. */
 export function printable(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- they are what is taken out
+  // oxlint-disable-next-line no-control-regex -- control characters are what this removes
   return stripVTControlCharacters(text).replaceAll(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]+/g, " ");
 }
 
-/** A number is set flush right; null is a dash. */
+/** Numbers are right-aligned; null is shown as a dash. */
 export type Cell = string | number | null | { readonly text: string | number; readonly tone: Tone };
 
-/** Lines of a table, two blanks between columns. On a terminal the last column is cut at its edge. */
+/** The lines of a table with two spaces between columns. On a terminal, the last column is cut at the edge. */
 export function table(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
   const grid = rows.map((row) => row.map(shapeOf));
   const widths = head.map((title, column) =>
@@ -73,7 +73,7 @@ function cut(text: string, widths: readonly number[]): string {
   return text.length <= room ? text : `${text.slice(0, room - 1)}…`;
 }
 
-/** 0.4 s, 12 s, 3 min, 5 h, 2 d. */
+/** A duration as 0.4 s, 12 s, 3 min, 5 h or 2 d. */
 export function duration(seconds: number): string {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;

@@ -5,7 +5,7 @@ import { startHttpServer } from "../http/server.ts";
 import { createLog } from "../telemetry/log.ts";
 import { openDatabase } from "./database.ts";
 import { createCleanup, type Cleanup } from "./cleanup.ts";
-import { freePort, startStandIns, type StandIns } from "./standIns.ts";
+import { freePort, startSimulators, type Simulators } from "./simulators.ts";
 import { catchStrays, untilStoppedOr } from "./lifetime.ts";
 import { startWorkerFrom, withWorkFlags, type WorkFlags } from "./work.ts";
 
@@ -19,13 +19,9 @@ interface UpFlags extends WorkFlags {
 
 export function upCommand(): Command {
   return withWorkFlags(new Command("up"))
-    .description("everything in one process: database (built-in without DATABASE_URL), migrations, worker, server")
+    .description("run everything in one process: database (built-in without DATABASE_URL), migrations, worker, server")
     .option("--pg-port <port>", "port of the built-in Postgres", "54329")
-    .option(
-      "--simulator",
-      "stand-ins for SendGrid, Twilio and Stripe in this process: nothing leaves the machine",
-      false,
-    )
+    .option("--simulator", "simulate SendGrid, Twilio and Stripe in this process: nothing leaves the machine", false)
     .action(up);
 }
 
@@ -39,8 +35,8 @@ async function up(flags: UpFlags): Promise<void> {
 }
 
 async function run(flags: UpFlags, cleanup: Cleanup): Promise<void> {
-  const world = flags.simulator ? await startStandIns(cleanup, Date.now) : null;
-  const config = world === null ? loadConfig() : await simulated(world);
+  const simulators = flags.simulator ? await startSimulators(cleanup, Date.now) : null;
+  const config = simulators === null ? loadConfig() : await simulated(simulators);
   const log = createLog({ level: config.LOG_LEVEL, human: process.stderr.isTTY });
   await cleanup.add(async () => log.info("stopped"));
   const database = await openDatabase(config, Number(flags.pgPort));
@@ -55,16 +51,16 @@ async function run(flags: UpFlags, cleanup: Cleanup): Promise<void> {
     workerHealth: () => worker.health(),
   });
   await cleanup.add(() => server.close());
-  if (world !== null) await report(world, server.url, cleanup);
+  if (simulators !== null) await postEvents(simulators, server.url, cleanup);
   catchStrays(log, (reason) => worker.restart(reason));
   if (database.builtIn) {
     process.stdout.write(
       `The built-in Postgres is ready; its data is in .brainops/. Connect with:\n\n  psql "${database.url}"\n\n`,
     );
   }
-  if (world !== null) {
+  if (simulators !== null) {
     process.stdout.write(
-      "Mails, texts and payment links go to stand-ins for SendGrid, Twilio and Stripe: they look sent, a link can be " +
+      "Mails, texts and payment links go to simulators for SendGrid, Twilio and Stripe: they look sent, a link can be " +
         "paid in the browser, and nothing leaves this machine.\n\n",
     );
   }
@@ -72,15 +68,15 @@ async function run(flags: UpFlags, cleanup: Cleanup): Promise<void> {
   await untilStoppedOr(worker.gaveUp, log);
 }
 
-/** From now on the stand-ins post what happens there, until this process ends. */
-async function report(world: StandIns, serverUrl: string, cleanup: Cleanup): Promise<void> {
-  world.report(serverUrl);
-  const flushing = setInterval(() => void world.flush(), FLUSH_MS).unref();
+/** Lets the simulators post their events to this server until the process ends. */
+async function postEvents(simulators: Simulators, serverUrl: string, cleanup: Cleanup): Promise<void> {
+  simulators.setWebhooks(serverUrl);
+  const flushing = setInterval(() => void simulators.flush(), FLUSH_MS).unref();
   await cleanup.add(async () => clearInterval(flushing));
 }
 
-/** The environment, but with every provider's variables leading to the stand-ins, which report to this process. */
-async function simulated({ env }: StandIns): Promise<Config> {
+/** The environment with the variables of every provider replaced by those of its simulator. */
+async function simulated({ env }: Simulators): Promise<Config> {
   const { PORT, MAIL_FROM, ...others } = process.env;
   const port = PORT === "0" ? String(await freePort()) : (PORT ?? DEFAULT_PORT);
   return loadConfig({
@@ -88,7 +84,7 @@ async function simulated({ env }: StandIns): Promise<Config> {
     ...env,
     ...(MAIL_FROM === undefined ? {} : { MAIL_FROM }),
     PORT: port,
-    // Signatures cover the address that is posted to.
+    // Webhook signatures cover the URL, so it must be known before the server listens.
     PUBLIC_URL: `http://127.0.0.1:${port}`,
   });
 }

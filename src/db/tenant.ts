@@ -1,14 +1,14 @@
-// Transactions as a tenant: the role brainops_worker and the tenant's id, for this transaction
-// alone. Nothing of either outlives it, so a pooler in transaction mode may sit in between.
+// Transactions as a tenant. The role brainops_worker and the tenant's id are set for the transaction
+// only, so a pooler in transaction mode can be used.
 import pg from "pg";
 import { BrainOpsError, fromDatabase } from "../errors.ts";
 import { isFunctionReplaced, throughDeployment } from "./deployment.ts";
 
-/** One statement of a transaction: text with $1…, and their values. */
+/** One statement of a transaction: text with placeholders $1…, and their values. */
 export interface Statement {
   readonly text: string;
   readonly values: readonly unknown[];
-  /** Prepares it under this name, once on each connection: for what runs thousands of times. */
+  /** Name of the prepared statement, for statements that run often; unset: not prepared. */
   readonly name?: string;
 }
 
@@ -40,7 +40,7 @@ async function runOnce(pool: pg.Pool, tenantId: string, statements: readonly Sta
       client.query("begin"),
       client.query({ ...enter, values: [tenantId] }),
       ...statements.map((statement) => client.query({ ...statement, values: [...statement.values] })),
-      // Not worth waiting for the others: where one of them failed, Postgres takes it for a rollback.
+      // Sent without waiting for the results: after an error, Postgres treats commit as rollback.
       client.query("commit"),
     ]);
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
@@ -52,7 +52,7 @@ async function runOnce(pool: pg.Pool, tenantId: string, statements: readonly Sta
     if (error instanceof Error && (!answered || isFunctionReplaced(error))) broken = error;
     throw error;
   } finally {
-    // A client whose transaction may still be open must not serve anybody else.
+    // A client whose transaction may still be open must not return to the pool.
     client.release(broken);
   }
 }

@@ -3,6 +3,7 @@
 import type pg from "pg";
 import { BrainOpsError } from "../errors.ts";
 import type { Endpoint } from "../revenue/credentials/store.ts";
+import { countryOf } from "../revenue/leads/country.ts";
 import { readLead, columnOf } from "../revenue/leads/fields.ts";
 import { submitForm } from "../revenue/leads/forms.ts";
 import { isGenuine, isTimely, signedHeaders, type SignedHeaders } from "./formSignature.ts";
@@ -48,13 +49,4 @@ async function acceptSubmission(
 
 function unusable(status: number, body: object): Receipt {
   return { status, body, added: 0, known: 0 };
-}
-
-/** The country whose national phone numbers the tenant's forms take; US by default. */
-async function countryOf(pool: pg.Pool, tenantId: string): Promise<string> {
-  const { rows } = await pool.query<{ country: string }>(
-    "select coalesce(settings ->> 'country', 'US') as country from public.tenants where id = $1",
-    [tenantId],
-  );
-  return rows[0]?.country ?? "US";
 }

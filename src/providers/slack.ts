@@ -1,18 +1,18 @@
-// Slack's incoming webhooks: one POST, answered with the word "ok". What its other answers mean.
+// Slack's incoming webhooks: one POST, answered with "ok", and the mapping of other answers to outcomes.
 import { codeOf, messageOf } from "../errors.ts";
 import type { Outcome } from "../jobs/outcome.ts";
 
-// Shorter than the table's time limit, so that the outcome is written by the handler itself.
+// Shorter than the table's time limit, so that this file classifies the timeout and not the engine.
 const TIMEOUT_MS = 10_000;
 const RETRY_AFTER_SECONDS = 60;
 
 export interface SlackMessage {
-  /** One line, set bold. */
+  /** One line, shown in bold. */
   readonly title: string;
   readonly text: string;
 }
 
-/** Posts to the webhook. Never throws: whatever happens is an outcome; `fail` where the webhook takes nothing any more. */
+/** Posts to the webhook. Never throws: every error becomes an outcome. `fail` means that the webhook no longer accepts messages. */
 export async function postToSlack(
   webhookUrl: string,
   message: SlackMessage,
@@ -26,18 +26,18 @@ export async function postToSlack(
       redirect: "error",
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
     });
-    const words = (await response.text()).replaceAll(/\s+/g, " ").slice(0, 200);
-    return outcomeOf(response, words, now());
+    const body = (await response.text()).replaceAll(/\s+/g, " ").slice(0, 200);
+    return outcomeOf(response, body, now());
   } catch (error) {
-    // Never the URL: whoever has it may write to the channel.
+    // The reason must not contain the URL, which is a secret: it allows posting to the channel.
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-    return { kind: "retry", reason: `Slack gave no answer: ${codeOf(cause) ?? messageOf(cause)}` };
+    return { kind: "retry", reason: `Slack did not answer: ${codeOf(cause) ?? messageOf(cause)}` };
   }
 }
 
-function outcomeOf(response: Response, words: string, now: Date): Outcome {
+function outcomeOf(response: Response, body: string, now: Date): Outcome {
   if (response.ok) return { kind: "completed", result: { sent_via: "slack", sent_at: now } };
-  const reason = `Slack answered ${response.status}: ${words}`;
+  const reason = `Slack answered ${response.status}: ${body}`;
   if (response.status === 429) {
     const seconds = Number(response.headers.get("retry-after") ?? RETRY_AFTER_SECONDS);
     const wait = Number.isFinite(seconds) && seconds > 0 ? Math.min(seconds, 3600) : RETRY_AFTER_SECONDS;
@@ -46,7 +46,7 @@ function outcomeOf(response: Response, words: string, now: Date): Outcome {
   return response.status >= 500 ? { kind: "retry", reason } : { kind: "fail", reason };
 }
 
-/** The three characters that Slack's markup begins with. */
+/** Escapes the three characters that start Slack's markup. */
 function escape(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }

@@ -1,28 +1,27 @@
-// Stripe, thin over its SDK: one client for each key, payment links, and what its errors mean.
+// Stripe, thin over its SDK: one client per key, payment links, and the mapping of errors to outcomes.
 import { Stripe } from "stripe";
 import { messageOf } from "../errors.ts";
 import type { Outcome } from "../jobs/outcome.ts";
+import type { AccountOwner } from "./account.ts";
 
-/** Whose account, and where the API is. */
 export interface StripeAccount {
   readonly secretKey: string;
   readonly baseUrl: string;
-  /** Whether it is the tenant's own and not the installation's. */
-  readonly isTenants: boolean;
+  readonly owner: AccountOwner;
 }
 
 export interface PaymentLinkOrder {
   readonly tenantId: string;
   readonly requestId: string;
-  /** Which of the request's links: it may get another after this one. */
+  /** Number of the request's link; a request may get another link after this one. */
   readonly generation: number;
-  /** What the payer reads. */
+  /** Product name shown to the payer. */
   readonly name: string;
-  /** In Stripe's units of the currency. */
+  /** In the currency's smallest unit as Stripe defines it. */
   readonly amountMinor: number;
   readonly currency: string;
   readonly interval: "one_time" | "month" | "year";
-  /** Where the payer is led afterwards; null for Stripe's own page. */
+  /** Page the payer is redirected to after the payment; null for Stripe's confirmation page. */
   readonly successUrl: string | null;
 }
 
@@ -32,15 +31,15 @@ export interface PaymentLink {
   readonly livemode: boolean;
 }
 
-/** Nothing comes of this key any more. */
+/** The idempotency key can no longer create a link. */
 export const SPOILED_KEY = Symbol("the key is spoiled");
 
 export type Created = PaymentLink | Outcome | typeof SPOILED_KEY;
 
-// Three tries within the table's time limit, so that the outcome is written by the handler itself.
+// Three attempts fit into the table's time limit, so that this file classifies the timeout and not the engine.
 const TIMEOUT_MS = 12_000;
 const NETWORK_RETRIES = 2;
-const MOST_CLIENTS = 500;
+const MAX_CLIENTS = 500;
 
 const clients = new Map<string, Stripe>();
 
@@ -57,13 +56,13 @@ function clientFor({ secretKey, baseUrl }: StripeAccount): Stripe {
     timeout: TIMEOUT_MS,
     telemetry: false,
   });
-  // Keys come and go with the tenants; the oldest client makes room.
-  if (clients.size >= MOST_CLIENTS) clients.delete(clients.keys().next().value ?? "");
+  // Keys change with the tenants: evicts the oldest client.
+  if (clients.size >= MAX_CLIENTS) clients.delete(clients.keys().next().value ?? "");
   clients.set(name, client);
   return client;
 }
 
-/** Creates the link, once under the key however often it is asked. Never throws. */
+/** Creates the link. Idempotent under the key. Never throws. */
 export async function createPaymentLink(
   account: StripeAccount,
   order: PaymentLinkOrder,
@@ -96,9 +95,9 @@ function requestOf(order: PaymentLinkOrder): Stripe.PaymentLinkCreateParams {
         quantity: 1,
       },
     ],
-    // Links can be used again and again unless they are told not to.
+    // Without a limit, a link can be paid any number of times.
     restrictions: { completed_sessions: { limit: 1 } },
-    // Opaque ids only: for people who look at Stripe's dashboard, and to find a link whose answer was lost.
+    // Opaque ids only: shown in Stripe's dashboard, and used to find a link whose response was lost.
     metadata,
     ...(order.interval === "one_time" ? {} : { subscription_data: { metadata } }),
     after_completion:
@@ -112,12 +111,12 @@ function metadataOf({ tenantId, requestId, generation }: LinkName): { tenant: st
   return { tenant: tenantId, request: requestId, link: String(generation) };
 }
 
-/** What one link of a request is told from all others by. */
+/** Identifies one link of a request. */
 export type LinkName = Pick<PaymentLinkOrder, "tenantId" | "requestId" | "generation">;
 
 /**
- * The active link of this name, or null: Stripe has no search by metadata, so its list is read, the
- * newest first, to the end.
+ * The active link of this name; null if it does not exist. Stripe cannot search links by metadata,
+ * so this reads the whole list, newest first.
  */
 export async function findPaymentLink(
   account: StripeAccount,
@@ -129,7 +128,7 @@ export async function findPaymentLink(
     for await (const link of clientFor(account).paymentLinks.list({ active: true, limit: 100 })) {
       const { request, link: generation } = link.metadata;
       if (request === wanted.request && generation === wanted.link) return linkOf(link);
-      if (signal.aborted) return { kind: "retry", reason: "Stripe's list of links was not read to its end in time" };
+      if (signal.aborted) return { kind: "retry", reason: "timed out while reading Stripe's list of payment links" };
     }
     return null;
   } catch (error) {
@@ -137,7 +136,7 @@ export async function findPaymentLink(
   }
 }
 
-/** Switches the link off; a second time changes nothing. Never throws. */
+/** Deactivates the link. Idempotent. Never throws. */
 export async function deactivatePaymentLink(account: StripeAccount, linkId: string): Promise<Outcome> {
   try {
     await clientFor(account).paymentLinks.update(linkId, { active: false });
@@ -148,8 +147,8 @@ export async function deactivatePaymentLink(account: StripeAccount, linkId: stri
 }
 
 /**
- * Whether it will not heal under this key: a 5xx that Stripe keeps and gives again, or a request that
- * is spelled otherwise than the key's first one (by an older version of this program).
+ * Whether retrying under this key cannot succeed: Stripe has stored a 5xx for it, or the key was
+ * first used with other parameters (by an older version of this program).
  */
 function isSpoiled(error: unknown): boolean {
   if (!(error instanceof Stripe.errors.StripeError)) return false;
@@ -158,26 +157,26 @@ function isSpoiled(error: unknown): boolean {
 }
 
 /**
- * What an error of the SDK means. All tries of a request carry one key, so whatever may pass is
- * tried again: no answer, a conflict, a 5xx. A 429 holds everything that goes to Stripe.
+ * Maps an error of the SDK to an outcome. All attempts of a request use one idempotency key, so every
+ * transient error is retried: no response, a conflict (409), a rate limit (429), a 5xx.
  */
-export function classify(error: unknown, account: Pick<StripeAccount, "isTenants">): Outcome {
+export function classify(error: unknown, account: Pick<StripeAccount, "owner">): Outcome {
   if (!(error instanceof Stripe.errors.StripeError)) return { kind: "retry", reason: `Stripe: ${messageOf(error)}` };
   const { statusCode: status, message } = error;
-  if (status === undefined) return { kind: "retry", reason: `Stripe gave no answer: ${message}` };
+  if (status === undefined) return { kind: "retry", reason: `Stripe did not answer: ${message}` };
   const reason = `Stripe answered ${status}: ${message}`;
   if (error instanceof Stripe.errors.StripeRateLimitError) {
-    // Stripe names no time. A tenant's own limit is no reason to hold the others.
+    // Stripe does not say when to retry, and one tenant's limit must not delay other tenants.
     return { kind: "retry", reason };
   }
   if (status === 401 || status === 403) {
-    return account.isTenants
+    return account.owner === "tenant"
       ? {
           kind: "hold",
           scope: "tenant",
-          reason: `${reason} (write the tenant's Stripe credential again, then brainops.resume)`,
+          reason: `${reason} (set the tenant's Stripe credential again, then call brainops.resume)`,
         }
-      : { kind: "hold", scope: "everyone", reason: `${reason} (check STRIPE_SECRET_KEY, then brainops.resume)` };
+      : { kind: "hold", scope: "everyone", reason: `${reason} (check STRIPE_SECRET_KEY, then call brainops.resume)` };
   }
   if (status === 409 || status >= 500) return { kind: "retry", reason };
   return { kind: "fail", reason };

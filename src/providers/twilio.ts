@@ -1,8 +1,9 @@
-// Twilio's Messages API, thin over its SDK: one client for each credential, and what its answers mean.
+// Twilio's Messages API, thin over its SDK: one client per credential, and the mapping of errors to outcomes.
 import twilio from "twilio";
 import { z } from "zod";
 import { codeOf, messageOf } from "../errors.ts";
 import type { Outcome } from "../jobs/outcome.ts";
+import type { AccountOwner } from "./account.ts";
 
 export interface TwilioAccount {
   readonly accountSid: string;
@@ -10,8 +11,7 @@ export interface TwilioAccount {
   /** A number in E.164, a short code, or a messaging service (MG…). */
   readonly from: string;
   readonly baseUrl: string;
-  /** Whether it is the tenant's own, and not the installation's. */
-  readonly isTenants: boolean;
+  readonly owner: AccountOwner;
 }
 
 export interface TextMessage {
@@ -22,28 +22,29 @@ export interface TextMessage {
   readonly statusCallback?: string;
 }
 
-/** A refusal, or the lack of an answer. */
+/** An error response, or no response. */
 export interface TwilioError {
-  /** HTTP status; null where no answer came. */
+  /** HTTP status; null without a response. */
   readonly status: number | null;
-  /** Twilio's error code, e.g. 21211. */
+  /** Twilio's error code, e.g. 21211; null if the response has no code. */
   readonly code: number | null;
-  /** Node's, e.g. ECONNRESET; null where an answer came. */
+  /** Node's error code, e.g. ECONNRESET; null with a response, or for an error without a code. */
   readonly networkCode: string | null;
+  /** The header Retry-After; null if it is missing or not a number. */
   readonly retryAfterSeconds: number | null;
-  /** What happened, as a sentence. */
-  readonly words: string;
+  readonly message: string;
 }
 
-export type Taken = {
-  readonly kind: "taken";
+export type Accepted = {
+  readonly kind: "accepted";
   readonly sid: string;
-  /** The number it goes out from; null where a messaging service has still to choose. */
+  /** The number the text is sent from; null while a messaging service has not chosen one. */
   readonly from: string | null;
+  /** Null if Twilio has not counted them yet. */
   readonly segments: number | null;
 };
 
-// Shorter than the table's time limit, so that the outcome is written by the handler itself.
+// Shorter than the table's time limit, so that this file classifies the timeout and not the engine.
 const TIMEOUT_MS = 15_000;
 const MAX_CLIENTS = 500;
 
@@ -60,7 +61,7 @@ class Refusal extends Error {
   }
 }
 
-/** The SDK's exceptions keep no headers, and Retry-After is one: so the refusal is thrown before them. */
+/** Throws a Refusal before the SDK throws its own exception, which drops the headers and so Retry-After. */
 function httpClient(): RequestClient {
   const client = new twilio.RequestClient({ timeout: TIMEOUT_MS, autoRetry: false, maxSockets: 50 });
   const request = client.request.bind(client);
@@ -83,7 +84,7 @@ function clientFor({ accountSid, authToken, baseUrl }: TwilioAccount): twilio.Tw
     client = twilio(accountSid, authToken, { httpClient: httpClient() });
     client.api.baseUrl = baseUrl.replace(/\/$/, "");
   }
-  // The one that was used last goes last, and the one that was not used for longest gives way.
+  // Least recently used first: re-inserting moves this client to the end, and the first is evicted.
   clients.delete(key);
   clients.set(key, client);
   const [oldest] = clients.keys();
@@ -95,17 +96,17 @@ function clientFor({ accountSid, authToken, baseUrl }: TwilioAccount): twilio.Tw
 export async function createMessage(
   account: TwilioAccount,
   { from, ...message }: TextMessage,
-): Promise<Taken | { readonly kind: "refused"; readonly error: TwilioError }> {
-  const sender = from.startsWith("MG") ? { messagingServiceSid: from } : { from };
+): Promise<Accepted | { readonly kind: "refused"; readonly error: TwilioError }> {
+  const origin = from.startsWith("MG") ? { messagingServiceSid: from } : { from };
   try {
-    const taken = await clientFor(account).messages.create({ ...message, ...sender });
-    // The SDK's type says string, but a proxy that answers for Twilio may say anything.
-    if (!/^(?:SM|MM)[0-9a-f]{32}$/i.test(String(taken.sid))) throw new Error("the answer has no MessageSid");
-    const segments = Number(taken.numSegments);
+    const created = await clientFor(account).messages.create({ ...message, ...origin });
+    // The SDK declares a string, but a proxy in front of Twilio may return anything.
+    if (!/^(?:SM|MM)[0-9a-f]{32}$/i.test(String(created.sid))) throw new Error("the response has no MessageSid");
+    const segments = Number(created.numSegments);
     return {
-      kind: "taken",
-      sid: taken.sid,
-      from: taken.from === null || taken.from === "" ? null : taken.from,
+      kind: "accepted",
+      sid: created.sid,
+      from: created.from === null || created.from === "" ? null : created.from,
       segments: segments > 0 ? segments : null,
     };
   } catch (error) {
@@ -120,18 +121,18 @@ export interface ListedMessage {
   readonly created_at: string;
 }
 
-const MOST_LISTED = 1000;
+const MAX_LISTED = 1000;
 
 /**
- * Every text that somebody sent through the account's API to the number since then. By creation, and not by Twilio's filter
- * DateSent: a text that still waits in Twilio's queue has no such date. Throws where Twilio does not
- * answer, or has more to the number than is read.
+ * All texts to the number that were created through the account's API at or after `since`. Filters by
+ * creation and not by Twilio's DateSent, which a text still queued at Twilio does not have. Throws if
+ * Twilio does not answer, or if there are MAX_LISTED or more such texts.
  */
 export async function listMessages(account: TwilioAccount, to: string, since: Date): Promise<ListedMessage[]> {
-  const messages = await clientFor(account).messages.list({ to, pageSize: 200, limit: MOST_LISTED });
+  const messages = await clientFor(account).messages.list({ to, pageSize: 200, limit: MAX_LISTED });
   const recent = messages.filter(({ dateCreated, direction }) => dateCreated >= since && direction === "outbound-api");
-  if (messages.length >= MOST_LISTED && recent.length >= MOST_LISTED) {
-    throw new Error(`Twilio lists more than ${MOST_LISTED} texts to ${to}`);
+  if (messages.length >= MAX_LISTED && recent.length >= MAX_LISTED) {
+    throw new Error(`Twilio lists more than ${MAX_LISTED} texts to ${to}`);
   }
   return recent.map(({ sid, body, dateCreated }) => ({ sid, body, created_at: dateCreated.toISOString() }));
 }
@@ -141,8 +142,8 @@ const headerShape = z.object({ "retry-after": z.string() });
 
 export function errorOf(error: unknown): TwilioError {
   if (!(error instanceof Refusal)) {
-    const words = `Twilio gave no answer: ${messageOf(error)}`;
-    return { status: null, code: null, networkCode: codeOf(error), retryAfterSeconds: null, words };
+    const message = `Twilio did not answer: ${messageOf(error)}`;
+    return { status: null, code: null, networkCode: codeOf(error), retryAfterSeconds: null, message };
   }
   const body = bodyShape.safeParse(typeof error.body === "string" ? safeJson(error.body) : error.body).data;
   const code = body?.code ?? null;
@@ -152,7 +153,7 @@ export function errorOf(error: unknown): TwilioError {
     code,
     networkCode: null,
     retryAfterSeconds: Number.isFinite(retryAfter) ? retryAfter : null,
-    words: `Twilio answered ${code ?? error.status}: ${body?.message ?? body?.detail ?? "no reason given"}`,
+    message: `Twilio answered ${code ?? error.status}: ${body?.message ?? body?.detail ?? "no reason given"}`,
   };
 }
 
@@ -165,54 +166,55 @@ function safeJson(text: string): unknown {
 }
 
 const classes = {
-  /** No text can reach the number. */
+  /** The number cannot receive texts. */
   recipient: [21211, 21214, 21217, 21614, 30005, 30006],
-  /** The person wants none. */
+  /** The recipient has opted out or is blocked. */
   opted_out: [21610, 30004],
-  /** Our number may not send at all. */
+  /** The From number may not send texts. */
   sender: [21212, 21603, 21606, 21659, 21660, 21661, 30032, 30034, 30035],
-  /** Not from here to there, or filtered by a carrier. */
+  /** Not permitted between these two numbers, or filtered by a carrier. */
   route: [21408, 21608, 21612, 30007],
-  /** Nothing of the account goes. */
+  /** The account cannot send: wrong credential, suspended, closed. */
   account: [20003, 20005, 20006, 30002],
-  /** The handset may be on later. */
+  /** The handset is off or out of reach. */
   unreachable: [30003],
-  /** Surely not sent, and may go later. */
+  /** Not sent; a later attempt may succeed. */
   later: [20429, 20503, 21611, 30001],
-  /** Twilio does not say whether it was sent. */
+  /** Unknown whether it was sent. */
   unknown: [20500, 30008, 30500],
 } as const satisfies Record<string, readonly number[]>;
 
-/** text: anything else, which is about this text as it stands. */
+/** "text" is any other code: the text itself was rejected. */
 export type ErrorClass = keyof typeof classes | "text";
 
 const classByCode = new Map<number, ErrorClass>(
   Object.entries(classes).flatMap(([name, codes]) => codes.map((code) => [code, name as ErrorClass] as const)),
 );
 
-/** What an error code means (twilio.com/docs/api/errors); the same as brainops_internal.sms_error_class in SQL. */
+/** The class of an error code (twilio.com/docs/api/errors). Must equal brainops_internal.sms_error_class in SQL. */
 export function classOf(code: number): ErrorClass {
   return classByCode.get(code) ?? "text";
 }
 
-// Nothing of the request has left this machine.
+// The connection was never made, so nothing was sent.
 const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"]);
 const QUEUE_FULL_MS = 5 * 60_000;
 
 /**
- * How an error ends the row. Twilio has no idempotency key ("if you get a 500 and retry, customers may
- * receive multiple messages", error 20500), so what leaves the outcome open is unconfirmed.
- * @param senderIsTenants whether the account or the number is the tenant's own
+ * The outcome of a row for an error. Twilio has no idempotency key ("if you get a 500 and retry,
+ * customers may receive multiple messages", error 20500), so an error that leaves it open whether the
+ * text was sent is unconfirmed.
+ * @param owner "tenant" if the account or the From number is the tenant's; a pause then holds this tenant only
  */
-export function outcomeOf(error: TwilioError, now: Date, senderIsTenants: boolean): Outcome {
-  const { status, code, networkCode, words: reason } = error;
+export function outcomeOf(error: TwilioError, now: Date, owner: AccountOwner): Outcome {
+  const { status, code, networkCode, message: reason } = error;
   if (status === null) {
     return NOT_SENT.has(networkCode ?? "") ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
   }
   if (status === 429 || code === 20429) {
     return { kind: "defer", reason, at: retryTime(error, now), holdsAccount: true };
   }
-  const scope = senderIsTenants ? "tenant" : "everyone";
+  const scope = owner === "tenant" ? "tenant" : "everyone";
   switch (code === null ? "text" : classOf(code)) {
     case "opted_out":
       return { kind: "skip", reason: `opted out (${reason})` };
@@ -221,9 +223,9 @@ export function outcomeOf(error: TwilioError, now: Date, senderIsTenants: boolea
     case "unreachable":
       return { kind: "fail", reason };
     case "sender":
-      return { kind: "hold", scope, reason: `${reason} (check the number it is sent from, then brainops.resume)` };
+      return { kind: "hold", scope, reason: `${reason} (check the From number, then call brainops.resume)` };
     case "account":
-      return { kind: "hold", scope, reason: `${reason} (check the Twilio account, then brainops.resume)` };
+      return { kind: "hold", scope, reason: `${reason} (check the Twilio account, then call brainops.resume)` };
     case "later":
       return code === 21611
         ? { kind: "defer", reason, at: new Date(now.getTime() + QUEUE_FULL_MS) }
@@ -237,14 +239,14 @@ export function outcomeOf(error: TwilioError, now: Date, senderIsTenants: boolea
 
 function byStatus(status: number, reason: string, scope: "tenant" | "everyone"): Outcome {
   if (status >= 500) return { kind: "unconfirmed", reason };
-  // 404 where the account itself is not found: its SID is wrong.
+  // 404 means that the account was not found: the SID is wrong.
   if (status === 401 || status === 403 || status === 404) {
-    return { kind: "hold", scope, reason: `${reason} (check the Twilio account, then brainops.resume)` };
+    return { kind: "hold", scope, reason: `${reason} (check the Twilio account, then call brainops.resume)` };
   }
   return { kind: "fail", reason };
 }
 
-/** Retry-After in seconds; without it, ten. Never more than an hour. */
+/** The time that Retry-After names, limited to 1 second to 1 hour from now; 10 seconds from now if it is missing. */
 function retryTime({ retryAfterSeconds }: TwilioError, now: Date): Date {
   const seconds = Math.min(Math.max(retryAfterSeconds ?? 10, 1), 3600);
   return new Date(now.getTime() + seconds * 1000);

@@ -1,30 +1,30 @@
-// Where the time of a measurement went: processor seconds by process, where proc(5) tells them.
+// CPU seconds of a measurement, by process, from proc(5).
 import { readFileSync, readdirSync } from "node:fs";
 
 export interface CpuSeconds {
-  /** This process: the worker, and the little that the bench does. */
+  /** This process: the worker and the bench itself. */
   readonly worker: number;
-  readonly standIn: number;
-  /** All of Postgres's processes on this machine, those that have ended included; null where there are none to see. */
+  readonly simulator: number;
+  /** All Postgres processes on this machine, including those that have ended; null if none is visible. */
   readonly postgres: number | null;
 }
 
-/** Tells, when called, what was used since. */
-export function watchCpu(standInPid: number): () => CpuSeconds {
-  const began = readAll(standInPid);
+/** Returns a function that returns the CPU time used since. */
+export function watchCpu(simulatorPid: number): () => CpuSeconds {
+  const began = readAll(simulatorPid);
   return () => {
-    const ended = readAll(standInPid);
+    const ended = readAll(simulatorPid);
     return {
       worker: ended.worker - began.worker,
-      standIn: ended.standIn - began.standIn,
+      simulator: ended.simulator - began.simulator,
       postgres: ended.postgres === null || began.postgres === null ? null : ended.postgres - began.postgres,
     };
   };
 }
 
-function readAll(standInPid: number): CpuSeconds {
+function readAll(simulatorPid: number): CpuSeconds {
   const { user, system } = process.cpuUsage();
-  return { worker: (user + system) / 1e6, standIn: secondsOf(standInPid)?.own ?? 0, postgres: postgresSeconds() };
+  return { worker: (user + system) / 1e6, simulator: secondsOf(simulatorPid)?.own ?? 0, postgres: postgresSeconds() };
 }
 
 function postgresSeconds(): number | null {
@@ -43,7 +43,7 @@ function processIds(): number[] {
   }
 }
 
-/** Null for a process that is gone. Linux counts in hundredths of a second. */
+/** CPU seconds of a process; null if it does not exist. Linux counts in hundredths of a second. */
 function secondsOf(pid: number): { name: string; own: number; ofEndedChildren: number } | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, "utf8");

@@ -1,6 +1,6 @@
-// npm run bench: our figures beside graphile-worker's own, in the same run on the same server, each
-// pair measured in turns, the median of the rounds printed with the target. Then the revenue pipeline
-// from end to end. BENCH_ONLY=engine or pipeline leaves the other out.
+// npm run bench: BrainOps compared with plain graphile-worker, in one run on one server. Each pair is
+// measured in turns; prints the median of the rounds and the target. Then measures the revenue pipeline
+// from end to end. BENCH_ONLY=engine or BENCH_ONLY=pipeline runs only that part.
 import { fileURLToPath } from "node:url";
 import pg from "pg";
 import { loadConfig } from "../../src/config.ts";
@@ -16,7 +16,7 @@ import { median, quantile, timed, watchSteal } from "./stats.ts";
 
 const ROUNDS = Number(process.env["BENCH_ROUNDS"] ?? 5);
 const tasks = fileURLToPath(new URL("tasks", import.meta.url));
-// As the tenant's own login, as clients do.
+// Run as the tenant's login, as clients do.
 const insertRows = "insert into bench_jobs (payload) select 'x' from generate_series(1, $1::int)";
 const login = `brainops_bench_${process.pid}`;
 const log = createLog({ level: "silent", human: false });
@@ -47,8 +47,8 @@ try {
     const tenant = await prepare(url.href);
     print([
       await bulkInsert(url.href, tenant),
-      await wholeWay(url.href, tenant, { concurrency: 24, batched: false, rows: 5000 }),
-      await wholeWay(url.href, tenant, { concurrency: 500, batched: true, rows: 20_000 }),
+      await endToEnd(url.href, tenant, { concurrency: 24, batched: false, rows: 5000 }),
+      await endToEnd(url.href, tenant, { concurrency: 500, batched: true, rows: 20_000 }),
       ...(await latency(url.href, tenant)),
     ]);
   }
@@ -104,7 +104,7 @@ async function bulkInsert(connectionString: string, tenant: string): Promise<Lin
         const peerMs = await timed(() => client.query(addPeerJobs, [10_000, tenant]));
         await clean(client);
         const oursMs = await timed(() => own.query(insertRows, [10_000]));
-        if (round === 0) continue; // plans and caches
+        if (round === 0) continue; // warms up plans and caches
         peer.push(peerMs);
         ours.push(oursMs);
       }
@@ -113,7 +113,7 @@ async function bulkInsert(connectionString: string, tenant: string): Promise<Lin
   return line("insert 10,000 rows in one statement, ms", median(ours), median(peer), "at most 1.5x add_jobs");
 }
 
-async function wholeWay(
+async function endToEnd(
   connectionString: string,
   tenant: string,
   { concurrency, batched, rows }: { concurrency: number; batched: boolean; rows: number },
@@ -155,7 +155,7 @@ function startBenchWorker(connectionString: string, concurrency: number): Promis
   return startWorker({ connectionString, config: loadConfig({}), log, tasks: [tasks], concurrency });
 }
 
-/** From the client's insert to the first line of the handler, one row at a time. */
+/** Time from the client's insert to the first line of the handler, one row at a time. */
 async function latency(connectionString: string, tenant: string): Promise<Line[]> {
   const samples = 300;
   const ours: number[] = [];

@@ -1,4 +1,4 @@
-// graphile-worker alone, doing as little as it can: what our figures stand beside.
+// Plain graphile-worker with a no-op task, for comparison.
 import { EventEmitter, once } from "node:events";
 import { Logger, run, type Runner } from "graphile-worker";
 import pg from "pg";
@@ -8,7 +8,7 @@ const quiet = new Logger(() => () => {});
 export interface PeerOptions {
   readonly url: string;
   readonly concurrency: number;
-  /** Local queue and batched completion, as its documentation does for throughput. */
+  /** Uses the local queue and batched completion, which its documentation recommends for throughput. */
   readonly batched: boolean;
   readonly task: (payload: unknown) => Promise<void>;
 }
@@ -40,7 +40,7 @@ export async function startPeer(options: PeerOptions): Promise<Runner> {
   return runner;
 }
 
-/** As many jobs as n, with payloads and keys like ours, in one add_jobs. */
+/** Adds $1 jobs with payloads and keys like ours, in one call of add_jobs. */
 export const addPeerJobs = `
   select count(*) from graphile_worker.add_jobs(array(
     select row(
@@ -54,7 +54,7 @@ export const addPeerJobs = `
   ))
 `;
 
-/** A task that resolves its promise when it has run n times. */
+/** A task, and a promise that resolves when the task has run n times. */
 export function countdown(n: number): { task: () => Promise<void>; done: Promise<unknown> } {
   const events = new EventEmitter();
   let left = n;

@@ -1,5 +1,5 @@
-// The revenue pipeline from end to end: claim, contact rules, SendGrid's SDK over HTTP, settle; one
-// worker process, SendGrid's stand-in beside it, Postgres beside both.
+// The revenue pipeline from end to end: claim, contact rules, SendGrid's SDK over HTTP, settle. Uses one
+// worker process, the SendGrid simulator in another process, and Postgres.
 import { createSigner, postEvents } from "../http/support.ts";
 import { loadConfig, type Config } from "../../src/config.ts";
 import { startHttpServer } from "../../src/http/server.ts";
@@ -58,7 +58,7 @@ function prepareTenant(connectionString: string): Promise<string> {
     await client.query(`update tenants set settings = settings || '{"postal_address": "1 Main St"}' where id = $1`, [
       id,
     ]);
-    // Around the clock: a bench that is run at night must not wait for the morning.
+    // All hours are allowed, so that a bench at night does not wait until the morning.
     await client.query(
       "insert into contact_policies (tenant_id, channel, window_start, window_end) values ($1, 'email', '00:00', '00:00')",
       [id],
@@ -75,7 +75,7 @@ async function measureSingles(
   connectionString: string,
   config: Config,
   tenantId: string,
-  standInPid: number,
+  simulatorPid: number,
 ): Promise<Figure[]> {
   await onServer(connectionString, (client) =>
     client.query(
@@ -85,7 +85,7 @@ async function measureSingles(
       [tenantId, SUBJECT, BODY, SINGLES],
     ),
   );
-  const cpu = watchCpu(standInPid);
+  const cpu = watchCpu(simulatorPid);
   const seconds = await secondsToSend(connectionString, config, (client) =>
     client.query("update ai_email_queue set status = 'pending' where status = 'awaiting_approval'"),
   );
@@ -95,18 +95,18 @@ async function measureSingles(
   ];
 }
 
-/** From when all rows are let go, in one statement, until nothing is left to send. */
+/** Seconds from `release`, which makes all rows due in one statement, until all are sent. */
 async function secondsToSend(
   connectionString: string,
   config: Config,
-  letGo: (client: pg.Client) => Promise<unknown>,
+  release: (client: pg.Client) => Promise<unknown>,
 ): Promise<number> {
   return onServer(connectionString, async (client) => {
-    // As autovacuum does within a minute of their insert.
+    // Autovacuum would do this within a minute of the insert.
     await client.query("vacuum analyze");
     const worker = await startWorker({ connectionString, config, log, concurrency: CONCURRENCY });
     try {
-      await letGo(client);
+      await release(client);
       const began = performance.now();
       await drained(client);
       return (performance.now() - began) / 1000;
@@ -131,13 +131,13 @@ async function measureBroadcast(
   connectionString: string,
   config: Config,
   tenantId: string,
-  standInPid: number,
+  simulatorPid: number,
 ): Promise<Figure[]> {
   const few = Math.min(RECIPIENTS, 50_000);
   const broadcast = await newBroadcast(connectionString, tenantId, "draft");
   for (let from = 0; from < few; from += CHUNK)
     await addRecipients(connectionString, tenantId, broadcast, from + SINGLES);
-  const cpu = watchCpu(standInPid);
+  const cpu = watchCpu(simulatorPid);
   const secondsForFew = await secondsToSend(connectionString, config, (client) =>
     client.query("update ai_broadcasts set status = 'active' where id = $1", [broadcast]),
   );
@@ -201,7 +201,7 @@ async function addRecipients(
   );
 }
 
-/** Posted by 100, four at a time, as several of SendGrid's servers do; each recorded, then applied. */
+/** Posts the events in batches of 100, four at a time, like several of SendGrid's servers; then applies them. */
 async function measureEvents(
   connectionString: string,
   config: Config,
@@ -273,9 +273,9 @@ function everyOne({ messages, rows, duplicates }: { messages: number; rows: numb
   return [{ what: "mails that SendGrid took", figure, target: `${whole(expected)}, none twice` }];
 }
 
-function each({ postgres, worker, standIn }: CpuSeconds, count: number): string {
+function each({ postgres, worker, simulator }: CpuSeconds, count: number): string {
   const ms = (seconds: number): string => ((seconds * 1000) / count).toFixed(2);
-  return `Postgres ${postgres === null ? "?" : ms(postgres)}, worker ${ms(worker)}, stand-in ${ms(standIn)}`;
+  return `Postgres ${postgres === null ? "?" : ms(postgres)}, worker ${ms(worker)}, simulator ${ms(simulator)}`;
 }
 
 function whole(value: number): string {

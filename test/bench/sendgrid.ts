@@ -1,4 +1,4 @@
-// The pipeline's other end in the bench: SendGrid's stand-in in a process of its own.
+// The SendGrid simulator for the bench, in a process of its own.
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
@@ -6,9 +6,9 @@ import { fileURLToPath } from "node:url";
 export interface SendgridStats {
   readonly requests: number;
   readonly messages: number;
-  /** Different rows among the messages. */
+  /** Distinct rows in the messages. */
   readonly rows: number;
-  /** Rows that were taken more than once. */
+  /** Rows that were accepted more than once. */
   readonly duplicates: number;
 }
 

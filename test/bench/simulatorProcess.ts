@@ -1,5 +1,5 @@
-// SendGrid's stand-in as a process of its own: what it takes and remembers is not the pipeline's.
-// Told "stats", it answers with its counts.
+// Entry of the simulator's process, so that its CPU time and memory do not count for the pipeline. Answers
+// every message with its counts.
 import { startSendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
 
 const simulator = await startSendgridSimulator({ events: false, keepMessages: false, requestsPerSecond: 1_000_000 });

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 
-/** The value below which that share (0 to 1) of the numbers lies. */
+/** The quantile of the numbers; `share` is from 0 to 1. NaN for no numbers. */
 export function quantile(numbers: readonly number[], share: number): number {
   const sorted = numbers.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
@@ -10,7 +10,7 @@ export function median(numbers: readonly number[]): number {
   return quantile(numbers, 0.5);
 }
 
-/** Milliseconds that `run` took. */
+/** How long `run` took, in milliseconds. */
 export async function timed(run: () => Promise<unknown>): Promise<number> {
   const began = performance.now();
   await run();
@@ -18,9 +18,9 @@ export async function timed(run: () => Promise<unknown>): Promise<number> {
 }
 
 /**
- * Tells, when called, what share of the time since then this machine's host gave to others instead
- * (steal, in proc(5)); null where the kernel doesn't say. With more than a few percent the figures
- * are the host's.
+ * Returns a function that returns the share of the time since then that the machine's host gave to other
+ * guests (steal, in proc(5)); null if the kernel does not report it. With more than a few percent, the
+ * figures are not reliable.
  */
 export function watchSteal(): () => number | null {
   const began = cpuTimes();
@@ -34,7 +34,7 @@ export function watchSteal(): () => number | null {
 function cpuTimes(): { all: number; steal: number } | null {
   try {
     const [, ...times] = readFileSync("/proc/stat", "utf8").split("\n", 1)[0]?.split(/\s+/).map(Number) ?? [];
-    // user nice system idle iowait irq softirq steal; guest is in user already.
+    // user nice system idle iowait irq softirq steal; guest is part of user.
     const steal = times[7];
     return steal === undefined ? null : { all: times.slice(0, 8).reduce((sum, time) => sum + time, 0), steal };
   } catch {

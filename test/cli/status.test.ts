@@ -50,7 +50,7 @@ test("a tenant sees its own rows, and nothing of workers", async () => {
   expect(code).toBe(0);
   expect(stdout).toContain("tenant-b");
   expect(stdout).not.toContain("tenant-a");
-  expect(stdout).toContain("workers: not for this login to see");
+  expect(stdout).toContain("workers: not visible to this login");
 });
 
 test("an event that could not be applied is shown, though it is nobody's job row", async () => {

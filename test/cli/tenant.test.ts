@@ -41,7 +41,7 @@ test("create prints the id, list shows it", async () => {
 });
 
 test.for([
-  [["tenant-a", "Again"], "there is one already"],
+  [["tenant-a", "Again"], "tenant-a already exists"],
   [["Not A Slug", "Name"], "slug: expected"],
   [["mars", "Mars", "--time-zone", "Mars/Olympus"], "Mars/Olympus"],
   [["nameless", ""], "name: expected"],
@@ -110,8 +110,8 @@ test.for([
 
 test.for([
   ["a tenant that is not there", "no-such-tenant", "t_cli_nobody", "neither the slug nor the id"],
-  ["a role that is there", "tenant-a", "brainops_admin", "there is a role of this name already"],
-  ["a name that Postgres keeps", "tenant-a", "pg_reader", "begin with pg_"],
+  ["a role that is there", "tenant-a", "brainops_admin", "a role of this name already exists"],
+  ["a name that Postgres keeps", "tenant-a", "pg_reader", "begin with pg_ are reserved"],
 ] as const)("%s: refused in words", async ([, slug, login, words]) => {
   const { code, stdout, stderr } = await tenant("login", slug, login);
   expect(code).toBe(1);

@@ -1,4 +1,4 @@
-// Everything in one process, with stand-ins for the providers: a row becomes a link that a person pays in the browser.
+// Everything in one process, with simulated providers: a row becomes a link that a person pays in the browser.
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
@@ -45,10 +45,10 @@ test("up --simulator: a link is made, paid in the browser, and the lead is won; 
   );
   up.kill("SIGTERM");
   expect(await once(up, "exit")).toEqual([0, null]);
-  expect(await printed).toContain("stand-ins for SendGrid, Twilio and Stripe");
+  expect(await printed).toContain("simulators for SendGrid, Twilio and Stripe");
 }, 120_000);
 
-test("where it can't start, the stand-ins keep no process alive", async () => {
+test("where it can't start, the simulators keep no process alive", async () => {
   const { code, stderr } = await brainops(["up", "--simulator"], { DATABASE_URL: db.url, LOG_LEVEL: "loud" });
   expect([code, stderr]).toEqual([78, expect.stringContaining("LOG_LEVEL")]);
 });

@@ -32,7 +32,7 @@ describe("isFunctionReplaced", () => {
     ["one that was dropped after parsing", failure("42883", "function with OID 4711 does not exist")],
     ["one that was dropped after planning", failure("XX000", "cache lookup failed for function 4711")],
     ["a prepared statement of before", failure("0A000", "cached plan must not change result type", replanned)],
-    ["the same in another language", failure("42883", "Funktion brainops.settle(text) existiert nicht")],
+    ["the same in another language", failure("42883", "Funktion brainops_internal.settle(text) existiert nicht")],
   ])("is true for %s", (_name, error) => expect(isFunctionReplaced(error)).toBe(true));
 
   it.each([

@@ -46,7 +46,7 @@ test("a killed process leaves its data, its password and no lock that holds", { 
   const dataDir = join(root, "killed");
   const first = await startProcess(dataDir);
   await ask(first.url, "create table kept as select n from generate_series(1, 1000) as n");
-  await expect(startEmbedded({ dataDir })).rejects.toThrow(`already run by process ${first.child.pid} on port`);
+  await expect(startEmbedded({ dataDir })).rejects.toThrow(`in use by process ${first.child.pid} on port`);
   expect(await ask(first.url, "select count(*)::int as n from kept")).toEqual([{ n: 1000 }]);
 
   first.child.kill("SIGKILL");
@@ -80,7 +80,7 @@ test("a crash of the engine is a restart on the same port, with what was committ
   await ask(db.url, "create table kept as select 1 as n");
   // PGlite has no conversion to LATIN1 and stops where it needs it.
   await expect(ask(db.url, "set client_encoding = 'LATIN1'; select chr(252)")).rejects.toThrow(/stopped in the middle/);
-  expect(await warned.promise).toContain("started again");
+  expect(await warned.promise).toContain("restarting the built-in Postgres");
   await db.dump();
   expect(await ask(db.url, "select n from kept")).toEqual([{ n: 1 }]);
 });

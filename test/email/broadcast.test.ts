@@ -147,7 +147,7 @@ describe("a broadcast", () => {
     );
     expect(failed.map((row) => row.last_error)).toEqual([
       expect.stringContaining("SendGrid answered 400: personalizations.4.to.0.email"),
-      expect.stringMatching(/^body: its Liquid cannot be rendered: memory alloc limit/),
+      expect.stringMatching(/^body: Liquid cannot be rendered: memory alloc limit/),
     ]);
     expect(simulator.duplicates()).toEqual([]);
   });

@@ -30,7 +30,7 @@ describe("what an error of SendGrid means", () => {
   });
 
   it.each([401, 403])("%i on the tenant's own account: the tenant alone is paused", (status) => {
-    expect(classify(answer(status), now, { ownAccount: true })).toMatchObject({ kind: "hold", scope: "tenant" });
+    expect(classify(answer(status), now, { owner: "tenant" })).toMatchObject({ kind: "hold", scope: "tenant" });
   });
 
   it.each([500, 502, 503, 504])("%i: unknown, for SendGrid answers some of them after accepting", (status) => {

@@ -104,13 +104,13 @@ describe("composing a mail", () => {
   });
 
   it.each([
-    ["an unclosed tag", { subject: "{{ name" }, /^subject: its Liquid cannot be rendered: .*not closed/],
-    ["an unknown tag", { body: "<p>{% steal %}</p>" }, /^body: its Liquid cannot be rendered: .*steal/],
+    ["an unclosed tag", { subject: "{{ name" }, /^subject: Liquid cannot be rendered: .*not closed/],
+    ["an unknown tag", { body: "<p>{% steal %}</p>" }, /^body: Liquid cannot be rendered: .*steal/],
     ["an unknown filter", { body: "<p>{{ a | nope }}</p>" }, /^body: .*undefined filter: nope/],
-    ["a file", { body: "<p>{% include '/etc/passwd' %}</p>" }, /^body: its Liquid cannot be rendered/],
+    ["a file", { body: "<p>{% include '/etc/passwd' %}</p>" }, /^body: Liquid cannot be rendered/],
     ["a loop without end", { body: "<p>{% for i in (1..100000000) %}x{% endfor %}</p>" }, /^body: .*(limit|memory)/i],
-    ["a subject of nothing", { subject: "{{ missing }}" }, /^subject: is empty once/],
-    ["a body of nothing", { body: "{{ missing }}" }, /^body: is empty once/],
+    ["a subject of nothing", { subject: "{{ missing }}" }, /^subject: is empty after rendering$/],
+    ["a body of nothing", { body: "{{ missing }}" }, /^body: is empty after rendering$/],
   ])("refuses %s with a sentence", (_name, more, message) => {
     expect(() => composeEmail(row(more), config)).toThrow(message);
   });

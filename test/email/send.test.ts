@@ -126,7 +126,7 @@ describe("a row in ai_email_queue", () => {
     });
     const broken = await insert({ body: "<p>{% if %}</p>" });
     await becomes(broken, "failed");
-    expect((await rowOf(broken))?.["last_error"]).toMatch(/^body: its Liquid cannot be rendered/);
+    expect((await rowOf(broken))?.["last_error"]).toMatch(/^body: Liquid cannot be rendered/);
   });
 
   it("waits on a 429 until the time it names, at the cost of no attempt", async () => {

@@ -187,6 +187,15 @@ describe("a signed submission", () => {
     expect(row).toEqual({ industry: "roofing", stage: "contacted", metadata: { campaign: "spring", roof: "steep" } });
   });
 
+  it("reads a national phone number by the tenant's country, in either case", async () => {
+    await db.query('update tenants set settings = settings || \'{"country": "gb"}\' where id = $1', [db.tenantA]);
+    const { answer } = await post({ email: "uk@form.example", phone: "020 7946 0958" }, { id: "msg_uk" });
+    await db.query("update tenants set settings = settings - 'country' where id = $1", [db.tenantA]);
+    expect(await db.query("select phone_e164 from revenue_leads where id = $1", [answer["lead_id"]])).toEqual([
+      { phone_e164: "+442079460958" },
+    ]);
+  });
+
   it("says what is wrong with it, and changes nothing", async () => {
     const wrong = await post({ email: "eve at form", phone: "call me" });
     expect(wrong.status).toBe(422);

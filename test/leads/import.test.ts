@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readLead } from "../../src/revenue/leads/fields.ts";
 import { importLeads, type ImportCounts, type ImportOptions } from "../../src/revenue/leads/importFile.ts";
 import { brainops, type Ran } from "../cli/run.ts";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -75,7 +76,7 @@ describe("a file with good and bad lines", () => {
     for (const line of [
       /^line 3: email: "bob at file\.example"; expected one e-mail address/m,
       /^line 5: stage: "thinking about it"; expected .*nurturing/m,
-      /^line 6: line: expected 7 fields as in the header, not 2$/m,
+      /^line 6: line: expected 7 fields as in the header, found 2$/m,
       /^line 9: email: expected an e-mail address or a phone number$/m,
       /^line 10: phone: "12"; expected a phone number .*; email_consent: "maybe"; expected yes or no$/m,
     ]) {
@@ -152,8 +153,12 @@ describe("a file with good and bad lines", () => {
 
 describe("a file that is none", () => {
   it.for([
-    ["without a column that tells who it is", "name,city\nAnn,Denver\n", "no column email or phone among: name, city"],
-    ["with two columns of one meaning", "email,E-Mail\na@x.example,b@x.example\n", "two columns mean email"],
+    [
+      "without a column that tells who it is",
+      "name,city\nAnn,Denver\n",
+      "column email or phone is missing; found: name, city",
+    ],
+    ["with two columns of one meaning", "email,E-Mail\na@x.example,b@x.example\n", "several columns mean email"],
     ["that is empty", "", "the file is empty"],
   ] as const)("%s is refused in words", async ([, content, words]) => {
     await expect(importText([content])).rejects.toMatchObject({
@@ -191,6 +196,24 @@ it("reads on up to a quote that is never closed, and says where it is", async ()
   expect(stdout).toMatch(/leads\.csv +1 +0 +1/);
   expect(stderr).toContain("line 3: line: expected a closing quote");
   expect(await people("%@quote.example")).toHaveLength(1);
+});
+
+it("takes the same words for yes as brainops_internal.is_yes", async () => {
+  const answers = ["true", "T", "Yes", "y", "1", "on", "x", "ja", "Si", "OUI", "no", "f", "0", "off", "nein", "2"];
+  const rows = await db.query<{ answer: string; is_yes: boolean }>(
+    "select answer, brainops_internal.is_yes(answer) as is_yes from unnest($1::text[]) as a (answer)",
+    [answers],
+  );
+  const read = (answer: string) =>
+    readLead(
+      [
+        ["email", "a@x.example"],
+        ["email_consent", answer],
+      ],
+      "US",
+    ).lead;
+  expect(rows.filter(({ answer, is_yes }) => (read(answer)?.["email_consent"] === true) !== is_yes)).toEqual([]);
+  expect(rows.filter(({ is_yes }) => is_yes)).toHaveLength(10);
 });
 
 it("takes stdin, tabs and a source, and a tenant's own login for its own leads alone", async () => {

@@ -207,7 +207,7 @@ describe("word to the tenant", () => {
   });
 
   it("is sent anew after what passes, and by mail where Slack takes it no more", async () => {
-    slack.fail({ status: 500, words: "rollup_error" });
+    slack.fail({ status: 500, body: "rollup_error" });
     const before = slack.messages.length;
     await db.query(notify, [db.tenantA, "After an error", "b", "500"]);
     await db.until(
@@ -217,13 +217,13 @@ describe("word to the tenant", () => {
     expect(await settled("tenant_notifications", "500")).toMatchObject({ status: "completed", sent_via: "slack" });
     expect(slack.messages).toHaveLength(before + 1);
 
-    slack.fail({ status: 429, words: "rate_limited", retryAfterSeconds: 30 });
+    slack.fail({ status: 429, body: "rate_limited", retryAfterSeconds: 30 });
     await db.query(notify, [db.tenantA, "Too fast", "b", "429"]);
     await db.until(
       "select attempts = 0 and scheduled_for > now() + interval '20 seconds' from tenant_notifications where idempotency_key = '429'",
     );
 
-    slack.fail({ status: 404, words: "no_service" });
+    slack.fail({ status: 404, body: "no_service" });
     await db.query(notify, [db.tenantA, "Gone", "b", "404"]);
     await db.until(
       "select last_error like 'waiting: Slack answered 404: no_service%' from tenant_notifications where idempotency_key = '404'",
@@ -231,7 +231,7 @@ describe("word to the tenant", () => {
     await db.query(`update tenants set settings = '{"notify_email": "a@tenant-a.example"}' where id = $1`, [
       db.tenantA,
     ]);
-    slack.fail({ status: 410, words: "channel_is_archived" });
+    slack.fail({ status: 410, body: "channel_is_archived" });
     expect(await settled("tenant_notifications", "404")).toMatchObject({ status: "completed", sent_via: "email" });
   });
 

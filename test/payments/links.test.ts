@@ -323,7 +323,7 @@ describe("a tenant's own Stripe account", () => {
     await becomes(begun, "status", "failed");
     expect(await requestOf(stage.db, begun)).toMatchObject({
       last_error:
-        "its link was begun through another Stripe account; set payment_status to cancelled, then to open, for a new one",
+        "the link was started in another Stripe account; for a new link set payment_status to cancelled, then to open",
     });
     expect(linksOf(begun)).toHaveLength(1);
 
@@ -345,7 +345,7 @@ describe("a tenant's own Stripe account", () => {
     stage.stripe.faults.add({ kind: "unauthorized", key: "sk_test_of_tenant_b", times: 1 });
     const theirs = await stage.ask({}, "tenantB");
     await stage.db.until(
-      "select last_error like '%write the tenant''s Stripe credential again%' from payment_requests where id = $1",
+      "select last_error like '%set the tenant''s Stripe credential again%' from payment_requests where id = $1",
       [theirs],
     );
     const ours = await stage.ask();
@@ -362,12 +362,12 @@ describe("a tenant's own Stripe account", () => {
     const cancelled = async (id: string): Promise<void> => {
       await stage.db.as("tenantB", "update payment_requests set payment_status = 'cancelled' where id = $1", [id]);
     };
-    /** Resolves when the closure of the request's link has this status, and says these words. */
-    const closureIs = (id: string, status: string, words = ""): Promise<void> =>
+    /** Resolves when the closure of the request's link has this status, and its last_error contains the text. */
+    const closureIs = (id: string, status: string, text = ""): Promise<void> =>
       stage.db.until(
         `select status = $2 and coalesce(last_error, '') like '%' || $3 || '%'
          from payment_link_closures where payment_request_id = $1`,
-        [id, status, words],
+        [id, status, text],
       );
     afterEach(async () => {
       await save(keys);
@@ -413,22 +413,18 @@ describe("a tenant's own Stripe account", () => {
       await Promise.all([first, second].map((id) => stage.linkOf(id)));
       await erase();
       await cancelled(first);
-      await closureIs(
-        first,
-        "pending",
-        "waiting: the tenant's own Stripe account that the link was made through is erased",
-      );
+      await closureIs(first, "pending", "waiting: the tenant's Stripe credential that created the link is deleted");
       await stage.db.query(
         "update brainops.job_tables set max_deferrals = 0 where table_name = 'payment_link_closures'",
       );
       await cancelled(second);
-      await closureIs(second, "failed", "is erased");
+      await closureIs(second, "failed", "is deleted");
       await stage.db.query(
         "update brainops.job_tables set max_deferrals = default where table_name = 'payment_link_closures'",
       );
       expect(
         await stage.db.query(
-          "select table_name, status from brainops.dead_letters where last_error like '%is erased%'",
+          "select table_name, status from brainops.dead_letters where last_error like '%is deleted%'",
         ),
       ).toEqual([{ table_name: "payment_link_closures", status: "failed" }]);
 
@@ -470,7 +466,7 @@ describe("a tenant's own Stripe account", () => {
           "select last_error from payment_link_closures where payment_request_id = $1 and key_generation = 7",
           [id],
         ),
-      ).toEqual([{ last_error: expect.stringContaining("look for it at Stripe") }]);
+      ).toEqual([{ last_error: expect.stringContaining("look for the link at Stripe") }]);
       await erase();
     });
   });

@@ -84,7 +84,7 @@ test("a person opens the link in a browser, reads what it costs, and pays", asyn
   expect(simulator.events("checkout.session.completed")).toMatchObject([
     { data: { object: { customer_details: { email: "ann@example.com" }, payment_status: "paid" } } },
   ]);
-  expect(await (await fetch(url)).text()).toContain("This link takes no payment");
+  expect(await (await fetch(url)).text()).toContain("This link does not accept payments");
   expect((await fetch(`${simulator.url}/pay/test_none`)).status).toBe(404);
 });
 

@@ -59,7 +59,7 @@ test("a refund that fails comes back", async () => {
     failure_reason: "lost_or_stolen_card",
   });
   expect(await stripe.charges.retrieve(charge)).toMatchObject({ amount_refunded: 0, refunded: false });
-  expect(() => simulator.failRefund(refund.id)).toThrow("has failed already");
+  expect(() => simulator.failRefund(refund.id)).toThrow("has already failed");
 });
 
 test.each([

@@ -1,4 +1,4 @@
-// What Twilio's error codes mean: the same in SQL (what is told later) and in TypeScript (what is refused at once).
+// Classes of Twilio's error codes: the same in SQL (for callbacks) and in TypeScript (for refused requests).
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { classOf, outcomeOf, type TwilioError } from "../../src/providers/twilio.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -15,10 +15,11 @@ const refusal = (changes: Partial<TwilioError>): TwilioError => ({
   code: null,
   networkCode: null,
   retryAfterSeconds: null,
-  words: "Twilio answered",
+  message: "Twilio answered",
   ...changes,
 });
-const outcome = (changes: Partial<TwilioError>, own = false) => outcomeOf(refusal(changes), now, own);
+const outcome = (changes: Partial<TwilioError>, isTenants = false) =>
+  outcomeOf(refusal(changes), now, isTenants ? "tenant" : "platform");
 
 describe("error codes", () => {
   it("have one class each, in both languages", async () => {

@@ -40,8 +40,8 @@ describe("a text", () => {
 
   it.each([
     ["one character too many", "{{ v }}", { v: "x".repeat(1601) }, /^body: has 1601 characters/],
-    ["nothing", "{{ v }}", {}, /^body: is empty once/],
-    ["Liquid that does not parse", "{% if %}", {}, /^body: its Liquid cannot be rendered/],
+    ["nothing", "{{ v }}", {}, /^body: is empty after rendering$/],
+    ["Liquid that does not parse", "{% if %}", {}, /^body: Liquid cannot be rendered/],
   ])("cannot be %s", (_name, body, metadata, message) => {
     expect(() => composeSms(row({ body, metadata }))).toThrow(message);
   });

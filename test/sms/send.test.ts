@@ -86,7 +86,7 @@ describe("a row in ai_sms_queue", () => {
     const id = await insertText(db, "tenantA", { recipient: "303 555 010" });
     await becomes(id, "failed");
     expect((await rowOf(id))?.["last_error"]).toBe(
-      "recipient: '303 555 010' is no phone number, read as one of US (settings.country); give it with its country code, such as +13035550100",
+      "recipient: '303 555 010' is not a phone number of US (settings.country); give a number with its country code, such as +13035550100",
     );
   });
 

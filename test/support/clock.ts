@@ -1,7 +1,7 @@
-// The engine's clock at a fixed instant, for tests that reckon with exact times.
+// Sets the engine's clock to a fixed instant, for tests that compute with exact times.
 import type { TestDatabase } from "./database.ts";
 
-/** brainops.now() stands at the instant until it is set again; null lets it run as in production. */
+/** brainops.now() returns this instant until the next call; null restores the running clock. */
 export async function setNow(db: TestDatabase, at: Date | null): Promise<void> {
   const now = at === null ? "pg_catalog.now()" : `'${at.toISOString()}'::timestamptz`;
   await db.query(

@@ -1,42 +1,42 @@
-// A database for one test file, and the seats in it: tenant A, tenant B, worker, service, admin,
-// anonymous. Every seat is a login of its own, so what a test is allowed is what users are.
+// A database for one test file, and its seats: tenant A, tenant B, worker, service, admin, anonymous.
+// Every seat is a login of its own, so tests have exactly the rights that users have.
 import { readFile } from "node:fs/promises";
 import pg from "pg";
 import { inject } from "vitest";
 import { startEmbedded } from "../../src/db/embedded/index.ts";
 import { onServer } from "./sql.ts";
 
-/** Whether it is a server with processes of its own: kill, restart and races need one. */
+/** Whether Postgres is a server with processes; tests of kills, restarts and races need one. */
 export const isServer = inject("postgres").kind === "server";
 
 export type Seat = "tenantA" | "tenantB" | "worker" | "service" | "admin" | "anonymous";
 
 export interface TestDatabase {
-  /** As superuser: for what a DBA would do, and for looking behind the scenes. */
+  /** Connection URL of the superuser, for what a DBA does and for inspecting internals. */
   readonly url: string;
   readonly tenantA: string;
   readonly tenantB: string;
   /** Connection URL of a seat. */
   urlOf(seat: Seat): string;
-  /** One statement as superuser. */
+  /** Runs one statement as superuser. */
   query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
-  /** One statement in a connection of its own as the seat. */
+  /** Runs one statement as the seat, in a connection of its own. */
   as<Row extends pg.QueryResultRow>(seat: Seat, text: string, values?: readonly unknown[]): Promise<Row[]>;
-  /** A connection as the seat, closed with the database. */
+  /** Opens a connection as the seat; it is closed with the database. */
   connect(seat: Seat | "superuser"): Promise<pg.Client>;
   /**
-   * Resolves when the query's first row has only true in it. Asks again at each NOTIFY of the
-   * engine (and every 100 ms, for what notifies nobody). Rejects after timeoutMs with the last row.
+   * Resolves when every column of the query's first row is true. Repeats the query at each NOTIFY of the
+   * engine, and every 100 ms for changes without one. Rejects after timeoutMs with the last row.
    */
   until(text: string, values?: readonly unknown[], timeoutMs?: number): Promise<void>;
-  /** Moves the engine's clock: brainops.now() is real time plus the interval. */
+  /** Sets the engine's clock: brainops.now() is real time plus the interval. */
   setClock(interval: string): Promise<void>;
   close(): Promise<void>;
 }
 
 const PASSWORD = "a-password-of-tests";
 
-/** Clones the migrated template. Close it in afterAll. */
+/** Clones the migrated template database. Must be closed in afterAll. */
 export async function createTestDatabase(): Promise<TestDatabase> {
   const provided = inject("postgres");
   const suffix = `${process.pid}_${Math.random().toString(36).slice(2, 8)}`;

@@ -1,4 +1,4 @@
-// Finds the best Postgres there is, says which, and migrates a template that each test file clones.
+// Finds the best available Postgres, prints which, and migrates a template that each test file clones.
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ declare module "vitest" {
   }
 }
 
-/** What test files get: a server with a template database, or a file to load the built-in one from. */
+/** What test files receive: a server with a template database, or a snapshot for the built-in Postgres. */
 export type ProvidedPostgres =
   | {
       readonly kind: "server";

@@ -1,13 +1,13 @@
-// The guard of every tenant table as queries over the catalog: each returns what breaks the rule, so
-// none is right. A rule comes with a statement that breaks it, to prove that it bites.
+// The guard of tenant tables as queries over the catalog. Each query returns the violations of its rule.
+// Each rule has a statement that violates it, which proves that the query detects violations.
 
 export interface GuardRule {
   readonly rule: string;
   /** One column, `problem`. */
   readonly query: string;
-  /** Breaks the rule; run in a transaction that is rolled back. */
+  /** Violates the rule; run in a transaction that is rolled back. */
   readonly breakIt: string;
-  /** What of `problem` is meant to be so, and why. */
+  /** Values of `problem` that are intended, with the reason. */
   readonly exceptions?: Readonly<Record<string, string>>;
 }
 
@@ -18,7 +18,7 @@ const tenantColumn = "pg_attribute as t on t.attrelid = c.oid and t.attname = 't
 const clients = "unnest(array['brainops_tenant', 'brainops_service', 'brainops_worker']) as r (role)";
 const badTable = "create table public.bad (id uuid primary key, tenant_id uuid not null, email text, lead_id uuid)";
 
-/** Where a policy's condition calls a function for each row: a call that no sub-select encloses. */
+/** Whether a policy's condition calls a function per row, i.e. outside of a sub-select. */
 const bareCall = (tree: string): string =>
   `position('{FUNCEXPR' in ${tree}) > 0
    and (position('{SUBLINK' in ${tree}) = 0 or position('{FUNCEXPR' in ${tree}) < position('{SUBLINK' in ${tree}))`;
@@ -42,7 +42,7 @@ export const guardRules: readonly GuardRule[] = [
     breakIt: "create table public.bad (tenant_id uuid)",
     exceptions: {
       plans: "null: a price for everyone",
-      webhook_events: "an event may be about nobody's message",
+      webhook_events: "null: the event belongs to no message of ours",
       "brainops.pauses": "null: every tenant",
       "brainops.rate_limits": "null: all tenants together",
     },

@@ -1,4 +1,4 @@
-// Job rows by hand: insert, claim and settle as a worker does, without one.
+// Inserts, claims and settles job rows as a worker does, without a worker.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import type { TestDatabase } from "./database.ts";
@@ -24,7 +24,7 @@ export async function insertMail(
   return inserted.id;
 }
 
-/** Runs as a worker does: in one transaction, as brainops_worker, for the tenant. */
+/** Runs in one transaction, as brainops_worker, for the tenant, as a worker does. */
 export async function asWorker<T>(client: pg.Client, tenantId: string, run: () => Promise<T>): Promise<T> {
   await beginAsWorker(client, tenantId);
   try {
@@ -37,7 +37,7 @@ export async function asWorker<T>(client: pg.Client, tenantId: string, run: () =
   }
 }
 
-/** The first half of asWorker, for tests that hold the transaction open. */
+/** Begins such a transaction, for tests that hold it open. */
 export async function beginAsWorker(client: pg.Client, tenantId: string): Promise<void> {
   await client.query("begin");
   await client.query("set local role brainops_worker");
@@ -73,7 +73,7 @@ export interface Settlement {
   readonly result?: Readonly<Record<string, unknown>>;
 }
 
-/** Settles, and returns the status of each row that still was the caller's. */
+/** Settles rows. Returns the new status of each row whose lease was still valid. */
 export async function settle(
   client: pg.Client,
   tenantId: string,
@@ -91,11 +91,11 @@ export async function settle(
   });
 }
 
-/** Claims one row and returns its lease; throws where it may not go. */
+/** Claims one row and returns its lease. Throws if the row was not claimed. */
 export async function claimOne(client: pg.Client, tenantId: string, id: string, workerId?: string): Promise<string> {
   const [answer] = await claim(client, tenantId, [id], workerId);
   if (answer?.outcome !== "go" || answer.lease === null) {
-    throw new Error(`the row did not go: ${JSON.stringify(answer ?? "not due, or held elsewhere")}`);
+    throw new Error(`the row was not claimed: ${JSON.stringify(answer ?? "not due, or locked elsewhere")}`);
   }
   return answer.lease;
 }
@@ -109,7 +109,7 @@ export interface GraphileJob {
   readonly run_at: Date;
 }
 
-/** The graphile-worker jobs of e-mail rows, of one or of all; in the order in which they are taken. */
+/** The graphile-worker jobs of one e-mail row or of all, in the order in which they run. */
 export async function jobsOf(db: TestDatabase, id?: string): Promise<GraphileJob[]> {
   return db.query<GraphileJob>(
     `select j.key, t.identifier as task, j.payload, j.priority, j.attempts, j.run_at
@@ -120,9 +120,9 @@ export async function jobsOf(db: TestDatabase, id?: string): Promise<GraphileJob
   );
 }
 
-/** Columns of a row, as superuser. */
+/** The row of ai_email_queue, read as superuser. */
 export async function mail(db: TestDatabase, id: string): Promise<Record<string, unknown>> {
   const [row] = await db.query("select * from ai_email_queue where id = $1", [id]);
-  if (row === undefined) throw new Error(`no mail ${id}`);
+  if (row === undefined) throw new Error(`mail ${id} does not exist`);
   return row;
 }

@@ -1,4 +1,4 @@
-// Tenants whose marketing may go at any hour of a test's day.
+// Lets tenants send marketing at any hour, so that tests do not depend on the time of day.
 import type { TestDatabase } from "./database.ts";
 
 /** Gives both tenants a postal address, all hours of the day and a high cap. */

@@ -1,4 +1,4 @@
-// Workers as processes of their own, to be killed.
+// Workers in processes of their own, for tests that kill them.
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
@@ -10,13 +10,13 @@ const bin = fileURLToPath(new URL("../../src/cli/brainops.ts", import.meta.url))
 export interface WorkerProcess {
   readonly child: ChildProcess;
   readonly pid: number;
-  /** What it has written so far. */
+  /** Everything it has written to stdout and stderr so far. */
   readonly output: () => string;
-  /** Exit code, or the signal's name. */
+  /** The exit code, or the name of the signal that ended it. */
   readonly exited: Promise<number | string>;
 }
 
-/** `brainops work`; resolves when it is looking for work. */
+/** Starts `brainops work` and resolves when it is looking for work. */
 export async function startWorkerProcess(
   databaseUrl: string,
   env: Readonly<Record<string, string>>,
@@ -41,7 +41,7 @@ export async function startWorkerProcess(
   return { child, pid: child.pid ?? 0, output: () => output, exited };
 }
 
-/** The environment that leads a worker process to a simulator. */
+/** The environment that points a worker process at a simulator. */
 export function sendgridEnv(simulator: { url: string; publicKey: string }): Record<string, string> {
   return {
     SENDGRID_API_KEY: "SG.simulator",

@@ -1,10 +1,10 @@
-// A TCP proxy in front of Postgres whose connections can go dead: open, but nothing passes and
-// nobody is told. What a lost route or a silent firewall does.
+// A TCP proxy in front of Postgres whose connections can be made dead: they stay open, but no data passes
+// and neither side gets an error. Simulates a lost route or a firewall that drops packets.
 import { connect, createServer, type Socket } from "node:net";
 
 export interface Proxy {
   readonly port: number;
-  /** Makes every connection there is now dead; new ones work. */
+  /** Makes all open connections dead and returns their number; new connections work. */
   blackhole(): number;
   close(): Promise<void>;
 }

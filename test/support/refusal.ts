@@ -1,4 +1,4 @@
-// The refusal of a statement, as far as a client sees it.
+// The error of a statement, as the client sees it.
 import pg from "pg";
 
 export interface Refusal {
@@ -8,7 +8,7 @@ export interface Refusal {
   readonly hint: string | undefined;
 }
 
-/** What Postgres refused with. Throws where it did not refuse. */
+/** The error of a statement that Postgres must reject. Throws if the statement succeeded. */
 export async function refusal(statement: Promise<unknown>): Promise<Refusal> {
   try {
     await statement;
@@ -16,5 +16,5 @@ export async function refusal(statement: Promise<unknown>): Promise<Refusal> {
     if (!(error instanceof pg.DatabaseError)) throw error;
     return { code: error.code, column: error.column, message: error.message, hint: error.hint };
   }
-  throw new Error("expected a refusal, but the statement went through");
+  throw new Error("expected an error, but the statement succeeded");
 }

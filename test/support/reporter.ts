@@ -1,5 +1,5 @@
-// The last lines of a run: what failed, and "N passed, N failed, N skipped". With TEST_SUMMARY set,
-// both are also appended there, so that several runs can be told as one.
+// Prints the failures and "N passed, N failed, N skipped" at the end of a run. Appends both to the file
+// TEST_SUMMARY, if set, so that several runs can be summed up.
 import { appendFileSync } from "node:fs";
 import type { Reporter, TestCase, TestModule } from "vitest/node";
 

@@ -1,4 +1,4 @@
-// One row of a tenant in every table that has a tenant_id; and what a query touches, as a number.
+// One row per tenant in every table that has a tenant_id, and the number of rows that a statement touches.
 import { randomUUID } from "node:crypto";
 import { codeOf } from "../../src/errors.ts";
 import type pg from "pg";
@@ -6,7 +6,7 @@ import type { TestDatabase } from "./database.ts";
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** What to insert, beside tenant_id, for a table to have a row. null: it has one of each tenant already. */
+/** The columns of a row besides tenant_id. Null: the table already has a row of each tenant. */
 const factories: Readonly<Record<string, ((tenantId: string) => Row) | null>> = {
   revenue_leads: (tenantId) => ({ id: tenantId, contact_name: "Ann", email: "ann@example.com" }),
   revenue_lead_aliases: (tenantId) => ({ id: randomUUID(), lead_id: tenantId }),
@@ -126,7 +126,7 @@ const factories: Readonly<Record<string, ((tenantId: string) => Row) | null>> = 
   "brainops.rate_limits": () => ({ table_name: "ai_email_queue", per_second: 1000, burst: 1000 }),
 };
 
-/** Every table with a tenant_id, as the catalog has them; partitions are their parents' business. */
+/** All tables with a tenant_id, from the catalog, without partitions. */
 export async function tenantTables(db: TestDatabase): Promise<string[]> {
   const rows = await db.query<{ name: string }>(
     `select c.oid::regclass::text as name from pg_class as c
@@ -137,7 +137,7 @@ export async function tenantTables(db: TestDatabase): Promise<string[]> {
   return rows.map((row) => row.name);
 }
 
-/** Puts a row of both tenants into every tenant table. Throws for a table that nobody gave a factory. */
+/** Inserts a row of both tenants into every tenant table and returns the tables. Throws for a table without a factory. */
 export async function seedBothTenants(db: TestDatabase): Promise<string[]> {
   const tables = await tenantTables(db);
   const missing = tables.filter((table) => factories[table] === undefined);
@@ -146,7 +146,7 @@ export async function seedBothTenants(db: TestDatabase): Promise<string[]> {
       `test/support/seeds.ts has no factory for ${missing.join(", ")}; add one, so that its rows are tested`,
     );
   }
-  // In the order of the factories: a row may refer to those before it.
+  // In the order of the factories, because a row may refer to rows of earlier tables.
   const names = Object.keys(factories);
   for (const table of tables.toSorted((a, b) => names.indexOf(a) - names.indexOf(b))) {
     for (const tenantId of [db.tenantA, db.tenantB]) {
@@ -160,7 +160,7 @@ export async function seedBothTenants(db: TestDatabase): Promise<string[]> {
   return tables;
 }
 
-/** What a statement touches: so many rows, or the SQLSTATE of its refusal. It is undone in any case. */
+/** The number of rows that a statement touches, or the SQLSTATE of its error. The statement is always rolled back. */
 export async function touched(
   client: pg.Client,
   text: string,

@@ -1,6 +1,6 @@
-// The best Postgres on this machine: TEST_DATABASE_URL, else Docker, else a local server with
-// pgvector, else the built-in one. TEST_POSTGRES names one of url, docker, local, embedded and
-// fails where that one is not to be had.
+// The Postgres for tests: TEST_DATABASE_URL, else Docker, else a local server with pgvector, else the
+// built-in Postgres. TEST_POSTGRES (url, docker, local or embedded) selects one; if it is not available,
+// the run fails.
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { chown, mkdtemp, readdir, rm } from "node:fs/promises";
@@ -23,7 +23,7 @@ export type FoundServer =
       readonly kind: "server";
       readonly description: string;
       readonly url: string;
-      /** Command that restarts it, the mode (fast, immediate) to be appended; null where nobody may. */
+      /** Command that restarts the server; the mode (fast, immediate) is appended. Null if it can't be restarted. */
       readonly restart: RestartCommand | null;
       readonly stop: () => Promise<void>;
     }
@@ -78,14 +78,14 @@ function embedded(why: string): FoundServer {
 }
 
 async function startContainer(): Promise<FoundServer> {
-  // Throws at once where there is no Docker.
+  // Throws at once without Docker.
   await getContainerRuntimeClient();
   const image = process.env["TEST_POSTGRES_IMAGE"] ?? "pgvector/pgvector:pg17";
   const container = await new GenericContainer(image)
     .withEnvironment({ POSTGRES_PASSWORD: "postgres" })
     .withCommand(["-c", "fsync=off", "-c", "max_connections=300"])
     .withExposedPorts(5432)
-    // once while the image sets itself up, once for good
+    // Logged twice: during the image's initialization, and when the server is ready.
     .withWaitStrategy(Wait.forLogMessage(/database system is ready to accept connections/, 2))
     .start();
   const url = `postgres://postgres:postgres@${container.getHost()}:${container.getMappedPort(5432)}/postgres`;
@@ -93,7 +93,7 @@ async function startContainer(): Promise<FoundServer> {
   return { kind: "server", description: `${image} in Docker`, url, restart: null, stop };
 }
 
-/** Folder with initdb and pg_ctl of the newest server that has pgvector beside it, or null. */
+/** Folder with initdb and pg_ctl of the newest installed server that has pgvector; null if there is none. */
 async function findLocalBinaries(): Promise<string | null> {
   const debian = "/usr/lib/postgresql";
   const versions = existsSync(debian) ? await readdir(debian) : [];
@@ -114,7 +114,7 @@ async function findLocalBinaries(): Promise<string | null> {
 async function startLocal(bin: string): Promise<FoundServer> {
   const folder = await mkdtemp(join(tmpdir(), "brainops-pg-"));
   const port = await freePort();
-  // The server refuses to run as root.
+  // Postgres does not run as root.
   const asRoot = process.getuid?.() === 0;
   const { stdout } = asRoot ? await run("id", ["-u", "postgres"]) : { stdout: String(process.getuid?.() ?? 0) };
   const uid = Number(stdout);

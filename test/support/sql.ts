@@ -1,7 +1,7 @@
-// One statement, one connection.
+// A short-lived connection.
 import pg from "pg";
 
-/** Runs with a connection to the server and closes it. */
+/** Opens a connection, runs `run` and closes the connection. */
 export async function onServer<T>(url: string, run: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url });
   client.on("error", () => {});

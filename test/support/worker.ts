@@ -1,4 +1,4 @@
-// A worker and a SendGrid to send to, inside the test's process.
+// A worker in the test's process, configured for the SendGrid simulator.
 import { loadConfig, type Config } from "../../src/config.ts";
 import { startWorker, type Worker, type WorkerOptions } from "../../src/jobs/worker.ts";
 import { createLog } from "../../src/telemetry/log.ts";
@@ -7,7 +7,7 @@ import type { TestDatabase } from "./database.ts";
 
 export const log = createLog({ level: process.env["TEST_LOG"] ?? "silent", human: true });
 
-/** A configuration that leads to the simulator, or with null one without SendGrid. */
+/** A configuration that uses the simulator; null: without SendGrid. */
 export function testConfig(simulator: SendgridSimulator | null, more: Record<string, string> = {}): Config {
   const sendgrid =
     simulator === null
@@ -21,7 +21,7 @@ export function testConfig(simulator: SendgridSimulator | null, more: Record<str
   return loadConfig({ PUBLIC_URL: "https://ops.example", ...sendgrid, ...more });
 }
 
-/** A worker with the rights of a worker's login. Stop it in the test. */
+/** Starts a worker with the rights of a worker's login. The test must stop it. */
 export function startTestWorker(
   db: TestDatabase,
   simulator: SendgridSimulator | null,

@@ -1,4 +1,4 @@
-// What must have come of the story, and what has.
+// The demo's figures: what the story must result in, and what was found.
 import { paint, table, type Cell } from "../terminal.ts";
 
 export interface Figure {

@@ -1,4 +1,4 @@
-// The leads that ship with the demo: made-up people at domains that cannot exist (RFC 2606).
+// The demo's leads: fictional people at reserved domains (RFC 2606).
 import { readFile } from "node:fs/promises";
 import { parse } from "csv-parse/sync";
 import { z } from "zod";

@@ -1,10 +1,10 @@
-// What the demo says: chapters, lines with the time since the start, SQL as it is run.
+// The demo's output: chapters, lines with the time since the start, SQL statements and their results.
 import { paint, printable, type Tone } from "../terminal.ts";
 
 export interface Screen {
   chapter(title: string): void;
   say(text: string, tone?: Tone): void;
-  /** Shows SQL as its login types it, runs it, and shows what came of it. What is said meanwhile comes after. */
+  /** Shows SQL with the login's prompt, runs it, and shows the result. Lines written during the run appear after the result. */
   statement<T>(login: string, text: string, run: () => Promise<Answered<T>>): Promise<T>;
 }
 
@@ -44,9 +44,9 @@ export function createScreen(): Screen {
         held.unshift(`${INDENT}${paint(tone ?? "faint", printable(answer))}`);
         return value;
       } finally {
-        const waiting: readonly string[] = held;
+        const pending: readonly string[] = held;
         held = null;
-        waiting.forEach(write);
+        pending.forEach(write);
       }
     },
   };

@@ -1,5 +1,5 @@
-// Everything the demo starts, and how it is taken away again: Postgres, the outside world's
-// stand-ins, the server for their webhooks, tenants with logins of their own, workers as processes.
+// Everything the demo starts, and how it is removed again: Postgres, the simulators, the HTTP server for
+// their webhooks, tenants with logins, and workers as processes.
 import { randomBytes } from "node:crypto";
 import pg from "pg";
 import { loadConfig, type Config } from "../../config.ts";
@@ -11,40 +11,46 @@ import type { Cleanup } from "../cleanup.ts";
 import { createDemoClock, type DemoClock } from "./month/clock.ts";
 import { openPlace } from "./place.ts";
 import type { Screen } from "./screen.ts";
-import { freePort, startStandIns, type StandIns } from "../standIns.ts";
+import { freePort, startSimulators, type Simulators } from "../simulators.ts";
 import { startWatch, type Watch } from "./watch.ts";
 import { startWorkerProcess, type WorkerProcess } from "./workerProcess.ts";
 
-/** A tenant's own client: an ordinary connection under the tenant's login. */
+/** A tenant's client: an ordinary connection as the tenant's login. */
 export interface Seat {
   readonly slug: string;
   readonly id: string;
-  /** Shows the statement, runs it, and shows what came of it. */
+  /** Shows the statement, runs it, and shows the result. */
   sql<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
-  /** Runs it without a word: for what is told in another way. */
+  /** Runs the statement without showing it. */
   quietly<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
-  /** Shows and runs a statement that must be refused; returns the SQLSTATE, or null where it went through. */
+  /** Shows and runs a statement that must be refused. Returns the SQLSTATE; null if it succeeded. */
   refused(text: string): Promise<string | null>;
 }
 
 export interface Stage {
   readonly screen: Screen;
-  readonly world: StandIns;
+  readonly simulators: Simulators;
   readonly clock: DemoClock;
   readonly watch: Watch;
   readonly summit: Seat;
   readonly harbor: Seat;
   readonly ridge: Seat;
-  /** A login that is a member of the engine's roles, as the CLI's is. */
+  /** URL of an operator's login, which is a member of the engine's roles. */
   readonly operatorUrl: string;
-  /** One statement as the superuser, not shown: for the figures at the end. */
+  /** Runs a statement as the superuser without showing it. */
   query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
   startWorker(concurrency: number): Promise<WorkerProcess>;
-  /** All that were started, for their last words. */
+  /** All workers that were started. */
   readonly workers: readonly WorkerProcess[];
 }
 
-/** Sets the stage. `cleanup` gets what takes each thing away, even when this throws on the way. */
+const TENANTS = [
+  ["summit", "Summit Roofing", "America/Denver"],
+  ["harbor", "Harbor Dental", "Europe/London"],
+  ["ridge", "Ridge Roofing", "America/Denver"],
+] as const;
+
+/** Starts everything. Registers each part with `cleanup` at once, so that a failure leaves nothing behind. */
 export async function setStage(
   config: Config,
   database: string | undefined,
@@ -86,7 +92,7 @@ export async function setStage(
     const url = await makeLogin(login, (verifier) =>
       screen.statement("admin", `select brainops.create_login('${slug}', '${login}', 'SCRAM-SHA-256$…');`, async () => {
         await admin.query("select brainops.create_login($1, $2, $3)", [slug, login, verifier]);
-        return { value: null, answer: "made" };
+        return { value: null, answer: "created" };
       }),
     );
     const client = new pg.Client({ connectionString: url, application_name: `${slug}'s own client` });
@@ -105,9 +111,9 @@ export async function setStage(
   const watch = await startWatch(place.url, screen);
   await cleanup.add(() => watch.close());
   const clock = createDemoClock((text) => admin.query(text));
-  const world = await startStandIns(cleanup, clock.now);
+  const simulators = await startSimulators(cleanup, clock.now);
   const port = await freePort();
-  const env = { ...world.env, PORT: String(port), PUBLIC_URL: `http://127.0.0.1:${port}` };
+  const env = { ...simulators.env, PORT: String(port), PUBLIC_URL: `http://127.0.0.1:${port}` };
   const server = await startHttpServer({
     config: loadConfig(env),
     log: createLog({ level: "silent", human: false }),
@@ -115,8 +121,8 @@ export async function setStage(
     now: clock.now,
   });
   await cleanup.add(() => server.close());
-  world.report(server.url);
-  screen.say(`stand-ins for SendGrid, Twilio and Stripe; their webhooks go to ${server.url}`);
+  simulators.setWebhooks(server.url);
+  screen.say(`simulators for SendGrid, Twilio and Stripe; their webhooks go to ${server.url}`);
 
   const workers: WorkerProcess[] = [];
   const [summit, harbor, ridge] = seats;
@@ -124,7 +130,7 @@ export async function setStage(
     throw new Error("three tenants were expected");
   return {
     screen,
-    world,
+    simulators,
     clock,
     watch,
     summit,
@@ -144,12 +150,6 @@ export async function setStage(
     },
   };
 }
-
-const TENANTS = [
-  ["summit", "Summit Roofing", "America/Denver"],
-  ["harbor", "Harbor Dental", "Europe/London"],
-  ["ridge", "Ridge Roofing", "America/Denver"],
-] as const;
 
 function seatOf(slug: string, id: string, client: pg.Client, screen: Screen): Seat {
   return {
@@ -173,7 +173,7 @@ function seatOf(slug: string, id: string, client: pg.Client, screen: Screen): Se
   };
 }
 
-/** As psql: a single value by itself, else the command's tag. */
+/** The result as psql shows it: a single value, or the command's tag. */
 function answerOf(result: pg.QueryResult): string {
   const row: unknown = result.rows[0];
   const values = typeof row === "object" && row !== null ? Object.values(row) : [];

@@ -1,29 +1,29 @@
-// The story, act by act. What a tenant does, it does in SQL; what comes of it is read from the
-// database and from SendGrid's stand-in, which counts what it was really given.
+// The story, act by act. Tenants act by SQL; the results are read from the database and from the SendGrid
+// simulator, which counts the mails it was given.
 import type { Figure } from "./figures.ts";
 import { readLeads, type DemoLead } from "./leads.ts";
 import type { Stage } from "./stage.ts";
 import type { WorkerProcess } from "./workerProcess.ts";
 
-// The cast, by their addresses in leads.csv.
+// Leads with a part in the story, by their addresses in leads.csv.
 const ASKED_TO_STOP = "claire.bennett@orchardlaw.example";
 const GREETED = "zoe.finch@hazelfinch.example";
 const BOUNCES = "bounce.hale@nettlethyme.example";
 
-/** Rows a worker has in hand at once. Few, so that some of a batch still wait when it is killed. */
+/** Rows in flight per worker. Few, so that some rows still wait when the worker is killed. */
 const CONCURRENCY = 8;
 const CAMPAIGN_SCORE = 60;
 const REMINDERS = 24;
-const MEANWHILE = 4;
-const RESCUE_S = 10;
+const AFTER_KILL = 4;
+const MAX_RESCUE_S = 10;
 
 export async function playStory(stage: Stage): Promise<Figure[]> {
   const { screen } = stage;
   const first = await stage.startWorker(CONCURRENCY);
-  screen.say(`worker 1 starts (process ${first.pid})`);
+  screen.say(`starting worker 1 (process ${first.pid})`);
   const leads = await loadLeads(stage);
   await first.ready;
-  screen.say("worker 1 looks for work");
+  screen.say("worker 1 is looking for work");
 
   const tomorrowId = await insertMails(stage, leads);
   const events = await deliverEvents(stage);
@@ -54,7 +54,7 @@ from jsonb_populate_recordset(null::revenue_leads, $1) as l  -- leads.csv`,
   return leads;
 }
 
-/** Returns the id of the mail that is for tomorrow. */
+/** Returns the id of the mail that is due tomorrow. */
 async function insertMails(stage: Stage, leads: readonly DemoLead[]): Promise<string> {
   const { screen, summit, harbor, watch } = stage;
   screen.chapter("A row is a promise: inserted mails are sent, each once, when they are due");
@@ -88,7 +88,7 @@ returning id`,
   await summit.sql(`update ai_email_queue set status = 'cancelled' where id = '${regretted?.id}'`);
 
   await watch.until(
-    "every mail that is due is sent",
+    "every due mail is sent",
     `select
        count(*) filter (where tenant_id = $1 and status = 'completed') = $2 as summit_sent,
        count(*) filter (where tenant_id = $3 and status = 'completed') = $4 as harbor_sent
@@ -99,34 +99,34 @@ returning id`,
 }
 
 async function deliverEvents(stage: Stage): Promise<Figure[]> {
-  const { screen, world } = stage;
-  const simulator = world.sendgrid;
-  screen.chapter("SendGrid reports what became of them");
+  const { screen, simulators } = stage;
+  const simulator = simulators.sendgrid;
+  screen.chapter("SendGrid reports what happened to them");
   simulator.setModes({ wrongSignature: 1 });
   const events = simulator.stats.queuedEvents;
   const statuses = await flushEvents(stage);
-  screen.say(`${events} events posted: a forged signature was answered ${statuses[0]}, the right one ${statuses[1]}`);
+  screen.say(`${events} events posted: answer ${statuses[0]} to a forged signature, ${statuses[1]} to the right one`);
   const [bounce] = await stage.query<{ recipient: string; bounce_type: string; reason: string }>(
     "select recipient, bounce_type, reason from email_bounces",
   );
-  screen.say(`${bounce?.recipient} bounced (${bounce?.bounce_type}: ${bounce?.reason}), and is suppressed`, "warn");
+  screen.say(`${bounce?.recipient} bounced (${bounce?.bounce_type}: ${bounce?.reason}) and is suppressed`, "warn");
   return [{ what: "webhook: forged signature, then the right one", expected: "401, 200", found: statuses.join(", ") }];
 }
 
-/** Posts the queued events and waits until all that ever came are applied. Returns the answers' statuses. */
-async function flushEvents({ world, watch }: Stage): Promise<readonly number[]> {
-  const { statuses } = await world.sendgrid.flushEvents();
+/** Posts the queued events and waits until all events are applied. Returns the HTTP statuses of the answers. */
+async function flushEvents({ simulators, watch }: Stage): Promise<readonly number[]> {
+  const { statuses } = await simulators.sendgrid.flushEvents();
   await watch.until(
     "every event is applied",
     `select count(*) = $1 and bool_and(status = 'completed') as applied from webhook_events`,
     // Two of each mail: processed, then delivered or bounce.
-    [2 * world.sendgrid.messages.length],
+    [2 * simulators.sendgrid.messages.length],
   );
   return statuses;
 }
 
 async function peekAcross({ screen, summit, harbor }: Stage, mailId: string): Promise<Figure[]> {
-  screen.chapter("The other tenant sees nothing, whatever it says it is");
+  screen.chapter("The other tenant sees nothing, whatever tenant id it sets");
   await harbor.sql(`set app.tenant_id = '${summit.id}'`);
   const [mails] = await harbor.sql<{ n: string }>(
     `select count(*) as n from ai_email_queue where tenant_id = '${summit.id}'`,
@@ -147,13 +147,13 @@ values ('${summit.id}', 'grace.alder@alder-sons.example', 'In your name', 'Not f
     {
       what: "harbor inserting in summit's name",
       expected: "refused (42501)",
-      found: planted === null ? "went through" : `refused (${planted})`,
+      found: planted === null ? "succeeded" : `refused (${planted})`,
     },
   ];
 }
 
 async function rememberBounces(stage: Stage): Promise<Figure[]> {
-  const { screen, world, summit, watch } = stage;
+  const { screen, simulators, summit, watch } = stage;
   screen.chapter("A bounce is remembered");
   await summit.sql(
     `insert into ai_email_queue (recipient, subject, body) values ('${BOUNCES}', 'Did you get our mail?', '…')`,
@@ -163,7 +163,7 @@ async function rememberBounces(stage: Stage): Promise<Figure[]> {
     "select count(*) filter (where status = 'skipped') = 2 as skipped from ai_email_queue where tenant_id = $1",
     [summit.id],
   );
-  const mail = world.sendgrid.messages.find(({ to }) => to[0]?.email === GREETED);
+  const mail = simulators.sendgrid.messages.find(({ to }) => to[0]?.email === GREETED);
   const hello = mail?.content.find(({ type }) => type === "text/plain")?.value.trim();
   return [
     {
@@ -175,10 +175,10 @@ async function rememberBounces(stage: Stage): Promise<Figure[]> {
 }
 
 async function killWorker(stage: Stage, first: WorkerProcess): Promise<Figure[]> {
-  const { screen, world, summit, harbor, watch } = stage;
-  const simulator = world.sendgrid;
-  screen.chapter("A worker dies with mails in its hands");
-  // SendGrid takes these mails at once, and says so only a minute later.
+  const { screen, simulators, summit, harbor, watch } = stage;
+  const simulator = simulators.sendgrid;
+  screen.chapter("A worker is killed with mails in flight");
+  // SendGrid accepts these mails at once, but answers only a minute later.
   simulator.faults.add({ kind: "slow", delayMs: 60_000, times: CONCURRENCY });
   await harbor.sql(
     `insert into ai_email_queue (recipient, subject, body)
@@ -186,32 +186,32 @@ select id, 'Your appointment, {{ lead.contact_name }}', 'See you tomorrow at 9.'
 from revenue_leads order by score desc limit ${REMINDERS}`,
   );
   await simulator.waitFor((stats) => stats.faulted >= CONCURRENCY);
-  const [inHand] = await stage.query<{ n: number }>(
+  const [inFlight] = await stage.query<{ n: number }>(
     "select count(*)::int as n from ai_email_queue where status = 'processing'",
   );
-  screen.say(`SendGrid has ${inHand?.n} of them and has not answered yet`, "warn");
+  screen.say(`SendGrid has ${inFlight?.n} of them and has not answered yet`, "warn");
 
   const second = await stage.startWorker(CONCURRENCY);
-  screen.say(`worker 2 starts (process ${second.pid})`);
+  screen.say(`starting worker 2 (process ${second.pid})`);
   await second.ready;
   first.kill();
   const killedAt = performance.now();
   await first.exited;
-  screen.say(`worker 1 is killed with SIGKILL (process ${first.pid})`, "bad");
+  screen.say(`worker 1 was killed with SIGKILL (process ${first.pid})`, "bad");
 
   await summit.sql(
     `insert into ai_email_queue (recipient, subject, body)
-select id, 'Still here', 'Work goes on.' from revenue_leads order by score desc limit ${MEANWHILE}`,
+select id, 'Still here', 'Work goes on.' from revenue_leads order by score desc limit ${AFTER_KILL}`,
   );
   await watch.until(
-    "worker 2 sends what comes meanwhile",
+    "worker 2 sends mails that were inserted after the kill",
     "select count(*) = $1 as sent from ai_email_queue where subject = 'Still here' and status = 'completed'",
-    [MEANWHILE],
+    [AFTER_KILL],
   );
   await watch.until(
-    "the dead worker's rows are free",
+    "the dead worker's rows are rescued",
     `select
-       count(*) filter (where status = 'unconfirmed') = $2 as in_hand,
+       count(*) filter (where status = 'unconfirmed') = $2 as in_flight,
        count(*) filter (where status = 'completed') = $3 as waiting
      from ai_email_queue where tenant_id = $1 and subject like 'Your appointment%'`,
     [harbor.id, CONCURRENCY, REMINDERS - CONCURRENCY],
@@ -219,7 +219,7 @@ select id, 'Still here', 'Work goes on.' from revenue_leads order by score desc 
   );
   const rescuedS = (performance.now() - killedAt) / 1000;
   screen.say(
-    `worker 2 has taken over, ${rescuedS.toFixed(1)} s after the kill: what SendGrid may have is not sent again`,
+    `worker 2 took over ${rescuedS.toFixed(1)} s after the kill: mails that SendGrid may have are not sent again`,
     "good",
   );
 
@@ -229,16 +229,16 @@ select id, 'Still here', 'Work goes on.' from revenue_leads order by score desc 
   );
   screen.say(`SendGrid's events settle them: ${lost?.n} unconfirmed`, "good");
   const code = await second.stop(20_000);
-  screen.say(`worker 2 drains and ends with exit code ${String(code)}`);
+  screen.say(`worker 2 drained and exited with code ${String(code)}`);
   return [
-    { what: "mails in the killed worker's hands", expected: CONCURRENCY, found: inHand?.n ?? 0 },
+    { what: "the killed worker's mails in flight", expected: CONCURRENCY, found: inFlight?.n ?? 0 },
     {
-      what: "their rows are free again after",
-      expected: `at most ${RESCUE_S} s`,
+      what: "their rows are rescued after",
+      expected: `at most ${MAX_RESCUE_S} s`,
       found: `${rescuedS.toFixed(1)} s`,
-      right: rescuedS <= RESCUE_S,
+      right: rescuedS <= MAX_RESCUE_S,
     },
-    { what: "unconfirmed, once events came", expected: 0, found: lost?.n ?? -1 },
+    { what: "unconfirmed after SendGrid's events", expected: 0, found: lost?.n ?? -1 },
     { what: "exit code of a worker that drains", expected: 0, found: code ?? "killed" },
   ];
 }
@@ -248,8 +248,8 @@ const campaignOf = (leads: readonly DemoLead[]): number => leads.filter(({ score
 /** Rows by tenant and status. */
 async function mailFigures(stage: Stage, leads: readonly DemoLead[]): Promise<Figure[]> {
   const expected: Record<string, Record<string, number>> = {
-    // Every lead but the suppressed one; the mail of two seconds; those of the crash.
-    summit: { completed: leads.length + MEANWHILE, skipped: 2, pending: 1, cancelled: 1 },
+    // Every lead except the suppressed one; the mail that was due in two seconds; those after the kill.
+    summit: { completed: leads.length + AFTER_KILL, skipped: 2, pending: 1, cancelled: 1 },
     harbor: { completed: campaignOf(leads) + REMINDERS },
   };
   const rows = await stage.query<{ slug: string; status: string; n: number }>(
@@ -277,16 +277,16 @@ async function mailFigures(stage: Stage, leads: readonly DemoLead[]): Promise<Fi
       })),
     ),
     { what: "mails in any other status", expected: 0, found: unexpected.reduce((sum, { n }) => sum + n, 0) },
-    { what: "mails sent before their time", expected: 0, found: facts?.early ?? -1 },
+    { what: "mails sent before they were due", expected: 0, found: facts?.early ?? -1 },
     { what: "hard bounces", expected: 1, found: facts?.bounces ?? -1 },
     { what: "summit's suppressed addresses", expected: 2, found: facts?.summit ?? -1 },
     { what: "harbor's suppressed addresses", expected: 0, found: facts?.harbor ?? -1 },
   ];
 }
 
-/** Row by row: what SendGrid was given. */
-async function onceFigures({ query, world }: Stage): Promise<Figure[]> {
-  const simulator = world.sendgrid;
+/** Compares the rows with the mails that SendGrid was given. */
+async function onceFigures({ query, simulators }: Stage): Promise<Figure[]> {
+  const simulator = simulators.sendgrid;
   const rows = await query<{ id: string; status: string }>("select id, status from ai_email_queue");
   const sent = rows.filter(({ status }) => status === "completed");
   const kept = rows.filter(({ status }) => status !== "completed");
@@ -295,13 +295,13 @@ async function onceFigures({ query, world }: Stage): Promise<Figure[]> {
     "select count(distinct (email_id, event))::int as n from email_deliveries",
   );
   return [
-    { what: "completed mails that SendGrid took exactly once", expected: sent.length, found: once },
-    { what: "mails that SendGrid took more than once", expected: 0, found: simulator.duplicates().length },
+    { what: "completed mails that SendGrid received exactly once", expected: sent.length, found: once },
+    { what: "mails that SendGrid received more than once", expected: 0, found: simulator.duplicates().length },
     {
-      what: "skipped, cancelled and future mails that SendGrid was given",
+      what: "skipped, cancelled and future mails that SendGrid received",
       expected: 0,
       found: kept.filter(({ id }) => simulator.acceptedCount(id) > 0).length,
     },
-    { what: "events on record, two for each mail", expected: 2 * sent.length, found: deliveries[0]?.n ?? -1 },
+    { what: "recorded events, two per mail", expected: 2 * sent.length, found: deliveries[0]?.n ?? -1 },
   ];
 }

@@ -1,15 +1,15 @@
-// Follows the database: LISTEN brainops_jobs wakes it, then it says what changed and asks whether
-// what somebody waits for has come true.
+// Follows the database: on each notification of brainops_jobs it prints what changed and checks the
+// conditions that callers wait for.
 import pg from "pg";
 import type { Screen } from "./screen.ts";
 
 export interface Watch {
   /**
-   * Resolves when the query's first row has only true in it. Rejects after withinMs, with what was
-   * waited for and the row as it was.
+   * Resolves when every column of the query's first row is true. Rejects after withinMs (default 20 s) with
+   * `what` and the row as it was found.
    */
   until(what: string, text: string, values: readonly unknown[], withinMs?: number): Promise<void>;
-  /** From here on changes are not said one by one. */
+  /** Stops printing changes. */
   hush(): void;
   close(): Promise<void>;
 }
@@ -30,7 +30,7 @@ interface Change {
   readonly last: number;
 }
 
-// Claims come and go too quickly to read.
+// Without claims, which are too frequent to read.
 const CHANGES = `
   select t.slug, e.to_status as status, count(*)::int as count, max(e.detail) as detail, max(e.id)::int as last
   from brainops.job_events as e
@@ -42,57 +42,57 @@ const CHANGES = `
 
 const tones = { completed: "good", skipped: "warn", cancelled: "warn", unconfirmed: "warn", failed: "bad" } as const;
 
-/** Something changes without a NOTIFY, too: a time that comes. */
-const LOOK_MS = 1000;
+/** Conditions are also checked at this interval, because time passes without a notification. */
+const POLL_MS = 1000;
 
 export async function startWatch(connectionString: string, screen: Screen): Promise<Watch> {
   const client = new pg.Client({ connectionString, application_name: "brainops demo" });
   const waiters = new Set<Waiter>();
-  let told = 0;
+  let lastPrinted = 0;
   const state = { dirty: false, closed: false, hushed: false };
-  let looking: Promise<void> | null = null;
+  let checking: Promise<void> | null = null;
 
-  const tell = async (): Promise<void> => {
+  const printChanges = async (): Promise<void> => {
     if (state.hushed) return;
-    const { rows } = await client.query<Change>(CHANGES, [told]);
+    const { rows } = await client.query<Change>(CHANGES, [lastPrinted]);
     for (const { slug, status, count, detail, last } of rows) {
-      told = Math.max(told, last);
+      lastPrinted = Math.max(lastPrinted, last);
       const reason = status === "completed" || detail === null ? "" : `: ${detail}`;
       screen.say(`${slug}: ${count} ${count === 1 ? "mail" : "mails"} ${status}${reason}`, toneOf(status));
     }
   };
-  /** How to end the waiting, or null while it goes on. */
-  const ask = async ({ what, text, values, deadline, done }: Waiter): Promise<(() => void) | null> => {
+  /** The function that ends the waiting; null if the condition is not true yet. */
+  const check = async ({ what, text, values, deadline, done }: Waiter): Promise<(() => void) | null> => {
     const { rows } = await client.query<Record<string, unknown>>(text, [...values]);
     const row = rows[0];
     if (row !== undefined && Object.values(row).every((value) => value === true)) return done.resolve;
     if (performance.now() <= deadline) return null;
-    return () => done.reject(new Error(`Waited too long for this: ${what}. Found ${JSON.stringify(row ?? null)}`));
+    return () => done.reject(new Error(`Timed out waiting: ${what}. Found ${JSON.stringify(row ?? null)}`));
   };
-  const look = async (): Promise<void> => {
+  const checkAll = async (): Promise<void> => {
     while (state.dirty && !state.closed) {
       state.dirty = false;
       const ended: (() => void)[] = [];
       for (const waiter of waiters) {
-        const end = await ask(waiter);
+        const end = await check(waiter);
         if (end === null) continue;
         waiters.delete(waiter);
         ended.push(end);
       }
-      // First what led to it is said, then the story goes on.
-      await tell();
+      // Prints the changes before the waiting callers continue.
+      await printChanges();
       for (const end of ended) end();
     }
   };
   const wake = (): void => {
     state.dirty = true;
-    looking ??= look()
+    checking ??= checkAll()
       .catch((error: unknown) => {
         for (const waiter of waiters) waiter.done.reject(error);
         waiters.clear();
       })
       .finally(() => {
-        looking = null;
+        checking = null;
         if (state.dirty && !state.closed) wake();
       });
   };
@@ -101,7 +101,7 @@ export async function startWatch(connectionString: string, screen: Screen): Prom
   client.on("notification", wake);
   await client.connect();
   await client.query("listen brainops_jobs");
-  const timer = setInterval(wake, LOOK_MS);
+  const timer = setInterval(wake, POLL_MS);
 
   return {
     until: (what, text, values, withinMs = 20_000) => {
@@ -116,7 +116,7 @@ export async function startWatch(connectionString: string, screen: Screen): Prom
     close: async () => {
       state.closed = true;
       clearInterval(timer);
-      await looking;
+      await checking;
       await client.end().catch(() => {});
     },
   };

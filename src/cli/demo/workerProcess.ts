@@ -1,4 +1,4 @@
-// A worker as a process of its own: the same `brainops work` that production runs.
+// A worker in its own process: `brainops work`, as in production.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
@@ -7,27 +7,27 @@ import { z } from "zod";
 
 export interface WorkerProcess {
   readonly pid: number;
-  /** Resolves when it looks for work; rejects with its last words when it ends before. */
+  /** Resolves when the worker looks for work; rejects with the end of its log if it exits before. */
   readonly ready: Promise<void>;
   /** The last lines of its log. */
-  readonly lastWords: readonly string[];
-  /** Resolves with its exit code, null when a signal ended it. */
+  readonly logTail: readonly string[];
+  /** Resolves with the exit code; null if a signal ended the process. */
   readonly exited: Promise<number | null>;
-  /** No chance to clean up: as when the power fails. */
+  /** Sends SIGKILL: the worker cannot clean up, as in a power failure. */
   kill(): void;
-  /** SIGTERM: it drains and ends. One that has not within the time is killed. */
+  /** Sends SIGTERM, so that the worker drains and exits; kills it after `withinMs`. */
   stop(withinMs: number): Promise<number | null>;
 }
 
-/** The command line: .ts from the sources, .js from dist/. */
+/** The executable: .ts in the sources, .js in dist/. */
 export const bin = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "../brainops.ts" : "../brainops.js", import.meta.url),
 );
 
 const line = z.object({ msg: z.string() });
-const LAST_WORDS = 20;
+const MAX_LOG_TAIL = 20;
 
-/** Starts it with these variables and no others: a key of the caller's own never gets there. */
+/** Starts a worker with these variables only, so that no real provider key is inherited. */
 export function startWorkerProcess(env: Readonly<Record<string, string>>, concurrency: number): WorkerProcess {
   const child = spawn(process.execPath, [bin, "work", "--concurrency", String(concurrency)], {
     env,
@@ -35,24 +35,24 @@ export function startWorkerProcess(env: Readonly<Record<string, string>>, concur
   });
   const killed = (): void => void child.kill("SIGKILL");
   process.once("exit", killed);
-  const words: string[] = [];
+  const logTail: string[] = [];
   const ready = Promise.withResolvers<void>();
   createInterface({ input: child.stderr }).on("line", (text) => {
-    words.push(text);
-    if (words.length > LAST_WORDS) words.shift();
+    logTail.push(text);
+    if (logTail.length > MAX_LOG_TAIL) logTail.shift();
     if (messageIn(text) === "worker is looking for work") ready.resolve();
   });
   const exited = once(child, "close").then(([code]) => {
     process.off("exit", killed);
-    ready.reject(new Error(`The worker ended before it was ready (${String(code)}):\n${words.join("\n")}`));
+    ready.reject(new Error(`The worker ended before it was ready (${String(code)}):\n${logTail.join("\n")}`));
     return typeof code === "number" ? code : null;
   });
-  // Whoever waits hears of it; where nobody does, it is no error.
+  // Prevents an unhandled rejection if nothing awaits `ready`.
   ready.promise.catch(() => {});
   return {
     pid: child.pid ?? 0,
     ready: ready.promise,
-    lastWords: words,
+    logTail,
     exited,
     kill: killed,
     stop: async (withinMs) => {

@@ -1,4 +1,4 @@
-// Reading Postgres' answer to a batch: what the server must know of it, and what the client gets of it.
+// Parses Postgres' response to a batch: what the server needs from it, and what is sent to the client.
 import { cstring, errorFields, frames, typeOf, type ErrorFields } from "./messages.ts";
 
 /** ReadyForQuery's transaction status: idle, in a transaction, in a failed one. */
@@ -11,18 +11,19 @@ export interface Notification {
 
 export interface Answer {
   readonly raw: Buffer;
-  /** What goes to the client, in order; a notification stands in its place and goes only to those who listen. */
+  /** What is sent to the client, in order. A notification keeps its position and is sent only to listening connections. */
   readonly parts: readonly (Buffer | Notification)[];
-  /** Null when the batch had no Sync: the extended query goes on. */
+  /** Null if the batch had no Sync: the extended query continues. */
   readonly status: Status | null;
   readonly error: ErrorFields | null;
   readonly parseCompletes: number;
-  /** CommandComplete tags, without their counts. */
+  /** CommandComplete tags without row counts. */
   readonly tags: ReadonlySet<string>;
   readonly reports: ReadonlyMap<string, string>;
   readonly copyIn: boolean;
 }
 
+/** @param repeats numbers of the ParseComplete messages, from 0, that the client must not see */
 export function readAnswer(raw: Buffer, repeats: ReadonlySet<number>): Answer {
   const parts: (Buffer | Notification)[] = [];
   const tags = new Set<string>();
@@ -31,7 +32,7 @@ export function readAnswer(raw: Buffer, repeats: ReadonlySet<number>): Answer {
   let error: ErrorFields | null = null;
   let parseCompletes = 0;
   let copyIn = false;
-  // Frames that pass unchanged leave together, as one view from `from` on.
+  // Consecutive unchanged frames are sent as one view, which starts at `from`.
   let from = 0;
   let at = 0;
   const cut = (frame: Buffer, replacement?: Notification): void => {
@@ -76,7 +77,7 @@ function statusOf(frame: Buffer): Status {
   return letter === "T" || letter === "E" ? letter : "I";
 }
 
-/** The rows of a simple query's answer, as text. */
+/** The rows in the response to a simple query, as text. */
 export function rowsOf(raw: Buffer): (string | null)[][] {
   const rows: (string | null)[][] = [];
   for (const frame of frames(raw)) {

@@ -1,4 +1,4 @@
-// Who may log in, decided by what pg_authid says, in Postgres' own words and codes.
+// Authentication against pg_authid, with Postgres' own messages and error codes.
 import type { Engine } from "./engine.ts";
 import { cstring, FatalError, encode, int32, MAX_STARTUP_BYTES, typeOf } from "./messages.ts";
 import { parseVerifier, ScramExchange } from "./scram.ts";
@@ -7,18 +7,19 @@ import { literal } from "./sqltext.ts";
 import type { Startup } from "./startup.ts";
 import type { MessageStream } from "./stream.ts";
 
-/** `scram`: every login with its password. `trust`: anyone who reaches the port is who they say, for tests. */
+/** `scram`: SCRAM-SHA-256 with the role's password. `trust`: no password, for tests. */
 export type AuthMethod = "scram" | "trust";
 
 export interface Role extends Login {
-  /** rolconnlimit; -1 for none. */
+  /** rolconnlimit; -1 for no limit. */
   readonly connectionLimit: number;
-  /** name=value, from ALTER ROLE … SET and ALTER DATABASE … SET, the weaker first. */
+  /** name=value, from ALTER ROLE … SET and ALTER DATABASE … SET, in ascending precedence. */
   readonly settings: readonly string[];
 }
 
 const DATABASE = "postgres";
 
+/** Authenticates the client. Throws a FatalError with Postgres' SQLSTATE if it is refused. */
 export async function authenticate(
   engine: Engine,
   stream: MessageStream,
@@ -80,7 +81,7 @@ async function lookUp(engine: Engine, name: string): Promise<FoundRole | null> {
   };
 }
 
-/** The SASL frames of one SCRAM exchange; true when the client proved the password. */
+/** Runs one SCRAM exchange. True if the client proved that it knows the password. */
 async function exchange(stream: MessageStream, scram: ScramExchange): Promise<boolean> {
   stream.write(encode("R", int32(10), "SCRAM-SHA-256\0\0"));
   const initial = await nextPassword(stream);
@@ -98,7 +99,7 @@ async function exchange(stream: MessageStream, scram: ScramExchange): Promise<bo
 
 async function nextPassword(stream: MessageStream): Promise<Buffer> {
   const message = await stream.next(MAX_STARTUP_BYTES);
-  if (message === null) throw new FatalError("08006", "the client left during authentication");
+  if (message === null) throw new FatalError("08006", "the client disconnected during authentication");
   if (typeOf(message) !== "p") throw violation(`expected SASL response, got message type ${message[0] ?? 0}`);
   return message;
 }

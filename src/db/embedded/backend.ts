@@ -1,13 +1,13 @@
-// Two pieces of Postgres' own state that SQL can't reach, read and written in the WebAssembly memory:
+// Reads and writes two pieces of Postgres' state that SQL can't reach, in the WebAssembly memory:
 //
-// - AuthenticatedUserId (miscinit.c): who logged in. Postgres asks it, and nothing else, whether SET SESSION
-//   AUTHORIZATION is allowed. PGlite has one session that logged in as the superuser; with the connection's own
-//   role written here, Postgres itself refuses every way out of that role, dynamic SQL included.
-// - guc_nondef_list (guc.c): every setting that is not at its default, custom ones included. pg_settings leaves
-//   those out, and without their names they can't be kept apart.
+// - AuthenticatedUserId (miscinit.c): the role that logged in. It alone decides whether SET SESSION
+//   AUTHORIZATION is allowed. PGlite has one session, which logged in as the superuser; with the connection's
+//   role written here, Postgres itself rejects every attempt to leave that role, dynamic SQL included.
+// - guc_nondef_list (guc.c): all settings with a non-default value, including custom ones. pg_settings omits
+//   custom settings, and their names are needed to keep connections apart.
 //
-// No address is written down here: both are found at start by what they hold, and then proven by what Postgres does.
-// A PGlite in which that fails is refused, never run with less separation.
+// No address is hard-coded: both are located at start by their contents and verified by Postgres' behaviour.
+// A PGlite build in which that fails is refused; it never runs with less separation.
 
 /** What this file uses of PGlite's Emscripten module. */
 export interface WasmModule {
@@ -17,7 +17,7 @@ export interface WasmModule {
   readonly _GetSessionUserId: () => number;
 }
 
-/** Runs one simple query as it comes and returns the SQLSTATE of its error, or null. */
+/** Runs one simple query and returns the SQLSTATE of its error; null on success. */
 export type Probe = (sql: string) => Promise<string | null>;
 
 /** Offsets in struct config_generic of Postgres 18 on wasm32, all fields four bytes long. */
@@ -27,10 +27,10 @@ const NONDEF_LINK = 64;
 const PGC_S_SESSION = 13;
 
 const BOOTSTRAP_SUPERUSER = 10;
-// Built-in roles with fixed oids, told apart by them.
+// Two built-in roles with fixed, different oids.
 const PG_MONITOR = { name: "pg_monitor", oid: 3373 };
 const PG_READ_ALL_DATA = { name: "pg_read_all_data", oid: 6181 };
-/** Static data ends far below; the heap need not be searched for a static variable. */
+/** Static data ends far below this address, so the heap is not searched. */
 const STATIC_DATA_BYTES = 16 * 1024 * 1024;
 
 export class Backend {
@@ -44,14 +44,15 @@ export class Backend {
     this.#nondefaultList = nondefaultList;
   }
 
+  /** Locates both variables. Throws for a PGlite build in which they cannot be found or verified. */
   static async find(module: WasmModule, probe: Probe): Promise<Backend> {
     const user = await findAuthenticatedUser(module, probe);
     return new Backend(module, user, await findNondefaultList(module, probe));
   }
 
-  /** Makes Postgres take `oid` for the role that logged in. */
+  /** Makes Postgres treat `oid` as the role that logged in. */
   authenticateAs(oid: number): void {
-    words(this.#module)[this.#authenticatedUser] = oid;
+    wordsOf(this.#module)[this.#authenticatedUser] = oid;
   }
 
   /** The oid of session_user. */
@@ -59,10 +60,10 @@ export class Backend {
     return this.#module._GetSessionUserId();
   }
 
-  /** Every setting made in the session, by name. Values are as set_config takes them back. */
+  /** All settings that were set in the session, by name. Values are in the form that set_config accepts. */
   sessionSettings(): Map<string, string> {
     const settings = new Map<string, string>();
-    const memory = words(this.#module);
+    const memory = wordsOf(this.#module);
     for (const record of walk(memory, this.#nondefaultList)) {
       if (memory[(record + SOURCE) >> 2] !== PGC_S_SESSION) continue;
       const name = memory[(record + NAME) >> 2] ?? 0;
@@ -73,16 +74,16 @@ export class Backend {
   }
 }
 
-/** The memory as words. Never kept: growing the memory detaches it. */
-function words(module: WasmModule): Uint32Array {
+/** The memory as 32-bit words. Must not be kept: growing the memory detaches the array. */
+function wordsOf(module: WasmModule): Uint32Array {
   return new Uint32Array(module.HEAPU8.buffer);
 }
 
-/** The records on the list, each as its address. */
+/** The addresses of the records on the list. */
 function* walk(memory: Uint32Array, head: number): Generator<number> {
   let link = memory[(head + 4) >> 2] ?? head;
   for (let steps = 0; link !== head; link = memory[(link + 4) >> 2] ?? head) {
-    if (++steps > 10_000) throw new Error("the list of settings in PGlite's memory does not close");
+    if (++steps > 10_000) throw new Error("the list of settings in PGlite's memory is not circular");
     yield link - NONDEF_LINK;
   }
 }
@@ -91,19 +92,19 @@ async function findAuthenticatedUser(module: WasmModule, probe: Probe): Promise<
   await expectProbe(probe, `set session authorization ${PG_MONITOR.name}`, null);
   const isRun = (memory: Uint32Array, index: number, oid: number): boolean =>
     memory[index] === oid && memory[index + 1] === oid && memory[index + 2] === oid;
-  const search = words(module);
+  const search = wordsOf(module);
   const runs: number[] = [];
   for (let index = 0; index < STATIC_DATA_BYTES / 4; index++)
     if (isRun(search, index, PG_MONITOR.oid)) runs.push(index);
   await expectProbe(probe, `set session authorization ${PG_READ_ALL_DATA.name}`, null);
 
-  // SessionUserId, OuterUserId and CurrentUserId lie together; AuthenticatedUserId is their neighbour.
-  for (const run of runs.filter((index) => isRun(words(module), index, PG_READ_ALL_DATA.oid))) {
+  // SessionUserId, OuterUserId and CurrentUserId are adjacent; AuthenticatedUserId is close to them.
+  for (const run of runs.filter((index) => isRun(wordsOf(module), index, PG_READ_ALL_DATA.oid))) {
     for (let index = run - 16; index < run + 16; index++) {
-      if (words(module)[index] !== BOOTSTRAP_SUPERUSER) continue;
-      words(module)[index] = PG_READ_ALL_DATA.oid;
+      if (wordsOf(module)[index] !== BOOTSTRAP_SUPERUSER) continue;
+      wordsOf(module)[index] = PG_READ_ALL_DATA.oid;
       const refused = (await probe("set session authorization postgres")) === "42501";
-      words(module)[index] = BOOTSTRAP_SUPERUSER;
+      wordsOf(module)[index] = BOOTSTRAP_SUPERUSER;
       if (!refused) continue;
       await expectProbe(probe, "set session authorization postgres", null);
       return index;
@@ -122,8 +123,8 @@ async function findNondefaultList(module: WasmModule, probe: Probe): Promise<num
     for (const record of occurrences(bytes, pointer)) {
       const head = record % 4 === 0 ? headOf(module, record) : null;
       if (head === null) continue;
-      const backend = [...walk(words(module), head)].filter((each) => nameAt(module, each) === marker);
-      if (backend.length === 1) return head;
+      const markers = [...walk(wordsOf(module), head)].filter((each) => nameAt(module, each) === marker);
+      if (markers.length === 1) return head;
     }
   }
   throw unknownBuild("the list of settings was not found");
@@ -133,9 +134,9 @@ function* occurrences(bytes: Buffer, needle: Buffer): Generator<number> {
   for (let at = bytes.indexOf(needle); at >= 0; at = bytes.indexOf(needle, at + 1)) yield at;
 }
 
-/** The list's head if `record` is a setting on such a list: the one link in the ring that is not a setting's. */
+/** The head of the list that contains `record`, i.e. the only link that is not a setting's; null if it is not on a list. */
 function headOf(module: WasmModule, record: number): number | null {
-  const memory = words(module);
+  const memory = wordsOf(module);
   if (memory[(record + SOURCE) >> 2] !== PGC_S_SESSION) return null;
   const start = record + NONDEF_LINK;
   const heads: number[] = [];
@@ -154,7 +155,7 @@ function headOf(module: WasmModule, record: number): number | null {
 }
 
 function nameAt(module: WasmModule, record: number): string | null {
-  const pointer = words(module)[(record + NAME) >> 2] ?? 0;
+  const pointer = wordsOf(module)[(record + NAME) >> 2] ?? 0;
   if (pointer === 0 || pointer >= module.HEAPU8.length) return null;
   const name = module.UTF8ToString(pointer);
   return /^[A-Za-z_][\w.$]*$/.test(name) ? name : null;
@@ -162,11 +163,11 @@ function nameAt(module: WasmModule, record: number): string | null {
 
 async function expectProbe(probe: Probe, sql: string, expected: string | null): Promise<void> {
   const code = await probe(sql);
-  if (code !== expected) throw unknownBuild(`"${sql}" answered ${code ?? "success"}`);
+  if (code !== expected) throw unknownBuild(`"${sql}" returned ${code ?? "success"}`);
 }
 
 function unknownBuild(what: string): Error {
   return new Error(
-    `This build of PGlite can't keep connections apart (${what}). Install the @electric-sql/pglite that BrainOps names.`,
+    `This build of PGlite can't keep connections apart (${what}). Install the version of @electric-sql/pglite that BrainOps's package.json names.`,
   );
 }

@@ -1,4 +1,4 @@
-// One client's connection after its login: batches in, answers out, the lock held through its transactions.
+// One client's connection after login: runs its batches, and holds the lock for as long as a transaction is open.
 import type { Answer, Notification, Status } from "./answer.ts";
 import { copyIn, copyInOnly, copyRefused } from "./copy.ts";
 import type { Engine } from "./engine.ts";
@@ -9,16 +9,17 @@ import type { Session } from "./session.ts";
 import type { ListenCommand } from "./sqltext.ts";
 import type { MessageStream } from "./stream.ts";
 
-/** What a connection needs of the server it belongs to. */
+/** What a connection uses of its server. */
 export interface Host {
   readonly engine: Engine;
   readonly idleInTransactionMs: number;
   /** The sessions of all connections that are logged in. */
   sessions(): Session[];
+  /** Sends a notification to all listening connections except `from`. */
   deliver(notification: Notification, from: Session): void;
 }
 
-/** A batch may be this long in total: it is handed over in one piece. */
+/** Limit for a whole batch, which is passed to Postgres in one piece. */
 const MAX_BATCH_BYTES = 4 * MAX_FRAME_BYTES;
 
 export class Connection {
@@ -26,13 +27,13 @@ export class Connection {
   readonly stream: MessageStream;
   readonly #host: Host;
   #status: Status = "I";
-  /** Set while the lock is held: while a batch runs, and between the batches of a transaction. */
+  /** Set while this connection holds the lock: during a batch, and between the batches of a transaction. */
   #release: Release | null = null;
   #idleTimer: NodeJS.Timeout | undefined;
   #waiting: AbortController | null = null;
-  /** LISTEN and UNLISTEN of the transaction that is still open. */
+  /** LISTEN and UNLISTEN commands of the open transaction. */
   #uncommitted: ListenCommand[] = [];
-  /** RESET or DISCARD ran: the settings of the startup message must come back. */
+  /** RESET or DISCARD ran, so the settings of the startup message must be restored. */
   #wasReset = false;
 
   constructor(host: Host, session: Session, stream: MessageStream) {
@@ -41,7 +42,7 @@ export class Connection {
     this.stream = stream;
   }
 
-  /** Serves until the client leaves. A FatalError is the caller's to send. */
+  /** Serves until the client disconnects. Throws a FatalError, which the caller sends to the client. */
   async serve(): Promise<void> {
     let batch: Buffer[] = [];
     let bytes = 0;
@@ -50,7 +51,7 @@ export class Connection {
       if (message === null) return;
       const type = typeOf(message);
       if (type === "X") return;
-      if ("dcf".includes(type)) continue; // left over from a COPY that has failed
+      if ("dcf".includes(type)) continue; // remains of a COPY that failed
       if (!"QPBDECHSF".includes(type))
         throw new FatalError("08P01", `invalid frontend message type ${message[0] ?? 0}`);
       batch.push(message);
@@ -63,7 +64,7 @@ export class Connection {
     }
   }
 
-  /** A CancelRequest: a batch that waits for its turn is given up; one that runs can't be interrupted. */
+  /** Handles a CancelRequest: cancels a batch that waits for the lock. A running batch can't be interrupted. */
   cancel(): void {
     this.#waiting?.abort(new FatalError("57014", "canceling statement due to user request"));
   }
@@ -72,14 +73,14 @@ export class Connection {
     this.stream.write(notification);
   }
 
-  /** Rolls back and gives up what the connection held in Postgres; `farewell` runs under the same hold of the lock. */
+  /** Rolls back and releases what the connection holds in Postgres; then runs `farewell` before the lock is released. */
   async leave(farewell: () => Promise<void>): Promise<void> {
     clearTimeout(this.#idleTimer);
     const { engine } = this.#host;
     const release = this.#release ?? (await engine.lock.acquire());
     try {
       if (engine.broken) return;
-      // Its transaction, if any, kept the session its own; its statements can be closed in anyone's.
+      // An open transaction means that the session is this connection's. Statements can be closed in any session.
       await engine.abandon(this.session);
       if (this.session.channels.size > 0) {
         this.session.channels.clear();
@@ -105,7 +106,7 @@ export class Connection {
     this.#refuseEncoding(answer);
     await this.#settle(answer);
     this.#send(answer);
-    // Null after a Flush: the extended query is still under way, and so is its implicit transaction.
+    // Null after a Flush: the extended query and its implicit transaction are still open.
     if (answer.status === "I") {
       if (this.#wasReset) engine.invalidate();
       this.#wasReset = false;
@@ -116,7 +117,7 @@ export class Connection {
     await this.stream.drained();
   }
 
-  /** Takes the lock, unless a transaction has it, and the session. False when the client cancelled or left meanwhile. */
+  /** Acquires the lock unless this connection holds it, and activates the session. False if the client cancelled or disconnected. */
   async #lock(type: string): Promise<boolean> {
     if (this.#release !== null) return true;
     this.#waiting = type === "Q" || type === "S" ? new AbortController() : null;
@@ -152,13 +153,13 @@ export class Connection {
     return answer;
   }
 
-  /** Throws where the client asked for an encoding that PGlite lacks the conversion for: it crashes at the first é. */
+  /** Throws if the client chose an encoding for which PGlite has no conversion: PGlite would crash at the first é. */
   #refuseEncoding(answer: Answer): void {
     const encoding = answer.reports.get("client_encoding") ?? "UTF8";
     if (!hasEncoding(encoding)) throw encodingError(encoding);
   }
 
-  /** What the batch did to the session's shared parts is put right before anyone else gets the lock. */
+  /** Repairs what the batch changed in shared parts of the session, before another connection gets the lock. */
   async #settle(answer: Answer): Promise<void> {
     const { engine } = this.#host;
     const wasIdle = this.#status === "I";
@@ -192,7 +193,7 @@ export class Connection {
     this.stream.write(...toClient);
   }
 
-  /** Parameters that the client knows by another value than its session now has. */
+  /** Sends ParameterStatus for every parameter whose value differs from the one the client was sent. */
   #report(): void {
     const { reported } = this.session;
     for (const [name, value] of this.#host.engine.reports()) {
@@ -229,7 +230,7 @@ export class Connection {
   }
 }
 
-/** The notification as if its sender's backend were the connection's. */
+/** The notification with the notifying connection's number as the backend pid. */
 export function signed(notification: Buffer, pid: number): Buffer {
   const copy = Buffer.from(notification);
   copy.writeInt32BE(pid, 5);

@@ -1,5 +1,5 @@
-// COPY FROM STDIN. Postgres reads the data while the statement runs, and here it must all be there before: the
-// statement is first run with a CopyFail, which gives the real CopyInResponse (or the real error) and changes
+// COPY FROM STDIN. Postgres reads the data while the statement runs, but PGlite needs all data up front. So the
+// statement first runs with a CopyFail, which returns the real CopyInResponse (or the real error) and changes
 // nothing; then the client's data is collected, and the statement runs again with it.
 import type { Answer, Notification } from "./answer.ts";
 import { cstring, errorResponse, FatalError, frames, MAX_FRAME_BYTES, query, typeOf } from "./messages.ts";
@@ -14,18 +14,18 @@ interface CopyContext {
   readonly stream: MessageStream;
   readonly inTransaction: boolean;
   run(batch: readonly Buffer[]): Promise<Answer>;
-  /** Between the two runs the client sends; outside a transaction others may have the session meanwhile. */
+  /** Releases the lock while the client sends its data, unless a transaction is open. */
   pause(): void;
   resume(): Promise<boolean>;
 }
 
-/** Whether a Query is one COPY FROM STDIN and nothing else. */
+/** Whether a Query consists of one COPY FROM STDIN only. */
 export function copyInOnly(message: Buffer): boolean {
   const end = message.indexOf(0, 5);
   return isCopyFromStdin(message.toString("utf8", 5, end < 0 ? undefined : end));
 }
 
-/** Null when the client left before its data was complete. */
+/** Runs the COPY. Null if the client disconnected before its data was complete. */
 export async function copyIn(message: Buffer, context: CopyContext): Promise<Answer | null> {
   if (context.inTransaction) await context.run([query(`savepoint ${SAVEPOINT}`)]);
   const trial = await context.run([message]);
@@ -38,14 +38,14 @@ export async function copyIn(message: Buffer, context: CopyContext): Promise<Ans
   const data = await collect(context);
   if (data === null || !(await context.resume())) return null;
   const answer = await context.run([message, ...data]);
-  // The client has had its CopyInResponse.
+  // The client already received its CopyInResponse.
   const parts = answer.parts.flatMap<Buffer | Notification>((part) =>
     Buffer.isBuffer(part) ? without(part, "G") : [part],
   );
   return { ...answer, parts };
 }
 
-/** CopyData up to CopyDone or CopyFail; null when the client left. */
+/** CopyData up to CopyDone or CopyFail; null if the client disconnected. */
 async function collect(context: CopyContext): Promise<Buffer[] | null> {
   const data: Buffer[] = [];
   let bytes = 0;
@@ -67,7 +67,7 @@ async function collect(context: CopyContext): Promise<Buffer[] | null> {
   }
 }
 
-/** An answer in which COPY FROM STDIN ran anywhere but in a query of its own: it had no data, and says why. */
+/** Replaces the error of a COPY FROM STDIN that was not a simple query of its own, and so had no data. */
 export function copyRefused(answer: Answer): Answer {
   if (!answer.copyIn) return answer;
   const refusal = errorResponse("ERROR", {

@@ -1,5 +1,5 @@
-// The folder of a built-in Postgres: data/ (Postgres' own), lock.json (who runs it), password (the superuser's), and
-// initializing while data/ is being made, so that a first start that was killed is begun again and not taken for data.
+// The folder of a built-in Postgres: data/ (Postgres' files), lock.json (the process that runs it), password (of the
+// superuser), and `initializing` while data/ is created: if a first start is killed, the next one starts over.
 import { randomBytes, randomUUID } from "node:crypto";
 import { link, mkdir, readFile, rename, rm, stat, unlink, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -7,7 +7,7 @@ import { codeOf } from "../../errors.ts";
 
 interface Holder {
   readonly pid: number;
-  /** Start of that process as the kernel counts it: a pid alone is soon another's, and in a container always 1. */
+  /** Start time of the process as the kernel counts it: a pid alone is reused, and in a container it is always 1. */
   readonly started: string | null;
   /** 0 until the server listens. */
   readonly port: number;
@@ -15,7 +15,7 @@ interface Holder {
 }
 
 export class DataDir {
-  /** What PGlite gets. */
+  /** The folder that PGlite uses. */
   readonly folder: string;
   readonly #root: string;
   readonly #holder: Holder;
@@ -26,7 +26,7 @@ export class DataDir {
     this.folder = join(root, "data");
   }
 
-  /** Takes the folder for this process, or throws an error that says which process has it. */
+  /** Locks the folder for this process. Throws an error that names the process if another one holds it. */
   static async open(path: string): Promise<DataDir> {
     const root = resolve(path);
     await mkdir(root, { recursive: true, mode: 0o700 });
@@ -42,7 +42,7 @@ export class DataDir {
     }
   }
 
-  /** Runs `make` where there is no data yet; `created` tells it so. */
+  /** Runs `make`; `created` is true if the folder has no data yet. */
   async initialize<T>(make: (created: boolean) => Promise<T>): Promise<T> {
     if (await exists(join(this.folder, "PG_VERSION"))) return await make(false);
     await writeFile(this.#initializing, "");
@@ -51,7 +51,7 @@ export class DataDir {
     return made;
   }
 
-  /** The superuser's password, made at the first call and readable by its owner alone. */
+  /** The superuser's password; generated at the first call, in a file with mode 0600. */
   async password(): Promise<string> {
     const path = join(this.#root, "password");
     try {
@@ -64,7 +64,7 @@ export class DataDir {
     }
   }
 
-  /** Notes the port for whoever is refused. */
+  /** Writes the port into the lock file, for the error message of a process that is refused. */
   async announce(port: number): Promise<void> {
     const draft = `${this.#lockPath}.${this.#holder.token}`;
     await writeFile(draft, JSON.stringify({ ...this.#holder, port }), { mode: 0o600 });
@@ -84,7 +84,7 @@ export class DataDir {
     return join(this.#root, "initializing");
   }
 
-  /** The lock appears whole or not at all: it is written aside and linked, and link() refuses where one exists. */
+  /** Creates the lock file atomically: it is written under another name and linked; link() fails if a lock exists. */
   async #lock(): Promise<void> {
     const draft = `${this.#lockPath}.${this.#holder.token}`;
     await writeFile(draft, JSON.stringify(this.#holder), { mode: 0o600 });
@@ -94,15 +94,15 @@ export class DataDir {
         const holder = await readHolder(this.#lockPath);
         if (holder !== null) await this.#takeOver(holder);
       }
-      throw new Error(`${this.#lockPath} changes all the time: are several processes starting on this folder?`);
+      throw new Error(`${this.#lockPath} keeps changing: are several processes starting on this folder?`);
     } finally {
       await rm(draft, { force: true });
     }
   }
 
   /**
-   * Removes the lock of a dead process. Two that do so at once: the second one's rename may catch the lock that the
-   * first has meanwhile taken, so what was caught is looked at, and put back if it is not the dead one's.
+   * Removes the lock of a dead process. Race: if two processes do this at once, the second rename may catch the lock
+   * that the first process has just created. So the caught file is read, and restored if it is not the dead process's.
    */
   async #takeOver(holder: Holder): Promise<void> {
     if (await isAlive(holder)) throw heldBy(this.#root, holder);
@@ -122,10 +122,10 @@ export class DataDir {
 export const makePassword = (): string => randomBytes(24).toString("base64url");
 
 function heldBy(root: string, holder: Holder): Error {
-  const where = holder.port === 0 ? "and is still starting" : `on port ${holder.port}`;
+  const where = holder.port === 0 ? "(still starting)" : `on port ${holder.port}`;
   return new Error(
-    `The built-in Postgres in ${root} is already run by process ${holder.pid} ${where}. ` +
-      "Connect to that one, stop it, or use another folder.",
+    `The built-in Postgres in ${root} is in use by process ${holder.pid} ${where}. ` +
+      "Connect to it, stop it, or use another folder.",
   );
 }
 
@@ -138,7 +138,7 @@ async function isAlive(holder: Holder): Promise<boolean> {
   return (await startOf(holder.pid)) === holder.started;
 }
 
-/** Field 22 of /proc/<pid>/stat, or null where there is no such file. */
+/** Field 22 of /proc/<pid>/stat; null without such a file (other systems, dead process). */
 async function startOf(pid: number): Promise<string | null> {
   try {
     const text = await readFile(`/proc/${pid}/stat`, "utf8");

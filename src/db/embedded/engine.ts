@@ -1,4 +1,4 @@
-// PGlite's one session, and whose it is at the moment. Nothing here may be called without holding the lock.
+// PGlite's one session, and the connection whose state it has. Every call requires the lock.
 import { PGlite } from "@electric-sql/pglite";
 import { vector } from "@electric-sql/pglite-pgvector";
 import { readAnswer, rowsOf, type Answer, type Notification } from "./answer.ts";
@@ -14,8 +14,8 @@ export interface EngineOptions {
 }
 
 /**
- * PGlite's own parameters, without search_path=public (Postgres' default is kept) and without -O, which would allow
- * changes to system tables.
+ * PGlite's own start parameters, but without search_path=public (keeps Postgres' default) and without -O, which would
+ * allow changes to system tables.
  */
 const SETTINGS = [
   "exit_on_error=false",
@@ -28,7 +28,7 @@ const SETTINGS = [
 ];
 const START_PARAMETERS = ["--single", "-F", "-j", ...SETTINGS.flatMap((setting) => ["-c", setting])];
 
-/** The engine stopped in the middle of something, out of stack or memory: its state can't be trusted any more. */
+/** Postgres stopped in the middle of a batch (out of stack or memory), so its state can't be trusted any more. */
 export class EngineCrash extends Error {
   override name = "EngineCrash";
 }
@@ -41,13 +41,13 @@ export class Engine {
   readonly #pglite: PGlite;
   readonly #system = new Session(0, SUPERUSER);
   #backend: Backend | null = null;
-  /** The connection whose state the session has; null when it can't be relied on. */
+  /** The connection whose state the session has; null if unknown. */
   #current: Session | null = null;
-  /** Every ParameterStatus as Postgres last reported it. */
+  /** The last ParameterStatus of every parameter. */
   readonly #reports = new Map<string, string>();
 
   #broken = false;
-  /** Takes what the server's own queries notify. */
+  /** Receives the notifications of the server's own queries. */
   onNotification: (notification: Notification) => void = () => undefined;
 
   private constructor(pglite: PGlite) {
@@ -72,21 +72,21 @@ export class Engine {
     return engine;
   }
 
-  /** Runs messages as they are, in whatever state the session has. The answer is whole. */
+  /** Runs messages unchanged, in the session's present state, and returns the complete response. */
   async exec(messages: Buffer): Promise<Buffer> {
     if (this.#broken) throw new EngineCrash("Postgres has crashed");
     const chunks: Buffer[] = [];
     await this.#pglite.execProtocolRawStream(messages, {
       syncToFs: false,
-      // A view into memory that the next call writes over.
+      // Copied, because the next call overwrites the memory.
       onRawData: (chunk) => void chunks.push(Buffer.from(chunk)),
     });
     return Buffer.concat(chunks);
   }
 
   /**
-   * Runs one batch of the active connection. A CopyFail goes with it, which Postgres ignores except in a COPY FROM
-   * STDIN: PGlite exits when that finds no data, for nobody could send any before the call returns.
+   * Runs one batch of the active connection. Appends a CopyFail, which Postgres ignores except in a COPY FROM STDIN:
+   * PGlite exits if COPY finds no data, and none can be sent before the call returns. Throws EngineCrash.
    */
   async run(batch: readonly Buffer[], repeats = NONE): Promise<Answer> {
     const last = batch.at(-1);
@@ -101,7 +101,7 @@ export class Engine {
     return answer;
   }
 
-  /** Makes the session that of `session`. What its client should then know of is in reports(). */
+  /** Switches the session to the state of `session`. Its client must then be sent the changes in reports(). */
   async activate(session: Session): Promise<void> {
     if (this.#current === session) return;
     const backend = this.#backend;
@@ -114,7 +114,7 @@ export class Engine {
     this.#current = null;
     backend.authenticateAs(SUPERUSER.oid);
     const live = stateOf(settings);
-    // Postgres reads queries in the client's encoding; the switch is written in UTF-8.
+    // Postgres reads queries in the client's encoding, and the query below is UTF-8.
     if (live.settings.has("client_encoding")) await this.run([query("reset client_encoding")]);
     const target = session.target();
     const { error } = await this.run([query(switchQuery(live, target))]);
@@ -122,14 +122,14 @@ export class Engine {
     const isLogin = target.authorization !== login.name || backend.sessionUser() === login.oid;
     if (error !== null || !isLogin) {
       throw new FatalError("57P01", "terminating connection: its session can't be restored", {
-        detail: error === null ? `role "${login.name}" is another one now` : `${error.code}: ${error.message}`,
+        detail: error === null ? `role "${login.name}" was dropped and re-created` : `${error.code}: ${error.message}`,
       });
     }
     backend.authenticateAs(login.oid);
     this.#current = session;
   }
 
-  /** The active connection changed things behind its own back (RESET, DISCARD): activate it anew. */
+  /** Forces the next activate() to restore the session, after the active connection ran RESET or DISCARD. */
   invalidate(): void {
     const session = this.#current;
     if (session === null || this.#backend === null) return;
@@ -137,28 +137,28 @@ export class Engine {
     this.#current = null;
   }
 
-  /** The active connection's settings as they are now. */
+  /** The active connection's present settings. */
   settings(): ReadonlyMap<string, string> {
     return stateOf(this.#backend?.sessionSettings() ?? new Map<string, string>()).settings;
   }
 
-  /** Whether it has crashed: then every call throws EngineCrash. */
+  /** Whether Postgres has crashed; then every call throws EngineCrash. */
   get broken(): boolean {
     return this.#broken;
   }
 
-  /** ParameterStatus as Postgres last reported it. */
+  /** The last ParameterStatus of every parameter. */
   reports(): ReadonlyMap<string, string> {
     return this.#reports;
   }
 
-  /** A query of the server's own, as the superuser. Throws what Postgres refuses. */
+  /** Runs a query of the server as the superuser. Throws a FatalError with Postgres' error. */
   async system(sql: string): Promise<(string | null)[][]> {
     await this.activate(this.#system);
     return await this.ask(sql);
   }
 
-  /** A query of the server's own in the active connection's session. */
+  /** Runs a query of the server in the active connection's session. Throws a FatalError with Postgres' error. */
   async ask(sql: string): Promise<(string | null)[][]> {
     this.#current?.statements.unnamedLost();
     const { raw, error, parts } = await this.run([query(sql)]);
@@ -167,19 +167,19 @@ export class Engine {
     return rowsOf(raw);
   }
 
-  /** Ends whatever a connection left unfinished, and takes its statements away. */
+  /** Closes the prepared statements of a connection that ended, and rolls back its transaction. */
   async abandon(session: Session): Promise<void> {
     const { status } = await this.run([...session.statements.names().map(closeStatement), sync]);
     if (status !== "I") await this.run([query("rollback")]);
   }
 
   async dump(): Promise<Blob> {
-    // Without it the instance that loads the dump would replay the log first.
+    // Without a checkpoint, the instance that loads the dump would first replay the WAL.
     await this.system("checkpoint");
     return await this.#pglite.dumpDataDir("none");
   }
 
-  /** The files of a crashed engine as they are. */
+  /** The files of a crashed Postgres, unchanged. */
   async salvage(): Promise<Blob> {
     return await this.#pglite.dumpDataDir("none");
   }
@@ -196,7 +196,7 @@ export class Engine {
 const SYNC = "S".charCodeAt(0);
 const QUERY = "Q".charCodeAt(0);
 
-/** PGlite's module, whose types name only a part of what it exports. */
+/** PGlite's module; its types declare only a part of its exports. */
 function wasmModule(pglite: PGlite): WasmModule {
   const module: object = pglite.Module;
   if ("HEAPU8" in module && "_GetConfigOption" in module) return module as WasmModule;

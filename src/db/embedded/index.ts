@@ -1,20 +1,20 @@
-// The built-in Postgres: PGlite behind the Postgres wire protocol, on loopback. README.md says how it is built and
-// what it is not.
+// The built-in Postgres: PGlite behind the Postgres wire protocol, on loopback. README.md describes its design and
+// its limits.
 import { Worker } from "node:worker_threads";
 import type { AuthMethod } from "./authenticate.ts";
 import type { Log } from "./server.ts";
 import type { Report, Request, ThreadOptions } from "./thread.ts";
 
 export interface EmbeddedOptions {
-  /** Folder for the data, made if it is not there; "memory" keeps it in memory and loses it at close. */
+  /** Folder for the data, created if missing; "memory" keeps the data in memory until close. */
   readonly dataDir: string;
-  /** A dump() to start from. Refused where dataDir holds data already. */
+  /** A dump() to start from. Refused if dataDir already contains data. */
   readonly loadDataDir?: Blob;
   /** TCP port on 127.0.0.1. @default 0, any free one */
   readonly port?: number;
-  /** "trust" asks for no password: for tests. @default "scram" */
+  /** "trust" requires no password, for tests. @default "scram" */
   readonly auth?: AuthMethod;
-  /** A connection idle this long in a transaction, which makes all others wait, is ended. @default 30_000 */
+  /** A connection that is idle in a transaction for longer is terminated, because all others wait for it. @default 30_000 */
   readonly idleInTransactionMs?: number;
   /** @default 100 */
   readonly maxConnections?: number;
@@ -25,15 +25,16 @@ export interface Embedded extends AsyncDisposable {
   /** Connection URL of the superuser, password included. */
   readonly url: string;
   readonly port: number;
-  /** The data as a tar archive, to start other instances from. Waits for open transactions. */
+  /** The data as a tar archive, for loadDataDir. Waits for open transactions. */
   dump(): Promise<Blob>;
-  /** Ends every connection, rolling back what is open, and then Postgres. */
+  /** Terminates all connections, rolls back open transactions, and stops Postgres. */
   close(): Promise<void>;
 }
 
-/** Postgres limits its recursion at 2 MB of its own stack, for which V8 uses several times as much of the thread's. */
+/** Postgres limits recursion to 2 MB of its own stack; V8 uses several times as much of the thread's stack for that. */
 const STACK_MB = 64;
 
+/** Starts the built-in Postgres in a worker thread and resolves when it accepts connections. Restarts it after a crash. */
 export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded> {
   const log = options.log ?? (() => undefined);
   const first: ThreadOptions = {
@@ -47,14 +48,14 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
   };
   const begin = async (thread: ThreadOptions): Promise<Running> => {
     const running = await Running.start(thread, log);
-    // As Postgres after the crash of a server process: started again on the same port, from what its log has.
+    // Like Postgres after the crash of a server process: restarts on the same port and recovers from its WAL.
     running.onCrash = (data) => {
       if (closing !== null) return;
-      log("warn", "the built-in Postgres is started again");
+      log("warn", "restarting the built-in Postgres");
       const password = decodeURIComponent(new URL(running.url).password);
       const loadDataDir = data === null ? null : new Blob([data]);
       current = begin({ ...thread, port: running.port, password, loadDataDir });
-      current.catch((error: unknown) => log("error", `the built-in Postgres did not start again: ${String(error)}`));
+      current.catch((error: unknown) => log("error", `the built-in Postgres could not be restarted: ${String(error)}`));
     };
     return running;
   };
@@ -70,7 +71,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
   return { url, port, dump, close, [Symbol.asyncDispose]: close };
 }
 
-/** A thread that has reported ready. */
+/** A worker thread that has reported ready. */
 class Running {
   url = "";
   port = 0;
@@ -102,7 +103,7 @@ class Running {
       } else running.#onReport(report);
     });
     worker.on("error", (error) => {
-      log("error", `the thread of the built-in Postgres ended by an error: ${String(error)}`);
+      log("error", `the thread of the built-in Postgres failed: ${String(error)}`);
       ready.reject(error);
     });
     worker.on("exit", () => {
@@ -121,7 +122,7 @@ class Running {
     return await answer.promise.finally(() => this.#asked.delete(id));
   }
 
-  /** Also after a crash, when there is nobody left to ask. */
+  /** Stops the thread. Also works after a crash, when the thread does not answer. */
   async close(): Promise<void> {
     await this.ask("close").catch(() => undefined);
     await this.#worker.terminate();

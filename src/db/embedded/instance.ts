@@ -1,4 +1,4 @@
-// One running built-in Postgres: folder, engine and server, begun in this order and ended in the reverse one.
+// One running built-in Postgres: folder, engine and server, started in this order and stopped in reverse.
 import { DataDir, makePassword } from "./datadir.ts";
 import { Engine } from "./engine.ts";
 import { makeVerifier, matches } from "./scram.ts";
@@ -9,7 +9,7 @@ export interface InstanceOptions extends ServerOptions {
   /** Null keeps the data in memory. */
   readonly dataDir: string | null;
   readonly loadDataDir: Blob | null;
-  /** The superuser's password for data in memory, kept through a restart; null makes one. */
+  /** The superuser's password for data in memory, so that a restart keeps it; null generates one. */
   readonly password: string | null;
 }
 
@@ -18,13 +18,13 @@ export interface Instance {
   readonly port: number;
   dump(): Promise<Blob>;
   close(): Promise<void>;
-  /** After a crash: ends what can be ended, and gives the data that only memory had. */
+  /** After a crash: closes what can be closed. Returns the data if it was in memory, else null. */
   salvage(): Promise<Blob | null>;
 }
 
 /**
- * What connections share and must not see of each other. Temporary tables would stand in front of everyone's tables
- * of the same name, and the views list everyone's queries. A DBA may grant them again.
+ * Rights on what connections share. A temporary table would hide every connection's table of the same name, and the
+ * views list every connection's queries. A DBA may grant them again.
  */
 const NEW_DATABASE = `
   revoke temporary on database postgres from public;
@@ -75,7 +75,7 @@ async function start(options: InstanceOptions, dataDir: DataDir | null): Promise
   };
 }
 
-/** Gives the superuser the password of the URL; left alone where it has it, for hashing anew would be a write. */
+/** Sets the superuser's password, unless it is set already: hashing it again would write to the database. */
 async function usePassword(engine: Engine, password: string): Promise<void> {
   const [row] = await engine.system("select rolpassword from pg_catalog.pg_authid where oid = 10");
   if (matches(row?.[0] ?? null, password)) return;

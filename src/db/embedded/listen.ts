@@ -1,5 +1,5 @@
-// LISTEN for many connections over one session: Postgres listens on whatever any of them listens on, and each
-// notification goes to those connections only.
+// LISTEN for many connections over one session: Postgres listens on the union of their channels, and a notification
+// is sent only to the connections that listen on its channel.
 import type { Engine } from "./engine.ts";
 import type { Session } from "./session.ts";
 import { identifier, type ListenCommand } from "./sqltext.ts";
@@ -14,16 +14,16 @@ export function applyListen(channels: Set<string>, commands: readonly ListenComm
 }
 
 /**
- * Makes Postgres listen on what the connections listen on: one's UNLISTEN has silenced a channel for the others too.
- * Called under the same hold of the lock as that UNLISTEN, so no notification falls in between.
+ * Makes Postgres listen on the union of the connections' channels: the UNLISTEN of one connection stops a channel for
+ * all. Must be called before the lock under which that UNLISTEN ran is released, so that no notification is lost.
  */
 export async function reconcile(engine: Engine, sessions: Iterable<Session>): Promise<void> {
   const wanted = new Set([...sessions].flatMap((session) => [...session.channels]));
   const rows = await engine.ask("select pg_catalog.pg_listening_channels()");
-  const heard = new Set(rows.map(([channel]) => channel ?? ""));
+  const present = new Set(rows.map(([channel]) => channel ?? ""));
   const commands = [
-    ...[...wanted].filter((channel) => !heard.has(channel)).map((channel) => `listen ${identifier(channel)}`),
-    ...[...heard].filter((channel) => !wanted.has(channel)).map((channel) => `unlisten ${identifier(channel)}`),
+    ...[...wanted].filter((channel) => !present.has(channel)).map((channel) => `listen ${identifier(channel)}`),
+    ...[...present].filter((channel) => !wanted.has(channel)).map((channel) => `unlisten ${identifier(channel)}`),
   ];
   if (commands.length > 0) await engine.ask(commands.join("; "));
 }

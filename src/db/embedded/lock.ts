@@ -1,11 +1,11 @@
-// The one session's lock: first come, first served, so a busy connection can't starve the others.
+// The lock of the one session. First come, first served, so a busy connection can't starve the others.
 
 interface Waiter {
   readonly grant: () => void;
   readonly refuse: (reason: Error) => void;
 }
 
-/** Gives the lock back; calling it twice does nothing. */
+/** Releases the lock. A second call does nothing. */
 export type Release = () => void;
 
 export class FairLock {
@@ -13,8 +13,8 @@ export class FairLock {
   #held = false;
 
   /**
-   * Waits for the lock. `signal` takes the waiter out of the queue (a CancelRequest does that); it has no effect
-   * once the lock is granted.
+   * Waits for the lock. Aborting `signal` (by a CancelRequest) removes the waiter from the queue and rejects with the
+   * signal's reason; it has no effect once the lock is granted.
    */
   async acquire(signal?: AbortSignal): Promise<Release> {
     signal?.throwIfAborted();
@@ -25,7 +25,7 @@ export class FairLock {
       if (released) return;
       released = true;
       const next = this.#waiting.shift();
-      // Handed over without being free in between: whoever asks now stands behind all who wait.
+      // Passed on without being free in between, so that a new caller queues behind all waiters.
       if (next === undefined) this.#held = false;
       else next.grant();
     };

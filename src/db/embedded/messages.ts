@@ -1,9 +1,9 @@
-// Frames of the Postgres wire protocol, version 3.0: cutting a byte stream into them, reading the few fields that
-// the server needs, and building those that it sends itself. Everything else passes through untouched.
+// Frames of the Postgres wire protocol, version 3.0: splits a byte stream into frames, reads the few fields that the
+// server needs, and builds the frames that the server sends itself. All other frames pass through unchanged.
 
-/** No frame of a client may be longer; Postgres itself allows 1 GB, which would be this process's memory. */
+/** Limit for a client's frame. Postgres allows 1 GB, which here would be this process's memory. */
 export const MAX_FRAME_BYTES = 64 * 1024 * 1024;
-/** Postgres' own limit for StartupMessage (PG_MAX_STARTUP_PACKET_LENGTH) and, with room, for SASL answers. */
+/** Postgres' limit for StartupMessage (PG_MAX_STARTUP_PACKET_LENGTH); also large enough for SASL responses. */
 export const MAX_STARTUP_BYTES = 10_000;
 
 export const PROTOCOL_3_0 = 196_608;
@@ -11,7 +11,7 @@ export const SSL_REQUEST = 80_877_103;
 export const GSSENC_REQUEST = 80_877_104;
 export const CANCEL_REQUEST = 80_877_102;
 
-/** What ErrorResponse tells a client. */
+/** The fields of an ErrorResponse. */
 export interface ErrorFields {
   readonly code: string;
   readonly message: string;
@@ -19,7 +19,7 @@ export interface ErrorFields {
   readonly hint?: string;
 }
 
-/** An error that the server (not Postgres) raises; it ends the connection with a FATAL ErrorResponse. */
+/** An error raised by this server and not by Postgres. It ends the connection with a FATAL ErrorResponse. */
 export class FatalError extends Error {
   override name = "FatalError";
   readonly fields: ErrorFields;
@@ -30,7 +30,7 @@ export class FatalError extends Error {
   }
 }
 
-/** Cuts a stream of chunks into frames. A chunk is copied only where a frame spans several. */
+/** Splits a stream of chunks into frames. Copies chunks only if a frame spans several. */
 export class FrameReader {
   #chunks: Buffer[] = [];
   #size = 0;
@@ -40,7 +40,7 @@ export class FrameReader {
     this.#size += chunk.length;
   }
 
-  /** The next whole frame with its header, or null. `typed` is false for the frames before authentication. */
+  /** The next complete frame with its header; null if it is not complete yet. `typed` is false for frames before authentication. */
   next(typed: boolean, limit: number): Buffer | null {
     const header = typed ? 5 : 4;
     if (this.#size < header) return null;
@@ -72,14 +72,14 @@ export function typeOf(frame: Buffer): string {
   return String.fromCharCode(frame[0] ?? 0);
 }
 
-/** The zero-terminated string at `offset`; a frame that lacks the zero is refused as Postgres refuses it. */
+/** The zero-terminated string at `offset`. Throws a ProtocolViolation if the zero is missing, as Postgres does. */
 export function cstring(frame: Buffer, offset: number): { text: string; end: number } {
   const end = frame.indexOf(0, offset);
   if (end < 0) throw new ProtocolViolation("invalid string in message");
   return { text: frame.toString("utf8", offset, end), end: end + 1 };
 }
 
-/** A malformed message whose frame is sound: the batch fails with 08P01, the connection lives on. */
+/** A malformed message in a valid frame: the batch fails with 08P01, the connection stays open. */
 export class ProtocolViolation extends Error {
   override name = "ProtocolViolation";
 }
@@ -122,7 +122,7 @@ export const closeStatement = (name: string): Buffer => encode("C", "S", name, "
 export const sync = encode("S");
 export const copyFail = encode("f", "no data was sent\0");
 
-/** The frames of a complete answer, as views into it. */
+/** The frames of a complete response, as views into it. */
 export function* frames(answer: Buffer): Generator<Buffer> {
   for (let offset = 0; offset + 5 <= answer.length;) {
     const end = offset + 1 + answer.readInt32BE(offset + 1);

@@ -1,4 +1,4 @@
-// SCRAM-SHA-256 (RFC 5802, RFC 7677), the server's side, against the verifiers that Postgres keeps in
+// The server side of SCRAM-SHA-256 (RFC 5802, RFC 7677), with the verifiers that Postgres stores in
 // pg_authid.rolpassword: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>.
 import { createHash, createHmac, pbkdf2Sync, randomBytes, timingSafeEqual } from "node:crypto";
 
@@ -12,7 +12,7 @@ export interface Verifier {
 const hmac = (key: Buffer, text: string): Buffer => createHmac("sha256", key).update(text).digest();
 const sha256 = (bytes: Buffer): Buffer => createHash("sha256").update(bytes).digest();
 
-/** The parsed verifier, or null for no password, an MD5 one, or anything else that can't be used. */
+/** The parsed verifier; null for a missing password, an MD5 password, or any other format. */
 export function parseVerifier(text: string | null): Verifier | null {
   const match = /^SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)$/.exec(text ?? "");
   if (match === null) return null;
@@ -21,7 +21,7 @@ export function parseVerifier(text: string | null): Verifier | null {
   return { iterations: Number(iterations), salt: decode(salt), storedKey: decode(stored), serverKey: decode(server) };
 }
 
-/** The verifier of an ASCII password, as `alter role … password` takes it in place of the password. */
+/** The verifier of an ASCII password, which `alter role … password` accepts instead of the password. */
 export function makeVerifier(password: string, salt: Buffer = randomBytes(16), iterations = 4096): string {
   const salted = pbkdf2Sync(password, salt, iterations, 32, "sha256");
   const stored = sha256(hmac(salted, "Client Key")).toString("base64");
@@ -29,16 +29,16 @@ export function makeVerifier(password: string, salt: Buffer = randomBytes(16), i
   return `SCRAM-SHA-256$${iterations}:${salt.toString("base64")}$${stored}:${server}`;
 }
 
-/** Whether a rolpassword is the verifier of `password`. */
+/** Whether a rolpassword is a verifier of `password`. */
 export function matches(text: string | null, password: string): boolean {
   const verifier = parseVerifier(text);
   return verifier !== null && makeVerifier(password, verifier.salt, verifier.iterations) === text;
 }
 
 /**
- * One exchange. With a null verifier (unknown role, no password) it goes through the same steps with a made-up
- * salt and then fails, so that a client can't learn which roles exist. The salt must be the same each time a name
- * is tried: it is derived from the name and `mockKey`.
+ * One exchange. With a null verifier (unknown role, no password) it runs the same steps with a mock salt and then
+ * fails, so that a client can't find out which roles exist. The mock salt is derived from the name and `mockKey`, so
+ * it is the same at every attempt.
  */
 export class ScramExchange {
   readonly #verifier: Verifier;
@@ -54,9 +54,9 @@ export class ScramExchange {
     this.#verifier = verifier ?? { iterations: 4096, salt, storedKey: Buffer.alloc(32), serverKey: Buffer.alloc(32) };
   }
 
-  /** client-first-message -> server-first-message, or null when it is malformed. */
+  /** client-first-message -> server-first-message; null if it is malformed. */
   first(clientFirst: string): string | null {
-    // gs2-header: no channel binding wanted (n), or the client could but saw no TLS (y); no authzid.
+    // gs2-header: no channel binding (n), or supported by the client but not offered without TLS (y); no authzid.
     const match = /^([ny],,)(n=[^,]*,r=([\x21-\x2b\x2d-\x7e]+)(?:,.*)?)$/.exec(clientFirst);
     if (match === null) return null;
     const [, header = "", bare = "", clientNonce = ""] = match;
@@ -67,7 +67,7 @@ export class ScramExchange {
     return this.#serverFirst;
   }
 
-  /** client-final-message -> server-final-message, or null when the password is not the right one. */
+  /** client-final-message -> server-final-message; null if it is malformed or the password is wrong. */
   final(clientFinal: string): string | null {
     const match = /^(c=([^,]+),r=([^,]+)),p=([^,]+)$/.exec(clientFinal);
     if (match === null) return null;

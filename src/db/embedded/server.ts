@@ -1,4 +1,4 @@
-// The TCP server: who may connect, the list of connections, and what happens when one ends.
+// The TCP server: accepts and authenticates clients, keeps the list of connections, and cleans up after each.
 import { randomBytes, randomInt } from "node:crypto";
 import { createServer, type Server, type Socket } from "node:net";
 import type { Notification } from "./answer.ts";
@@ -19,7 +19,7 @@ export interface ServerOptions {
   readonly idleInTransactionMs: number;
   readonly maxConnections: number;
   readonly log: Log;
-  /** Called once, when the engine can't be trusted any more; the server then takes nobody in. */
+  /** Called once when Postgres has crashed; from then on the server refuses every client. */
   readonly onCrash: () => void;
 }
 
@@ -29,7 +29,7 @@ interface Entry {
   readonly secret: number;
 }
 
-/** As Postgres' authentication_timeout, but shorter: nobody on loopback is slow. */
+/** Like Postgres' authentication_timeout, but shorter, because clients connect over loopback. */
 const AUTHENTICATION_MS = 30_000;
 
 export class EmbeddedServer implements Host {
@@ -50,7 +50,7 @@ export class EmbeddedServer implements Host {
     this.idleInTransactionMs = options.idleInTransactionMs;
     this.#options = options;
     this.#server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
-    // Room for those who are still logging in, or are to be told that there are too many.
+    // Leaves room for clients that are logging in, or that receive the error "too many clients".
     this.#server.maxConnections = options.maxConnections * 2;
     engine.onNotification = (notification) => this.deliver(notification, null);
   }
@@ -72,7 +72,7 @@ export class EmbeddedServer implements Host {
     return [...this.#entries.values()].map(({ connection }) => connection.session);
   }
 
-  /** Sends a notification to every connection that listens, but not to its sender, who has it in the answer. */
+  /** Sends a notification to every listening connection except `from`, which receives it in its own response. */
   deliver(notification: Notification, from: Session | null): void {
     for (const { connection } of this.#entries.values()) {
       if (connection.session === from || !connection.session.channels.has(notification.channel)) continue;
@@ -80,7 +80,7 @@ export class EmbeddedServer implements Host {
     }
   }
 
-  /** Ends every connection and waits until each has rolled back. */
+  /** Terminates all connections and waits until each has rolled back. */
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#terminate({ code: "57P01", message: "terminating connection due to administrator command" });
@@ -99,7 +99,7 @@ export class EmbeddedServer implements Host {
   #accept(socket: Socket): void {
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
-    // A reset is seen as the end of the stream; without a listener it would end the process.
+    // A reset appears as the end of the stream; without a listener, Node would end the process.
     socket.on("error", () => undefined);
     const stream = new MessageStream(socket);
     const running = this.#serve(socket, stream)
@@ -118,11 +118,11 @@ export class EmbeddedServer implements Host {
     }
     const message = error instanceof Error ? error.message : String(error);
     if (error instanceof EngineCrash) this.#crash(message);
-    else this.#options.log("error", `a connection ended by an error: ${message}`);
+    else this.#options.log("error", `a connection failed: ${message}`);
     stream.write(errorResponse("FATAL", { code: "XX000", message }));
   }
 
-  /** Nothing in a crashed engine can be trusted, so nobody may go on; a new start recovers the data from its log. */
+  /** Terminates all connections: a crashed Postgres can't be trusted. The restart recovers the data from the WAL. */
   #crash(message: string): void {
     if (this.#crashed) return;
     this.#crashed = true;
@@ -164,7 +164,7 @@ export class EmbeddedServer implements Host {
     const session = new Session(++this.#lastId, role);
     const secret = randomInt(2 ** 31);
     const entry = { connection: new Connection(this, session, stream), role, secret };
-    // Listed before anything is awaited: the limits count it from now on.
+    // Added before the first await, so that the connection limits count it.
     this.#entries.set(session.id, entry);
     try {
       await this.engine.lock.run(() => this.#openSession(session, role, startup));
@@ -188,7 +188,7 @@ export class EmbeddedServer implements Host {
       ["brainops.connection_id", String(session.id)],
     ]);
     await this.engine.activate(session);
-    // As the role itself: it may set here what it may set later, and no more.
+    // Runs as the role itself, so that it cannot set more here than later by SQL.
     for (const [name, value] of startup.settings) {
       await this.engine.ask(`select pg_catalog.set_config(${literal(name)}, ${literal(value)}, false)`);
     }
@@ -201,7 +201,7 @@ export class EmbeddedServer implements Host {
   #refuseTooMany(role: Role): void {
     if (this.#entries.size >= this.#options.maxConnections) {
       throw new FatalError("53300", "sorry, too many clients already", {
-        hint: `The built-in Postgres takes ${this.#options.maxConnections} connections.`,
+        hint: `The built-in Postgres accepts at most ${this.#options.maxConnections} connections.`,
       });
     }
     const same = [...this.#entries.values()].filter((entry) => entry.role.oid === role.oid).length;
@@ -210,7 +210,7 @@ export class EmbeddedServer implements Host {
     }
   }
 
-  /** Tells SQL that a connection is gone, or (null) that none of an earlier process is left; see the README. */
+  /** Reports to SQL that a connection ended, or with null that no connection of an earlier process exists; see the README. */
   async #connectionClosed(id: number | null): Promise<void> {
     try {
       this.#hasCloseFunction ||=

@@ -1,4 +1,4 @@
-// What PGlite's one session must be made to look like before a connection's next batch runs in it.
+// The state that PGlite's one session must have before a connection's next batch runs in it.
 import { identifier, literal } from "./sqltext.ts";
 import { PreparedStatements } from "./statements.ts";
 
@@ -11,25 +11,25 @@ export interface Login {
 
 /** The session's state as one connection left it, or as the next one needs it. */
 export interface SessionState {
-  /** session_user, null where it is not set; other than the login only after a superuser's SET SESSION AUTHORIZATION. */
+  /** session_user; null if it is not set. Differs from the login only after a superuser's SET SESSION AUTHORIZATION. */
   readonly authorization: string | null;
   /** The role of SET ROLE, or "none". */
   readonly role: string;
   readonly settings: ReadonlyMap<string, string>;
 }
 
-/** Not settings of the session, or restored apart from them. */
+/** Not settings of the session, or restored separately. */
 const NOT_KEPT = /^(?:session_authorization|role|is_superuser|seed|transaction_.*)$/;
 
 export class Session {
-  /** Told to the client as its backend's pid, and to SQL as brainops.connection_id. */
+  /** The client sees it as its backend's pid, SQL as brainops.connection_id. */
   readonly id: number;
   readonly login: Login;
   readonly statements: PreparedStatements;
-  /** What RESET leads back to: the startup message's settings and the role's. */
+  /** The values after RESET: the role's settings and those of the startup message. */
   base: ReadonlyMap<string, string> = new Map();
   state: SessionState & { readonly authorization: string };
-  /** Channels this connection listens on, in committed transactions. */
+  /** Channels that this connection listens on; only committed LISTENs count. */
   readonly channels = new Set<string>();
   /** The last ParameterStatus sent for each parameter. */
   readonly reported = new Map<string, string>();
@@ -42,8 +42,8 @@ export class Session {
   }
 
   /**
-   * Keeps what the session's settings are now. After RESET SESSION AUTHORIZATION there is no session_authorization
-   * among them; and only a superuser's may differ from its login, whatever the settings say.
+   * Saves the session's present settings. After RESET SESSION AUTHORIZATION they do not contain session_authorization.
+   * It may differ from the login for a superuser only; for other roles the value is ignored.
    */
   save(settings: ReadonlyMap<string, string>): void {
     const state = stateOf(settings);
@@ -51,7 +51,7 @@ export class Session {
     this.state = { ...state, authorization: superuser ? (state.authorization ?? name) : name };
   }
 
-  /** The state with the base under it: a setting that the client reset is the base's again. */
+  /** The saved state on top of `base`: a setting that the client reset has its base value. */
   target(): Session["state"] {
     return { ...this.state, settings: new Map([...this.base, ...this.state.settings]) };
   }
@@ -66,9 +66,8 @@ export function stateOf(settings: ReadonlyMap<string, string>): SessionState {
 }
 
 /**
- * The query that turns the live state into the target. It begins as the superuser, because settings that only a
- * superuser may set, and that a superuser's connection did set, must come and go as well. SET SESSION AUTHORIZATION
- * also resets the role.
+ * The query that changes the live state into the target. It starts as the superuser, because it must also change
+ * settings that only a superuser may set. SET SESSION AUTHORIZATION also resets the role.
  */
 export function switchQuery(live: SessionState, target: Session["state"]): string {
   const calls: string[] = [];

@@ -1,4 +1,4 @@
-// The little that the server must know of a query's text. Only conveniences hang on it, never what a role may do.
+// The few facts about a query's text that the server needs. Conveniences depend on them, permissions never do.
 
 /** A LISTEN (channel), UNLISTEN (channel) or UNLISTEN * (null) in a query. */
 export interface ListenCommand {
@@ -6,7 +6,7 @@ export interface ListenCommand {
   readonly channel: string | null;
 }
 
-/** The statements of a query, comments removed and literals emptied, split at the semicolons outside them. */
+/** The statements of a query without comments and literals, split at the semicolons outside of both. */
 function statements(sql: string): string[] {
   const token = /--[^\n]*|\/\*[\s\S]*?\*\/|'(?:[^']|'')*'|\$([A-Za-z_]\w*)?\$[\s\S]*?\$\1\$|"(?:[^"]|"")*"|;/g;
   const plain = sql.replace(token, (match) => {
@@ -16,7 +16,7 @@ function statements(sql: string): string[] {
   return plain.split("\0").map((statement) => statement.trim());
 }
 
-/** An identifier as Postgres folds it, cut to the 63 bytes of a name. */
+/** An identifier folded as Postgres does, truncated to 63 bytes. */
 function fold(identifier: string): string {
   const name = identifier.startsWith('"') ? identifier.slice(1, -1).replaceAll('""', '"') : identifier.toLowerCase();
   const bytes = Buffer.from(name);
@@ -40,7 +40,7 @@ export function listenCommands(sql: string): ListenCommand[] {
   return commands;
 }
 
-/** The name in `DEALLOCATE name`, or null for any other query and for DEALLOCATE ALL. */
+/** The name in `DEALLOCATE name`; null for DEALLOCATE ALL and for any other query. */
 export function deallocatedName(sql: string): string | null {
   if (!/^\s*deallocate/i.test(sql)) return null;
   const match = /^\s*deallocate\s+(?:prepare\s+)?("(?:[^"]|"")+"|[A-Za-z_][\w$]*)\s*;?\s*$/i.exec(sql);
@@ -48,14 +48,14 @@ export function deallocatedName(sql: string): string | null {
   return name === undefined || name.toLowerCase() === "all" ? null : fold(name);
 }
 
-/** Whether the query is one COPY … FROM STDIN and nothing else. */
+/** Whether the query consists of one COPY … FROM STDIN only. */
 export function isCopyFromStdin(sql: string): boolean {
   if (!/\bcopy\b/i.test(sql) || !/\bstdin\b/i.test(sql)) return false;
   const parts = statements(sql).filter((statement) => statement !== "");
   return parts.length === 1 && /^copy\b[\s\S]*\bfrom\s+stdin\b/i.test(parts[0] ?? "");
 }
 
-/** A string literal that reads the same whatever standard_conforming_strings says. */
+/** A string literal that does not depend on standard_conforming_strings. */
 export const literal = (text: string): string => `E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
 
 export const identifier = (name: string): string => `"${name.replaceAll('"', '""')}"`;

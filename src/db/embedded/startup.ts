@@ -14,7 +14,7 @@ import type { MessageStream } from "./stream.ts";
 export interface Startup {
   readonly user: string;
   readonly database: string;
-  /** Settings for the session, in the order given. */
+  /** Settings for the session, in the client's order. */
   readonly settings: readonly (readonly [name: string, value: string])[];
 }
 
@@ -23,7 +23,7 @@ export interface Cancel {
   readonly secret: number;
 }
 
-/** Reads up to the StartupMessage. Null when the client left, as port scans and health checks do. */
+/** Reads up to the StartupMessage. Null if the client disconnects first, as port scans and health checks do. */
 export async function readStartup(stream: MessageStream): Promise<Startup | Cancel | null> {
   for (;;) {
     const packet = await stream.next(MAX_STARTUP_BYTES, false);
@@ -65,21 +65,21 @@ function parseStartup(packet: Buffer, stream: MessageStream): Startup {
 
 function refuseReplication(value: string): void {
   if (!/^(?:f|false|off|no|0)?$/i.test(value)) {
-    throw new FatalError("0A000", "the built-in Postgres has no replication");
+    throw new FatalError("0A000", "the built-in Postgres does not support replication");
   }
 }
 
-/** The command-line options of `options`: -c name=value, -cname=value and --name=value; a backslash takes the next character as it is. */
+/** The settings in `options`: -c name=value, -cname=value and --name=value; a backslash escapes the next character. */
 function parseOptions(text: string): [string, string][] {
-  const words = [...text.matchAll(/(?:\\[\s\S]|[^\s\\])+/g)].map(([word]) => word.replace(/\\([\s\S])/g, "$1"));
+  const args = [...text.matchAll(/(?:\\[\s\S]|[^\s\\])+/g)].map(([arg]) => arg.replace(/\\([\s\S])/g, "$1"));
   const settings: [string, string][] = [];
-  for (let index = 0; index < words.length; index++) {
-    const word = words[index] ?? "";
-    const assignment = word === "-c" ? words[++index] : /^(?:-c|--)(.+)$/s.exec(word)?.[1];
+  for (let index = 0; index < args.length; index++) {
+    const arg = args[index] ?? "";
+    const assignment = arg === "-c" ? args[++index] : /^(?:-c|--)(.+)$/s.exec(arg)?.[1];
     const match = /^([^=]+)=(.*)$/s.exec(assignment ?? "");
-    if (match === null) throw new FatalError("42601", `invalid command-line argument for server process: ${word}`);
+    if (match === null) throw new FatalError("42601", `invalid command-line argument for server process: ${arg}`);
     const [, name = "", value = ""] = match;
-    settings.push([word.startsWith("--") ? name.replaceAll("-", "_") : name, value]);
+    settings.push([arg.startsWith("--") ? name.replaceAll("-", "_") : name, value]);
   }
   return settings;
 }

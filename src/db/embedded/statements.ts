@@ -1,9 +1,9 @@
 // Prepared statements of one connection, in a session that all connections share.
 //
-// A named statement is renamed to name@connection. The unnamed one stays unnamed: it is parsed and used within one
-// batch by most drivers, and Postgres plans it better. A driver that parses it in one batch and binds it in the next
-// gets its Parse repeated, as does one whose named statements another connection's DISCARD ALL or DEALLOCATE ALL
-// threw away. Portals are not renamed: they end with the transaction, and through a transaction the lock is held.
+// A named statement is renamed to name@connection. The unnamed statement stays unnamed: most drivers parse and use it
+// within one batch, and Postgres plans it better. If a driver parses it in one batch and binds it in the next, the
+// Parse is repeated; the same applies to named statements that another connection's DISCARD ALL or DEALLOCATE ALL
+// removed. Portals are not renamed: they end with the transaction, during which the lock is held.
 import { createHash } from "node:crypto";
 import { cstring, encode, ProtocolViolation, query, typeOf } from "./messages.ts";
 import { deallocatedName, identifier, listenCommands, type ListenCommand } from "./sqltext.ts";
@@ -11,16 +11,16 @@ import { deallocatedName, identifier, listenCommands, type ListenCommand } from 
 export interface Statement {
   readonly parse: Buffer;
   readonly commands: readonly ListenCommand[];
-  /** Whether Postgres still has it. */
+  /** Whether the statement still exists in Postgres. */
   present: boolean;
 }
 
-/** A batch as Postgres gets it. */
+/** A batch as it is sent to Postgres. */
 export interface Rewritten {
   readonly frames: readonly Buffer[];
-  /** Which ParseComplete of the answer, counted from 0, belong to repeated Parses and are not the client's. */
+  /** Numbers (from 0) of the ParseComplete messages that belong to repeated Parses, which the client must not see. */
   readonly repeats: ReadonlySet<number>;
-  /** The statements that each Parse of the batch, repeated or not, brings; null where none is kept. */
+  /** The statement of each Parse in the batch, repeated or not; null if it is not kept. */
   readonly parses: readonly (Statement | null)[];
   /** LISTEN and UNLISTEN that this batch executes. */
   readonly commands: readonly ListenCommand[];
@@ -37,7 +37,7 @@ export class PreparedStatements {
     this.#owner = owner;
   }
 
-  /** Another connection used the session: its unnamed statement is in place of ours. */
+  /** Another connection used the session, so the unnamed statement is not this connection's any more. */
   unnamedLost(): void {
     if (this.#unnamed !== null) this.#unnamed.present = false;
   }
@@ -48,13 +48,13 @@ export class PreparedStatements {
     for (const statement of this.#named.values()) statement.present = false;
   }
 
-  /** This connection deallocated all. */
+  /** This connection deallocated all its statements. */
   forget(): void {
     this.#named.clear();
     this.#unnamed = null;
   }
 
-  /** The names that Postgres knows this connection's statements by. */
+  /** The names of this connection's statements in Postgres. */
   names(): string[] {
     return [...this.#named.keys()].map((name) => this.#rename(name));
   }
@@ -115,14 +115,14 @@ export class PreparedStatements {
         rewrite(message);
       } catch (error) {
         if (!(error instanceof ProtocolViolation)) throw error;
-        // Postgres gets it as it is: the zero that we missed it misses as well, and says so.
+        // Sent unchanged: Postgres reports the missing zero itself.
         frames.push(message);
       }
     }
     return { frames, repeats, parses, commands };
   }
 
-  /** After the batch: a Parse that got no ParseComplete left nothing in Postgres. */
+  /** Called after the batch. A Parse without ParseComplete has created no statement in Postgres. */
   settle(rewritten: Rewritten, parseCompletes: number): void {
     const failed = new Set(rewritten.parses.slice(parseCompletes));
     for (const statement of failed) if (statement !== null) statement.present = false;
@@ -141,9 +141,9 @@ export class PreparedStatements {
     const sql = cstring(message, name.end).text;
     const rewritten = this.#deallocateParse(message, name, sql) ?? this.#renamed(message, 5, name);
     const known = this.#named.get(name.text);
-    // Postgres refuses a second statement of that name; what is kept must stay the first.
+    // Postgres rejects a second statement with that name, so the first one is kept.
     if (name.text !== "" && known?.present === true) return { rewritten, statement: null };
-    // Copied: the message is a view into a chunk of the stream that would be kept alive whole.
+    // Copied: the message is a view into a chunk of the stream, which would be kept in memory as a whole.
     const statement = { parse: Buffer.from(rewritten), commands: listenCommands(sql), present: true };
     if (name.text === "") this.#unnamed = statement;
     else this.#named.set(name.text, statement);
@@ -155,7 +155,7 @@ export class PreparedStatements {
     else this.#named.delete(name);
   }
 
-  /** DEALLOCATE of a statement that came by Parse: drivers without Close for statements send that. */
+  /** Renames the statement in DEALLOCATE, which some drivers send instead of Close; null for any other query. */
   #deallocate(sql: string): Buffer | null {
     const renamed = this.#deallocateSql(sql);
     return renamed === null ? null : query(renamed);
@@ -180,7 +180,7 @@ export class PreparedStatements {
     return encode(typeOf(message), message.subarray(5, start), this.#rename(name.text), message.subarray(name.end - 1));
   }
 
-  /** Postgres silently cuts names at 63 bytes: a longer one becomes its hash, so that two never meet. */
+  /** Postgres truncates names at 63 bytes; a longer name is replaced by its hash, so that names stay unique. */
   #rename(name: string): string {
     const renamed = `${name}@${this.#owner}`;
     if (name === "" || Buffer.byteLength(renamed) <= NAME_BYTES) return name === "" ? "" : renamed;

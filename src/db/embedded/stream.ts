@@ -1,4 +1,4 @@
-// A client's socket as messages in and frames out.
+// A client's socket as a stream of frames.
 import { once } from "node:events";
 import type { Socket } from "node:net";
 import { FrameReader } from "./messages.ts";
@@ -13,7 +13,7 @@ export class MessageStream {
     this.#chunks = socket[Symbol.asyncIterator]();
   }
 
-  /** The next frame, or null when the client is gone. Not reading on while a batch runs is the flow control. */
+  /** The next frame; null if the client has disconnected. Flow control: nothing is read while a batch runs. */
   async next(limit: number, typed = true): Promise<Buffer | null> {
     for (;;) {
       const frame = this.#reader.next(typed, limit);
@@ -31,7 +31,7 @@ export class MessageStream {
     this.#socket.uncork();
   }
 
-  /** Waits until a slow client has taken most of what was written, or is gone. */
+  /** Waits until a slow client has read most of what was written, or has disconnected. */
   async drained(): Promise<void> {
     if (!this.#socket.writableNeedDrain || this.#socket.destroyed) return;
     const closed = new AbortController();
@@ -40,7 +40,7 @@ export class MessageStream {
     closed.abort();
   }
 
-  /** Ends the connection after what was written has gone out; a client that does not read has a second. */
+  /** Closes the connection after pending writes are sent, or after one second if the client does not read. */
   end(): void {
     if (this.#socket.destroyed) return;
     this.#socket.destroySoon();

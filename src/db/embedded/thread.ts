@@ -1,10 +1,10 @@
-// The worker thread that an instance lives in. A query runs until it is done and nothing can interrupt it; in a thread
-// of its own it does not stop the process's event loop, and it has the stack that Postgres' own limits count on.
+// The worker thread of an instance. A running query cannot be interrupted; in a thread it does not block the process's
+// event loop, and it has the stack size that Postgres' recursion limit needs.
 import { parentPort, workerData } from "node:worker_threads";
 import { messageOf } from "../../errors.ts";
 import { startInstance, type InstanceOptions } from "./instance.ts";
 
-/** What the thread is started with; functions can't be sent. */
+/** The thread's start options, without functions, which can't be passed to a thread. */
 export type ThreadOptions = Omit<InstanceOptions, "log" | "onCrash">;
 
 export type Request = { readonly id: number; readonly ask: "dump" | "close" };

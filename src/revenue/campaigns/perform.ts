@@ -1,11 +1,11 @@
-// The effect of a row of ai_campaign_touches: one call, one transaction. What a step does is decided
-// in SQL (brainops_internal.perform_touch), so that it happens wholly or not at all.
+// The effect of a row of ai_campaign_touches: one call of brainops_internal.perform_touch, which does what the
+// step says in one transaction.
 import { z } from "zod";
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
 
 export interface TouchRow extends JobRow {
-  /** Of this claim: where it does not hold any more, nothing is performed. */
+  /** The claim's lease; nothing is performed if the row has another lease by now. */
   readonly lease: string;
 }
 
@@ -22,7 +22,7 @@ const performed = z.discriminatedUnion("outcome", [
   z.object({ outcome: z.literal("defer"), reason: z.string(), run_at: z.date() }),
 ]);
 
-/** Performs the touch. A deadlock or a lost connection is thrown, and the touch tried again: performed twice is as once. */
+/** Performs the touch. Idempotent: on a thrown deadlock or lost connection the engine runs it again. */
 export async function performTouch({ id, lease }: TouchRow, { query }: Pick<JobContext, "query">): Promise<Outcome> {
   const { rows } = await query("select outcome, reason, run_at from brainops_internal.perform_touch($1, $2)", [
     id,

@@ -1,24 +1,24 @@
-// Envelope encryption of tenants' credentials: BRAINOPS_SECRET_KEY encrypts a key of each tenant,
-// that key encrypts the tenant's credentials. AES-256-GCM both times (NIST SP 800-38D: a fresh
-// 96-bit initialisation vector for each encryption, a 128-bit tag), and what the ciphertext belongs
-// to is authenticated with it: one moved to another row, tenant or provider does not open.
+// Envelope encryption of tenant credentials: BRAINOPS_SECRET_KEY encrypts one key per tenant, and that
+// key encrypts the tenant's credentials. Both use AES-256-GCM (NIST SP 800-38D: a fresh 96-bit
+// initialisation vector for each encryption, a 128-bit tag). Tenant, provider and name are
+// authenticated as additional data, so a ciphertext moved to another row cannot be decrypted.
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
 import { BrainOpsError } from "../../errors.ts";
 
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** Which BRAINOPS_SECRET_KEY this is, without giving it away: 16 hexadecimal digits of its sha256. */
+/** Identifies a BRAINOPS_SECRET_KEY without revealing it: the first 16 hexadecimal digits of its SHA-256. */
 export function secretKeyId(secretKey: Buffer): string {
   return createHash("sha256").update(secretKey).digest("hex").slice(0, 16);
 }
 
-/** A new key for a tenant, wrapped for tenant_keys.wrapped_key. */
+/** Generates a tenant key, encrypted for tenant_keys.wrapped_key. */
 export function newTenantKey(secretKey: Buffer, tenantId: string): Buffer {
   return encrypt(secretKey, tenantId, randomBytes(32));
 }
 
-/** Whether the tenant key opens with this BRAINOPS_SECRET_KEY. */
+/** Whether this BRAINOPS_SECRET_KEY decrypts the tenant key. */
 export function opensTenantKey(secretKey: Buffer, tenantId: string, wrapped: Buffer): boolean {
   try {
     unwrap(secretKey, tenantId, wrapped);
@@ -28,55 +28,58 @@ export function opensTenantKey(secretKey: Buffer, tenantId: string, wrapped: Buf
   }
 }
 
-/** The same tenant key under another BRAINOPS_SECRET_KEY. */
+/** The same tenant key, encrypted with another BRAINOPS_SECRET_KEY. Throws OP036 if `from` does not decrypt it. */
 export function rewrapTenantKey(from: Buffer, to: Buffer, tenantId: string, wrapped: Buffer): Buffer {
   return encrypt(to, tenantId, unwrap(from, tenantId, wrapped));
 }
 
-/** What a sealed credential belongs to; a change of any part makes it unreadable. */
-export interface Belonging {
+/** Where a credential is stored. Authenticated: a credential read with any other value cannot be decrypted. */
+export interface CredentialScope {
   readonly tenantId: string;
   readonly provider: string;
   readonly name: string;
 }
 
-export function seal(secretKey: Buffer, wrapped: Buffer, of: Belonging, credential: object): Buffer {
-  const key = unwrap(secretKey, of.tenantId, wrapped);
-  return encrypt(key, placeOf(of), Buffer.from(JSON.stringify(credential)));
+/** Encrypts a credential. Throws OP036 if the secret key does not decrypt the tenant key. */
+export function seal(secretKey: Buffer, wrapped: Buffer, scope: CredentialScope, credential: object): Buffer {
+  const key = unwrap(secretKey, scope.tenantId, wrapped);
+  return encrypt(key, associatedData(scope), Buffer.from(JSON.stringify(credential)));
 }
 
-/** The credential, as it was sealed. Throws OP036 where the key or the place is another. */
-export function unseal(secretKey: Buffer, wrapped: Buffer, of: Belonging, sealed: Buffer): unknown {
-  const key = unwrap(secretKey, of.tenantId, wrapped);
-  return JSON.parse(decrypt(key, placeOf(of), sealed).toString("utf8"));
+/** Decrypts a credential. Throws OP036 if the key or the scope differs from the one it was sealed with. */
+export function unseal(secretKey: Buffer, wrapped: Buffer, scope: CredentialScope, sealed: Buffer): unknown {
+  const key = unwrap(secretKey, scope.tenantId, wrapped);
+  return JSON.parse(decrypt(key, associatedData(scope), sealed).toString("utf8"));
 }
 
 function unwrap(secretKey: Buffer, tenantId: string, wrapped: Buffer): Buffer {
   return decrypt(secretKey, tenantId, wrapped);
 }
 
-function placeOf({ tenantId, provider, name }: Belonging): string {
+function associatedData({ tenantId, provider, name }: CredentialScope): string {
   return JSON.stringify([tenantId, provider, name]);
 }
 
-function encrypt(key: Buffer, place: string, plain: Buffer): Buffer {
+function encrypt(key: Buffer, associated: string, plain: Buffer): Buffer {
   const iv = randomBytes(IV_BYTES);
-  const cipher = createCipheriv("aes-256-gcm", key, iv, { authTagLength: TAG_BYTES }).setAAD(Buffer.from(place));
+  const cipher = createCipheriv("aes-256-gcm", key, iv, { authTagLength: TAG_BYTES }).setAAD(Buffer.from(associated));
   const encrypted = Buffer.concat([cipher.update(plain), cipher.final()]);
   return Buffer.concat([iv, cipher.getAuthTag(), encrypted]);
 }
 
-function decrypt(key: Buffer, place: string, bytes: Buffer): Buffer {
+function decrypt(key: Buffer, associated: string, bytes: Buffer): Buffer {
   const iv = bytes.subarray(0, IV_BYTES);
   const tag = bytes.subarray(IV_BYTES, IV_BYTES + TAG_BYTES);
   try {
     const decipher = createDecipheriv("aes-256-gcm", key, iv, { authTagLength: TAG_BYTES })
-      .setAAD(Buffer.from(place))
+      .setAAD(Buffer.from(associated))
       .setAuthTag(tag);
     return Buffer.concat([decipher.update(bytes.subarray(IV_BYTES + TAG_BYTES)), decipher.final()]);
   } catch (cause) {
-    throw new BrainOpsError("OP036", "A credential does not open: it was sealed with another key, or moved.", {
-      cause,
-    });
+    throw new BrainOpsError(
+      "OP036",
+      "A credential cannot be decrypted: it was sealed with another key, or moved to another row.",
+      { cause },
+    );
   }
 }

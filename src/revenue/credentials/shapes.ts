@@ -1,4 +1,4 @@
-// What a tenant's own account with each provider consists of.
+// The fields of a tenant credential, for each provider.
 import { z } from "zod";
 
 const text = z.string().trim().min(1, "is empty");
@@ -6,7 +6,7 @@ const text = z.string().trim().min(1, "is empty");
 export const credentialShapes = {
   sendgrid: z.strictObject({
     api_key: text,
-    /** Verification key of the account's event webhook; several separated by commas. */
+    /** Verification key of the account's event webhook; several keys are separated by commas. */
     webhook_public_key: text.optional(),
   }),
   twilio: z.strictObject({
@@ -19,7 +19,7 @@ export const credentialShapes = {
   }),
   stripe: z.strictObject({
     secret_key: text,
-    /** whsec_… of the account's webhook endpoint; several separated by commas. */
+    /** Signing secret (whsec_…) of the account's webhook endpoint; several are separated by commas. */
     webhook_secret: text.optional(),
   }),
   slack: z.strictObject({ webhook_url: z.url({ protocol: /^https?$/, error: "expected an http or https URL" }) }),
@@ -29,8 +29,8 @@ export const credentialShapes = {
 export type CredentialProvider = keyof typeof credentialShapes;
 export type Credential<P extends CredentialProvider> = z.infer<(typeof credentialShapes)[P]>;
 
-/** The field whose last characters a person recognises the credential by. */
-const recognisedBy: Readonly<Record<CredentialProvider, string>> = {
+/** The field whose last characters are shown as the credential's hint. */
+const hintField: Readonly<Record<CredentialProvider, string>> = {
   sendgrid: "api_key",
   twilio: "account_sid",
   stripe: "secret_key",
@@ -38,8 +38,8 @@ const recognisedBy: Readonly<Record<CredentialProvider, string>> = {
   form: "secret",
 };
 
-/** The last four characters of the key, e.g. …x7Qa. */
+/** The last four characters of the key, e.g. …x7Qa; "" for a key of fewer than 12 characters. */
 export function hintOf(provider: CredentialProvider, credential: object): string {
-  const key = Object.entries(credential).find(([name]) => name === recognisedBy[provider])?.[1];
+  const key = Object.entries(credential).find(([name]) => name === hintField[provider])?.[1];
   return typeof key === "string" && key.length >= 12 ? `…${key.slice(-4)}` : "";
 }

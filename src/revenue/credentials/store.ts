@@ -1,5 +1,5 @@
-// Tenants' own credentials in the database: written sealed, read by load queries in the claiming
-// transaction, opened where they are used.
+// Tenant credentials in the database: stored encrypted (sealed), read by load queries in the claim's
+// transaction, decrypted (opened) where they are used.
 import type pg from "pg";
 import { z } from "zod";
 import type { Config } from "../../config.ts";
@@ -7,7 +7,7 @@ import { BrainOpsError } from "../../errors.ts";
 import { newTenantKey, opensTenantKey, rewrapTenantKey, seal, secretKeyId, unseal } from "./envelope.ts";
 import { credentialShapes, hintOf, type Credential, type CredentialProvider } from "./shapes.ts";
 
-/** A sealed credential as sealedCredential() reads it; bytea in base64, as it comes inside jsonb. */
+/** A sealed credential as sealedCredential() reads it; bytea columns in base64, because they are part of jsonb. */
 export interface SealedCredential {
   readonly tenant_id: string;
   readonly provider: string;
@@ -17,7 +17,7 @@ export interface SealedCredential {
   readonly secret_key_id: string;
 }
 
-// One jsonb, so that it travels as a column of any query.
+// One jsonb value, so that any query can return it as a column.
 const AS_JSON = `jsonb_build_object(
   'tenant_id', c.tenant_id, 'provider', c.provider, 'name', c.name, 'sealed', encode(c.sealed, 'base64'),
   'wrapped_key', encode(k.wrapped_key, 'base64'), 'secret_key_id', k.secret_key_id
@@ -25,8 +25,8 @@ const AS_JSON = `jsonb_build_object(
 const FROM = "from public.provider_credentials as c inner join public.tenant_keys as k on k.tenant_id = c.tenant_id";
 
 /**
- * A scalar subquery for a load query: the tenant's active credential as SealedCredential, or null.
- * @param tenant the tenant's id as a column of the outer query, e.g. "e.tenant_id"; c and k are taken in here
+ * A scalar subquery for a load query: the tenant's active credential as SealedCredential; null if it has none.
+ * @param tenant the tenant's id as a column of the outer query, e.g. "e.tenant_id"; must not use the aliases c and k
  */
 export function sealedCredential(provider: CredentialProvider, tenant: string): string {
   return `(select ${AS_JSON} ${FROM}
@@ -34,8 +34,8 @@ export function sealedCredential(provider: CredentialProvider, tenant: string): 
 }
 
 /**
- * A scalar subquery for a load query: one credential of the tenant's as SealedCredential, switched off or not; null
- * where there is none of this id.
+ * A scalar subquery for a load query: one credential of the tenant as SealedCredential, active or not; null
+ * if the id does not exist.
  * @param id the credential's id as a column of the outer query, e.g. "l.account"
  */
 export function sealedCredentialOf(id: string, tenant: string): string {
@@ -43,11 +43,14 @@ export function sealedCredentialOf(id: string, tenant: string): string {
 }
 
 export interface Endpoint extends SealedCredential {
-  /** Whether the tenant has switched the credential off. */
+  /** False if the tenant has deactivated the credential. */
   readonly active: boolean;
 }
 
-/** Whose webhook endpoint this is; null where nobody's. For logins that are members of brainops_system. */
+/**
+ * The credential that a webhook endpoint's token belongs to; null for an unknown token. The login must
+ * be a member of brainops_system, because the tenant is not known yet.
+ */
 export async function findEndpoint(
   pool: pg.Pool,
   provider: CredentialProvider,
@@ -62,7 +65,7 @@ export async function findEndpoint(
   return rows[0]?.endpoint ?? null;
 }
 
-/** Opens a sealed credential. Throws OP035 without BRAINOPS_SECRET_KEY, OP036 where it is another one. */
+/** Decrypts a credential. Throws OP035 without BRAINOPS_SECRET_KEY, OP036 if it was sealed with another key. */
 export function openCredential<P extends CredentialProvider>(
   provider: P,
   sealed: SealedCredential,
@@ -72,24 +75,27 @@ export function openCredential<P extends CredentialProvider>(
   if (secretKeyId(secretKey) !== sealed.secret_key_id) {
     throw new BrainOpsError(
       "OP036",
-      `The ${provider} credential was sealed with BRAINOPS_SECRET_KEY ${sealed.secret_key_id}, not with ${secretKeyId(secretKey)}.`,
+      `The ${provider} credential was sealed with BRAINOPS_SECRET_KEY ${sealed.secret_key_id}; the present key is ${secretKeyId(secretKey)}.`,
     );
   }
-  const of = { tenantId: sealed.tenant_id, provider: sealed.provider, name: sealed.name };
-  const opened = unseal(secretKey, Buffer.from(sealed.wrapped_key, "base64"), of, Buffer.from(sealed.sealed, "base64"));
+  const scope = { tenantId: sealed.tenant_id, provider: sealed.provider, name: sealed.name };
+  const wrapped = Buffer.from(sealed.wrapped_key, "base64");
+  const opened = unseal(secretKey, wrapped, scope, Buffer.from(sealed.sealed, "base64"));
   return credentialShapes[provider].parse(opened) as Credential<P>;
 }
 
-/** Which of a tenant's credentials; the name is `default` where none is given. */
+/** Names one of a tenant's credentials. */
 export interface CredentialPlace {
   readonly tenantId: string;
   readonly provider: CredentialProvider;
+  /** @default "default" */
   readonly name?: string;
 }
 
 /**
- * Writes a tenant's credential, sealed; returns the token of its webhook endpoint. One transaction of the caller's.
- * Throws OP036 where BRAINOPS_SECRET_KEY does not open the tenant's key and others of its credentials are sealed with it.
+ * Encrypts and stores a tenant's credential and returns the token of its webhook endpoint. Must run in a
+ * transaction of the caller. Throws OP035 without BRAINOPS_SECRET_KEY, OP037 for malformed fields, OP036
+ * if BRAINOPS_SECRET_KEY does not decrypt the tenant's key and other credentials are sealed with that key.
  */
 export async function saveCredential(
   client: pg.ClientBase,
@@ -115,9 +121,10 @@ export async function saveCredential(
 }
 
 /**
- * Where BRAINOPS_SECRET_KEY does not open the tenant's key, begins with a new one, and deletes what was sealed with the
- * former, but for the credential that is written next: its id and endpoint stay. Returns what went, e.g. "sendgrid",
- * "form contact". One transaction of the caller's.
+ * Replaces the tenant's key if BRAINOPS_SECRET_KEY does not decrypt it, and deletes the credentials that
+ * were sealed with the old key, except `place`, which the caller writes next: it keeps its id and
+ * endpoint. Returns the deleted credentials, e.g. "sendgrid", "form contact"; [] if the key is good.
+ * Must run in a transaction of the caller.
  */
 export async function beginNewKey(
   client: pg.ClientBase,
@@ -135,7 +142,7 @@ export async function beginNewKey(
   return namesOf(rows);
 }
 
-/** The tenant's wrapped key, for sealing with it: a new one where the present one is lost and seals nothing else. */
+/** The tenant's wrapped key. Replaces a key that cannot be decrypted if it seals no other credential. */
 async function keyForWriting(client: pg.ClientBase, secretKey: Buffer, place: CredentialPlace): Promise<Buffer> {
   const key = await lockTenantKey(client, secretKey, place.tenantId);
   if (opens(key, secretKey, place.tenantId)) return key.wrapped_key;
@@ -146,7 +153,7 @@ async function keyForWriting(client: pg.ClientBase, secretKey: Buffer, place: Cr
   if (rows.length === 0) return replaceTenantKey(client, secretKey, place.tenantId);
   throw new BrainOpsError(
     "OP036",
-    `The tenant's key was made with BRAINOPS_SECRET_KEY ${key.secret_key_id}, does not open with ${secretKeyId(secretKey)}, and seals ${namesOf(rows).join(", ")}.`,
+    `The tenant's key was made with BRAINOPS_SECRET_KEY ${key.secret_key_id}, cannot be decrypted with ${secretKeyId(secretKey)}, and seals ${namesOf(rows).join(", ")}.`,
   );
 }
 
@@ -159,9 +166,9 @@ function opens(key: TenantKey, secretKey: Buffer, tenantId: string): boolean {
   return key.secret_key_id === secretKeyId(secretKey) && opensTenantKey(secretKey, tenantId, key.wrapped_key);
 }
 
-/** The tenant's key; made when first asked for. Locked: nobody seals with a key that is being replaced. */
+/** Reads the tenant's key, creating it if missing. Locks the row, so that no one seals with a key that is being replaced. */
 async function lockTenantKey(client: pg.ClientBase, secretKey: Buffer, tenantId: string): Promise<TenantKey> {
-  // Two at once make two keys, and one is kept: the insert that comes second changes nothing.
+  // Of two concurrent inserts the second does nothing, so both transactions use the first key.
   await client.query(
     `insert into public.tenant_keys (tenant_id, wrapped_key, secret_key_id) values ($1, $2, $3)
      on conflict (tenant_id) do nothing`,
@@ -186,7 +193,7 @@ async function replaceTenantKey(client: pg.ClientBase, secretKey: Buffer, tenant
   return wrapped;
 }
 
-/** The tenant's credentials but the one of this place, which is written anew; switched off or not. */
+/** All credentials of the tenant, active or not, except the one that the caller writes. */
 const OTHERS = "where tenant_id = $1 and (provider, name) <> ($2, $3)";
 
 function othersOf({ tenantId, provider, name = "default" }: CredentialPlace): string[] {
@@ -203,13 +210,13 @@ function namesOf(rows: readonly Named[]): string[] {
 }
 
 export interface Rekeyed {
-  /** How many keys went over. */
+  /** How many keys were rewrapped. */
   readonly count: number;
-  /** Tenants whose key is wrapped under neither. */
+  /** Tenants whose key is wrapped with neither key; it was not changed. */
   readonly left: readonly { readonly slug: string; readonly secret_key_id: string }[];
 }
 
-/** Wraps every tenant's key anew; the credentials themselves stay as they are. Keys that are under `to` already stay too. */
+/** Rewraps every tenant key that is wrapped with `from`. Credentials do not change. Idempotent. */
 export async function rekey(client: pg.ClientBase, from: Buffer, to: Buffer): Promise<Rekeyed> {
   const { rows } = await client.query<{ id: string; tenant_id: string; wrapped_key: Buffer }>(
     "select id, tenant_id, wrapped_key from public.tenant_keys where secret_key_id = $1 for update",
@@ -233,8 +240,5 @@ export async function rekey(client: pg.ClientBase, from: Buffer, to: Buffer): Pr
 
 function requireSecretKey(config: Pick<Config, "BRAINOPS_SECRET_KEY">): Buffer {
   if (config.BRAINOPS_SECRET_KEY !== undefined) return config.BRAINOPS_SECRET_KEY;
-  throw new BrainOpsError(
-    "OP035",
-    "BRAINOPS_SECRET_KEY is not set, so tenants' own credentials can't be read or written.",
-  );
+  throw new BrainOpsError("OP035", "BRAINOPS_SECRET_KEY is not set, so tenant credentials can't be read or written.");
 }

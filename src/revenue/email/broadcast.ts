@@ -1,107 +1,109 @@
-// The effect of rows of ai_email_queue that belong to a broadcast: one call for up to 1,000 of them.
+// The effect of rows of ai_email_queue that belong to a broadcast: bulk calls with up to 1,000 recipients.
 import { setImmediate } from "node:timers/promises";
 import type { Config } from "../../config.ts";
+import { isEmailAddress } from "../../emailAddress.ts";
 import { messageOf } from "../../errors.ts";
 import type { JobContext } from "../../jobs/define.ts";
 import { afterRefusal, type Result } from "../../jobs/outcome.ts";
 import { sendMail, type SendgridAccount } from "../../providers/sendgrid.ts";
-import {
-  MOST_RECIPIENTS,
-  MOST_SUBSTITUTION_BYTES,
-  sendBatch,
-  type BatchRecipient,
-} from "../../providers/sendgridBatch.ts";
+import { MAX_RECIPIENTS, MAX_SUBSTITUTION_BYTES, sendBulk, type BulkRecipient } from "../../providers/sendgridBulk.ts";
 import { composeEmail, postalAddressOf, sendingOf, unsubscribeUrlOf, variablesOf } from "./compose.ts";
 import { withFooter } from "./footer.ts";
 import { readBroadcast, type Broadcast, type RecipientRow } from "./loadBroadcast.ts";
-import { createRecent } from "./recent.ts";
-import { accountOf, whyNot } from "./send.ts";
-import { makeSheet, type Sheet, type SheetContent } from "./sheet.ts";
+import { createLruCache } from "./lruCache.ts";
+import { accountOf, blockedReason } from "./send.ts";
+import { compileBulkTemplate, type BulkTemplate, type BulkContent } from "./bulkTemplate.ts";
 
-// As SendGrid reads an address; one that it refuses would take the whole call with it.
-const ADDRESS = /^[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}$/i;
-const IN_ONE_TURN = 50;
-const ALONE_AT_ONCE = 10;
+const ROWS_PER_TURN = 50;
+const SINGLE_CONCURRENCY = 10;
 
 interface Prepared {
   readonly broadcast: Broadcast;
-  readonly sheet: Sheet;
+  readonly template: BulkTemplate;
   readonly account: SendgridAccount;
 }
 
+/** Sends to rows of one broadcast. Returns a result for each row, in order. */
 export async function sendBroadcast(rows: readonly RecipientRow[], context: JobContext): Promise<readonly Result[]> {
   const prepared = await prepare(rows[0]?.broadcast_id ?? "", context);
   if ("outcome" in prepared) return rows.map(() => prepared);
 
-  const results = new Map<string, Result>();
-  const together: BatchRecipient[] = [];
-  const alone: RecipientRow[] = [];
+  const ends = new Map<string, Result>();
+  const bulk: BulkRecipient[] = [];
+  const singles: RecipientRow[] = [];
   for (const [index, row] of rows.entries()) {
-    // In turns with everything else: a thousand templates hold up nobody.
-    if (index % IN_ONE_TURN === 0) await setImmediate();
+    // Yields to the event loop, so that a thousand renderings do not delay other jobs.
+    if (index % ROWS_PER_TURN === 0) await setImmediate();
     try {
       const recipient = personalize(prepared, row, context.config);
-      if (recipient === null) alone.push(row);
-      else together.push(recipient);
+      if (recipient === null) singles.push(row);
+      else bulk.push(recipient);
     } catch (error) {
-      results.set(row.id, afterRefusal(error));
+      ends.set(row.id, afterRefusal(error));
     }
   }
 
-  const mail = { ...prepared.sheet, ...sendingOf(prepared.broadcast, context.config) };
-  for (let from = 0; from < together.length; from += MOST_RECIPIENTS) {
-    const recipients = together.slice(from, from + MOST_RECIPIENTS);
-    const sent = await sendBatch(prepared.account, mail, recipients, context.now);
-    for (const [index, { rowId }] of recipients.entries()) results.set(rowId, sent[index] ?? notReached);
+  const mail = { ...prepared.template, ...sendingOf(prepared.broadcast, context.config) };
+  for (let from = 0; from < bulk.length; from += MAX_RECIPIENTS) {
+    const recipients = bulk.slice(from, from + MAX_RECIPIENTS);
+    const ended = await sendBulk(prepared.account, mail, recipients, context.now);
+    for (const [index, { rowId }] of recipients.entries()) ends.set(rowId, ended[index] ?? notReached);
   }
-  for (let from = 0; from < alone.length; from += ALONE_AT_ONCE) {
-    const turn = alone.slice(from, from + ALONE_AT_ONCE);
-    const sent = await Promise.all(turn.map((row) => sendAlone(prepared, row, context)));
-    for (const [index, { id }] of turn.entries()) results.set(id, sent[index] ?? notReached);
+  for (let from = 0; from < singles.length; from += SINGLE_CONCURRENCY) {
+    const turn = singles.slice(from, from + SINGLE_CONCURRENCY);
+    const ended = await Promise.all(turn.map((row) => sendSingle(prepared, row, context)));
+    for (const [index, { id }] of turn.entries()) ends.set(id, ended[index] ?? notReached);
   }
-  return rows.map(({ id }) => results.get(id) ?? notReached);
+  return rows.map(({ id }) => ends.get(id) ?? notReached);
 }
 
-const notReached: Result = { outcome: { kind: "retry", reason: "its turn did not come" }, providerCalled: false };
+const notReached: Result = {
+  outcome: { kind: "retry", reason: "the time limit ended before this row was sent" },
+  providerCalled: false,
+};
 
-/** What all recipients need; where it is not to be had, what that means for each of them. */
+/** Loads what all recipients need. If that fails, returns the result of every row instead. */
 async function prepare(id: string, context: JobContext): Promise<Prepared | Result> {
   const { config, now } = context;
   let broadcast: Broadcast;
   try {
     broadcast = await readBroadcast(context, id);
   } catch (error) {
-    // Nothing has left this machine.
+    // Nothing has been sent, so a retry is safe.
     return { outcome: { kind: "retry", reason: messageOf(error) }, providerCalled: false };
   }
   try {
     const account = accountOf(broadcast, config);
-    const wait = whyNot(sendingOf(broadcast, config).from, config.PUBLIC_URL === undefined, now);
-    return wait === null
-      ? { broadcast, account, sheet: sheetOf(JSON.stringify(contentOf(broadcast))) }
-      : { outcome: wait, providerCalled: false };
+    const blocked = blockedReason(sendingOf(broadcast, config).from, config.PUBLIC_URL === undefined, now);
+    return blocked === null
+      ? { broadcast, account, template: templateOf(JSON.stringify(contentOf(broadcast))) }
+      : { outcome: blocked, providerCalled: false };
   } catch (error) {
     return afterRefusal(error);
   }
 }
 
-const sheetOf = createRecent((content) => makeSheet(JSON.parse(content) as SheetContent));
+const templateOf = createLruCache((content) => compileBulkTemplate(JSON.parse(content) as BulkContent));
 
-function contentOf(broadcast: Broadcast): SheetContent {
+function contentOf(broadcast: Broadcast): BulkContent {
   return { subject: broadcast.subject, body: withFooter(broadcast.body, postalAddressOf(broadcast)) };
 }
 
-/** Null for one whose values don't fit beside the others': it gets a call of its own. Throws what is the row's own fault. */
-function personalize({ broadcast, sheet }: Prepared, row: RecipientRow, config: Config): BatchRecipient | null {
-  if (!ADDRESS.test(row.address) || row.address.length > 254) {
+/**
+ * The row's recipient in a bulk call. Null if tags cannot express its values: the row needs a call of
+ * its own. Throws an error that is caused by the row.
+ */
+function personalize({ broadcast, template }: Prepared, row: RecipientRow, config: Config): BulkRecipient | null {
+  // A lead's address is not checked when the row is inserted, and SendGrid rejects a call with a bad one.
+  if (!isEmailAddress(row.address)) {
     throw new Error(
-      `recipient: ${JSON.stringify(row.address)} is not an e-mail address; mend it and set status to pending`,
+      `recipient: ${JSON.stringify(row.address)} is not an e-mail address; correct it and set status to pending`,
     );
   }
   const unsubscribeUrl = unsubscribeUrlOf(row, config) ?? "";
   const { tenant } = broadcast;
   const variables = variablesOf({ tenant, lead: row.lead, metadata: metadataOf(broadcast, row) }, unsubscribeUrl);
-  const substitutions = sheet.substitutions(variables);
+  const substitutions = template.substitutions(variables);
   if (substitutions === null || !fits(substitutions)) return null;
   return { rowId: row.id, to: row.address, substitutions, unsubscribeUrl };
 }
@@ -109,9 +111,9 @@ function personalize({ broadcast, sheet }: Prepared, row: RecipientRow, config: 
 function fits(substitutions: Readonly<Record<string, string>>): boolean {
   let units = 2;
   for (const [tag, value] of Object.entries(substitutions)) units += tag.length + value.length + 6;
-  // A unit of UTF-16 takes six bytes at most, as \\u0000.
+  // A UTF-16 unit takes at most six bytes in JSON (\\u0000), so most rows need no exact count.
   return (
-    units * 6 <= MOST_SUBSTITUTION_BYTES || Buffer.byteLength(JSON.stringify(substitutions)) <= MOST_SUBSTITUTION_BYTES
+    units * 6 <= MAX_SUBSTITUTION_BYTES || Buffer.byteLength(JSON.stringify(substitutions)) <= MAX_SUBSTITUTION_BYTES
   );
 }
 
@@ -119,12 +121,12 @@ function metadataOf(broadcast: Broadcast, row: RecipientRow): RecipientRow["meta
   return { ...broadcast.metadata, ...row.metadata };
 }
 
-async function sendAlone({ broadcast, account }: Prepared, row: RecipientRow, context: JobContext): Promise<Result> {
+/** Sends the row as a mail of its own. */
+async function sendSingle({ broadcast, account }: Prepared, row: RecipientRow, context: JobContext): Promise<Result> {
   if (context.signal.aborted) return notReached;
   try {
-    // As if it were a mail of its own.
-    const alone = { ...row, ...broadcast, metadata: metadataOf(broadcast, row) };
-    const mail = composeEmail(alone, context.config);
+    const single = { ...row, ...broadcast, metadata: metadataOf(broadcast, row) };
+    const mail = composeEmail(single, context.config);
     return { outcome: await sendMail(account, mail, context.now), providerCalled: true };
   } catch (error) {
     return afterRefusal(error);

@@ -1,4 +1,4 @@
-// Row -> mail. Pure: what it throws is the row's own fault and makes it fail with that sentence.
+// Row -> mail. Pure. An error it throws is caused by the row, which fails with the error's message.
 import type { Config } from "../../config.ts";
 import { messageOf } from "../../errors.ts";
 import type { Mail } from "../../providers/sendgrid.ts";
@@ -7,7 +7,10 @@ import { htmlParts } from "./html.ts";
 import type { EmailRow } from "./load.ts";
 import { isHtml, renderHtml, renderText } from "./template.ts";
 
-/** Variables of the templates: postal_address and metadata's keys at the top, and metadata, lead and tenant by name. */
+/**
+ * The variables of a template: postal_address, the keys of metadata (which override postal_address),
+ * and the objects metadata, lead and tenant, and unsubscribe_url (null unless the mail is marketing).
+ */
 export function variablesOf(
   row: Pick<EmailRow, "tenant" | "metadata" | "lead">,
   unsubscribeUrl: string | null,
@@ -28,7 +31,7 @@ export function postalAddressOf({ tenant }: Pick<EmailRow, "tenant">): string | 
   return stringOf(tenant.settings["postal_address"]);
 }
 
-/** RFC 8058 asks for an https link that works without a login; PUBLIC_URL is where it leads. */
+/** The one-click link of RFC 8058, below PUBLIC_URL. Null if the mail is not marketing or PUBLIC_URL is not set. */
 export function unsubscribeUrlOf(row: Pick<EmailRow, "unsubscribe_token">, config: Config): string | null {
   if (row.unsubscribe_token === null || config.PUBLIC_URL === undefined) return null;
   return linksUnder(config.PUBLIC_URL) + row.unsubscribe_token;
@@ -36,15 +39,15 @@ export function unsubscribeUrlOf(row: Pick<EmailRow, "unsubscribe_token">, confi
 
 let links = { publicUrl: "", href: "" };
 
-/** Parsed once for each PUBLIC_URL, of which a process has one, instead of once for each mail. */
+/** Caches the parsed URL: a process has one PUBLIC_URL, and parsing it for every mail is slow. */
 function linksUnder(publicUrl: string): string {
   if (links.publicUrl !== publicUrl) links = { publicUrl, href: new URL("/unsubscribe/", publicUrl).href };
   return links.href;
 }
 
 export const EMPTY = {
-  subject: "subject: is empty once its variables are filled in",
-  body: "body: is empty once its variables are filled in",
+  subject: "subject: is empty after rendering",
+  body: "body: is empty after rendering",
 } as const;
 
 export function composeEmail(row: EmailRow, config: Config): Mail {
@@ -66,23 +69,23 @@ export function composeEmail(row: EmailRow, config: Config): Mail {
   };
 }
 
-/** From whom a mail is, where answers go, and what it is counted under. */
+/** The mail's From, Reply-To and category. `from` is "" if neither settings.mail_from nor MAIL_FROM is set. */
 export function sendingOf(
   { tenant, metadata }: Pick<EmailRow, "tenant" | "metadata">,
   config: Config,
 ): Pick<Mail, "from" | "fromTenant" | "replyTo" | "category"> {
-  const ownFrom = stringOf(tenant.settings["mail_from"]);
+  const tenantFrom = stringOf(tenant.settings["mail_from"]);
   const replyTo = stringOf(metadata["reply_to"]);
   const category = stringOf(metadata["category"]);
   return {
-    from: ownFrom ?? config.MAIL_FROM ?? "",
-    fromTenant: ownFrom !== null,
+    from: tenantFrom ?? config.MAIL_FROM ?? "",
+    fromTenant: tenantFrom !== null,
     ...(replyTo === null ? {} : { replyTo }),
     ...(category === null ? {} : { category }),
   };
 }
 
-/** A body without a tag is plain text, as many writers send it: its line breaks are kept. */
+/** A body without an HTML tag is plain text; its line breaks become <br> in the HTML part. */
 function partsOf(body: string, variables: object): { html: string; text: string } {
   if (isHtml(body)) return htmlParts(body, variables);
   return { html: paragraph(renderHtml(escaped(body), variables)), text: renderText(body, variables) };
@@ -108,7 +111,7 @@ export function rendered<T>(column: string, render: () => T): T {
   try {
     return render();
   } catch (error) {
-    throw new Error(`${column}: its Liquid cannot be rendered: ${messageOf(error).replaceAll(/\s+/g, " ")}`, {
+    throw new Error(`${column}: Liquid cannot be rendered: ${messageOf(error).replaceAll(/\s+/g, " ")}`, {
       cause: error,
     });
   }

@@ -1,4 +1,4 @@
-// What a mail needs beside its own row, read in the claiming transaction.
+// Loads what a mail needs besides its row. Runs in the claim's transaction.
 import type { JobRow } from "../../jobs/define.ts";
 import { sealedCredential, type SealedCredential } from "../credentials/store.ts";
 
@@ -6,22 +6,25 @@ export interface EmailRow extends JobRow {
   readonly subject: string;
   readonly body: string;
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** The recipient's address now; null where the row was not claimed. */
+  /** The recipient's current address; null if the row was not claimed. */
   readonly address: string;
-  /** Null where the mail is about no lead. */
+  /** Null if the mail is not linked to a lead. */
   readonly lead: Readonly<Record<string, unknown>> | null;
   readonly tenant: {
     readonly name: string;
     readonly slug: string;
     readonly settings: Readonly<Record<string, unknown>>;
   };
-  /** The tenant's own account with SendGrid; null where its mail goes through the installation's. */
+  /** The tenant's SendGrid credential; null if its mail goes through the platform's account. */
   readonly credential: SealedCredential | null;
   /** Null unless the mail is marketing. */
   readonly unsubscribe_token: string | null;
 }
 
-/** A step of a load: tenant_id, address_key and token of everyone in an earlier step, made in one go. */
+/**
+ * CTE `links`: tenant_id, address_key and the unsubscribe token of every address of CTE `step`, created
+ * where missing.
+ */
 export function unsubscribeLinks(step: string): string {
   return `links as materialized (
       select s.tenant_id, t.address_key, t.token
@@ -30,7 +33,7 @@ export function unsubscribeLinks(step: string): string {
     )`;
 }
 
-// Only rows in processing: the gate may have kept some of $1 back, and a token is made on reading.
+// Only rows in processing: the gate may have rejected some of $1, and reading creates missing tokens.
 export const loadEmails = `
   with
     mails as materialized (

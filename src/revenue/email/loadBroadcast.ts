@@ -1,4 +1,5 @@
-// What a broadcast's mails need: recipients with the claim, the content they share once for all.
+// Loads what a broadcast's mails need: the recipients in the claim's transaction, the shared content
+// once per bulk call.
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import { sealedCredential, type SealedCredential } from "../credentials/store.ts";
 import { unsubscribeLinks, type EmailRow } from "./load.ts";
@@ -11,9 +12,9 @@ export interface RecipientRow extends JobRow {
   readonly unsubscribe_token: string;
 }
 
-// For a thousand rows at once, so each thing is asked once for all or by an index, and a lead only where there is one.
-// (Under row level security an index is used for plain columns alone: what is looked for is reckoned a step before.)
-// Addresses as brainops_internal.email_address has them.
+// Loads up to a thousand rows, so each lookup is a join or uses an index, and leads are read only where
+// they exist. Row level security allows an index only for conditions on plain columns, so the values to
+// look up are computed in an inner query. The address rule is that of brainops_internal.email_address.
 export const loadRecipients = `
   with
     recipients as materialized (
@@ -56,7 +57,7 @@ export const loadRecipients = `
   left join links as k on k.tenant_id = r.tenant_id and k.address_key = r.address_key
 `;
 
-/** What all recipients share. */
+/** What all recipients of a broadcast share. */
 export interface Broadcast {
   readonly subject: string;
   readonly body: string;
@@ -65,6 +66,7 @@ export interface Broadcast {
   readonly credential: SealedCredential | null;
 }
 
+/** Reads the broadcast as the claim's tenant. Throws if it does not exist any more. */
 export async function readBroadcast({ query }: Pick<JobContext, "query">, id: string): Promise<Broadcast> {
   const { rows } = await query(
     `select b.subject, b.body, b.metadata,
@@ -75,6 +77,6 @@ export async function readBroadcast({ query }: Pick<JobContext, "query">, id: st
     [id],
   );
   const [broadcast] = rows as Broadcast[];
-  if (broadcast === undefined) throw new Error(`broadcast ${id} is gone`);
+  if (broadcast === undefined) throw new Error(`broadcast ${id} does not exist any more`);
   return broadcast;
 }

@@ -4,10 +4,9 @@ import type { JobContext } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
 import { sendMail, type Mail, type SendgridAccount } from "../../providers/sendgrid.ts";
 import { openCredential } from "../credentials/store.ts";
+import { deferUntilSet } from "../retry.ts";
 import { composeEmail } from "./compose.ts";
 import type { EmailRow } from "./load.ts";
-
-const ASK_AGAIN_MS = 10 * 60_000;
 
 export interface PreparedEmail {
   readonly mail: Mail;
@@ -15,35 +14,37 @@ export interface PreparedEmail {
   readonly isMarketing: boolean;
 }
 
+/** Composes the mail and opens its account. Throws what makes the row fail or wait, as composeEmail and openCredential do. */
 export function prepareEmail(row: EmailRow, config: Config): PreparedEmail {
   const account = accountOf(row, config);
   return { mail: composeEmail(row, config), account, isMarketing: row.unsubscribe_token !== null };
 }
 
-/** The tenant's own account where it has one, else the installation's. */
+/** The tenant's account if it has one, else the platform's. */
 export function accountOf({ credential }: Pick<EmailRow, "credential">, config: Config): SendgridAccount {
   const baseUrl = config.SENDGRID_BASE_URL;
-  if (credential === null) return { apiKey: config.SENDGRID_API_KEY ?? "", baseUrl, own: false };
-  return { apiKey: openCredential("sendgrid", credential, config).api_key, baseUrl, own: true };
+  if (credential === null) return { apiKey: config.SENDGRID_API_KEY ?? "", baseUrl, owner: "platform" };
+  return { apiKey: openCredential("sendgrid", credential, config).api_key, baseUrl, owner: "tenant" };
 }
 
-/** Sends the mail. Marketing without a way out of it waits instead, and says what it waits for. */
+/** Sends the mail, or defers it if blockedReason says so. */
 export async function sendEmail(
   { mail, account, isMarketing }: PreparedEmail,
   { now }: Pick<JobContext, "now">,
 ): Promise<Outcome> {
-  return whyNot(mail.from, isMarketing && mail.unsubscribeUrl === undefined, now) ?? sendMail(account, mail, now);
+  return (
+    blockedReason(mail.from, isMarketing && mail.unsubscribeUrl === undefined, now) ?? sendMail(account, mail, now)
+  );
 }
 
-/** What a mail waits for that lacks a sender, or (marketing) a way out of it; null where it may go. */
-export function whyNot(from: string, lacksLink: boolean, now: () => Date): Outcome | null {
+/**
+ * Why the mail cannot be sent yet, as the row's outcome: no From address, or marketing mail without an
+ * unsubscribe link. Null if it can be sent.
+ */
+export function blockedReason(from: string, lacksLink: boolean, now: () => Date): Outcome | null {
   if (from === "") {
-    const reason = "the tenant's own SendGrid account needs settings.mail_from (set it, then brainops.resume)";
+    const reason = "the tenant's SendGrid account needs settings.mail_from (set it, then call brainops.resume)";
     return { kind: "hold", scope: "tenant", reason };
   }
-  if (lacksLink) {
-    const reason = "waiting: marketing mail needs an unsubscribe link, and PUBLIC_URL is not set";
-    return { kind: "defer", reason, at: new Date(now().getTime() + ASK_AGAIN_MS) };
-  }
-  return null;
+  return lacksLink ? deferUntilSet("marketing mail needs an unsubscribe link, and PUBLIC_URL is not set", now()) : null;
 }

@@ -1,54 +1,57 @@
-// Liquid as tenants may write it: no file access, no prototype of ours, bounded in time and size.
+// Liquid for templates that tenants write: no file access, no access to prototypes, bounded in time and size.
 import { Context, Liquid, TokenKind, type Template } from "liquidjs";
 import { messageOf } from "../../errors.ts";
-import { createRecent } from "./recent.ts";
+import { createLruCache } from "./lruCache.ts";
 
 const limits = {
   ownPropertyOnly: true,
   strictFilters: true,
   parseLimit: 2_000_000, // characters
-  renderLimit: 200, // milliseconds; nothing else runs meanwhile
+  renderLimit: 200, // milliseconds; rendering blocks the event loop
   memoryLimit: 20_000_000,
-  templates: {}, // {% include %} and {% render %} find nothing
+  templates: {}, // {% include %} and {% render %} always fail
 } as const;
 
 const html = new Liquid({ ...limits, outputEscape: "escape" });
 const text = new Liquid(limits);
 
-/** Renders HTML; values are escaped unless the template says `| raw`. Throws on Liquid that does not parse. */
+/** Renders HTML; values are escaped unless the template uses `| raw`. Throws on Liquid that does not parse or render. */
 export function renderHtml(template: string, variables: object): string {
   return inTime(() => html.renderSync(parsedHtml(template), variables) as string);
 }
 
-/** Renders plain text, e.g. a subject; nothing is escaped. */
+/** Renders plain text, e.g. a subject; values are not escaped. Throws on Liquid that does not parse or render. */
 export function renderText(template: string, variables: object): string {
   return inTime(() => text.renderSync(parsedText(template), variables) as string);
 }
 
-const TRIES = 3;
+const ATTEMPTS = 3;
 
 /**
- * The limit goes by the clock on the wall, and a busy machine may stop this process for as long:
- * only a template that is over it each time is too slow.
+ * Retries a render that exceeded renderLimit. The limit counts wall-clock time, and a busy machine may
+ * suspend the process for that long; only a template that exceeds it every time is too slow.
  */
 function inTime<T>(render: () => T): T {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return render();
     } catch (error) {
-      if (attempt === TRIES || !messageOf(error).includes("template render limit exceeded")) throw error;
+      if (attempt === ATTEMPTS || !messageOf(error).includes("template render limit exceeded")) throw error;
     }
   }
 }
 
-const parsedHtml = createRecent((template) => html.parse(template));
-const parsedText = createRecent((template) => text.parse(template));
+const parsedHtml = createLruCache((template) => html.parse(template));
+const parsedText = createLruCache((template) => text.parse(template));
 
-/** A template cut at its outermost nodes: what is the same for everybody, and what is not. */
+/** A template cut at its outermost nodes into fixed text and values. */
 export interface Cut {
-  /** One piece more than there are values: they stand between. */
+  /** The fixed text around the values: one piece more than there are values. */
   readonly fixed: readonly string[];
-  /** The values of one recipient, in order; null where the pieces don't make up the whole. Throws as rendering does. */
+  /**
+   * The values of one recipient, in order. Null if fixed text and values do not add up to the mail
+   * ({% break %} at the outermost level). Throws as rendering does.
+   */
   readonly values: (variables: object) => readonly string[] | null;
 }
 
@@ -72,27 +75,27 @@ function cut(engine: Liquid, template: string): Cut {
     fixed,
     values: (variables) =>
       inTime(() => {
-        // One context for all of them: {% assign %} reaches what comes after it. Of a copy, since {% increment %}
-        // writes into what it is given.
+        // One context for all nodes, so that {% assign %} affects later nodes. On a copy, because
+        // {% increment %} writes into the variables.
         const context = new Context({ ...variables }, engine.options, { sync: true });
         const values = nodes.map((node, place) => {
           const value = ownText(context, names[place]);
           if (value === null) return String(engine.renderSync([node], context));
           return engine === html ? escapeHtml(value) : value;
         });
-        // A {% break %} at the outermost level ends the template, fixed pieces and all.
+        // {% break %} at the outermost level ends the template, so later fixed pieces must not appear.
         return context.breakCalled || context.continueCalled ? null : values;
       }),
   };
 }
 
-// {{ name }}, which is most of what tags are: a look-up needs no interpreter, and is ten times as fast.
+// {{ name }}, the most common tag: a property look-up is ten times as fast as the interpreter.
 const BARE_NAME = /^\{\{-?\s*(?!(?:true|false|nil|null|empty|blank)\b)([a-z_]\w*)\s*-?\}\}$/i;
 
-/** The text that a bare name stands for; null for all else, which is the interpreter's. */
+/** The string value of a bare name; null for anything else, which the interpreter renders. */
 function ownText(context: Context, name: string | undefined): string | null {
   if (name === undefined) return null;
-  // What {% assign %} made comes first; at the outermost level there is nothing between.
+  // {% assign %} takes precedence; at the outermost level no other scope exists.
   const scope = [context.bottom(), context.environments].find((candidate) => Object.hasOwn(candidate, name));
   const value: unknown = scope === undefined ? undefined : Object.getOwnPropertyDescriptor(scope, name)?.value;
   return typeof value === "string" ? value : null;
@@ -106,11 +109,12 @@ const ESCAPES: Readonly<Record<string, string>> = {
   "'": "&#39;",
 };
 
-/** As Liquid's filter `escape`. */
+/** Same as Liquid's filter `escape`. */
 function escapeHtml(value: string): string {
   return /[&<>"']/.test(value) ? value.replaceAll(/[&<>"']/g, (found) => ESCAPES[found] ?? found) : value;
 }
 
+/** Whether the template contains an HTML tag; plain text otherwise. */
 export function isHtml(template: string): boolean {
   return /<[a-z!/]/i.test(template);
 }

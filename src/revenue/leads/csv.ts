@@ -1,42 +1,45 @@
-// CSV text -> records with the line that each begins in. Owns the parser: its output goes into a
-// queue of ours, because its stream forgets the records before an error together with the error.
+// CSV text -> records with the line each begins on. Collects the parser's records in on_record,
+// because the parser's own stream discards the records before an error.
 import { finished } from "node:stream/promises";
 import { parse, type Parser } from "csv-parse";
 import { codeOf } from "../../errors.ts";
 
 export interface CsvRecord {
-  /** From 1; of a record over several lines the first. */
+  /** Line number from 1; the first line of a record that spans several. */
   readonly line: number;
   readonly fields: readonly string[];
 }
 
-/** From this line on the text can't be read: a quote is opened in it and never closed. */
+/** The text cannot be read from this line on: the line opens a quote that is never closed. */
 export class UnclosedQuoteError extends Error {
   override name = "UnclosedQuoteError";
   readonly line: number;
 
   constructor(line: number, cause: unknown) {
-    super(`line ${line}: a quote is opened and not closed`, { cause });
+    super(`line ${line}: a quote is opened and never closed`, { cause });
     this.line = line;
   }
 }
 
-// What a quote that is never closed may take into memory.
-const LARGEST_RECORD = 256 * 1024;
+// Bounds the memory that a quote that is never closed may use.
+const MAX_RECORD_CHARACTERS = 256 * 1024;
 
-/** Yields the records in order, then throws an UnclosedQuoteError if there is one. Blank lines are left out. */
+/**
+ * Yields the records in order, without blank ones. Throws an UnclosedQuoteError after the last record
+ * that could be read.
+ */
 export async function* readCsv(text: AsyncIterable<string>, delimiter: string): AsyncGenerator<CsvRecord> {
   const queue: CsvRecord[] = [];
-  // Counted here: the parser's own count goes astray at a line break inside quotes.
+  // Lines are counted here, because the parser's count is wrong after a line break inside quotes.
   let end = { line: 0, blank: 0 };
   const parser = parse({
     bom: true,
     delimiter,
     relax_column_count: true,
-    // A quote in the middle of a field is a quote: 5" pipe.
+    // A quote in the middle of a field is a literal: 5" pipe.
     relax_quotes: true,
     skip_empty_lines: true,
-    max_record_size: LARGEST_RECORD,
+    max_record_size: MAX_RECORD_CHARACTERS,
     on_record: (fields: string[], { empty_lines: blank }) => {
       const line = end.line + (blank - end.blank) + 1;
       end = { line: line + fields.reduce((sum, field) => sum + (field.match(/\r\n|\r|\n/g)?.length ?? 0), 0), blank };
@@ -45,7 +48,7 @@ export async function* readCsv(text: AsyncIterable<string>, delimiter: string): 
     },
   });
   parser.on("error", () => {
-    // Told by write and finished.
+    // Reported by write() and finished() below; without a listener, Node would throw the error.
   });
   parser.resume();
   let error: unknown = null;
@@ -68,7 +71,7 @@ export async function* readCsv(text: AsyncIterable<string>, delimiter: string): 
   throw isQuote ? new UnclosedQuoteError(end.line + 1, error) : error;
 }
 
-/** Resolves once the chunk is parsed, with what is wrong with it. */
+/** Resolves when the chunk is parsed, with the parser's error or null. */
 function write(parser: Parser, chunk: string): Promise<Error | null> {
   return new Promise((resolve) => {
     parser.write(chunk, (error) => resolve(error ?? null));

@@ -1,10 +1,11 @@
-// What a file or a form says about a person -> a lead, or what is wrong with it. Both are written by
-// people and by other people's programs, so columns are known by several names, and every fault is
-// told at once, with the value and what was expected.
+// Fields of a CSV file or a form -> a lead, or a list of faults. Files and forms come from people and
+// foreign programs, so columns have several accepted names, and all faults are reported together, each
+// with the value and what was expected.
+import { isEmailAddress } from "../../emailAddress.ts";
 import { cleanText } from "../../text.ts";
 import { e164 } from "../sms/number.ts";
 
-/** Columns of revenue_leads as they are given to brainops.capture_lead; the rest is metadata. */
+/** Columns of revenue_leads as brainops.capture_lead takes them; other fields are in metadata. */
 export interface LeadInput {
   readonly [column: string]: unknown;
   readonly metadata: Readonly<Record<string, unknown>>;
@@ -12,7 +13,7 @@ export interface LeadInput {
 
 export interface LeadFault {
   readonly column: string;
-  /** Shortened to 80 characters; null where nothing was given. */
+  /** Shortened to 80 characters; null if the field is missing. */
   readonly value: string | null;
   readonly expected: string;
 }
@@ -43,7 +44,7 @@ const otherNames: Readonly<Record<string, string>> = {
   owner: "owner_email",
 };
 
-/** The column that a heading means: "E-Mail" is email. */
+/** The column for a heading: "E-Mail" -> "email". A heading that is not known becomes a key of metadata. */
 export function columnOf(heading: string): string {
   const name = cleanText(heading)
     .trim()
@@ -52,18 +53,19 @@ export function columnOf(heading: string): string {
   return otherNames[name] ?? name;
 }
 
-/** Takes the text to the value of its column, or says what was expected. */
+/** Converts a text to the column's value, or says what was expected. */
 type Reader = (text: string, country: string) => { readonly value: unknown } | { readonly expected: string };
 
 const asText: Reader = (text) => ({ value: text });
 const asEmail: Reader = (text) =>
-  text.length <= 254 && /^[^@\s]+@[^@\s]+\.[^@\s]+$/.test(text)
-    ? { value: text }
-    : { expected: "one e-mail address such as ann@example.com" };
+  isEmailAddress(text) ? { value: text } : { expected: "one e-mail address such as ann@example.com" };
+// The same list as brainops_internal.is_yes in SQL; test/leads/import.test.ts compares the two.
+const YES = new Set(["true", "t", "yes", "y", "1", "on", "x", "ja", "si", "oui"]);
+const NO = new Set(["false", "f", "no", "n", "0", "off"]);
 const asYesOrNo: Reader = (text) => {
-  if (/^(true|t|yes|y|1|on|x)$/i.test(text)) return { value: true };
-  if (/^(false|f|no|n|0|off)$/i.test(text)) return { value: false };
-  return { expected: "yes or no" };
+  const answer = text.toLowerCase();
+  if (YES.has(answer)) return { value: true };
+  return NO.has(answer) ? { value: false } : { expected: "yes or no" };
 };
 const asAmount: Reader = (text) => {
   const plain = text.replaceAll(/^[$€£]\s*|,(?=\d{3}(?:\D|$))/g, "");
@@ -85,7 +87,7 @@ const asTimeZone: Reader = (text) =>
 const asPhone: Reader = (text, country) =>
   e164(text, country) === null
     ? {
-        expected: `a phone number with its country code, such as +1 303 555 0101 (without one it is taken as of ${country})`,
+        expected: `a phone number with its country code, such as +1 303 555 0101 (a number without one is read as one of ${country})`,
       }
     : { value: text };
 
@@ -111,12 +113,13 @@ const readers: Readonly<Record<string, Reader>> = {
   sms_consent: asYesOrNo,
 };
 
-/** Whether the column is one of a lead; any other goes into metadata. */
+/** Whether the name is a column of a lead; any other field becomes a key of metadata. */
 export const isLeadColumn = (column: string): boolean => Object.hasOwn(readers, column);
 
 /**
- * @param fields column -> value; empty and null ones count as not given
- * @param country ISO 3166, two letters: whose national phone numbers are meant
+ * Reads a lead, or returns every fault. A lead needs an e-mail address or a phone number.
+ * @param fields column -> value; empty and null values count as missing
+ * @param country ISO 3166, two letters: the country of phone numbers without a country code
  */
 export function readLead(fields: Iterable<readonly [string, unknown]>, country: string): LeadReading {
   const columns: [string, unknown][] = [];
@@ -145,14 +148,14 @@ export function readLead(fields: Iterable<readonly [string, unknown]>, country: 
 
 function isTimeZone(text: string): boolean {
   try {
-    // As brainops_internal.is_time_zone: to Intl, offsets and abbreviations are zones too.
+    // Same rule as brainops_internal.is_time_zone; Intl alone would also accept offsets and abbreviations.
     return /\/|^(?:UTC|GMT)$/i.test(text) && Intl.DateTimeFormat("en", { timeZone: text }) !== null;
   } catch {
     return false;
   }
 }
 
-/** Null for a value that is no text, such as a list; "" for none. */
+/** The value as trimmed text; "" for null and undefined, null for a list or an object. */
 function textOf(given: unknown): string | null {
   if (given === null || given === undefined) return "";
   if (typeof given === "string") return cleanText(given).trim();

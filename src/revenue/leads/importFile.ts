@@ -1,5 +1,5 @@
-// A CSV file of leads -> leads, part by part: memory stays flat however long the file is. Each line
-// stands alone, and every line may come again: who is a lead already stays one.
+// Imports a CSV file of leads in chunks, so memory does not grow with the file. Lines are independent,
+// and an import can be repeated: a person who is a lead already is updated.
 import type pg from "pg";
 import { isPassing } from "../../db/pool.ts";
 import { BrainOpsError } from "../../errors.ts";
@@ -7,16 +7,16 @@ import { readCsv, UnclosedQuoteError } from "./csv.ts";
 import { columnOf, isLeadColumn, readLead, type LeadFault, type LeadInput } from "./fields.ts";
 
 export interface RejectedLine {
-  /** In the file, from 1; the header is a line as well. */
+  /** Line number in the file, from 1; the header counts. */
   readonly line: number;
   readonly fields: readonly string[];
   readonly faults: readonly LeadFault[];
 }
 
 export interface ImportCounts {
-  /** People that nobody knew, who are leads now. */
+  /** Lines that created a lead. */
   new: number;
-  /** Lines of people who are leads already; what they add is added. */
+  /** Lines of existing leads; values that the lead lacked were stored. */
   known: number;
   rejected: number;
 }
@@ -24,21 +24,21 @@ export interface ImportCounts {
 export interface ImportOptions {
   readonly client: pg.ClientBase;
   readonly tenantId: string;
-  /** Whose national phone numbers are meant, e.g. US. */
+  /** ISO 3166, two letters: the country of phone numbers without a country code. */
   readonly country: string;
-  /** Source of leads whose line says none. */
+  /** Source of leads whose line has no source. */
   readonly source: string;
-  /** Name of the file, kept as evidence of the consents in it. */
+  /** Name of the file, stored as evidence of the consents in it. */
   readonly file: string;
   readonly delimiter: string;
   readonly onHeader?: (header: readonly string[]) => void;
   readonly onRejected: (line: RejectedLine) => void;
-  /** Called after each part. */
+  /** Called after each chunk. */
   readonly onProgress?: (counts: Readonly<ImportCounts>) => void;
 }
 
-// So many that a round trip does not count, so few that its locks are short.
-const PER_PART = 500;
+// Enough lines to make the round trip negligible, few enough to keep locks short.
+const LINES_PER_CHUNK = 500;
 const ATTEMPTS = 5;
 
 interface ReadLine {
@@ -47,7 +47,7 @@ interface ReadLine {
   readonly lead: LeadInput;
 }
 
-/** Imports CSV text. Throws OP013 where the header has neither an e-mail nor a phone column. */
+/** Imports CSV text. Throws OP013 for an empty file and for a header without a column email or phone. */
 export async function importLeads(text: AsyncIterable<string>, options: ImportOptions): Promise<ImportCounts> {
   const counts: ImportCounts = { new: 0, known: 0, rejected: 0 };
   const reject = (rejected: RejectedLine): void => {
@@ -55,10 +55,10 @@ export async function importLeads(text: AsyncIterable<string>, options: ImportOp
     options.onRejected(rejected);
   };
   let columns: readonly (string | null)[] | null = null;
-  let part: ReadLine[] = [];
+  let chunk: ReadLine[] = [];
   const flush = async (): Promise<void> => {
-    await store(part, options, counts, reject);
-    part = [];
+    await store(chunk, options, counts, reject);
+    chunk = [];
     options.onProgress?.(counts);
   };
   try {
@@ -70,12 +70,12 @@ export async function importLeads(text: AsyncIterable<string>, options: ImportOp
       }
       const reading = readLine(columns, fields, options.country);
       if (reading.lead === null) reject({ line, fields, faults: reading.faults });
-      else part.push({ line, fields, lead: reading.lead });
-      if (part.length === PER_PART) await flush();
+      else chunk.push({ line, fields, lead: reading.lead });
+      if (chunk.length === LINES_PER_CHUNK) await flush();
     }
   } catch (error) {
     if (!(error instanceof UnclosedQuoteError) || columns === null) throw error;
-    const expected = "a closing quote: nothing from this line on could be read";
+    const expected = "a closing quote; the file was not read from this line on";
     reject({ line: error.line, fields: [], faults: [{ column: "line", value: null, expected }] });
   }
   if (columns === null) throw headerFault("the file is empty");
@@ -83,30 +83,31 @@ export async function importLeads(text: AsyncIterable<string>, options: ImportOp
   return counts;
 }
 
-/** The column of each heading; null for one without a name, and for what an earlier import wrote beside a line. */
+/** The column of each heading; null for an empty heading and for the columns that an earlier import added (rejected_…). */
 function columnsOf(header: readonly string[], delimiter: string): (string | null)[] {
   const columns = header.map((heading) => columnOf(heading));
-  const twice = columns.find((column, index) => isLeadColumn(column) && columns.indexOf(column) !== index);
-  if (twice !== undefined) {
-    throw headerFault(
-      `two columns mean ${twice}: ${header.filter((heading) => columnOf(heading) === twice).join(", ")}`,
-    );
+  const duplicate = columns.find((column, index) => isLeadColumn(column) && columns.indexOf(column) !== index);
+  if (duplicate !== undefined) {
+    const headings = header.filter((heading) => columnOf(heading) === duplicate).join(", ");
+    throw headerFault(`several columns mean ${duplicate}: ${headings}`);
   }
   if (!columns.includes("email") && !columns.includes("phone")) {
-    throw headerFault(`no column email or phone among: ${header.join(", ").slice(0, 200)} (separator "${delimiter}")`);
+    throw headerFault(
+      `column email or phone is missing; found: ${header.join(", ").slice(0, 200)} (separator "${delimiter}")`,
+    );
   }
   return columns.map((column) => (column === "" || column.startsWith("rejected_") ? null : column));
 }
 
 function headerFault(problem: string): BrainOpsError {
   return new BrainOpsError("OP013", `header: ${problem}`, {
-    hint: 'The first line names the columns, one of them email or phone. For another separator: --delimiter ";".',
+    hint: 'The first line must name the columns, one of them email or phone. For another separator use --delimiter ";".',
   });
 }
 
 function readLine(columns: readonly (string | null)[], fields: readonly string[], country: string) {
   if (fields.length !== columns.length) {
-    const expected = `${columns.length} fields as in the header, not ${fields.length}`;
+    const expected = `${columns.length} fields as in the header, found ${fields.length}`;
     return { lead: null, faults: [{ column: "line", value: null, expected }] };
   }
   return readLead(
@@ -124,13 +125,13 @@ interface Outcome {
 }
 
 async function store(
-  part: readonly ReadLine[],
+  chunk: readonly ReadLine[],
   options: ImportOptions,
   counts: ImportCounts,
   reject: (rejected: RejectedLine) => void,
 ): Promise<void> {
-  if (part.length === 0) return;
-  const rows = part.map(({ line, lead }) => ({
+  if (chunk.length === 0) return;
+  const rows = chunk.map(({ line, lead }) => ({
     line,
     lead: { source: options.source, ...lead },
     evidence: { file: options.file, line },
@@ -140,18 +141,18 @@ async function store(
       counts[outcome] += 1;
       continue;
     }
-    const refused = part.find((one) => one.line === line);
+    const refused = chunk.find((one) => one.line === line);
     const value = column_name === null ? undefined : refused?.lead[column_name];
     const fault = {
       column: column_name ?? "line",
       value: value === undefined ? null : String(value).slice(0, 80),
-      expected: [problem, expected].filter((words) => words !== null).join(". "),
+      expected: [problem, expected].filter((text) => text !== null).join(". "),
     };
     reject({ line, fields: refused?.fields ?? [], faults: [fault] });
   }
 }
 
-/** A part is one statement, so one that met a deadlock or a lost lock has done nothing and goes again. */
+/** A chunk is one statement, so after a deadlock or a lock timeout nothing was written and it can be repeated. */
 async function send(options: ImportOptions, rows: readonly object[]): Promise<Outcome[]> {
   for (let attempt = 1; ; attempt++) {
     try {

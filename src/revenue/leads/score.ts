@@ -1,16 +1,16 @@
-// Scores are reckoned in SQL (sql/0013, score_leads): the rules, the locks and the log of reasons are there.
+// Scores are computed in SQL (brainops_internal.score_leads), which owns the rules, the locks and the log of reasons.
 import type pg from "pg";
 
-/** Reckons the scores of these leads. Returns how many changed. Twice is as once. */
+/** Computes the scores of these leads and returns how many changed. Idempotent. Ignores ids that do not exist. */
 export async function scoreLeads(pool: pg.Pool, ids: readonly string[]): Promise<number> {
   const { rows } = await pool.query<{ changed: number }>("select brainops_internal.score_leads($1) as changed", [ids]);
   return rows[0]?.changed ?? 0;
 }
 
 /**
- * Goes through all leads page by page, each in a transaction of its own, and reckons those whose
- * score would be another one by now. Returns how many; stops early when told to, the rest waits for
- * the next night.
+ * Computes the scores that have faded: walks all leads in pages, one transaction each, and updates those
+ * whose score has changed by now. Returns how many. Stops after the current page when `signal` aborts;
+ * the next run starts from the first page.
  */
 export async function scoreFaded(pool: pg.Pool, signal: AbortSignal): Promise<number> {
   let total = 0;

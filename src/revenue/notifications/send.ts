@@ -1,16 +1,16 @@
-// The effect of a row of tenant_notifications: the tenant's own Slack where it has one, else a mail.
+// The effect of a row of tenant_notifications: a message to the tenant's Slack if it has a credential,
+// else a mail.
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
 import { BrainOpsError, codeOf, messageOf } from "../../errors.ts";
 import { postToSlack } from "../../providers/slack.ts";
 import { openCredential, sealedCredential, type SealedCredential } from "../credentials/store.ts";
-
-const ASK_AGAIN_MS = 10 * 60_000;
+import { deferUntilSet } from "../retry.ts";
 
 export interface NotificationRow extends JobRow {
   readonly subject: string;
   readonly body: string;
-  /** settings.notify_email; null for none. */
+  /** settings.notify_email; null if it is not set. */
   readonly notify_email: string | null;
   readonly credential: SealedCredential | null;
 }
@@ -30,7 +30,7 @@ export const loadNotifications = `
   where n.id = any ($1)
 `;
 
-/** Where Slack takes it no more, or its credential does not open, a mail goes instead. */
+/** Sends the notification. If Slack rejects it, or the credential cannot be opened, a mail is sent instead. */
 export async function sendNotification(row: NotificationRow, context: JobContext): Promise<Outcome> {
   if (row.credential === null) return mail(row, context, null);
   let url: string;
@@ -44,15 +44,18 @@ export async function sendNotification(row: NotificationRow, context: JobContext
   return outcome.kind === "fail" ? mail(row, context, outcome.reason) : outcome;
 }
 
-async function mail(row: NotificationRow, context: JobContext, why: string | null): Promise<Outcome> {
+async function mail(row: NotificationRow, context: JobContext, slackProblem: string | null): Promise<Outcome> {
   if (row.notify_email === null) {
-    const reason = `waiting: ${why ?? "the tenant has no Slack credential"}; set it again (brainops tenant credential), or settings.notify_email`;
-    return { kind: "defer", reason, at: new Date(context.now().getTime() + ASK_AGAIN_MS) };
+    const problem = slackProblem ?? "the tenant has no Slack credential";
+    return deferUntilSet(
+      `${problem}; set it (brainops tenant credential set), or set settings.notify_email`,
+      context.now(),
+    );
   }
   try {
     await context.query("select brainops_internal.mail_notification($1)", [row.id]);
   } catch (error) {
-    // A code of ours: the mail itself is refused, today and tomorrow.
+    // One of our error codes: the mail is invalid, and a retry cannot succeed.
     if (codeOf(error)?.startsWith("OP") !== true) throw error;
     return { kind: "fail", reason: `settings.notify_email: ${messageOf(error)}` };
   }

@@ -1,5 +1,5 @@
-// The effect of a row of onboarding_reminders: rows of ours, under keys of their own, so that twice
-// is as once. What is said to whom is decided in SQL.
+// The effect of a row of onboarding_reminders. SQL decides whom to remind of what, and inserts rows with
+// idempotency keys, so a second run changes nothing.
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
 

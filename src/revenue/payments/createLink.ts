@@ -1,8 +1,9 @@
-// The effect of a row of payment_requests: one payment link, whatever happens on the way.
+// The effect of a row of payment_requests: exactly one payment link.
 //
-// The key is fixed in the row before Stripe is asked, so a second try (after a crash, a lost answer)
-// gives the same link. Two things end a key: Stripe forgets it after 24 hours, and it keeps a 5xx
-// under it for good. In both cases the list of links is read first, and only then the next key used.
+// The idempotency key is stored in the row before Stripe is called, so a second attempt (after a crash
+// or a lost response) returns the same link. A key ends in two ways: Stripe forgets it after 24 hours,
+// or stores a 5xx under it permanently. In both cases the list of links is searched before a new key is
+// used.
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
 import {
@@ -13,11 +14,11 @@ import {
   type PaymentLinkOrder,
   type StripeAccount,
 } from "../../providers/stripe.ts";
-import { accountOf, ownAccountColumns, type OwnAccount } from "./account.ts";
+import { accountOf, ownAccountColumns, type TenantAccount } from "./account.ts";
 
-export interface PaymentRequestRow extends JobRow, OwnAccount {
+export interface PaymentRequestRow extends JobRow, TenantAccount {
   readonly plan_name: string;
-  /** bigint, so text on the wire. */
+  /** A bigint as text. */
   readonly amount_minor: string;
   readonly currency: string;
   readonly interval: PaymentLinkOrder["interval"];
@@ -49,8 +50,9 @@ interface Begun {
 }
 
 const OTHER_ACCOUNT =
-  "its link was begun through another Stripe account; set payment_status to cancelled, then to open, for a new one";
+  "the link was started in another Stripe account; for a new link set payment_status to cancelled, then to open";
 
+/** Creates the row's payment link, or returns the one that exists. Throws OP035 or OP036 as accountOf does. */
 export async function createLink(row: PaymentRequestRow, context: JobContext): Promise<Outcome> {
   const account = accountOf(row, context);
   if ("kind" in account) return account;
@@ -63,7 +65,7 @@ export async function createLink(row: PaymentRequestRow, context: JobContext): P
   return created === SPOILED_KEY ? findOrRenew(row, begun, account, context) : outcomeOf(created);
 }
 
-/** The link that is there though its key is spent, else one under the next key. */
+/** The link if it exists although its key cannot be used any more, else a link under the next key. */
 async function findOrRenew(
   row: PaymentRequestRow,
   spent: Begun,
@@ -72,12 +74,12 @@ async function findOrRenew(
 ): Promise<Outcome> {
   const found = await findPaymentLink(account, orderOf(row, spent), context.signal);
   if (found !== null) return outcomeOf(found);
-  // Out of time, the row may be in other hands by now: no new key for it from here.
-  if (context.signal.aborted) return { kind: "retry", reason: "there was no time left to make the link" };
+  // Past the deadline another worker may own the row, so do not create a new key.
+  if (context.signal.aborted) return { kind: "retry", reason: "the time limit ended before the link was created" };
   const begun = await begin(row, context, true);
   const created = await createPaymentLink(account, orderOf(row, begun), begun.idempotency_key);
   return created === SPOILED_KEY
-    ? { kind: "retry", reason: "Stripe answers with a stored error, under a new key too" }
+    ? { kind: "retry", reason: "Stripe returns a stored error under a new key as well" }
     : outcomeOf(created);
 }
 

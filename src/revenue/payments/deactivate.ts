@@ -1,24 +1,25 @@
-// The effect of a row of payment_link_closures: the link takes no payment any more.
+// The effect of a row of payment_link_closures: the payment link is deactivated.
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
 import { deactivatePaymentLink, findPaymentLink, type StripeAccount } from "../../providers/stripe.ts";
 import { sealedCredentialOf, type SealedCredential } from "../credentials/store.ts";
-import { accountOf, ownAccountColumns, type OwnAccount } from "./account.ts";
+import { deferUntilSet } from "../retry.ts";
+import { accountOf, ownAccountColumns, type TenantAccount } from "./account.ts";
 
-// A change of the tenant's credentials wakes what waits here, so asking is for what went past that.
-const ASK_AGAIN_MS = 60 * 60_000;
+// A change of the tenant's credentials wakes waiting rows; the retry only covers a missed change.
+const CLOSURE_RETRY_MS = 60 * 60_000;
 
 const NOT_HERE =
-  "the tenant's own Stripe account that the link may have been made through is erased, and the present one has no link of this request; look for it at Stripe";
+  "the credential of the tenant's Stripe account that the link may have been created in is deleted, and the tenant's present account has no link of this request; look for the link at Stripe";
 
-export interface PaymentClosureRow extends JobRow, OwnAccount {
+export interface PaymentClosureRow extends JobRow, TenantAccount {
   readonly payment_request_id: string;
   readonly key_generation: number;
-  /** Null where nobody knows whether there is one. */
+  /** Null if it is unknown whether the link exists. */
   readonly stripe_payment_link_id: string | null;
-  /** The tenant's credential that the link was made through; null for the installation's account. */
+  /** Id of the tenant credential that created the link; null for the platform's account. */
   readonly made_through: string | null;
-  /** That credential, though it is switched off by now; null once it is erased. */
+  /** That credential, active or not; null if it is deleted. */
   readonly made_through_sealed: SealedCredential | null;
 }
 
@@ -39,26 +40,27 @@ export const loadPaymentClosures = `
 `;
 
 /**
- * Through the account that the link was made through, though the tenant has switched it off: a link that stays open takes
- * money for what is cancelled. Where that credential is erased, through the tenant's present one, which may be the same
- * account under another key; Stripe says so where it is not.
+ * Deactivates the link in the account that created it, even if the tenant's credential is inactive: an
+ * open link would take money for a cancelled request. If the credential is deleted, uses the tenant's
+ * present credential, which may be another key of the same account; if it is not, Stripe does not find
+ * the link and the row fails.
  */
 export async function deactivateLink(row: PaymentClosureRow, context: JobContext): Promise<Outcome> {
   const sealed = row.made_through === null ? null : (row.made_through_sealed ?? row.own_account);
   if (row.made_through !== null && sealed === null) {
-    return waiting("is erased; write its credential again, or deactivate the link at Stripe", context);
+    return waiting("is deleted; set it again, or deactivate the link at Stripe", context);
   }
   const account = accountOf({ own_account: sealed }, context);
   if ("kind" in account) return account;
-  const outcome = await switchOff(row, account, context);
-  const isOff = row.made_through_sealed !== null && row.made_through !== row.own_account_id;
-  // The account is out of use: a pause would hold the links that the tenant makes elsewhere.
-  return outcome.kind === "hold" && isOff
-    ? waiting("is switched off and refuses its key; write its credential again, or deactivate the link there", context)
+  const outcome = await deactivateIn(row, account, context);
+  const isInactive = row.made_through_sealed !== null && row.made_through !== row.own_account_id;
+  // The credential is not in use any more: a pause would hold the links of the tenant's present account.
+  return outcome.kind === "hold" && isInactive
+    ? waiting("is inactive and Stripe rejects its key; set it again, or deactivate the link at Stripe", context)
     : outcome;
 }
 
-async function switchOff(row: PaymentClosureRow, account: StripeAccount, context: JobContext): Promise<Outcome> {
+async function deactivateIn(row: PaymentClosureRow, account: StripeAccount, context: JobContext): Promise<Outcome> {
   if (row.stripe_payment_link_id !== null) return deactivatePaymentLink(account, row.stripe_payment_link_id);
 
   const name = { tenantId: row.tenant_id, requestId: row.payment_request_id, generation: row.key_generation };
@@ -72,11 +74,7 @@ async function switchOff(row: PaymentClosureRow, account: StripeAccount, context
   return outcome.kind === "completed" ? { kind: "completed", result: { stripe_payment_link_id: found.id } } : outcome;
 }
 
-/** Later, and not never: the credential may come back. max_deferrals ends it as failed. */
-function waiting(why: string, { now }: JobContext): Outcome {
-  return {
-    kind: "defer",
-    reason: `waiting: the tenant's own Stripe account that the link was made through ${why}`,
-    at: new Date(now().getTime() + ASK_AGAIN_MS),
-  };
+/** Defers, because the credential may be set again. After job_tables.max_deferrals the row fails. */
+function waiting(problem: string, { now }: JobContext): Outcome {
+  return deferUntilSet(`the tenant's Stripe credential that created the link ${problem}`, now(), CLOSURE_RETRY_MS);
 }

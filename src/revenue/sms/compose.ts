@@ -1,13 +1,13 @@
-// Row -> text. Pure: what it throws is the row's own fault and makes it fail with that sentence.
+// Row -> text. Pure. An error it throws is caused by the row, which fails with the error's message.
 import { messageOf } from "../../errors.ts";
 import { cleanText } from "../../text.ts";
 import { renderText } from "../email/template.ts";
 import type { SmsRow } from "./load.ts";
 import { segmentsOf } from "./segments.ts";
 
-/** Twilio takes no more. */
-const LONGEST = 1600;
-const OPT_OUT_WORDS = "Reply STOP to opt out";
+/** Twilio's limit. */
+const MAX_CHARACTERS = 1600;
+const OPT_OUT_NOTICE = "Reply STOP to opt out";
 
 export interface ComposedText {
   readonly text: string;
@@ -15,17 +15,17 @@ export interface ComposedText {
 }
 
 export function composeSms(row: SmsRow): ComposedText {
-  const text = withWayOut(rendered(row), row.must_tell);
+  const text = withOptOutNotice(rendered(row), row.must_tell);
   const { length } = [...text];
-  if (length > LONGEST) {
+  if (length > MAX_CHARACTERS) {
     throw new Error(
-      `body: has ${length} characters once its variables are filled in, at most ${LONGEST} are allowed; shorten it`,
+      `body: has ${length} characters after rendering; at most ${MAX_CHARACTERS} are allowed; shorten it`,
     );
   }
   return { text, segments: segmentsOf(text).count };
 }
 
-/** Variables of the template: metadata's keys at the top, and metadata, lead and tenant by name. */
+/** Variables of the template: the keys of metadata, and the objects metadata, lead and tenant. */
 function rendered(row: SmsRow): string {
   const { name, slug } = row.tenant;
   const variables = { ...row.metadata, metadata: row.metadata, lead: row.lead, tenant: { name, slug } };
@@ -34,24 +34,24 @@ function rendered(row: SmsRow): string {
     text = renderText(row.body, variables);
   } catch (error) {
     const reason = messageOf(error).replaceAll(/\s+/g, " ");
-    throw new Error(`body: its Liquid cannot be rendered: ${reason}`, { cause: error });
+    throw new Error(`body: Liquid cannot be rendered: ${reason}`, { cause: error });
   }
   // U+0000 is dropped, not replaced: the text is read by a person, and one U+FFFD doubles the number of segments.
   text = cleanText(text.replaceAll("\0", "")).replaceAll("\r\n", "\n").trim();
-  if (text === "") throw new Error("body: is empty once its variables are filled in");
+  if (text === "") throw new Error("body: is empty after rendering");
   return text;
 }
 
 /**
- * The first marketing text to a person tells how to opt out (CTIA, Messaging Principles 5.1.3), in
- * the writer's own words where these name the keyword.
+ * The first marketing text to a person must say how to opt out (CTIA, Messaging Principles 5.1.3).
+ * Appends the notice unless the text already names the keyword STOP.
  */
-function withWayOut(text: string, mustTell: boolean): string {
+function withOptOutNotice(text: string, isRequired: boolean): string {
   if (
-    !mustTell ||
+    !isRequired ||
     /\b(?:reply|text|send|txt)\b.{0,20}\bstop\b|\bstop\b.{0,20}\bto\s+(?:opt|end|unsub|cancel|quit)/is.test(text)
   ) {
     return text;
   }
-  return `${text}${/[.!?…]$/.test(text) ? " " : ". "}${OPT_OUT_WORDS}`;
+  return `${text}${/[.!?…]$/.test(text) ? " " : ". "}${OPT_OUT_NOTICE}`;
 }

@@ -1,15 +1,15 @@
-// What a text needs beside its own row, read in the claiming transaction.
+// Loads what a text needs besides its row. Runs in the claim's transaction.
 import type { JobRow } from "../../jobs/define.ts";
 import { sealedCredential, type SealedCredential } from "../credentials/store.ts";
 
 export interface SmsRow extends JobRow {
-  /** Of the claim; what is written before the effect counts only while it holds. */
+  /** The claim's lease; writes before the effect are conditional on it. */
   readonly lease: string;
   readonly body: string;
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** The recipient's number now: in E.164 where SQL could read it, else as it was written. */
+  /** The recipient's current number: in E.164 if SQL could read it, else as it was entered. */
   readonly address: string;
-  /** Null where the text is about no lead. */
+  /** Null if the text is not linked to a lead. */
   readonly lead: Readonly<Record<string, unknown>> | null;
   readonly tenant: {
     readonly name: string;
@@ -18,13 +18,13 @@ export interface SmsRow extends JobRow {
     /** ISO 3166, two letters. */
     readonly country: string;
   };
-  /** The tenant's own Twilio account; null where the installation's serves. */
+  /** The tenant's Twilio credential; null if its texts go through the platform's account. */
   readonly own_account: SealedCredential | null;
-  /** Where that account posts its callbacks; null with own_account. */
+  /** Token of the endpoint that receives that account's callbacks; null exactly if own_account is null. */
   readonly endpoint_token: string | null;
-  /** A number of sms_numbers; null where the account's own sender serves. */
+  /** The tenant's From number (sms_numbers); null for the account's From number. */
   readonly sender: string | null;
-  /** Whether the text must tell how to opt out: the first to the person does. */
+  /** Whether the text must say how to opt out: true for the first marketing text to a person. */
   readonly must_tell: boolean;
 }
 

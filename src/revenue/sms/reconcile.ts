@@ -1,24 +1,24 @@
-// Texts whose outcome was lost, settled by Twilio's own list of what an account has sent. What the
-// list means is decided in SQL (brainops_internal.reconcile_sms); here it is fetched, with no transaction open.
+// Settles unconfirmed texts by Twilio's list of what an account has sent. The list is fetched here, with
+// no transaction open; SQL decides what it means for the rows (brainops_internal.reconcile_sms).
 import type { Config } from "../../config.ts";
 import { messageOf } from "../../errors.ts";
 import { listMessages, type TwilioAccount } from "../../providers/twilio.ts";
 import type { TaskContext } from "../../jobs/define.ts";
 import { sealedCredential, type SealedCredential } from "../credentials/store.ts";
-import { commonAccount, ownAccount } from "./account.ts";
+import { platformAccount, tenantAccount } from "./account.ts";
 
-/** One list to ask for: what went through an account to a number. */
-interface Lost {
+/** One list to fetch: the texts that an account sent to a number. */
+interface Unconfirmed {
   readonly account_sid: string;
   readonly number: string;
   readonly since: Date;
-  /** The accounts of their own that its tenants have now. */
+  /** The present Twilio credentials of the tenants whose texts are unconfirmed. */
   readonly own_accounts: readonly SealedCredential[];
 }
 
-const LISTS_A_RUN = 100;
+const MAX_LISTS_PER_RUN = 100;
 
-const unconfirmed = `
+const unconfirmedSql = `
   select u.account_sid, u.number, u.since, coalesce(o.accounts, '[]') as own_accounts
   from brainops_internal.unconfirmed_sms($1) as u
   cross join lateral (
@@ -29,58 +29,55 @@ const unconfirmed = `
   ) as o
 `;
 
-/**
- * Settles what can be settled. A list that can't be had leaves its rows as they are, for the next
- * run or for a person.
- */
+/** Settles what Twilio's lists decide. If a list cannot be fetched, its rows stay unconfirmed for the next run. */
 export async function reconcileSms({
   pool,
   config,
   log,
   signal,
 }: Pick<TaskContext, "pool" | "config" | "log" | "signal">): Promise<void> {
-  const { rows } = await pool.query<Lost>(unconfirmed, [LISTS_A_RUN]);
-  // An account that does not answer once is not asked again in this run: each time costs a time limit.
-  const silent = new Set<string>();
-  for (const lost of rows) {
+  const { rows } = await pool.query<Unconfirmed>(unconfirmedSql, [MAX_LISTS_PER_RUN]);
+  // After one failure an account is skipped for the rest of the run: every attempt may cost a full timeout.
+  const failedAccounts = new Set<string>();
+  for (const unconfirmed of rows) {
     if (signal.aborted) return;
-    if (silent.has(lost.account_sid)) continue;
-    const account = accountOf(lost, config);
+    if (failedAccounts.has(unconfirmed.account_sid)) continue;
+    const account = accountOf(unconfirmed, config);
     if (account === null) {
       log.warn(
-        { account: lost.account_sid },
-        "sms: nobody has the account any more that texts without an outcome went through",
+        { account: unconfirmed.account_sid },
+        "sms: cannot check unconfirmed texts: their Twilio account has no credential any more",
       );
       continue;
     }
     try {
-      const messages = await listMessages(account, lost.number, lost.since);
+      const messages = await listMessages(account, unconfirmed.number, unconfirmed.since);
       const verdicts = await pool.query<{ id: string; verdict: string }>(
         "select id, verdict from brainops_internal.reconcile_sms($1, $2, $3)",
-        [lost.account_sid, lost.number, JSON.stringify(messages)],
+        [unconfirmed.account_sid, unconfirmed.number, JSON.stringify(messages)],
       );
-      for (const row of verdicts.rows) log.info(row, "sms: looked for a text without an outcome");
+      for (const row of verdicts.rows) log.info(row, "sms: checked an unconfirmed text");
     } catch (error) {
-      silent.add(lost.account_sid);
+      failedAccounts.add(unconfirmed.account_sid);
       log.warn(
-        { account: lost.account_sid, reason: messageOf(error) },
-        "sms: could not look for texts without an outcome",
+        { account: unconfirmed.account_sid, reason: messageOf(error) },
+        "sms: could not check unconfirmed texts at Twilio",
       );
     }
   }
 }
 
-/** The account that the texts went through, where the installation or one of the tenants still has it. */
-function accountOf(lost: Lost, config: Config): TwilioAccount | null {
+/** The account that sent the texts; null if neither the platform nor one of the tenants has it any more. */
+function accountOf({ account_sid, own_accounts }: Unconfirmed, config: Config): TwilioAccount | null {
   const candidates = [
-    commonAccount(config),
-    ...lost.own_accounts.map((sealed) => {
+    platformAccount(config),
+    ...own_accounts.map((sealed) => {
       try {
-        return ownAccount(sealed, config);
+        return tenantAccount(sealed, config);
       } catch {
-        return null; // sealed with another key: as good as none
+        return null; // Sealed with another key: cannot be used.
       }
     }),
   ];
-  return candidates.find((account) => account?.accountSid === lost.account_sid) ?? null;
+  return candidates.find((account) => account?.accountSid === account_sid) ?? null;
 }

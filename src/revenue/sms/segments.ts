@@ -1,11 +1,11 @@
-// How many segments a text takes, which is what it costs. A text that fits the GSM 7-bit alphabet
-// (3GPP TS 23.038) is counted in septets, any other in UTF-16 code units; one of several segments
-// loses room to the header that joins them. A character is never cut in two.
+// Counts the segments of a text, which determine its price. A text within the GSM 7-bit alphabet (3GPP
+// TS 23.038) is counted in septets, any other in UTF-16 code units. With several segments, each has
+// less room because of the header that joins them. A character is never split between segments.
 
 const BASIC =
   "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?" +
   "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
-/** Behind an escape: two septets each. */
+/** Encoded with an escape: two septets each. */
 const EXTENSION = "\f^{}\\[~]|€";
 
 const septets = new Map([...[...BASIC].map((c) => [c, 1] as const), ...[...EXTENSION].map((c) => [c, 2] as const)]);

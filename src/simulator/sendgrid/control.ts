@@ -1,4 +1,4 @@
-// The simulator's own endpoints, for whoever isn't in its process. README.md shows them; loopback only, no key.
+// The simulator's control endpoints, for other processes. README.md lists them; loopback only, no key.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
 import type { SendgridSimulator } from "./simulator.ts";

@@ -1,37 +1,37 @@
 // The sending side of the event webhook: batches, signatures, retries.
 // Protocol: twilio.com/docs/sendgrid/for-developers/tracking-events/getting-started-event-webhook-security-features;
-// posts of up to 768 KB, every answer but 2xx tried again at growing intervals, redirects not followed.
+// posts of up to 768 KB, every response but 2xx is retried at growing intervals, redirects are not followed.
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
-import { goodConduct, misbehave, type WebhookModes, withMalformed } from "./modes.ts";
+import { defaultModes, applyModes, type WebhookModes, withMalformed } from "./modes.ts";
 import type { SendgridEvent } from "./types.ts";
 
 const maxBatchBytes = 768 * 1024;
 
 export interface DeliveryOptions {
-  /** Events per POST at most. @default 1000 */
+  /** Maximum number of events per POST. @default 1000 */
   batchEvents: number;
   /** Pauses between the attempts at one batch; their number is the number of retries. @default 100, 300, 1000 */
   retryDelaysMs: readonly number[];
-  /** How long a receiver may take to answer. @default 10 s */
+  /** Timeout for a receiver. @default 10 s */
   timeoutMs: number;
 }
 
 export interface FlushReport {
-  /** Events that the receiver took, repeats and malformed ones counted. */
+  /** Events that the receiver accepted, including repeats and malformed ones. */
   delivered: number;
   /** Events given up after the last retry. */
   failed: number;
-  /** POSTs made, retries counted. */
+  /** POSTs, including retries. */
   posts: number;
-  /** The status of each POST; 0 where no answer came. */
+  /** The HTTP status of each POST; 0 without a response. */
   statuses: number[];
 }
 
 export class EventWebhook {
-  /** Where events go. While it is null they wait. */
+  /** URL of the receiver. While it is null, events wait. */
   url: string | null = null;
-  modes: WebhookModes = { ...goodConduct };
-  /** Base64 SPKI DER, as SendGrid's settings page and API give it. */
+  modes: WebhookModes = { ...defaultModes };
+  /** Base64 SPKI DER, the format of SendGrid's settings page and API. */
   readonly publicKey: string;
   #queue: SendgridEvent[] = [];
   #batches = 0;
@@ -63,17 +63,17 @@ export class EventWebhook {
 
   clear(): void {
     this.#queue = [];
-    this.modes = { ...goodConduct };
+    this.modes = { ...defaultModes };
   }
 
-  /** Delivers what is queued by now; resolves when the receiver has taken it, or it was given up. One flush at a time. */
+  /** Posts everything queued so far. Resolves when it was accepted or given up. Flushes run one after another. */
   flush(): Promise<FlushReport> {
     const report = this.#tail.then(() => this.#flush());
     this.#tail = report.catch(() => undefined);
     return report;
   }
 
-  /** Stops retries and requests under way; resolves when a flush under way has ended. */
+  /** Cancels retries and running requests. Resolves when a running flush has ended. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#tail;
@@ -82,7 +82,7 @@ export class EventWebhook {
   async #flush(): Promise<FlushReport> {
     const report: FlushReport = { delivered: 0, failed: 0, posts: 0, statuses: [] };
     if (this.url === null || this.#closing.signal.aborted) return report;
-    const events = misbehave(this.#queue, this.modes, this.#random);
+    const events = applyModes(this.#queue, this.modes, this.#random);
     this.#queue = [];
     for (const batch of this.#split(events)) {
       const content = this.modes.malformed ? withMalformed(batch, this.#batches) : batch;
@@ -110,7 +110,7 @@ export class EventWebhook {
   }
 
   async #deliver(url: string, batch: readonly unknown[], report: FlushReport): Promise<boolean> {
-    // The CRLF belongs to the signed bytes: a receiver that trims the body can't verify it.
+    // The CRLF is part of the signed bytes: a receiver that trims the body can't verify the signature.
     const body = Buffer.from(`${JSON.stringify(batch)}\r\n`);
     for (const pause of [...this.#options.retryDelaysMs, null]) {
       const status = await this.#post(url, body);
@@ -122,7 +122,7 @@ export class EventWebhook {
     return false;
   }
 
-  /** The status of the answer, 0 for none. A retry is signed anew, with a fresh timestamp. */
+  /** The HTTP status of the response; 0 without one. Each retry has a new signature and timestamp. */
   async #post(url: string, body: Buffer): Promise<number> {
     const timestamp = String(Math.floor(this.#now() / 1000) - this.modes.oldTimestampSeconds);
     const key = this.#spoilSignature() ? this.#strangerKey : this.#key;
@@ -154,7 +154,7 @@ export class EventWebhook {
     return wrongSignature > 0;
   }
 
-  /** False when the simulator closed meanwhile. */
+  /** False if the simulator was closed during the pause. */
   #pause(ms: number): Promise<boolean> {
     const { signal } = this.#closing;
     if (signal.aborted) return Promise.resolve(false);

@@ -1,15 +1,15 @@
-// What becomes of a message, told by the recipient's local part, as events of the webhook.
+// The webhook events of a message, selected by the recipient's local part.
 // Fields: twilio.com/docs/sendgrid/for-developers/tracking-events/event, and real payloads quoted in sendgrid/docs
-// #3675, #5177, #1533 (tls is a number) and spatie/mailcoach-support #239 (form of the ids).
+// #3675, #5177, #1533 (tls is a number) and spatie/mailcoach-support #239 (format of the ids).
 import type { AcceptedMessage, SendgridEvent } from "./types.ts";
 
 type Fields = Record<string, unknown>;
-/** An event before it has its common fields. `bare`: what a bounce that arrives later has lost. */
+/** An event without its common fields. `bare`: the fields that an asynchronous bounce lacks. */
 type Step = { event: string; fields?: Fields; bare?: "no message id" | "no ids" };
 
 const ip = "198.51.100.25";
 const person = { ip: "203.0.113.7", useragent: "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36" };
-/** Apple Mail Privacy Protection opens every mail from its own machines. */
+/** Apple Mail Privacy Protection opens every mail from its own servers. */
 const machine = { ip: "203.0.113.9", useragent: "Mozilla/5.0" };
 const link = "https://example.com/offer";
 
@@ -41,7 +41,7 @@ const unknownUser = bounce(
   "550 5.1.1 The email account that you tried to reach does not exist.",
 );
 
-/** Beginning of the local part -> what happens. The first that fits is taken; README.md lists the same. */
+/** Prefix of the local part -> events. The first match wins; README.md has the same list. */
 const behaviours: readonly (readonly [prefix: string, steps: readonly Step[]])[] = [
   ["bounce", [processed, unknownUser]],
   ["asyncbounce", [processed, delivered, { ...unknownUser, bare: "no message id" }]],
@@ -66,10 +66,10 @@ const behaviours: readonly (readonly [prefix: string, steps: readonly Step[]])[]
   ["click", [processed, delivered, opened, clicked]],
 ];
 const wellBehaved = [processed, delivered];
-/** Events of the way to the mailbox carry smtp-id; what people do there does not. */
+/** Delivery events contain smtp-id; engagement events do not. */
 const deliveryEvents = new Set(["processed", "deferred", "delivered", "bounce", "dropped"]);
 
-/** Makes events; counts recipients, so that each has ids of its own even within one request. */
+/** Creates events. Counts recipients, so that ids are unique even within one request. */
 export class EventSource {
   #recipients = 0;
 
@@ -96,19 +96,19 @@ export class EventSource {
   }
 }
 
-/** sg_event_id is base64 of words like `bounce-0-16845343-<message>-0` (mailcoach-support #239); at most 100 characters. */
-function eventId(words: string): string {
-  return Buffer.from(words).toString("base64url");
+/** sg_event_id: base64 of a text like `bounce-0-16845343-<message>-0` (mailcoach-support #239), at most 100 characters. */
+function eventId(text: string): string {
+  return Buffer.from(text).toString("base64url");
 }
 
-/** "Custom arguments are flattened to the top level"; category as the request gave it, a list. */
+/** "Custom arguments are flattened to the top level"; category is a list, as in the request. */
 function carried(message: AcceptedMessage): Fields {
   return { ...message.customArgs, ...(message.categories.length > 0 ? { category: message.categories } : {}) };
 }
 
 /**
- * sg_message_id is X-Message-Id, a dot, and where it was received. A bounce that comes as a mail of its own, hours
- * later, can't be tied to its message: it lacks sg_message_id and the custom arguments, at times smtp-id too (docs #5177).
+ * sg_message_id is X-Message-Id, a dot, and the receiving server. A bounce that arrives hours later as a mail of its own
+ * can't be matched to its message: it lacks sg_message_id and the custom arguments, sometimes smtp-id too (docs #5177).
  */
 function identity(step: Step, message: AcceptedMessage, recipient: number): Fields {
   if (step.bare === "no ids") return {};

@@ -1,37 +1,37 @@
-// Faults on demand. A rule waits until a request that would have been accepted comes by; a request that
-// is refused anyway neither suffers nor uses up a fault. The first rule that applies wins.
+// Faults on demand. A fault applies to a request that would have been accepted; a request that is rejected anyway does
+// not use up a fault. The first rule that matches wins.
 import type { MailSend, SendgridError } from "./types.ts";
 
-/** When a fault strikes: `before` the mail is accepted (never sent), or `after` (sent, and events follow). */
+/** When a fault happens: `before` the mail is accepted (not sent), or `after` (sent, and events follow). */
 type Moment = "before" | "after";
 
 export type Fault =
-  /** 429; X-RateLimit-Reset lies `resetSeconds` ahead. @default 1 */
+  /** 429; X-RateLimit-Reset is `resetSeconds` from now. @default 1 */
   | { kind: "rate_limited"; resetSeconds?: number }
-  /** A 5xx. `after` is the ambiguous one: the client sees a failure, the recipient gets the mail. @default 500, before */
+  /** A 5xx. `after` is the ambiguous one: the client sees a failure, but the mail is sent. @default 500, before */
   | { kind: "server_error"; status?: number; moment?: Moment }
-  /** The connection is reset (RST) without an answer. @default before */
+  /** The connection is reset (RST) without a response. @default before */
   | { kind: "reset"; moment?: Moment }
-  /** Accepted at once, answered `delayMs` later: 202, perhaps to a client that has given up. */
+  /** Accepted at once, answered with 202 after `delayMs`, possibly after the client's timeout. */
   | { kind: "slow"; delayMs: number }
   /** 401: the key is revoked. */
   | { kind: "unauthorized" }
-  /** 403: the sender is not verified. */
+  /** 403: the From address is not verified. */
   | { kind: "forbidden"; message?: string }
   /** 400 with this message. */
   | { kind: "bad_request"; message: string; field?: string };
 
-/** Which requests a fault is for. Conditions that are given must all hold. */
+/** Which requests a fault applies to. All given conditions must hold. */
 export type FaultRule = Fault & {
-  /** How many requests it strikes. @default 1, or no limit where `probability` or `recipient` is given */
+  /** How many requests it applies to. @default 1, or unlimited if `probability` or `recipient` is given */
   times?: number;
-  /** Between 0 and 1, drawn from the seeded generator. @default 1 */
+  /** From 0 to 1, drawn from the seeded generator. @default 1 */
   probability?: number;
-  /** An address among to, cc or bcc; `*` stands for any text. Any case. @default every request */
+  /** An address in to, cc or bcc; `*` matches any text. Case-insensitive. @default every request */
   recipient?: string;
 };
 
-/** A rule as it stands: how often it struck, and how often it still will (Infinity: until removed). */
+/** A rule with its counts: how often it applied, and how often it still will (Infinity: until it is removed). */
 interface ActiveFault {
   readonly rule: FaultRule;
   readonly struck: number;
@@ -77,7 +77,7 @@ export class Faults {
     };
   }
 
-  /** The fault for this request, counted as having struck; null for none. */
+  /** The fault for a request, which is counted; null if no rule matches. */
   take(mail: MailSend): Fault | null {
     for (const entry of this.#entries) {
       if (entry.remaining <= 0 || !entry.matches(mail)) continue;
@@ -91,7 +91,7 @@ export class Faults {
     return null;
   }
 
-  /** Rules that may still strike, in order. */
+  /** Rules that can still apply, in order. */
   list(): { rule: FaultRule; struck: number; remaining: number | null }[] {
     return this.#entries.map(({ rule, struck, remaining }) => ({
       rule,
@@ -120,7 +120,7 @@ export interface Refusal {
   errors: SendgridError[];
 }
 
-/** The answer of a fault that answers with a refusal; null for one that resets or delays. */
+/** The error response of a fault; null for a fault that resets or delays. */
 export function refusalOf(fault: Fault): Refusal | null {
   switch (fault.kind) {
     case "rate_limited":

@@ -1,4 +1,4 @@
-// A local stand-in for SendGrid that speaks its protocol. Never runs unless it is started by this call.
+// A local SendGrid simulator that speaks SendGrid's protocol. It runs only when this function is called.
 import { control } from "./control.ts";
 import type { SendgridSimulatorOptions } from "./options.ts";
 import { SendgridSimulator } from "./simulator.ts";

@@ -1,29 +1,29 @@
-// How the event webhook misbehaves, one mode per thing that receivers have met.
+// How the event webhook misbehaves; each mode is a problem that receivers have had in practice.
 import { randomBytes } from "node:crypto";
 import { shuffled } from "./random.ts";
 import type { SendgridEvent } from "./types.ts";
 
 export interface WebhookModes {
   /**
-   * Every event comes `copies` more times: `same` with its sg_event_id, `new_event_id` with another one, as
+   * Every event is repeated `copies` times: `same` with its sg_event_id, `new_event_id` with another one, as
    * sendgrid-nodejs #1435 reports (sendgrid/docs #2933 counts 3 on average and up to 46). @default none
    */
   duplicates: "none" | "same" | "new_event_id";
   /** @default 1 */
   copies: number;
-  /** Events leave in a seeded random order, not in that of their happening. */
+  /** Events are sent in a seeded random order instead of their own. */
   reorder: boolean;
-  /** Each batch has one element that is no event, somewhere among the good ones. */
+  /** Each batch has one element that is not an event, in the middle of the others. */
   malformed: boolean;
-  /** Signed with another key: true for every POST, a number for so many POSTs. */
+  /** Signed with another key: true for every POST, a number for that many POSTs. */
   wrongSignature: boolean | number;
-  /** The signed timestamp lies this many seconds in the past. @default 0 */
+  /** The signed timestamp is this many seconds in the past. @default 0 */
   oldTimestampSeconds: number;
-  /** Every bounce lacks sg_message_id and custom arguments, as asynchronous ones do. */
+  /** Every bounce lacks sg_message_id and custom arguments, like asynchronous bounces. */
   bareBounces: boolean;
 }
 
-export const goodConduct: Readonly<WebhookModes> = {
+export const defaultModes: Readonly<WebhookModes> = {
   duplicates: "none",
   copies: 1,
   reorder: false,
@@ -33,8 +33,8 @@ export const goodConduct: Readonly<WebhookModes> = {
   bareBounces: false,
 };
 
-/** The events of a flush as the modes have them: bared, repeated, shuffled. */
-export function misbehave(
+/** The events of a flush after the modes are applied: fields removed, repeated, shuffled. */
+export function applyModes(
   events: readonly SendgridEvent[],
   modes: WebhookModes,
   random: () => number,
@@ -63,7 +63,7 @@ function pick(fields: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(fields).filter(([name]) => bounceFields.has(name)));
 }
 
-/** Things a list of events must survive; batch n gets the n-th. */
+/** Elements that a receiver must tolerate; batch n uses the n-th. */
 const notEvents: readonly unknown[] = [
   null,
   "delivered",

@@ -1,7 +1,7 @@
-// Chance that repeats itself: the same seed gives the same run.
+// Seeded randomness: the same seed gives the same run.
 import { randomBytes } from "node:crypto";
 
-/** A generator of numbers in [0, 1): mulberry32, small and even enough to choose faults by. */
+/** A generator of numbers in [0, 1): mulberry32, which is small and uniform enough to select faults. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -22,7 +22,7 @@ export function shuffled<T>(items: readonly T[], random: () => number): T[] {
   return copy;
 }
 
-/** 22 characters, URL-safe: the form of X-Message-Id. Not seeded: two simulators never share one. */
+/** 22 URL-safe characters, the format of X-Message-Id. Not seeded, so that two simulators never share an id. */
 export function messageId(): string {
   return randomBytes(16).toString("base64url");
 }

@@ -1,4 +1,4 @@
-// The X-RateLimit headers, and the 429 behind them. mail/send takes 10,000 requests a second (SendGrid's FAQ).
+// The X-RateLimit headers, and the rate limit itself: 10,000 requests per second for mail/send (SendGrid's FAQ).
 import type { ServerResponse } from "node:http";
 
 export class RateLimit {
@@ -12,7 +12,7 @@ export class RateLimit {
     this.#now = now;
   }
 
-  /** Counts a request and writes its headers; false when it is one too many for this second. */
+  /** Counts a request and sets its headers. False if it exceeds the limit of this second. */
   take(response: ServerResponse): boolean {
     const second = Math.floor(this.#now() / 1000);
     if (second !== this.#second) {
@@ -24,7 +24,7 @@ export class RateLimit {
     return this.#used <= this.#limit;
   }
 
-  /** The headers of a 429 that was asked for: nothing remains until then (Unix seconds). */
+  /** Sets the headers of a 429 that was requested as a fault: nothing remains until the reset (Unix seconds). */
   announceReset(response: ServerResponse, inSeconds: number): void {
     this.#write(response, 0, Math.ceil(this.#now() / 1000) + inSeconds);
   }

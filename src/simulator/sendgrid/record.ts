@@ -1,12 +1,12 @@
-// What the simulator has accepted. The counts answer "how many times was row X sent", which is the whole point of
-// a fault test; they are kept even where the messages themselves are not.
+// The messages that the simulator accepted. The counts answer "how many times was row X sent", the purpose of a fault
+// test; they are kept even if the messages are not.
 import type { AcceptedMessage, MailSend } from "./types.ts";
 
-/** The custom argument that carries the id of the client's row. */
+/** The custom argument that contains the id of the client's row. */
 const rowArgument = "bo_msg";
 
 export class MessageRecord {
-  /** In the order of acceptance. Stays empty where `keep` is false. */
+  /** In order of acceptance. Empty if `keep` is false. */
   readonly messages: AcceptedMessage[] = [];
   /** Accepted messages, kept or not. */
   total = 0;
@@ -33,12 +33,12 @@ export class MessageRecord {
     return this.#counts.get(rowId) ?? 0;
   }
 
-  /** Rows sent more than once, with how often: what must be empty at the end of a fault test. */
+  /** Rows that were sent more than once, with the count; must be empty at the end of a fault test. */
   duplicates(): { rowId: string; count: number }[] {
     return [...this.#counts].filter(([, count]) => count > 1).map(([rowId, count]) => ({ rowId, count }));
   }
 
-  /** How many different rows were accepted. */
+  /** The number of distinct rows that were accepted. */
   get rows(): number {
     return this.#counts.size;
   }
@@ -50,7 +50,7 @@ export class MessageRecord {
   }
 }
 
-/** "Personalizations … override" the values of the request; headers and custom_args key by key. */
+/** "Personalizations … override" the values of the request; headers and custom_args are merged key by key. */
 function toMessage(mail: MailSend, index: number, messageId: string, at: number): AcceptedMessage {
   const own = mail.personalizations[index] ?? { to: [] };
   return {

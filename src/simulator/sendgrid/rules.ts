@@ -1,11 +1,11 @@
-// What SendGrid's text demands and its schema can't say. Sources: twilio.com/docs/sendgrid/api-reference/mail-send
-// ("Limitations") and .../mail-send/errors, descriptions in sendgrid_mail_v3.yaml. Each rule yields errors in their words.
+// Rules that SendGrid documents but its schema can't express. Sources: twilio.com/docs/sendgrid/api-reference/mail-send
+// ("Limitations") and .../mail-send/errors, descriptions in sendgrid_mail_v3.yaml. Each rule yields SendGrid's errors.
 import { fieldError, messages } from "./schema-errors.ts";
 import type { MailSend, Personalization, SendgridError, StringMap } from "./types.ts";
 
 /** "The total number of recipients must be no more than 1000. This includes all to, cc and bcc." */
 const maxRecipients = 1000;
-/** custom_args and substitutions: "may not exceed 10,000 bytes". The errors page says 50,000 since 2025; the stricter holds here. */
+/** custom_args and substitutions: "may not exceed 10,000 bytes", stricter than the 50,000 of the errors page since 2025. */
 const maxMapBytes = 10_000;
 /** "A send cannot be scheduled more than 72 hours in advance." A time in the past means now. */
 const maxAheadSeconds = 72 * 3600;
@@ -17,7 +17,7 @@ const reservedHeaders = new Set(
 
 type Errors = Generator<SendgridError>;
 
-/** All broken rules of a body that already fits the schema. `now` is in Unix seconds. */
+/** All violated rules of a body that conforms to the schema. `now` is in Unix seconds. */
 export function* brokenRules(mail: MailSend, now: number): Errors {
   yield* recipients(mail);
   yield* subject(mail);
@@ -121,10 +121,10 @@ function* headers(map: StringMap | undefined, at: string): Errors {
   }
 }
 
-/** The limit is on what a personalization ends up with, its own laid over the request's. */
+/** The limit applies to the merged arguments of a personalization and the request. */
 function* customArgs(map: StringMap | undefined, at: string, inherited: StringMap = {}): Errors {
   if (map === undefined) return;
-  // sendgrid-nodejs #288: a number is refused, not turned into text.
+  // sendgrid-nodejs #288: a number is rejected, not converted to text.
   if (Object.values(map).some((value) => typeof value !== "string")) {
     yield fieldError(at, "All values of custom arguments object must be strings");
   }

@@ -1,11 +1,11 @@
-// What the JSON schema found, in SendGrid's words. Wording: twilio.com/docs/sendgrid/api-reference/mail-send/errors,
-// and answers of the real service quoted in sendgrid-nodejs #1362, #1425, sendgrid-ruby #138, sendgrid-django #64.
+// JSON schema errors -> SendGrid's error messages. Wording: twilio.com/docs/sendgrid/api-reference/mail-send/errors,
+// and responses of the real service quoted in sendgrid-nodejs #1362, #1425, sendgrid-ruby #138, sendgrid-django #64.
 import type { ErrorObject } from "ajv";
 import type { SendgridError } from "./types.ts";
 
 const helpPage = "http://sendgrid.com/docs/API_Reference/Web_API_v3/Mail/errors.html";
 
-/** An error of a field; the link to its help leaves out indexes and the final `email`, as the real one does. */
+/** The error of a field. The help link omits indexes and the final `email`, as SendGrid's does. */
 export function fieldError(field: string, message: string, anchor?: string): SendgridError {
   const named = field
     .split(".")
@@ -25,8 +25,8 @@ export const messages = {
     "The send_at parameter is expecting a UNIX timestamp as an integer. We will send immediately if you include a send_at timestamp that is in the past.",
 } as const;
 
-/** `<field without indexes>:<keyword>` -> the sentence; `value` is what the request held there. */
-const sentences: Record<string, (value: unknown) => string> = {
+/** `<field without indexes>:<keyword>` -> the message; `value` is the value in the request. */
+const fieldMessages: Record<string, (value: unknown) => string> = {
   "personalizations:required": () => messages.personalizations,
   "personalizations:maxItems": (value) =>
     `The personalization block is limited to 1000 personalizations per API request. You have provided ${count(value)} personalizations. Please consider splitting this into multiple requests and resending your request.`,
@@ -68,14 +68,14 @@ export function fromSchemaError(error: ErrorObject, body: unknown): SendgridErro
   const path = error.instancePath.split("/").slice(1);
   if (error.keyword === "required") path.push(String(error.params["missingProperty"]));
   const name = path.filter((part) => !/^\d+$/.test(part)).join(".");
-  // The real one names from.email where the whole object is missing.
+  // SendGrid names from.email if the whole object is missing.
   const field = name === "from" && error.keyword === "required" ? "from.email" : path.join(".");
   const value = error.keyword === "required" ? undefined : valueAt(body, path);
   const anchor = name === "personalizations" ? "-Personalizations-Errors" : undefined;
-  return fieldError(field, sentences[`${name}:${error.keyword}`]?.(value) ?? generic(error, value), anchor);
+  return fieldError(field, fieldMessages[`${name}:${error.keyword}`]?.(value) ?? generic(error, value), anchor);
 }
 
-/** The service checks with gojsonschema, whose sentence this is (sendgrid-django #64). */
+/** The messages of gojsonschema, which SendGrid uses (sendgrid-django #64). */
 function generic(error: ErrorObject, value: unknown): string {
   if (error.keyword === "type")
     return `Invalid type. Expected: ${String(error.params["type"])}, given: ${typeName(value)}.`;

@@ -1,5 +1,5 @@
-// POST /v3/mail/send over plain node:http. The order of the checks is the service's own: method, key, media type, size,
-// JSON, contents; only then may a fault strike.
+// POST /v3/mail/send on plain node:http. The order of the checks is SendGrid's: method, key, media type, size, JSON,
+// contents. Faults apply only after that.
 import { isUtf8 } from "node:buffer";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { type Fault, type Faults, refusal, type Refusal, refusalOf } from "./faults.ts";
@@ -8,10 +8,10 @@ import type { RateLimit } from "./rate-limit.ts";
 import type { MailSend } from "./types.ts";
 import { checkMailSend } from "./validate.ts";
 
-/** "The total size of your email, including attachments, must be less than 30MB": taken as 30,000,000 bytes, the stricter reading. */
+/** "The total size of your email, including attachments, must be less than 30MB": read strictly as 30,000,000 bytes. */
 const maxBodyBytes = 30_000_000;
 
-/** What came of a request. `faulted` covers faults before and after acceptance. */
+/** The outcome of a request. `faulted` includes faults before and after acceptance. */
 export type Outcome = "accepted" | "refused" | "faulted" | "sandboxed";
 
 export interface MailSendContext {
@@ -19,9 +19,9 @@ export interface MailSendContext {
   readonly faults: Faults;
   readonly rateLimit: RateLimit;
   readonly now: () => number;
-  /** The mail counts as sent from here on. */
+  /** Records the mail as sent. */
   accept(mail: MailSend, id: string): void;
-  /** Called once per request, with what came of it. */
+  /** Called once per request, with its outcome. */
   count(outcome: Outcome): void;
 }
 
@@ -39,7 +39,7 @@ export async function mailSend(
     return refuse(response, checked);
   }
   if (checked.mail_settings?.sandbox_mode?.enable === true) {
-    // Sandbox mode: 200 for a valid request; nothing is sent, so nothing is recorded and no fault is due.
+    // Sandbox mode: 200 for a valid request; nothing is sent, so nothing is recorded and no fault applies.
     context.count("sandboxed");
     response.writeHead(200).end();
     return;
@@ -90,7 +90,7 @@ function strike(
     return;
   }
   if (fault.kind === "slow") {
-    // Unreferenced: a stand-in that waits keeps no process alive.
+    // unref: a delayed response must not keep the process alive.
     setTimeout(answerAccepted, fault.delayMs, response, id).unref();
     return;
   }
@@ -98,7 +98,7 @@ function strike(
   refuse(response, refusalOf(fault) ?? refusal(500, "internal server error"));
 }
 
-/** 202 and no body. */
+/** 202 without a body. */
 function answerAccepted(response: ServerResponse, id: string): void {
   if (!response.destroyed) response.writeHead(202, { "X-Message-Id": id, "Content-Length": 0 }).end();
 }
@@ -107,7 +107,7 @@ export function refuse(response: ServerResponse, { status, errors }: Refusal): v
   response.writeHead(status, { "Content-Type": "application/json" }).end(JSON.stringify({ errors }));
 }
 
-/** Reads to the end even what is too large, so that the client gets the answer and not a broken pipe. */
+/** Reads a body to its end even if it is too large, so that the client gets the response and not a broken pipe. */
 export function readBody(request: IncomingMessage): Promise<Buffer | "too large" | "aborted"> {
   return new Promise((resolve) => {
     let chunks: Buffer[] = [];

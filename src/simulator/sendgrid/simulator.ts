@@ -1,4 +1,4 @@
-// The simulator itself: one HTTP server, the record of what it accepted, its faults and its webhook.
+// The simulator: one HTTP server, the record of what it accepted, its faults and its webhook.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { EventWebhook, type FlushReport } from "./deliver.ts";
@@ -41,7 +41,7 @@ export class SendgridSimulator implements AsyncDisposable {
         timeoutMs: options.timeoutMs ?? 10_000,
       },
       now,
-      // Its own generator: a shuffle must not change which requests a fault strikes.
+      // A separate generator, so that shuffles do not change which requests a fault applies to.
       seededRandom(seed + 1),
     );
     this.webhook.url = options.webhookUrl ?? null;
@@ -66,7 +66,7 @@ export class SendgridSimulator implements AsyncDisposable {
       else if (path.startsWith("/_control/")) void control(request, response, this);
       else notFound(request, response);
     });
-    // An idle connection stays open: closing it just as the client reuses it would be a reset nobody asked for.
+    // Idle connections stay open: closing one just as the client reuses it would be an unwanted reset.
     this.#server.keepAliveTimeout = 0;
     const { flushMs } = options;
     if (typeof flushMs === "number") {
@@ -74,7 +74,7 @@ export class SendgridSimulator implements AsyncDisposable {
     }
   }
 
-  /** Resolves once it listens, on the loopback interface only. */
+  /** Resolves when the server listens, on the loopback interface only. */
   listen(port: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once("error", reject);
@@ -85,12 +85,12 @@ export class SendgridSimulator implements AsyncDisposable {
     });
   }
 
-  /** The base URL, without a slash at the end: SENDGRID_BASE_URL. */
+  /** The base URL without a trailing slash: SENDGRID_BASE_URL. */
   get url(): string {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  /** Base64 SPKI DER: SENDGRID_WEBHOOK_PUBLIC_KEY. A new one each start. */
+  /** Base64 SPKI DER: SENDGRID_WEBHOOK_PUBLIC_KEY. New at each start. */
   get publicKey(): string {
     return this.webhook.publicKey;
   }
@@ -120,7 +120,7 @@ export class SendgridSimulator implements AsyncDisposable {
     return this.record.duplicates();
   }
 
-  /** Sets where events go and, where given, how they misbehave; modes not named stay as they are. */
+  /** Sets the webhook's URL and, if given, its modes; the other modes do not change. */
   setWebhook(url: string | null, modes: Partial<WebhookModes> = {}): void {
     this.webhook.url = url;
     this.setModes(modes);
@@ -130,12 +130,12 @@ export class SendgridSimulator implements AsyncDisposable {
     this.webhook.modes = { ...this.webhook.modes, ...modes };
   }
 
-  /** Delivers the events queued by now; resolves when the receiver has them, or they were given up. */
+  /** Posts the queued events. Resolves when they were accepted or given up. */
   flushEvents(): Promise<FlushReport> {
     return this.webhook.flush();
   }
 
-  /** Resolves as soon as the numbers satisfy the condition; looked at after every request. Rejects after `timeoutMs`. */
+  /** Resolves when the condition is true; checked after every request. Rejects after `timeoutMs`. */
   waitFor(condition: (stats: SimulatorStats) => boolean, timeoutMs = 10_000): Promise<void> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
@@ -148,7 +148,7 @@ export class SendgridSimulator implements AsyncDisposable {
       };
       const timer = setTimeout(() => {
         finish(() =>
-          reject(new Error(`Not so within ${timeoutMs} ms; the simulator counts ${JSON.stringify(this.stats)}`)),
+          reject(new Error(`The condition was not met within ${timeoutMs} ms: ${JSON.stringify(this.stats)}`)),
         );
       }, timeoutMs);
       this.#waiting.add(look);
@@ -156,7 +156,7 @@ export class SendgridSimulator implements AsyncDisposable {
     });
   }
 
-  /** As freshly started: no messages, counts, faults, queued events or modes. The webhook's URL and the key stay. */
+  /** Removes messages, counts, faults, queued events and modes. Keeps the webhook's URL and key. */
   reset(): void {
     this.record.clear();
     this.faults.clear();
@@ -164,7 +164,7 @@ export class SendgridSimulator implements AsyncDisposable {
     Object.assign(this.#outcomes, { accepted: 0, refused: 0, faulted: 0, sandboxed: 0 });
   }
 
-  /** Drops connections, queued events and requests under way. */
+  /** Drops connections, queued events and running requests. */
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     await this.webhook.close();

@@ -1,17 +1,17 @@
-// The words of this folder:
+// Terms of this folder:
 // - request: one POST /v3/mail/send
-// - message: one personalization of an accepted request, what the record holds
-// - recipient: one address of a message's to, cc or bcc, what events are about
-// - event: one object of the event webhook
-// - batch: the events that travel in one POST to the webhook
-// - fault: an answer, or the lack of one, that is asked for in advance
+// - message: one personalization of an accepted request
+// - recipient: one address in a message's to, cc or bcc
+// - event: one object of the event webhook, about one recipient
+// - batch: the events in one POST to the webhook
+// - fault: an error response, or a missing response, that was requested in advance
 
 interface Address {
   email: string;
   name?: string;
 }
 
-/** Strings by contract; validation refuses anything else. */
+/** Values are strings; validation rejects anything else. */
 export type StringMap = Record<string, string>;
 
 export interface Personalization {
@@ -27,7 +27,7 @@ export interface Personalization {
   send_at?: number;
 }
 
-/** The parts of a validated request body that the simulator reads; the schema knows them all. */
+/** The parts of a validated request body that the simulator reads; the schema lists all. */
 export interface MailSend {
   personalizations: Personalization[];
   from: Address;
@@ -45,14 +45,14 @@ export interface MailSend {
   mail_settings?: { sandbox_mode?: { enable?: boolean } };
 }
 
-/** An entry of `errors` in every refusal. */
+/** One element of `errors` in an error response. */
 export interface SendgridError {
   message: string;
   field: string | null;
   help: string | null;
 }
 
-/** One accepted personalization, its own values already laid over those of the request. */
+/** One accepted personalization, merged with the values of its request. */
 export interface AcceptedMessage {
   /** The X-Message-Id of the request, shared by all its personalizations. */
   messageId: string;
@@ -63,7 +63,7 @@ export interface AcceptedMessage {
   bcc: Address[];
   from: Address;
   replyTo: Address | null;
-  /** null where a template brings it. */
+  /** Null if a template provides it. */
   subject: string | null;
   content: { type: string; value: string }[];
   headers: StringMap;
@@ -73,5 +73,5 @@ export interface AcceptedMessage {
   asmGroupId: number | null;
 }
 
-/** An object of the event webhook; custom arguments lie beside SendGrid's own fields. */
+/** An event of the webhook; custom arguments are on the same level as SendGrid's fields. */
 export type SendgridEvent = Record<string, unknown> & { email: string; timestamp: number; event: string };

@@ -1,4 +1,4 @@
-// Decides whether a request body would be accepted: the schema SendGrid publishes, then the rules it states in words.
+// Decides whether a request body would be accepted, by SendGrid's published schema and its documented rules.
 import { Ajv2020 } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
 import schema from "./mail-send.schema.json" with { type: "json" };
@@ -7,13 +7,13 @@ import { fromSchemaError } from "./schema-errors.ts";
 import type { MailSend, SendgridError } from "./types.ts";
 
 const ajv = new Ajv2020({ allErrors: true });
-// Its pattern is ASCII only and wants a dot in the domain: "the from address can't contain Unicode" is kept by it.
+// This format is ASCII-only and requires a dot in the domain, which covers "the from address can't contain Unicode".
 formats.default(ajv, ["email"]);
 const fitsSchema = ajv.compile<MailSend>(schema);
 
 export type Checked = { mail: MailSend; errors: null } | { mail: null; errors: SendgridError[] };
 
-/** `now` in Unix seconds. Rules are only asked of a body that fits the schema, for they rely on its types. */
+/** `now` is in Unix seconds. Rules are checked only if the body conforms to the schema, because they rely on its types. */
 export function checkMailSend(body: unknown, now: number): Checked {
   if (!fitsSchema(body)) {
     return { mail: null, errors: (fitsSchema.errors ?? []).map((error) => fromSchemaError(error, body)) };

@@ -1,4 +1,4 @@
-// A stand-in for Slack's incoming webhooks: what they check, what they answer, and how they fail.
+// A simulator of Slack's incoming webhooks: what they check, what they answer, and how they fail.
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text as readAll } from "node:stream/consumers";
@@ -6,28 +6,28 @@ import { text as readAll } from "node:stream/consumers";
 export interface SlackFault {
   /** 404 no_service, 403 action_prohibited, 410 channel_is_archived, 429 or a 5xx. */
   readonly status: number;
-  readonly words: string;
-  /** For 429. */
+  readonly body: string;
+  /** The header Retry-After, for 429. */
   readonly retryAfterSeconds?: number;
   /** @default 1 */
   readonly times?: number;
 }
 
 export interface SlackSimulator extends AsyncDisposable {
-  /** An incoming webhook's URL, for a tenant's credential. */
+  /** The URL of the incoming webhook, for a tenant's credential. */
   readonly webhookUrl: string;
   /** Texts that arrived, in order. */
   readonly messages: readonly string[];
-  /** The next requests that would have been taken are answered so. */
+  /** Answers the next valid requests with this error. */
   fail(fault: SlackFault): void;
   close(): Promise<void>;
 }
 
 const PATH = "/services/T00000000/B00000000/simulated";
-// Slack cuts longer texts; ours must not get there.
-const MOST_CHARACTERS = 40_000;
+// Slack truncates longer texts; ours must be shorter.
+const MAX_CHARACTERS = 40_000;
 
-/** Listens on a free port of the loopback interface. */
+/** Starts the simulator on a free port of the loopback interface. */
 export async function startSlackSimulator(): Promise<SlackSimulator> {
   const messages: string[] = [];
   const faults: SlackFault[] = [];
@@ -36,17 +36,18 @@ export async function startSlackSimulator(): Promise<SlackSimulator> {
   });
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await readAll(request);
-    const reply = (status: number, words: string, headers: Record<string, string> = {}): void =>
-      void response.writeHead(status, { "content-type": "text/html", ...headers }).end(words);
+    const reply = (status: number, content: string, headers: Record<string, string> = {}): void =>
+      void response.writeHead(status, { "content-type": "text/html", ...headers }).end(content);
     if (request.url !== PATH) return reply(404, "no_service");
     if (request.method !== "POST") return reply(400, "invalid_payload");
     const text = textOf(body);
     if (text === null) return reply(400, "invalid_payload");
-    if (text === "" || text.length > MOST_CHARACTERS) return reply(400, "no_text");
+    if (text === "" || text.length > MAX_CHARACTERS) return reply(400, "no_text");
     const fault = faults.shift();
     if (fault !== undefined) {
-      const { status, words, retryAfterSeconds } = fault;
-      return reply(status, words, retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) });
+      const { status, retryAfterSeconds } = fault;
+      const headers = retryAfterSeconds === undefined ? {} : { "retry-after": String(retryAfterSeconds) };
+      return reply(status, fault.body, headers);
     }
     messages.push(text);
     reply(200, "ok");
@@ -67,7 +68,7 @@ export async function startSlackSimulator(): Promise<SlackSimulator> {
   };
 }
 
-/** The payload's text; null where it is none that Slack takes. */
+/** The payload's text; null for a payload that Slack does not accept. */
 function textOf(body: string): string | null {
   try {
     const payload: unknown = JSON.parse(body);

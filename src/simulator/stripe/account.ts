@@ -1,37 +1,37 @@
-// One Stripe account: its objects, keys and endpoints. Another secret key is another account, and sees none of them.
+// One Stripe account: its objects, keys and endpoints. Each secret key is an account that cannot see the others.
 import type { Clock } from "./clock.ts";
 import { IdempotencyKeys } from "./idempotency.ts";
 import { newId } from "./ids.ts";
 import { Store } from "./store.ts";
 import { apiVersion, type Item, type Objects, type StripeEvent } from "./types.ts";
 import type { WebhookSender } from "./webhook/deliver.ts";
-import { wanted } from "./webhook/modes.ts";
+import { matches } from "./webhook/modes.ts";
 
 /** What all accounts of a simulator share. */
 export interface World {
   readonly clock: Clock;
   readonly sender: WebhookSender;
-  /** Where the simulator listens, without a slash at the end. */
+  /** The simulator's base URL, without a trailing slash. */
   url(): string;
 }
 
 export class Account {
   readonly id = newId("account");
   readonly secretKey: string;
-  /** Of the endpoint that `setWebhook` makes; there before any endpoint is, so that a receiver can be configured first. */
+  /** Secret of the endpoint that `setWebhook` creates. It exists before, so that a receiver can be configured first. */
   readonly webhookSecret = newId("webhook_secret");
   readonly world: World;
   readonly store: Store = new Store();
   readonly keys = new IdempotencyKeys();
-  /** Lines of links and sessions, by the id of either. */
+  /** Line items of payment links and sessions, by the id of either. */
   readonly items: Map<string, Item[]> = new Map();
-  /** Secrets of endpoints, by their id: the API shows one only when it is made. */
+  /** Secrets of endpoints, by endpoint id; the API returns a secret only when the endpoint is created. */
   readonly secrets = new Map<string, string>();
-  /** Delayed payments that are on their way, by intent: the bank's answer. */
-  readonly onTheWay = new Map<string, () => void>();
+  /** Pending delayed payments, by payment intent: the function that delivers the bank's answer. */
+  readonly pendingPayments = new Map<string, () => void>();
   /** How many of the next payments fail, by subscription. */
   readonly failures = new Map<string, number>();
-  /** The API request that is being served: events name it. */
+  /** The API request that is being served; events refer to it. */
   request: StripeEvent["request"] = { id: null, idempotency_key: null };
   #endpoint: string | null = null;
 
@@ -48,7 +48,7 @@ export class Account {
     this.world.clock.later(at, act);
   }
 
-  /** Records an event with the object as it is now, and sends it to every endpoint that wants its type. */
+  /** Records an event with a copy of the object, and queues it for every endpoint that is subscribed to the type. */
   emit(type: StripeEvent["type"], object: object, previous?: object): StripeEvent {
     const endpoints = this.#endpointsFor(type);
     const event = this.store.add("event", {
@@ -66,7 +66,7 @@ export class Account {
     return event;
   }
 
-  /** Changes an object and tells so, with what the changed fields were. */
+  /** Changes an object and emits an event with the previous values of the changed fields. */
   change<Changed extends object>(type: StripeEvent["type"], object: Changed, changes: Partial<Changed>): void {
     const previous = Object.fromEntries(Object.keys(changes).map((name) => [name, object[name as keyof Changed]]));
     const before = structuredClone(previous);
@@ -74,12 +74,12 @@ export class Account {
     this.emit(type, object, before);
   }
 
-  /** The event once more, to every endpoint that wants it: the Resend of Stripe's dashboard. */
+  /** Queues the event again for every subscribed endpoint, like Resend in Stripe's dashboard. */
   resend(event: StripeEvent): void {
     this.#send(event, this.#endpointsFor(event.type));
   }
 
-  /** Where the events of this account go; null switches the endpoint off. Others, made through the API, stay. */
+  /** Sets the URL for this account's events; null disables the endpoint. Does not affect endpoints of the API. */
   setWebhook(url: string | null): void {
     const known = this.store.get("webhook_endpoint", this.#endpoint);
     if (url === null) {
@@ -114,10 +114,11 @@ export class Account {
     return endpoint;
   }
 
-  /** Forgets everything but the key, the webhook's secret and where it goes. */
+  /** Removes everything except the key, the webhook secret and the webhook URL. */
   clear(): void {
     const url = this.store.get("webhook_endpoint", this.#endpoint)?.url ?? null;
-    for (const each of [this.store, this.keys, this.items, this.secrets, this.onTheWay, this.failures]) each.clear();
+    for (const each of [this.store, this.keys, this.items, this.secrets, this.pendingPayments, this.failures])
+      each.clear();
     this.#endpoint = null;
     if (url !== null) this.setWebhook(url);
   }
@@ -125,7 +126,7 @@ export class Account {
   #endpointsFor(type: string): Objects["webhook_endpoint"][] {
     return this.store
       .all("webhook_endpoint")
-      .filter(({ status, enabled_events: events }) => status === "enabled" && wanted(type, events));
+      .filter(({ status, enabled_events: events }) => status === "enabled" && matches(type, events));
   }
 
   #send(event: StripeEvent, endpoints: readonly Objects["webhook_endpoint"][]): void {

@@ -1,6 +1,6 @@
-// The simulator's time, and what is to happen in it: renewals, retries, delayed payments, expiries.
+// The simulator's clock and the actions scheduled on it: renewals, retries, delayed payments, expiries.
 
-interface Appointment {
+interface ScheduledAction {
   /** Unix seconds. */
   at: number;
   order: number;
@@ -14,12 +14,12 @@ export const DAY = 24 * HOUR;
 export class Clock {
   readonly #base: () => number;
   #shiftMs = 0;
-  /** While something that fell due is done: the time it fell due at. */
+  /** The due time of the action that is running; null otherwise. */
   #during: number | null = null;
-  #agenda: Appointment[] = [];
+  #scheduled: ScheduledAction[] = [];
   #made = 0;
 
-  /** `base` in Unix milliseconds. */
+  /** @param base the underlying clock, in Unix milliseconds */
   constructor(base: () => number) {
     this.#base = base;
   }
@@ -29,30 +29,30 @@ export class Clock {
     return this.#during ?? Math.floor((this.#base() + this.#shiftMs) / 1000);
   }
 
-  /** Unix seconds that the outside sees too: `advance` doesn't move them, and signatures are made with them. */
+  /** Unix seconds of the underlying clock: `advance` does not change them, and signatures are made with them. */
   get wall(): number {
     return Math.floor(this.#base() / 1000);
   }
 
-  /** How many things are still to happen. */
-  get appointments(): number {
-    return this.#agenda.length;
+  /** How many actions are scheduled. */
+  get scheduled(): number {
+    return this.#scheduled.length;
   }
 
   later(at: number, act: () => void): void {
-    this.#agenda.push({ at, order: this.#made++, act });
+    this.#scheduled.push({ at, order: this.#made++, act });
   }
 
-  /** Moves this clock on, not the world's, and does what falls due on the way. */
+  /** Moves this clock forward, but not the underlying one, and runs the actions that become due. */
   advance(ms: number): void {
-    if (!(ms >= 0)) throw new RangeError(`advance: ${ms} ms was given; time goes forward only, give 0 or more`);
+    if (!(ms >= 0)) throw new RangeError(`advance: expected 0 ms or more, found ${ms}`);
     this.#shiftMs += ms;
     this.catchUp();
   }
 
-  /** Does what fell due by now, in the order and at the time it was due; what that brings about as well. */
+  /** Runs all actions that are due, each at its due time and in that order, including actions they schedule. */
   catchUp(): void {
-    // Something that fell due asks for this itself when it acts through the simulator.
+    // A running action may call this itself when it acts through the simulator.
     if (this.#during !== null) return;
     const until = this.now;
     for (let next = this.#take(until); next !== null; next = this.#take(until)) {
@@ -66,19 +66,21 @@ export class Clock {
   }
 
   clear(): void {
-    this.#agenda = [];
+    this.#scheduled = [];
     this.#shiftMs = 0;
   }
 
-  #take(until: number): Appointment | null {
-    const [first] = this.#agenda.filter(({ at }) => at <= until).toSorted((a, b) => a.at - b.at || a.order - b.order);
+  #take(until: number): ScheduledAction | null {
+    const [first] = this.#scheduled
+      .filter(({ at }) => at <= until)
+      .toSorted((a, b) => a.at - b.at || a.order - b.order);
     if (first === undefined) return null;
-    this.#agenda = this.#agenda.filter((each) => each !== first);
+    this.#scheduled = this.#scheduled.filter((each) => each !== first);
     return first;
   }
 }
 
-/** The same day and time one or more months or years later, or the month's last day where it has no such day. */
+/** The same day and time one or more months or years later; the month's last day if the month is too short. */
 export function addInterval(anchor: number, interval: string, count: number): number {
   if (interval === "day") return anchor + count * DAY;
   if (interval === "week") return anchor + count * 7 * DAY;

@@ -1,4 +1,4 @@
-// The simulator's own endpoints, for whoever isn't in its process. README.md shows them; loopback only, no key.
+// The simulator's control endpoints, for other processes. README.md lists them; loopback only, no key.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
 import { Refusal } from "./errors.ts";
@@ -61,7 +61,7 @@ const reason = z.enum(["duplicate", "fraudulent", "requested_by_customer"]).exac
 
 type Endpoint = (simulator: StripeSimulator, body: unknown) => unknown;
 
-/** An endpoint whose body is checked first; what its act throws is a 400. */
+/** An endpoint that checks its body first; an error thrown by `act` becomes a 400. */
 function act<S extends z.ZodType>(
   schema: S,
   perform: (simulator: StripeSimulator, input: z.output<S>) => unknown,

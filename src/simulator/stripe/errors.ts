@@ -1,4 +1,4 @@
-// Refusals in Stripe's shape and, where they are known, its words.
+// Error responses in Stripe's format and, where known, with its messages.
 
 export type ErrorType = "invalid_request_error" | "idempotency_error" | "card_error" | "api_error";
 
@@ -11,12 +11,12 @@ export interface ErrorFields {
   doc_url?: string;
 }
 
-/** An answer that is no success. */
+/** An error response. */
 export class Refusal extends Error {
   override name = "Refusal";
   readonly status: number;
   readonly fields: ErrorFields;
-  /** Headers beside the usual ones. */
+  /** Additional headers. */
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(status: number, fields: ErrorFields, headers: Readonly<Record<string, string>> = {}) {
@@ -43,7 +43,7 @@ export function invalid(message: string, param?: string, code?: string): Refusal
   });
 }
 
-/** 404 for an id in the path, 400 for one in a parameter. */
+/** 404 for an id in the path, 400 for an id in a parameter. */
 export function missing(kind: string, id: string, param = "id"): Refusal {
   return new Refusal(param === "id" ? 404 : 400, {
     type: "invalid_request_error",
@@ -61,7 +61,7 @@ export function unauthorized(key: string | null): Refusal {
   return new Refusal(401, { type: "invalid_request_error", message }, { "WWW-Authenticate": 'Bearer realm="Stripe"' });
 }
 
-/** The key as Stripe repeats it: no more than its ends. */
+/** The key as Stripe quotes it: only its two ends. */
 function masked(key: string): string {
   if (key.length < 12) return "*".repeat(key.length);
   return `${key.slice(0, 8)}${"*".repeat(key.length - 12)}${key.slice(-4)}`;

@@ -1,4 +1,4 @@
-// What happens to a request that may be executed: once under its key, with the fault that strikes it, if one does.
+// Executes a valid request: once per idempotency key, and with a fault if one applies.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Account } from "./account.ts";
 import type { Handler } from "./api/route.ts";
@@ -7,7 +7,7 @@ import { type Fault, refusalOf } from "./faults.ts";
 import type { Form } from "./form.ts";
 import type { Answer } from "./idempotency.ts";
 
-/** A request that was understood: whose, to what, under which key. */
+/** A request that was parsed: its account, what it asks for, and its idempotency key. */
 export interface Call {
   account: Account;
   requestId: string;
@@ -17,11 +17,11 @@ export interface Call {
   fingerprint: string;
   form: Form;
   handler: Handler;
-  /** The id in the path, "" for none. */
+  /** The id in the path; "" if the path has none. */
   id: string;
 }
 
-/** Takes the key, and gives what executes the request and keeps its answer. */
+/** Reserves the key, and returns the function that executes the request and stores its response. */
 export function begin({ account, key, endpoint, fingerprint, requestId }: Call, execute: () => object): () => Answer {
   if (key !== null) account.keys.begin(key, endpoint, fingerprint, account.now);
   return () => {
@@ -39,7 +39,10 @@ export function begin({ account, key, endpoint, fingerprint, requestId }: Call, 
   };
 }
 
-/** `isNew`: `perform` executes the request; otherwise it gives the answer that is stored, and the key stays as it is. */
+/**
+ * Applies the fault.
+ * @param isNew true: `perform` executes the request; false: it returns the stored response
+ */
 export function strike(
   fault: Fault,
   request: IncomingMessage,
@@ -51,7 +54,7 @@ export function strike(
   const after = "moment" in fault ? fault.moment === "after" : fault.kind === "slow";
   const answer = after ? perform() : null;
   if (fault.kind === "slow") {
-    // Unreferenced: a stand-in that waits keeps no process alive. Until it is executed the key is in use.
+    // unref: a delayed response must not keep the process alive. Until the request is executed, its key is in use.
     setTimeout(() => answerLater(response, () => answer ?? perform()), fault.delayMs).unref();
     return;
   }
@@ -81,7 +84,7 @@ export function write(response: ServerResponse, { status, body }: Answer): void 
 export function refuse(response: ServerResponse, error: unknown): void {
   if (!(error instanceof Refusal)) throw error;
   for (const [name, value] of Object.entries(error.headers)) response.setHeader(name, value);
-  // What is refused on the way is not what is stored.
+  // The error of a fault is not the response that is stored.
   response.removeHeader("Idempotent-Replayed");
   response.removeHeader("Original-Request");
   write(response, error);

@@ -1,10 +1,10 @@
-// The parameter expand: ids in an answer become the objects they name; lists that are left out come in.
+// The parameter expand: replaces ids in a response by the objects, and adds lists that are omitted by default.
 import type { Account } from "./account.ts";
 import { invalid } from "./errors.ts";
 
 const deepest = 4;
 
-/** A copy of the answer with these fields expanded; `data.` goes into each element of a list. */
+/** A copy of the response with these fields expanded; `data.` applies to each element of a list. */
 export function expand(account: Account, body: object, paths: readonly string[]): object {
   const copy = structuredClone(body);
   for (const path of paths) {
@@ -32,7 +32,7 @@ function into(
   if (rest.length > 0) for (const each of inner) into(account, each, rest, path);
 }
 
-/** What Stripe leaves out of an object unless it is asked for. */
+/** Fields that Stripe omits unless they are requested. */
 function included(account: Account, object: Record<string, unknown>, name: string): object | undefined {
   const id = String(object["id"]);
   const list = (url: string, data: readonly object[]): object => ({ object: "list", data, has_more: false, url });

@@ -1,23 +1,23 @@
-// Faults on demand. A rule waits until a request that would have been executed comes by; one that is refused anyway
-// neither suffers nor uses up a fault. The first rule that applies wins.
+// Faults on demand. A fault applies to a request that would have been executed; a request that is rejected anyway does
+// not use up a fault. The first rule that matches wins.
 import { invalid, Refusal, serverError } from "./errors.ts";
-import { wanted } from "./webhook/modes.ts";
+import { matches } from "./webhook/modes.ts";
 
-/** When a fault strikes: `before` the request is executed (nothing happens), or `after` (it is done, and events follow). */
+/** When a fault happens: `before` the request is executed (no effect), or `after` (executed, and events follow). */
 type Moment = "before" | "after";
 
 export type Fault =
   /** 429. */
   | { kind: "rate_limited" }
   /**
-   * A 5xx. `after` is the ambiguous one: the client sees a failure, and the link is there. `stored`: whether the
-   * idempotency key gives this 5xx again for good, as it does once something was executed.
-   * @default 500, before; stored where it is after
+   * A 5xx. `after` is the ambiguous one: the client sees a failure, but the link exists. `stored`: whether the
+   * idempotency key returns this 5xx from now on, as Stripe does once something was executed.
+   * @default 500, before; stored if after
    */
   | { kind: "server_error"; status?: number; moment?: Moment; stored?: boolean }
-  /** The connection is reset (RST) without an answer. @default before */
+  /** The connection is reset (RST) without a response. @default before */
   | { kind: "reset"; moment?: Moment }
-  /** Answered `delayMs` later, perhaps to a client that has given up; executed at once, or (`before`) only then. @default after */
+  /** Responds after `delayMs`, perhaps after the client's timeout; executed at once, or (`before`) then. @default after */
   | { kind: "slow"; delayMs: number; moment?: Moment }
   /** 401: the key is revoked. */
   | { kind: "unauthorized" }
@@ -30,19 +30,19 @@ export type Fault =
   /** 400 with this message. */
   | { kind: "bad_request"; message: string; param?: string; code?: string };
 
-/** Which requests a fault is for. Conditions that are given must all hold. */
+/** Which requests a fault applies to. All given conditions must hold. */
 export type FaultRule = Fault & {
-  /** How many requests it strikes. @default 1, or no limit where another condition is given */
+  /** How many requests it applies to. @default 1, or unlimited if another condition is given */
   times?: number;
-  /** Between 0 and 1, drawn from the seeded generator. @default 1 */
+  /** From 0 to 1, drawn from the seeded generator. @default 1 */
   probability?: number;
-  /** Method and path, e.g. "POST /v1/payment_links*"; `*` stands for any text. @default every request */
+  /** Method and path, e.g. "POST /v1/payment_links*"; `*` matches any text. @default every request */
   request?: string;
   /** The secret key of one account. @default every account */
   key?: string;
 };
 
-/** A rule as it stands: how often it struck, and how often it still will (Infinity: until removed). */
+/** A rule with its counts: how often it applied, and how often it still will (Infinity: until it is removed). */
 interface ActiveFault {
   readonly rule: FaultRule;
   readonly struck: number;
@@ -82,11 +82,11 @@ export class Faults {
     };
   }
 
-  /** The fault for this request, counted as having struck; null for none. `request` is its method and path. */
+  /** The fault for a request, which is counted; null if no rule matches. `request` is method and path. */
   take(request: string, key: string): Fault | null {
     for (const entry of this.#entries) {
       const { rule } = entry;
-      if (!wanted(request, [rule.request ?? "*"]) || (rule.key ?? key) !== key) continue;
+      if (!matches(request, [rule.request ?? "*"]) || (rule.key ?? key) !== key) continue;
       if (rule.probability !== undefined && this.#random() >= rule.probability) continue;
       entry.struck++;
       entry.remaining--;
@@ -96,7 +96,7 @@ export class Faults {
     return null;
   }
 
-  /** Rules that may still strike, in order. */
+  /** Rules that can still apply, in order. */
   list(): { rule: FaultRule; struck: number; remaining: number | null }[] {
     return this.#entries.map(({ rule, struck, remaining }) => ({
       rule,
@@ -110,7 +110,7 @@ export class Faults {
   }
 }
 
-/** The answer of a fault that answers with a refusal; null for one that resets or delays. */
+/** The error response of a fault; null for a fault that resets or delays. */
 export function refusalOf(fault: Fault): Refusal | null {
   switch (fault.kind) {
     case "rate_limited":

@@ -1,11 +1,11 @@
-// The bodies and queries of the v1 API: application/x-www-form-urlencoded, with brackets for what lies inside.
+// Bodies and queries of the v1 API: application/x-www-form-urlencoded, with brackets for nested values.
 
-/** What was sent: texts, and what lies in brackets. Lists have their positions as names; a schema makes lists of them. */
+/** The parsed parameters. Lists have their positions as names; the schema turns them into lists. */
 export interface Form {
   [name: string]: string | Form;
 }
 
-/** Null where the brackets make no sense, e.g. one name that is a text here and an object there. */
+/** Null if the brackets contradict each other, e.g. one name that is both a text and an object. */
 export function parseForm(text: string): Form | null {
   const form = emptyForm();
   for (const [name, value] of new URLSearchParams(text)) {
@@ -15,7 +15,7 @@ export function parseForm(text: string): Form | null {
   return form;
 }
 
-/** `a[b][0]` as a, b, 0; `a[]` ends in an empty part. */
+/** `a[b][0]` -> a, b, 0; `a[]` ends in an empty part. */
 function pathOf(name: string): string[] | null {
   const parts = /^([^[\]]+)((?:\[[^[\]]*\])*)$/.exec(name);
   if (parts === null) return null;
@@ -40,12 +40,12 @@ function put(form: Form, path: readonly string[], value: string): boolean {
   return false;
 }
 
-/** Without a prototype: a parameter may be called anything. */
+/** Without a prototype, because a parameter may have any name. */
 function emptyForm(): Form {
   return Object.create(null) as Form;
 }
 
-/** The same for the same parameters, in whatever order they came. */
+/** Equal for equal parameters in any order. */
 export function fingerprint(form: Form): string {
   const sorted = (value: string | Form): unknown =>
     typeof value === "string"

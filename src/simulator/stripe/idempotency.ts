@@ -1,5 +1,5 @@
-// The idempotency keys of an account. The first answer of a key is kept for 24 hours and given again, a 5xx
-// included; what was refused before anything was executed (400, 401, 404, 429) leaves the key free.
+// The idempotency keys of an account. The first response of a key is stored for 24 hours and repeated, even a 5xx.
+// A request that was rejected before anything was executed (400, 401, 404, 429) leaves the key free.
 import { DAY } from "./clock.ts";
 import { keyInUse, keyReused, Refusal } from "./errors.ts";
 
@@ -17,7 +17,7 @@ interface Entry {
   endpoint: string;
   fingerprint: string;
   at: number;
-  /** Null while the first request is still at work. */
+  /** Null while the first request is running. */
   answer: StoredAnswer | null;
 }
 
@@ -28,7 +28,7 @@ export class IdempotencyKeys {
     return this.#entries.size;
   }
 
-  /** The answer of the key, null for a new one; throws where the key is taken by another request. `now` in seconds. */
+  /** The stored response; null for a new key. Throws if the key belongs to another request. `now` in seconds. */
   look(key: string, endpoint: string, fingerprint: string, now: number): StoredAnswer | null {
     if (key.length > 255) {
       throw new Refusal(400, { type: "invalid_request_error", message: "Idempotency keys may have 255 characters." });
@@ -46,7 +46,7 @@ export class IdempotencyKeys {
     return entry.answer;
   }
 
-  /** Until `finish`, the key is in use. */
+  /** The key is in use until `finish` or `release`. */
   begin(key: string, endpoint: string, fingerprint: string, now: number): void {
     this.#entries.set(key, { endpoint, fingerprint, at: now, answer: null });
   }
@@ -56,7 +56,7 @@ export class IdempotencyKeys {
     if (entry !== undefined) entry.answer = answer;
   }
 
-  /** Nothing was executed: the key is as good as new. */
+  /** Nothing was executed, so the key can be used again. */
   release(key: string): void {
     this.#entries.delete(key);
   }

@@ -1,9 +1,9 @@
-// Ids in the form Stripe gives them: a word for the kind, and letters and digits nobody can guess.
+// Ids in Stripe's format: a prefix for the kind, and random letters and digits.
 import { randomInt } from "node:crypto";
 
 const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/** How the ids of each kind begin, and how long the rest is. Not seeded: two simulators never share one. */
+/** Prefix and length of the random part, by kind. Not seeded, so that two simulators never share an id. */
 const forms = {
   account: ["acct_1", 15],
   product: ["prod_", 14],

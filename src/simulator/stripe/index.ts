@@ -1,4 +1,4 @@
-// A local stand-in for Stripe that speaks its protocol. Never runs unless it is started by this call.
+// A local Stripe simulator that speaks Stripe's protocol. It runs only when this function is called.
 import { control } from "./control.ts";
 import type { StripeSimulatorOptions } from "./options.ts";
 import { page } from "./page.ts";

@@ -1,39 +1,39 @@
-// What a simulator can be told at its start, and what it counts.
+// Start options and counters of a simulator.
 
 export interface StripeSimulatorOptions {
-  /** 0 takes a free one. @default 0 */
+  /** 0: any free port. @default 0 */
   port?: number;
-  /** Key of the account that is there from the start. @default "sk_test_simulator" */
+  /** Secret key of the first account. @default "sk_test_simulator" */
   secretKey?: string;
-  /** Where that account's events are posted; may also be set later. @default null: there is no endpoint */
+  /** URL for that account's events; can also be set later. @default null: no endpoint */
   webhookUrl?: string | null;
-  /** What fell due happens, and events are flushed, this often by themselves. @default null: only by flushEvents() */
+  /** Interval at which due actions run and events are flushed. @default null: only by flushEvents() */
   flushMs?: number | null;
-  /** Pauses between attempts at one delivery; their number is the number of retries. @default [100, 300, 1000] */
+  /** Pauses between the attempts at one delivery; their number is the number of retries. @default [100, 300, 1000] */
   retryDelaysMs?: readonly number[];
-  /** How long a webhook's receiver may take. @default 10_000 */
+  /** Timeout for a webhook receiver. @default 10_000 */
   timeoutMs?: number;
-  /** Of faults by probability and of shuffles. @default 1 */
+  /** Seed for probabilities and shuffles. @default 1 */
   seed?: number;
-  /** Unix milliseconds. @default Date.now */
+  /** The clock, in Unix milliseconds. @default Date.now */
   now?: () => number;
 }
 
-/** Requests to the API by outcome, and what came of them and of the people who paid. */
+/** Counts of API requests by outcome, of payments, and of events. */
 export interface SimulatorStats {
   requests: number;
-  /** Executed and answered. */
+  /** Executed, with a success response. */
   accepted: number;
-  /** Answered with what is stored under the idempotency key. */
+  /** Answered with the stored response of the idempotency key. */
   replayed: number;
   refused: number;
   faulted: number;
   links: number;
-  /** Charges that went through. */
+  /** Successful charges. */
   payments: number;
   events: number;
   queuedEvents: number;
 }
 
-/** What came of a request. `faulted` covers faults before and after execution. */
+/** The outcome of a request. `faulted` includes faults before and after execution. */
 export type Outcome = "accepted" | "replayed" | "refused" | "faulted";

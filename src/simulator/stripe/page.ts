@@ -1,15 +1,15 @@
-// The page behind a link's url: says that it is a simulator's, and lets a person pay.
+// The page of a payment link: says that it is a simulator, and lets a person pay.
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { whyClosed } from "./acts/checkout.ts";
+import { closedReason } from "./acts/checkout.ts";
 import type { Payer } from "./objects/payer.ts";
 import { readBody } from "./server.ts";
 import type { StripeSimulator } from "./simulator.ts";
 import type { Objects } from "./types.ts";
 
-const cards: readonly (readonly [card: NonNullable<Payer["card"]>, words: string])[] = [
+const cards: readonly (readonly [card: NonNullable<Payer["card"]>, label: string])[] = [
   ["ok", "A card that works"],
   ["declined", "A card that is declined"],
-  ["async_ok", "A bank debit that comes in after three days"],
+  ["async_ok", "A bank debit that succeeds after three days"],
   ["async_fail", "A bank debit that fails after three days"],
 ];
 
@@ -26,11 +26,11 @@ export async function page(
     return show(
       response,
       404,
-      "There is no such payment link",
-      "<p>Links are kept in memory only: a restart of the simulator forgets them.</p>",
+      "This payment link does not exist",
+      "<p>Links are kept in memory: a restart of the simulator removes them.</p>",
     );
-  const closed = whyClosed(link);
-  if (closed !== null) return show(response, 200, "This link takes no payment", `<p>${escaped(closed)}</p>`);
+  const closed = closedReason(link);
+  if (closed !== null) return show(response, 200, "This link does not accept payments", `<p>${escaped(closed)}</p>`);
   if (request.method !== "POST")
     return show(response, 200, "Pay", form(link, simulator, searchParams.get("prefilled_email") ?? ""));
   const { outcome, reason } = simulator.pay(link.url, payerOf(new URLSearchParams(body)));
@@ -42,8 +42,8 @@ export async function page(
     response.writeHead(303, { Location: redirect.url }).end();
     return;
   }
-  const words = outcome === "processing" ? "Your bank has the order" : "Thank you for your payment";
-  show(response, 200, words, `<p>${escaped(confirmation?.custom_message ?? reason ?? "")}</p>`);
+  const title = outcome === "processing" ? "Your payment is being processed" : "Thank you for your payment";
+  show(response, 200, title, `<p>${escaped(confirmation?.custom_message ?? reason ?? "")}</p>`);
 }
 
 function payerOf(input: URLSearchParams): Payer {
@@ -57,7 +57,7 @@ function form(link: Objects["payment_link"], simulator: StripeSimulator, email: 
     const every = price?.recurring === null || price === null ? "" : ` every ${price.recurring.interval}`;
     return `<li>${quantity} × ${escaped(description ?? "")}: <b>${amountIn(total, currency)}</b>${escaped(every)}</li>`;
   });
-  const choices = cards.map(([card, words]) => `<option value="${card}">${words}</option>`);
+  const choices = cards.map(([card, label]) => `<option value="${card}">${label}</option>`);
   return `<ul>${lines.join("")}</ul>
 <form method="post">
 <label>E-mail <input name="email" type="email" required value="${escaped(email)}"></label>
@@ -67,7 +67,7 @@ function form(link: Objects["payment_link"], simulator: StripeSimulator, email: 
 </form>`;
 }
 
-/** In the currency's own decimals, as Stripe counts them. */
+/** The amount in the currency's decimals, as Stripe counts them. */
 export function amountIn(minor: number, currency: string): string {
   const format = new Intl.NumberFormat("en-US", { style: "currency", currency });
   return format.format(minor / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));

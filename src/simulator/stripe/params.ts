@@ -1,10 +1,10 @@
-// Parameters as Stripe reads them from a form: every value is a text, an empty one takes a value away, and what it
-// does not know it refuses. The first thing that is wrong is what the answer names.
+// Parameters as Stripe reads them from a form: every value is a text, an empty text removes a value, and unknown
+// parameters are rejected. The response names the first error.
 import { z } from "zod";
 import { invalid, type Refusal } from "./errors.ts";
 import type { Form } from "./form.ts";
 
-/** Words of Stripe's for a value that is no such thing. */
+/** Stripe's messages for values of the wrong type. */
 function wrong(ctx: z.RefinementCtx, what: string, value: string, code?: string): never {
   ctx.addIssue({ code: "custom", message: `Invalid ${what}: ${value}`, params: { code } });
   return z.NEVER;
@@ -50,7 +50,7 @@ function tooLong(issue: { input?: unknown }): string {
   return `Metadata values can have up to 500 characters, but you passed in a value that is ${value.length} characters. Invalid value: ${value}`;
 }
 
-/** A list of forms or of texts: positions are names on the wire. */
+/** A list of objects or of texts; in the form, positions are names. */
 export function list<T extends z.ZodType>(element: T, atMost = 100): z.ZodType<z.output<T>[]> {
   return z.preprocess(
     (value) => (typeof value === "object" && value !== null ? Object.values(value) : value),
@@ -58,19 +58,19 @@ export function list<T extends z.ZodType>(element: T, atMost = 100): z.ZodType<z
   );
 }
 
-/** A parameter that an empty text takes away: null then. */
+/** A parameter that an empty text removes; it is read as null. */
 export function emptyable<T extends z.ZodType>(schema: T): z.ZodType<z.output<T> | null> {
   return z.union([z.literal("").transform(() => null), schema]);
 }
 
-/** Every request may ask for these. */
+/** Parameters that every request may have. */
 const common = { expand: list(z.string(), 20).optional() };
 
 export function shape<T extends z.ZodRawShape>(fields: T): z.ZodObject<T & typeof common> {
   return z.strictObject({ ...fields, ...common }) as unknown as z.ZodObject<T & typeof common>;
 }
 
-/** Throws the refusal that names the first thing that is wrong. */
+/** Reads the parameters. Throws a Refusal that names the first error. */
 export function read<T extends z.ZodType>(schema: T, form: Form): z.output<T> {
   const parsed = schema.safeParse(form);
   if (parsed.success) return parsed.data;
@@ -78,7 +78,7 @@ export function read<T extends z.ZodType>(schema: T, form: Form): z.output<T> {
   throw issue === undefined ? invalid("Invalid parameters") : refusalOf(deepest(issue), form);
 }
 
-/** Of a union the alternative that got furthest: the other one is the empty text. */
+/** For a union, the error of the alternative that got furthest; the other alternative is the empty text. */
 function deepest(issue: z.core.$ZodIssue): z.core.$ZodIssue {
   if (issue.code !== "invalid_union") return issue;
   const [inner] = issue.errors.at(-1) ?? [];
@@ -101,7 +101,7 @@ function refusalOf(issue: z.core.$ZodIssue, form: Form): Refusal {
   return invalid(issue.message, param, typeof code === "string" ? code : undefined);
 }
 
-/** line_items[0][price_data][currency] */
+/** Path -> line_items[0][price_data][currency] */
 function nameOf(path: readonly PropertyKey[]): string {
   const [first = "", ...rest] = path.map(String);
   return first + rest.map((part) => `[${part}]`).join("");
@@ -116,7 +116,7 @@ function valueAt(form: Form, path: readonly PropertyKey[]): unknown {
   return value;
 }
 
-/** Metadata as it is after an update: an empty text takes a key away. */
+/** Metadata after an update; an empty text removes a key. */
 export function mergeMetadata(old: Record<string, string>, update: Record<string, string>): Record<string, string> {
   return Object.fromEntries(Object.entries({ ...old, ...update }).filter(([, value]) => value !== ""));
 }

@@ -1,4 +1,4 @@
-// What people do, called by a test, a demo or the control endpoints. Each finds by itself whose account is meant.
+// Actions of people, called by tests, the demo or the control endpoints. Each finds the account from its target.
 import type { Account } from "./account.ts";
 import { cancelAtEnd } from "./api/billing.ts";
 import { pay, type Payment, visit } from "./acts/checkout.ts";
@@ -18,26 +18,26 @@ export class People {
     this.#clock = clock;
   }
 
-  /** `link`: its url or id. A link that is switched off or used up is refused: see `outcome`. */
+  /** Pays by a link, given by URL or id. An inactive or used-up link results in the outcome `refused`. */
   pay(link: string, payer: Payer): Payment {
     const account = this.#accountOf(link);
     return pay(account, found(linkOf(account, link), link, "a payment link's url or id"), payer);
   }
 
-  /** Opens the link and leaves; the session expires after a day. Null where the link takes no payment. */
+  /** Opens the link and leaves; the session expires after a day. Null if the link does not accept payments. */
   visit(link: string): Objects["checkout.session"] | null {
     const account = this.#accountOf(link);
     return visit(account, found(linkOf(account, link), link, "a payment link's url or id"));
   }
 
-  /** The bank answers now: about the payment meant, or about every delayed one. Returns how many. */
+  /** Delivers the bank's answer to one delayed payment, or to all of them. Returns how many. */
   settle(target?: string): number {
     const accounts = target === undefined ? [...this.#accounts.values()] : [this.#accountOf(target)];
     this.#clock.catchUp();
     let count = 0;
     for (const account of accounts) {
       const only = target === undefined ? null : idOf(chargeOf(account, target)?.payment_intent);
-      for (const [intent, answer] of account.onTheWay) {
+      for (const [intent, answer] of account.pendingPayments) {
         if (target !== undefined && intent !== only) continue;
         answer();
         count++;
@@ -46,14 +46,14 @@ export class People {
     return count;
   }
 
-  /** The merchant gives back what the charge around `target` brought, or `amount` of it. */
+  /** The merchant refunds the charge around `target`, or `amount` of it. */
   refund(target: string, order: { amount?: number; reason?: Objects["refund"]["reason"] } = {}): Objects["refund"] {
     const account = this.#accountOf(target);
     const charge = found(chargeOf(account, target), target, "something that was paid");
     return refund(account, charge, { amount: order.amount ?? null, reason: order.reason ?? null, metadata: {} });
   }
 
-  /** The payer's bank does not take the refund. */
+  /** The payer's bank rejects the refund. */
   failRefund(refundId: string): Objects["refund"] {
     const account = this.#accountOf(refundId);
     const made = found(account.store.get("refund", refundId), refundId, "a refund's id");
@@ -61,7 +61,7 @@ export class People {
     return made;
   }
 
-  /** The payer complains to the bank; `inquiry`: the bank only asks, and takes nothing yet. */
+  /** The payer disputes the charge. With `inquiry` the bank only asks, and withdraws nothing yet. */
   dispute(target: string, order: { amount?: number; reason?: string; inquiry?: boolean } = {}): Objects["dispute"] {
     const account = this.#accountOf(target);
     const charge = found(chargeOf(account, target), target, "something that was paid");
@@ -69,7 +69,7 @@ export class People {
     return dispute(account, charge, { amount, reason, inquiry });
   }
 
-  /** The bank decides. An inquiry is closed either way. */
+  /** The bank decides. An inquiry is closed with either verdict. */
   closeDispute(disputeId: string, verdict: "won" | "lost"): Objects["dispute"] {
     const account = this.#accountOf(disputeId);
     const made = found(account.store.get("dispute", disputeId), disputeId, "a dispute's id");
@@ -77,7 +77,7 @@ export class People {
     return made;
   }
 
-  /** The merchant switches a link off in the dashboard. */
+  /** The merchant deactivates a link in the dashboard. */
   deactivate(link: string): Objects["payment_link"] {
     const account = this.#accountOf(link);
     const known = found(linkOf(account, link), link, "a payment link's url or id");
@@ -85,13 +85,13 @@ export class People {
     return known;
   }
 
-  /** The next so many payments of the subscription fail: renewals, and what is tried again after them. */
+  /** Makes the next payments of the subscription fail: renewals and their retries. */
   failPayments(target: string, times = 1): void {
     const account = this.#accountOf(target);
     account.failures.set(found(subscriptionOf(account, target), target, "a subscription").id, times);
   }
 
-  /** The customer cancels: at once, or when the period under way is over. */
+  /** The customer cancels: now, or at the end of the current period. */
   cancel(target: string, order: { atPeriodEnd?: boolean } = {}): Objects["subscription"] {
     const account = this.#accountOf(target);
     const subscription = found(subscriptionOf(account, target), target, "a subscription");
@@ -100,7 +100,7 @@ export class People {
     return subscription;
   }
 
-  /** Sends an event again, as the dashboard's Resend does; it leaves with the next flush. */
+  /** Sends an event again, as Resend in the dashboard does; it is posted by the next flush. */
   resend(eventId: string): StripeEvent {
     const account = this.#accountOf(eventId);
     const event = found(account.store.get("event", eventId), eventId, "an event's id");
@@ -116,6 +116,6 @@ export class People {
 }
 
 function found<T>(value: T | null, target: string, what: string): T {
-  if (value === null) throw new Error(`${target} is not ${what}; look at links() and events() for what there is`);
+  if (value === null) throw new Error(`${target} is not ${what}; links() and events() list what exists`);
   return value;
 }

@@ -1,5 +1,5 @@
-// The v1 API over plain node:http. The order of the checks is the service's own: key, URL, version, body, idempotency
-// key, parameters; only then may a fault strike, and something be executed.
+// The v1 API on plain node:http. The order of the checks is Stripe's: key, URL, version, body, idempotency key,
+// parameters. Faults apply only after that, then the request is executed.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Account } from "./account.ts";
 import { billing } from "./api/billing.ts";
@@ -27,9 +27,9 @@ const patterns = Object.entries(routes).map(([name, handler]) => ({
 
 export interface ApiContext {
   readonly faults: Faults;
-  /** The account of a key; null for a key nobody has. */
+  /** The account of a key; null for an unknown key. */
   account(key: string): Account | null;
-  /** Called once per request, with what came of it. */
+  /** Called once per request, with its outcome. */
   count(outcome: Outcome): void;
 }
 
@@ -49,7 +49,7 @@ export async function api(request: IncomingMessage, response: ServerResponse, co
       response.setHeader("Original-Request", stored.requestId);
       response.setHeader("Idempotent-Replayed", "true");
     }
-    // What is executed, or was: the same for whatever may go wrong on the way back.
+    // The request, whether it is executed now or was executed before; faults do not change it.
     const perform = stored === null ? begin(call, prepare(call)) : (): Answer => stored;
     const fault = context.faults.take(call.endpoint, account.secretKey);
     if (fault === null) write(response, perform());
@@ -89,7 +89,7 @@ function understand(request: IncomingMessage, body: string): Omit<Call, "account
   const key = headers["idempotency-key"];
   return {
     endpoint: `${method} ${pathname}`,
-    // Only what changes something keeps its answer.
+    // Only requests that change something store their response.
     key: method === "POST" && typeof key === "string" && key !== "" ? key : null,
     fingerprint: fingerprint(form),
     form,
@@ -98,7 +98,7 @@ function understand(request: IncomingMessage, body: string): Omit<Call, "account
   };
 }
 
-/** Checks the parameters; only a request that is no repetition comes here, since what was good then may not be now. */
+/** Checks the parameters. Not for repeated requests: what was valid then may not be valid now. */
 function prepare({ account, handler, form, id }: Call): () => object {
   const execute = handler(account, form, id);
   const paths = Object.values(form["expand"] ?? {}).map(String);
@@ -113,7 +113,7 @@ function match(method: string, path: string): { handler: Handler; id: string } {
   throw unknownUrl(method, path);
 }
 
-/** Reads to the end; null where the client left, or sent more than anything here needs. */
+/** Reads the whole body; null if the client disconnected or the body is too large. */
 export function readBody(request: IncomingMessage): Promise<string | null> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];

@@ -1,4 +1,4 @@
-// The simulator itself: one HTTP server, the accounts behind it, their clock, faults and webhooks.
+// The simulator: one HTTP server, its accounts, their clock, faults and webhooks.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { seededRandom } from "../sendgrid/random.ts";
@@ -10,7 +10,7 @@ import { People } from "./people.ts";
 import { api } from "./server.ts";
 import type { Item, Metadata, Objects, StripeEvent } from "./types.ts";
 import { type FlushReport, WebhookSender } from "./webhook/deliver.ts";
-import { wanted, type WebhookModes } from "./webhook/modes.ts";
+import { matches, type WebhookModes } from "./webhook/modes.ts";
 
 /** Serves a request that needs the whole simulator. */
 export type Handler = (request: IncomingMessage, response: ServerResponse, simulator: StripeSimulator) => Promise<void>;
@@ -23,8 +23,8 @@ export interface Handlers {
   readonly page: Handler;
 }
 
-/** Another account than the one that is there from the start: a tenant's own. */
-export interface OwnAccount {
+/** An account besides the first one: a tenant's. */
+export interface AddedAccount {
   readonly secretKey: string;
   readonly webhookSecret: string;
   setWebhook(url: string | null): void;
@@ -52,21 +52,21 @@ export class StripeSimulator extends People implements AsyncDisposable {
     this.clock = clock;
     this.#handlers = handlers;
     this.faults = new Faults(seededRandom(seed));
-    // Its own generator: a shuffle must not change which requests a fault strikes.
+    // A separate generator, so that shuffles do not change which requests a fault applies to.
     this.sender = new WebhookSender({ retryDelaysMs, timeoutMs }, clock, seededRandom(seed + 1));
     this.#accounts = accounts;
     this.#world = { clock, sender: this.sender, url: () => this.url };
     this.#main = this.#newAccount(options.secretKey ?? "sk_test_simulator");
     if (options.webhookUrl !== undefined) this.setWebhook(options.webhookUrl);
     this.#server = createServer((request, response) => void this.#serve(request, response));
-    // An idle connection stays open: closing it just as the client reuses it would be a reset nobody asked for.
+    // Idle connections stay open: closing one just as the client reuses it would be an unwanted reset.
     this.#server.keepAliveTimeout = 0;
     if (typeof options.flushMs === "number") {
       this.#timer = setInterval(() => void this.flushEvents(), options.flushMs).unref();
     }
   }
 
-  /** Resolves once it listens, on the loopback interface only. */
+  /** Resolves when the server listens, on the loopback interface only. */
   listen(port: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once("error", reject);
@@ -77,7 +77,7 @@ export class StripeSimulator extends People implements AsyncDisposable {
     });
   }
 
-  /** The base URL, without a slash at the end: STRIPE_BASE_URL. Links lead to it as well. */
+  /** The base URL without a trailing slash: STRIPE_BASE_URL. URLs of payment links begin with it, too. */
   get url(): string {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
@@ -87,7 +87,7 @@ export class StripeSimulator extends People implements AsyncDisposable {
     return this.#main.secretKey;
   }
 
-  /** STRIPE_WEBHOOK_SECRET. A new one each start. */
+  /** STRIPE_WEBHOOK_SECRET. New at each start. */
   get webhookSecret(): string {
     return this.#main.webhookSecret;
   }
@@ -105,24 +105,24 @@ export class StripeSimulator extends People implements AsyncDisposable {
     };
   }
 
-  /** A tenant's own account. Its key opens nothing of the others', and its events are signed with its own secret. */
-  addAccount(secretKey: string): OwnAccount {
-    if (this.#accounts.has(secretKey)) throw new Error(`There is an account with the key ${secretKey} already`);
+  /** Adds a tenant's account, which cannot access the others; its events are signed with its own secret. */
+  addAccount(secretKey: string): AddedAccount {
+    if (this.#accounts.has(secretKey)) throw new Error(`An account with the key ${secretKey} already exists`);
     return this.#newAccount(secretKey);
   }
 
-  /** Sets where events of the first account go and, where given, how all of them misbehave. */
+  /** Sets the URL for the first account's events and, if given, the modes of all webhooks. */
   setWebhook(url: string | null, modes: Partial<WebhookModes> = {}): void {
     this.#main.setWebhook(url);
     this.setModes(modes);
   }
 
-  /** Modes not named stay as they are. */
+  /** Sets modes; the others do not change. */
   setModes(modes: Partial<WebhookModes>): void {
     this.sender.modes = { ...this.sender.modes, ...modes };
   }
 
-  /** Does what fell due, and delivers the events queued by now; resolves when receivers have them, or they were given up. */
+  /** Runs due actions and posts the queued events. Resolves when they were accepted or given up. */
   async flushEvents(): Promise<FlushReport> {
     this.clock.catchUp();
     const report = await this.sender.flush();
@@ -130,28 +130,28 @@ export class StripeSimulator extends People implements AsyncDisposable {
     return report;
   }
 
-  /** Moves the simulator's clock on: renewals, retries, delayed payments and expiries on the way happen. */
+  /** Moves the simulator's clock forward and runs renewals, retries, delayed payments and expiries that become due. */
   advance(ms: number): void {
     this.clock.advance(ms);
   }
 
-  /** The links whose metadata holds all of this, of every account, newest first. */
+  /** The links whose metadata contains all these pairs, in all accounts, newest first. */
   links(metadata: Metadata = {}): Objects["payment_link"][] {
     const pairs = Object.entries(metadata);
     return this.#all("payment_link").filter((link) => pairs.every(([name, value]) => link.metadata[name] === value));
   }
 
-  /** What a link sells. */
+  /** The line items of a link. */
   linesOf(link: string): readonly Item[] {
     return [...this.#accounts.values()].flatMap((account) => account.items.get(link) ?? []);
   }
 
-  /** The events of a type (`*` stands for any text), of every account, newest first. */
+  /** The events of a type (`*` matches any text), in all accounts, newest first. */
   events(type = "*"): StripeEvent[] {
-    return this.#all("event").filter((event) => wanted(event.type, [type]));
+    return this.#all("event").filter((event) => matches(event.type, [type]));
   }
 
-  /** Resolves as soon as the numbers satisfy the condition; looked at after every request and flush. */
+  /** Resolves when the condition is true; checked after every request and flush. Rejects after `timeoutMs`. */
   waitFor(condition: (stats: SimulatorStats) => boolean, timeoutMs = 10_000): Promise<void> {
     return new Promise((resolve, reject) => {
       const finish = (settle: () => void): void => {
@@ -164,7 +164,7 @@ export class StripeSimulator extends People implements AsyncDisposable {
       };
       const timer = setTimeout(() => {
         finish(() =>
-          reject(new Error(`Not so within ${timeoutMs} ms; the simulator counts ${JSON.stringify(this.stats)}`)),
+          reject(new Error(`The condition was not met within ${timeoutMs} ms: ${JSON.stringify(this.stats)}`)),
         );
       }, timeoutMs);
       this.#waiting.add(look);
@@ -172,7 +172,7 @@ export class StripeSimulator extends People implements AsyncDisposable {
     });
   }
 
-  /** As freshly started: no objects, counts, faults, queued events, modes. Accounts, their secrets and webhooks stay. */
+  /** Removes objects, counts, faults, queued events and modes. Keeps accounts, their secrets and webhook URLs. */
   reset(): void {
     this.clock.clear();
     this.faults.clear();
@@ -181,7 +181,7 @@ export class StripeSimulator extends People implements AsyncDisposable {
     Object.assign(this.#outcomes, { accepted: 0, replayed: 0, refused: 0, faulted: 0 });
   }
 
-  /** Drops connections, queued events and requests under way. */
+  /** Drops connections, queued events and running requests. */
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     await this.sender.close();

@@ -1,4 +1,4 @@
-// The objects of one account, and the pages they are listed on.
+// The objects of one account, and their lists in pages.
 import type { Kind, Objects } from "./types.ts";
 
 export interface Page {
@@ -24,14 +24,14 @@ export class Store {
     return found?.kind === kind ? (found.object as Objects[K]) : null;
   }
 
-  /** An object that is known to be there: a field of another one names it. */
+  /** An object that another one refers to. Throws if it does not exist. */
   need<K extends Kind>(kind: K, id: string | null): Objects[K] {
     const found = this.get(kind, id);
-    if (found === null) throw new Error(`${kind} ${id} is named by another object and is not there`);
+    if (found === null) throw new Error(`${kind} ${id} does not exist, but another object refers to it`);
     return found;
   }
 
-  /** Of whatever kind. */
+  /** An object of any kind. */
   find(id: string): Objects[Kind] | null {
     return this.#byId.get(id)?.object ?? null;
   }
@@ -58,7 +58,7 @@ export class Store {
   }
 }
 
-/** One page of a list that is in order; null where the id it should begin at is not in it. */
+/** One page of an ordered list; null if the id to start from is not in it. */
 export function pageOf<T extends { id: string }>(list: readonly T[], page: Page): { data: T[]; more: boolean } | null {
   const { startingAfter, endingBefore, limit } = page;
   const at = (id: string): number => list.findIndex((each) => each.id === id);

@@ -1,11 +1,11 @@
-// From any id around a payment, or a link's url, to the thing that is meant.
+// Finds the object around a payment from any related id or from a link's URL.
 import type { Account } from "./account.ts";
 import { intentOf } from "./acts/invoice.ts";
 import { idOf, type Objects } from "./types.ts";
 
 type Charge = Objects["charge"];
 
-/** A link's id, or its url, with or without what a mail's tracking added behind it. */
+/** The link with this id or URL; query and fragment (e.g. a mail's tracking parameters) are ignored. */
 export function linkOf(account: Account, target: string): Objects["payment_link"] | null {
   const url = target.split(/[?#]/)[0];
   return (
@@ -15,12 +15,12 @@ export function linkOf(account: Account, target: string): Objects["payment_link"
   );
 }
 
-/** Whether anything of this account is meant. */
+/** Whether the target belongs to this account. */
 export function knows(account: Account, target: string): boolean {
   return account.store.find(target) !== null || linkOf(account, target) !== null;
 }
 
-/** The last payment that went through (or is under way) around this id; null where nobody paid. */
+/** The last successful or pending payment around this id; null without one. */
 export function chargeOf(account: Account, target: string): Charge | null {
   const { store } = account;
   const byIntent = (intent: string | null): Charge | null =>
@@ -45,14 +45,14 @@ export function chargeOf(account: Account, target: string): Charge | null {
   );
 }
 
-/** The subscription itself, or the one that began with this link or session. */
+/** The subscription with this id, or the one that this link or session started. */
 export function subscriptionOf(account: Account, target: string): Objects["subscription"] | null {
   const link = linkOf(account, target);
   const session = link === null ? account.store.get("checkout.session", target) : sessionOf(account, link);
   return account.store.get("subscription", session === null ? target : idOf(session.subscription));
 }
 
-/** The last session of a link that was completed. */
+/** The last completed session of a link. */
 function sessionOf(account: Account, link: Objects["payment_link"]): Objects["checkout.session"] | null {
   const sessions = account.store.all("checkout.session");
   return sessions.find((each) => each.payment_link === link.id && each.status === "complete") ?? null;

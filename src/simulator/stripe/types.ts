@@ -1,19 +1,19 @@
-// The words of this folder:
-// - account: what one secret key opens; its objects, endpoints and events are seen through that key alone
-// - object: something Stripe keeps, by id; the SDK's own types say what it holds, and the fixtures of Stripe's check it
-// - act: something a person does, or that time brings: paying, refunding, a renewal
-// - target: any id (or a link's url) around a payment, from which the payment is found
-// - event: one object of Stripe's about a change, with the changed object as it was at that moment
-// - delivery: one event on its way to one endpoint
-// - fault: an answer, or the lack of one, that is asked for in advance
+// Terms of this folder:
+// - account: the objects, endpoints and events that one secret key can access
+// - object: a Stripe object, stored by id; its type is the SDK's, and Stripe's fixtures check its contents
+// - act: something that a person does or that time causes: paying, refunding, a renewal
+// - target: any id (or a link's URL) around a payment, from which the payment is found
+// - event: a Stripe event about a change, with a copy of the object at that moment
+// - delivery: one event to be sent to one endpoint
+// - fault: an error response, or a missing response, that was requested in advance
 import type Stripe from "stripe";
 
-/** What objects look like follows the SDK: this line stops compiling when an update of it speaks another version. */
+/** Object types follow the SDK: this line does not compile after an SDK update with another API version. */
 export const apiVersion: typeof Stripe.API_VERSION = "2026-10-28.endive";
 
 type Plain = string | number | bigint | boolean | null | undefined | void;
 
-/** An object as it travels: decimals are strings there, which the SDK makes numbers of its own of. */
+/** An object as it is sent: decimals are strings, which the SDK converts to its own number type. */
 export type Wire<T> = T extends Plain
   ? T
   : T extends Stripe.Decimal
@@ -35,7 +35,7 @@ export interface StripeEvent {
   type: Stripe.Event["type"];
 }
 
-/** Every kind of object that is kept, by the word that its field `object` holds. */
+/** All kinds of stored objects, by the value of their field `object`. */
 export interface Objects {
   product: Wire<Stripe.Product>;
   price: Wire<Stripe.Price>;
@@ -59,7 +59,7 @@ export type Kind = keyof Objects;
 export type Item = Wire<Stripe.LineItem>;
 export type Metadata = Record<string, string>;
 
-/** The id of a field that holds an id, or the object itself where it was expanded. */
+/** The id in a field that holds an id or, if expanded, the object. */
 export function idOf(field: string | { id: string } | null | undefined): string | null {
   if (field === null || field === undefined) return null;
   return typeof field === "string" ? field : field.id;

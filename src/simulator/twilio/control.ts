@@ -1,4 +1,4 @@
-// The simulator's own endpoints, for whoever isn't in its process. README.md shows them; loopback only, no key.
+// The simulator's control endpoints, for other processes. README.md lists them; loopback only, no key.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { z } from "zod";
 import { parse, readBody } from "../sendgrid/server.ts";
@@ -102,7 +102,7 @@ export async function control(
     .end(answer.body === undefined ? "" : JSON.stringify(answer.body));
 }
 
-/** An account that nobody has made is the caller's mistake. */
+/** An error such as an unknown account is a 400. */
 async function answerOf(run: () => Answer | Promise<Answer>): Promise<Answer> {
   try {
     return await run();

@@ -1,9 +1,9 @@
-// POST Messages.json: what Twilio refuses, in its order and words, and what a text becomes.
+// POST Messages.json: reads the request, and rejects it in Twilio's order and with its messages.
 import type { CreateRequest, Refusal } from "./types.ts";
 import { isPhoneNumber, magicRefusal } from "./numbers.ts";
 
 /** "The message body exceeds the 1600 character limit", error 21617. */
-const LONGEST = 1600;
+const MAX_CHARACTERS = 1600;
 
 export function readCreate(form: URLSearchParams): CreateRequest {
   const text = (name: string): string | null => {
@@ -19,7 +19,7 @@ export function readCreate(form: URLSearchParams): CreateRequest {
   };
 }
 
-/** Why the request is refused whatever the state of the account; null where it is not. */
+/** Why the request is invalid, regardless of the account's state; null if it is valid. */
 export function refusalOfCreate({
   to,
   from,
@@ -31,7 +31,8 @@ export function refusalOfCreate({
   if (to === "") return no(21604, "A 'To' phone number is required.");
   if (from === null && messagingServiceSid === null) return no(21603, "A 'From' phone number is required.");
   if (body === "") return no(21602, "Message body is required.");
-  if ([...body].length > LONGEST) return no(21617, "The concatenated message body exceeds the 1600 character limit");
+  if ([...body].length > MAX_CHARACTERS)
+    return no(21617, "The concatenated message body exceeds the 1600 character limit");
   if (statusCallback !== null && !/^https?:\/\//.test(statusCallback)) {
     return no(21609, `The 'StatusCallback' URL ${statusCallback} is not a valid URL.`);
   }

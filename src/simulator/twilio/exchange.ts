@@ -1,4 +1,4 @@
-// The part behind the API: texts go out and meet their fate, people write back, and the webhooks are told.
+// Behind the API: texts are sent and get their fate, people write, and the webhooks receive both.
 import { optedOut } from "./create.ts";
 import { fateOf, keywordOf } from "./numbers.ts";
 import { messageSid, type MessageRecord } from "./record.ts";
@@ -9,12 +9,12 @@ import type { Webhooks } from "./webhooks.ts";
 
 export interface Inbound {
   readonly sid: string;
-  /** What Twilio itself took it for; null for a reply. */
+  /** The keyword that Twilio recognised; null for any other text. */
   readonly keyword: "stop" | "start" | "help" | null;
 }
 
 export class Exchange {
-  /** What becomes of texts to a number; where it is not named, its last five digits say. */
+  /** The fate of texts to a number. For other numbers the last five digits decide. */
   readonly fates = new Map<string, Fate>();
   readonly #record: MessageRecord;
   readonly #webhooks: Webhooks;
@@ -33,7 +33,7 @@ export class Exchange {
     return this.#record.hasOptedOut(account.accountSid, sender, to) ? optedOut(sender) : null;
   }
 
-  /** Returns the resource as it is at first; what follows is told by callbacks. */
+  /** Records the text as sent and returns its initial resource; status changes follow as callbacks. */
   accept(account: Account, request: CreateRequest): Record<string, unknown> {
     const message = this.#add(account, {
       direction: "outbound-api",
@@ -47,11 +47,11 @@ export class Exchange {
     const first = resourceOf(message);
     const fate = this.fates.get(message.to) ?? fateOf(message.to);
     if (fate.status === "silent") return first;
-    for (const status of stepsOf(fate.status)) this.#tell(account, message, status, fate);
+    for (const status of stepsOf(fate.status)) this.#setStatus(account, message, status, fate);
     return first;
   }
 
-  /** A person writes to one of our numbers. The provider's own keywords act before our webhook hears of them. */
+  /** A person writes to a number of the account. Twilio's keywords take effect before the webhook receives the text. */
   receive(account: Account, from: string, to: string, body: string): Inbound {
     const keyword = keywordOf(body);
     const message = this.#add(account, { direction: "inbound", from, to, body, status: "received" });
@@ -75,7 +75,7 @@ export class Exchange {
     return { sid: message.sid, keyword };
   }
 
-  /** What the provider answers a keyword with; no webhook hears of it, but it is in the list of messages. */
+  /** Twilio's reply to a keyword: in the list of messages, but without a webhook. */
   #reply(account: Account, { from, to }: Message, body: string): void {
     this.#add(account, { direction: "outbound-reply", from: to, to: from, body, status: "delivered" });
   }
@@ -100,7 +100,7 @@ export class Exchange {
     return message;
   }
 
-  #tell(account: Account, message: Message, status: Status, fate: Fate): void {
+  #setStatus(account: Account, message: Message, status: Status, fate: Fate): void {
     message.status = status;
     const isLast = status === fate.status;
     const code = isLast && "errorCode" in fate ? fate.errorCode : null;
@@ -120,7 +120,7 @@ const UNSUBSCRIBED =
 const RESUBSCRIBED =
   "You have successfully been re-subscribed to messages from this number. Reply HELP for help. Reply STOP to unsubscribe. Msg&Data Rates May Apply.";
 
-/** What is told of a text, in order; its first status is in the answer and is not told. */
+/** The status callbacks of a text, in order. Its initial status is in the response and has no callback. */
 function stepsOf(last: Exclude<Fate["status"], "silent">): Status[] {
   return last === "failed" || last === "sent" ? [last] : ["sent", last];
 }

@@ -1,33 +1,33 @@
-// Faults on demand. A rule waits until a request that would have been accepted comes by; a request that
-// is refused anyway neither suffers nor uses up a fault. The first rule that applies wins.
+// Faults on demand. A fault applies to a request that would have been accepted; a request that is rejected anyway does
+// not use up a fault. The first rule that matches wins.
 import type { Refusal } from "./types.ts";
 
-/** When a fault strikes: `before` the text is accepted (never sent), or `after` (sent, and callbacks follow). */
+/** When a fault happens: `before` the text is accepted (not sent), or `after` (sent, and callbacks follow). */
 type Moment = "before" | "after";
 
 export type Fault =
   /** 429 with code 20429 and Retry-After. @default 1 */
   | { kind: "rate_limited"; retryAfterSeconds?: number }
-  /** A 5xx. `after` is the ambiguous one: the client sees a failure, the person gets the text. @default 500, before */
+  /** A 5xx. `after` is the ambiguous one: the client sees a failure, but the text is sent. @default 500, before */
   | { kind: "server_error"; status?: number; moment?: Moment }
-  /** The connection is reset (RST) without an answer. @default before */
+  /** The connection is reset (RST) without a response. @default before */
   | { kind: "reset"; moment?: Moment }
-  /** Accepted at once, answered `delayMs` later, perhaps to a client that has given up. */
+  /** Accepted at once, answered after `delayMs`, possibly after the client's timeout. */
   | { kind: "slow"; delayMs: number }
   /** 401 with code 20003: the token was changed. */
   | { kind: "unauthorized" }
-  /** Any other refusal. @default status 400 */
+  /** Any other error response. @default status 400 */
   | { kind: "refused"; code: number; message: string; status?: number };
 
-/** Which requests a fault is for. Conditions that are given must all hold. */
+/** Which requests a fault applies to. All given conditions must hold. */
 export type FaultRule = Fault & {
-  /** How many requests it strikes. @default 1, or no limit where `probability` or `recipient` is given */
+  /** How many requests it applies to. @default 1, or unlimited if `probability` or `recipient` is given */
   times?: number;
-  /** Between 0 and 1, drawn from the seeded generator. @default 1 */
+  /** From 0 to 1, drawn from the seeded generator. @default 1 */
   probability?: number;
-  /** The number it goes to; `*` stands for any digits. @default every request */
+  /** The recipient's number; `*` matches any digits. @default every request */
   recipient?: string;
-  /** Sending a text, or asking for the list of them. @default create */
+  /** create: sending a text; list: fetching the list of texts. @default create */
   request?: "create" | "list";
 };
 
@@ -62,7 +62,7 @@ export class Faults {
     };
   }
 
-  /** The fault for this request, counted as having struck; null for none. */
+  /** The fault for a request, which is counted; null if no rule matches. */
   take(request: "create" | "list", recipient: string | null): Fault | null {
     for (const entry of this.#entries) {
       const { rule } = entry;
@@ -77,7 +77,7 @@ export class Faults {
     return null;
   }
 
-  /** Rules that may still strike, in order. */
+  /** Rules that can still apply, in order. */
   list(): { rule: FaultRule; struck: number; remaining: number | null }[] {
     return this.#entries.map(({ rule, struck, remaining }) => ({
       rule,
@@ -97,12 +97,12 @@ function matches(pattern: string | undefined, recipient: string | null): boolean
   return recipient !== null && new RegExp(`^${parts.join(String.raw`\d*`)}$`).test(recipient);
 }
 
-/** Whether the text goes out although the client is not told so. */
+/** Whether the text is sent although the client gets no success response. */
 export function isAccepted(fault: Fault): boolean {
   return fault.kind === "slow" || ("moment" in fault && fault.moment === "after");
 }
 
-/** The answer of a fault that answers with a refusal; null for one that resets or delays. */
+/** The error response of a fault; null for a fault that resets or delays. */
 export function refusalOf(fault: Fault): Refusal | null {
   switch (fault.kind) {
     case "rate_limited":

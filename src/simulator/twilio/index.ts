@@ -1,4 +1,4 @@
-// A local stand-in for Twilio's Messages API that speaks its protocol. Never runs unless it is started by this call.
+// A local simulator of Twilio's Messages API that speaks its protocol. It runs only when this function is called.
 import { control } from "./control.ts";
 import type { TwilioSimulatorOptions } from "./options.ts";
 import { TwilioSimulator } from "./simulator.ts";

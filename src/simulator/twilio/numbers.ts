@@ -1,5 +1,5 @@
-// What a number does: Twilio's magic numbers refuse at once (twilio.com/docs/iam/test-credentials);
-// of the others, one that ends in the code of a delivery error has that error.
+// The behaviour of numbers: Twilio's magic numbers are rejected at once (twilio.com/docs/iam/test-credentials); a number
+// that ends in the code of a delivery error gets that error.
 import type { Fate, Refusal } from "./types.ts";
 
 const magicRecipients: Readonly<Record<string, [number, string]>> = {
@@ -25,13 +25,13 @@ const magicSenders: Readonly<Record<string, [number, string]>> = {
   "+15005550008": [21611, "This 'From' number has exceeded the maximum number of queued messages"],
 };
 
-/** Why a text between these two is refused whatever it says; null where it is not. */
+/** Why a text between these numbers is rejected regardless of its content; null if it is not. */
 export function magicRefusal(to: string, from: string | null): Refusal | null {
   const found = (from === null ? undefined : magicSenders[from]) ?? magicRecipients[to];
   return found === undefined ? null : { status: 400, code: found[0], message: found[1] };
 }
 
-/** Error codes that come after acceptance, and the status that they come with. */
+/** Error codes that occur after acceptance, and their status. */
 const deliveryErrors: Readonly<Record<number, "undelivered" | "failed">> = {
   30001: "failed",
   30002: "failed",
@@ -45,19 +45,19 @@ const deliveryErrors: Readonly<Record<number, "undelivered" | "failed">> = {
   30034: "undelivered",
 };
 
-/** +13035530003 ends in 30003: the handset is unreachable. */
+/** The fate of texts to a number. +13035530003 ends in 30003: the handset is unreachable. */
 export function fateOf(number: string): Fate {
   const errorCode = Number(number.slice(-5));
   const status = deliveryErrors[errorCode];
   return status === undefined ? { status: "delivered" } : { status, errorCode };
 }
 
-/** E.164; a short code, or a messaging service, is the sender's matter alone. */
+/** Whether the text is E.164. Short codes and messaging services can only be senders. */
 export function isPhoneNumber(text: string): boolean {
   return /^\+[1-9]\d{6,14}$/.test(text);
 }
 
-/** What Twilio itself understands of what people write (default keywords; the whole text alone). */
+/** The default keywords that Twilio recognises; the whole text must match. */
 export function keywordOf(body: string): "stop" | "start" | "help" | null {
   switch (body.trim().toUpperCase()) {
     case "STOP":

@@ -1,33 +1,33 @@
-// What a simulator can be told at its start, and what it counts.
+// Start options and counters of a simulator.
 
 export interface TwilioSimulatorOptions {
-  /** 0 takes a free one. @default 0 */
+  /** 0: any free port. @default 0 */
   port?: number;
-  /** Of the first account. @default AC and 32 digits */
+  /** SID of the first account. @default AC and 32 digits */
   accountSid?: string;
   /** @default "token-of-the-simulator" */
   authToken?: string;
   /** A number of the first account. @default +15005550006 */
   from?: string;
-  /** Where inbound texts to the first account go. @default null: they wait */
+  /** URL for inbound texts to the first account. @default null: they wait */
   webhookUrl?: string | null;
-  /** What is queued is posted this often by itself. @default null: only by flushEvents() */
+  /** Interval at which queued posts are flushed. @default null: only by flushEvents() */
   flushMs?: number | null;
-  /** Pauses between attempts at one post that got no answer or a 5xx. @default [100], as the service: one more */
+  /** Pauses between attempts at a post without a response or with a 5xx. @default [100], one retry as at Twilio */
   retryDelaysMs?: readonly number[];
-  /** How long a receiver may take to answer. @default 15_000, as the service */
+  /** Timeout for a receiver. @default 15_000, as at Twilio */
   timeoutMs?: number;
-  /** Inbound texts come with OptOutType, and the provider answers HELP itself. @default false */
+  /** true: inbound texts contain OptOutType, and Twilio answers HELP itself. @default false */
   advancedOptOut?: boolean;
-  /** Requests a second and account before 429. @default 1000 */
+  /** Requests per second and account before a 429. @default 1000 */
   requestsPerSecond?: number;
-  /** Of faults by probability, of shuffles and of what is lost. @default 1 */
+  /** Seed for probabilities, shuffles and lost callbacks. @default 1 */
   seed?: number;
-  /** Unix milliseconds. @default Date.now */
+  /** The clock, in Unix milliseconds. @default Date.now */
   now?: () => number;
 }
 
-/** Requests to create a text by outcome, and what came of them. */
+/** Counts of requests to create a text by outcome, of texts and of posts. */
 export interface SimulatorStats {
   requests: number;
   accepted: number;
@@ -35,11 +35,11 @@ export interface SimulatorStats {
   faulted: number;
   /** Requests for the list of messages. */
   lists: number;
-  /** Accepted texts, those of faulted requests included. */
+  /** Accepted texts, including those of faulted requests. */
   messages: number;
-  /** Different rows among them. */
+  /** Distinct rows in these texts. */
   rows: number;
-  /** Texts that people wrote. */
+  /** Texts that people wrote to us. */
   inbound: number;
   queuedEvents: number;
 }

@@ -1,4 +1,4 @@
-// So many requests a second and account, then 429.
+// The rate limit: a number of requests per second and account, then 429.
 export class Rate {
   readonly #limit: number;
   readonly #now: () => number;
@@ -9,7 +9,7 @@ export class Rate {
     this.#now = now;
   }
 
-  /** False when it is one too many for this second. */
+  /** Counts a request. False if it exceeds the limit of this second. */
   take(account: string): boolean {
     const second = Math.floor(this.#now() / 1000);
     const used = this.#used.get(account);

@@ -1,16 +1,15 @@
-// What the simulator knows: every message, and who wants none. The counts answer "how many times was row X
-// sent", which is the whole point of a fault test.
+// All messages, and who has opted out. The counts answer "how many times was row X sent", the purpose of a fault test.
 import { randomBytes } from "node:crypto";
 import type { Message } from "./types.ts";
 
 export class MessageRecord {
-  /** In the order of their creation, inbound ones and the provider's own replies included. */
+  /** In order of creation, including inbound texts and Twilio's own replies. */
   readonly all: Message[] = [];
   sentCount = 0;
   inboundCount = 0;
   readonly #bySid = new Map<string, Message>();
   readonly #counts = new Map<string, number>();
-  /** Account, our number, person. */
+  /** Keys of account, our number and the person's number. */
   readonly #optedOut = new Set<string>();
 
   add(message: Message): void {
@@ -36,17 +35,17 @@ export class MessageRecord {
     return this.#counts.get(rowId) ?? 0;
   }
 
-  /** Rows sent more than once, with how often: what must be empty at the end of a fault test. */
+  /** Rows that were sent more than once, with the count; must be empty at the end of a fault test. */
   duplicates(): { rowId: string; count: number }[] {
     return [...this.#counts].filter(([, count]) => count > 1).map(([rowId, count]) => ({ rowId, count }));
   }
 
-  /** How many different rows were accepted. */
+  /** The number of distinct rows that were accepted. */
   get rows(): number {
     return this.#counts.size;
   }
 
-  /** From now on the person gets nothing from our number, or something again. */
+  /** Blocks or unblocks texts from our number to the person. */
   setOptOut(accountSid: string, ours: string, person: string, isOut: boolean): void {
     const key = `${accountSid} ${ours} ${person}`;
     if (isOut) this.#optedOut.add(key);
@@ -67,7 +66,7 @@ export class MessageRecord {
   }
 }
 
-/** SM and 32 hexadecimal digits. Not seeded: two simulators never share one. */
+/** SM and 32 hexadecimal digits. Not seeded, so that two simulators never share an id. */
 export function messageSid(): string {
   return `SM${randomBytes(16).toString("hex")}`;
 }

@@ -1,4 +1,4 @@
-// A message as Twilio's API writes it, and a page of the list.
+// A message as Twilio's API represents it, and a page of the list.
 import type { Message } from "./types.ts";
 
 export const VERSION = "2010-04-01";
@@ -22,7 +22,7 @@ export function errorMessageOf(code: number | null): string | null {
 
 export function resourceOf(message: Message): Record<string, unknown> {
   const uri = `/${VERSION}/Accounts/${message.accountSid}/Messages/${message.sid}`;
-  // A messaging service chooses the number, and counts the segments, later.
+  // A messaging service chooses the number and counts the segments later.
   const isOpen = message.status === "accepted";
   const hasLeft = !["accepted", "queued", "sending"].includes(message.status);
   return {
@@ -49,13 +49,13 @@ export function resourceOf(message: Message): Record<string, unknown> {
   };
 }
 
-/** Seconds are all it keeps. */
+/** RFC 2822 times have a resolution of one second. */
 function rfc2822(at: number): string {
   return new Date(at).toUTCString().replace("GMT", "+0000");
 }
 
 /**
- * One page of what the filters leave, newest first.
+ * One page of the messages that match the filters, newest first.
  * @param query To, From, DateSent, DateSent>, DateSent< (inclusive), PageSize, Page
  */
 export function pageOf(accountSid: string, messages: readonly Message[], query: URLSearchParams): object {
@@ -92,7 +92,7 @@ function isWanted(message: Message, query: URLSearchParams): boolean {
   if (from !== null && message.from !== from) return false;
   const [on, after, before] = [query.get("DateSent"), query.get("DateSent>"), query.get("DateSent<")];
   if (on === null && after === null && before === null) return true;
-  // What has not been sent has no such date, and is in no range.
+  // A text that was not sent has no date, and so is in no range.
   if (resourceOf(message)["date_sent"] === null) return false;
   return (
     (on === null || compare(message.at, on) === 0) &&
@@ -101,7 +101,7 @@ function isWanted(message: Message, query: URLSearchParams): boolean {
   );
 }
 
-/** By whole days where the limit is one (2026-03-01), else by whole seconds. */
+/** Compares by days if the limit is a date (2026-03-01), else by seconds. */
 function compare(at: number, limit: string): number {
   const unit = limit.length === 10 ? 86_400_000 : 1000;
   return Math.floor(at / unit) - Math.floor(Date.parse(limit) / unit);

@@ -1,5 +1,5 @@
-// How many segments Twilio bills for a text: 3GPP TS 23.038, reckoned from the end of each segment.
-// (src/revenue counts by itself what it will cost; test/sms/segments.test.ts compares the two.)
+// How many segments Twilio bills for a text (3GPP TS 23.038). src/revenue/sms counts the expected cost with code of its
+// own; test/sms/segments.test.ts compares the two.
 
 const basic = /^[@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&'()*+,\-./0-9:;<=>?¡A-ZÄÖÑÜ§¿a-zäöñüà]$/u;
 const extension = /^[\f^{}\\[~\]|€]$/u;

@@ -1,5 +1,4 @@
-// The API over plain node:http. The order of the checks is the service's own: account, rate, contents; only
-// then may a fault strike.
+// The API on plain node:http. The order of the checks is Twilio's: account, rate, contents. Faults apply only after that.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { readBody } from "../sendgrid/server.ts";
 import { readCreate, refusalOfCreate } from "./create.ts";
@@ -7,17 +6,17 @@ import { isAccepted, refusalOf, unauthorized, type Fault, type Faults } from "./
 import { pageOf, resourceOf, VERSION } from "./resource.ts";
 import type { Account, CreateRequest, Message, Refusal } from "./types.ts";
 
-/** What came of a request to send. `faulted` covers faults before and after acceptance. */
+/** The outcome of a request to send. `faulted` includes faults before and after acceptance. */
 export type Outcome = "accepted" | "refused" | "faulted";
 
 export interface ApiContext {
   readonly accounts: ReadonlyMap<string, Account>;
   readonly faults: Faults;
-  /** False when it is one request too many for this second. */
+  /** Counts a request. False if it exceeds the limit of this second. */
   takeRate(account: Account): boolean;
-  /** Why the account's state forbids the text; null where it does not. */
+  /** Why the account's state does not allow the text; null if it does. */
   refusalOf(account: Account, request: CreateRequest): Refusal | null;
-  /** The text counts as sent from here on; returns its resource as it is at first. */
+  /** Records the text as sent and returns its initial resource. */
   accept(account: Account, request: CreateRequest): Record<string, unknown>;
   readonly messages: readonly Message[];
   find(account: Account, sid: string): Message | null;
@@ -73,14 +72,14 @@ function create(
   else strike(fault, request, response, taken);
 }
 
-/** What the client sees of a fault; `late` answers as if there were none. */
+/** Applies a fault. `late` sends the response of a request without faults. */
 function strike(fault: Fault, request: IncomingMessage, response: ServerResponse, late: () => void): void {
   if (fault.kind === "reset") {
     request.socket.resetAndDestroy();
     return;
   }
   const refusal = refusalOf(fault);
-  // Unreferenced: a stand-in that waits keeps no process alive.
+  // unref: a delayed response must not keep the process alive.
   if (refusal === null) setTimeout(late, fault.kind === "slow" ? fault.delayMs : 0).unref();
   else refuse(response, refusal, fault.kind === "rate_limited" ? (fault.retryAfterSeconds ?? 1) : undefined);
 }

@@ -1,4 +1,4 @@
-// The simulator itself: one HTTP server, its accounts, the record of their messages, its faults and its webhooks.
+// The simulator: one HTTP server, its accounts, the record of their messages, its faults and its webhooks.
 import { randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -19,7 +19,7 @@ export type ControlHandler = (
   simulator: TwilioSimulator,
 ) => Promise<void>;
 
-export interface OwnAccount extends Account {
+export interface AddedAccount extends Account {
   setWebhook(url: string | null): void;
 }
 
@@ -38,7 +38,7 @@ export class TwilioSimulator implements AsyncDisposable {
   constructor(options: TwilioSimulatorOptions, control: ControlHandler) {
     const { now = Date.now, seed = 1, flushMs = null } = options;
     this.faults = new Faults(seededRandom(seed));
-    // Its own generator: a shuffle must not change which requests a fault strikes.
+    // A separate generator, so that shuffles do not change which requests a fault applies to.
     const { retryDelaysMs = [100], timeoutMs = 15_000 } = options;
     this.webhooks = new Webhooks({ retryDelaysMs, timeoutMs }, seededRandom(seed + 1));
     this.#exchange = new Exchange(this.record, this.webhooks, now, options.advancedOptOut ?? false);
@@ -67,12 +67,12 @@ export class TwilioSimulator implements AsyncDisposable {
       if (request.url?.startsWith("/_control/") === true) void control(request, response, this);
       else void serveApi(request, response, context);
     });
-    // An idle connection stays open: closing it just as the client reuses it would be a reset nobody asked for.
+    // Idle connections stay open: closing one just as the client reuses it would be an unwanted reset.
     this.#server.keepAliveTimeout = 0;
     if (flushMs !== null) this.#timer = setInterval(() => void this.flushEvents(), flushMs).unref();
   }
 
-  /** Resolves once it listens, on the loopback interface only. */
+  /** Resolves when the server listens, on the loopback interface only. */
   listen(port: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once("error", reject);
@@ -83,7 +83,7 @@ export class TwilioSimulator implements AsyncDisposable {
     });
   }
 
-  /** The base URL, without a slash at the end: TWILIO_BASE_URL. */
+  /** The base URL without a trailing slash: TWILIO_BASE_URL. */
   get url(): string {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
@@ -93,7 +93,7 @@ export class TwilioSimulator implements AsyncDisposable {
     return this.#first.accountSid;
   }
 
-  /** TWILIO_AUTH_TOKEN: the key of the webhooks' signatures too. */
+  /** TWILIO_AUTH_TOKEN; also the key of the webhooks' signatures. */
   get authToken(): string {
     return this.#first.authToken;
   }
@@ -103,8 +103,8 @@ export class TwilioSimulator implements AsyncDisposable {
     return this.#first.from;
   }
 
-  /** A tenant's own account. */
-  addAccount(from: string): OwnAccount {
+  /** Adds a tenant's account. */
+  addAccount(from: string): AddedAccount {
     const account = {
       accountSid: `AC${randomBytes(16).toString("hex")}`,
       authToken: randomBytes(16).toString("hex"),
@@ -116,12 +116,12 @@ export class TwilioSimulator implements AsyncDisposable {
     return account;
   }
 
-  /** Texts that were sent through the API, of all accounts. */
+  /** Texts that were sent through the API, in all accounts. */
   get messages(): readonly Message[] {
     return this.record.sent;
   }
 
-  /** What becomes of texts to a number. */
+  /** The fates of texts to single numbers; can be edited. */
   get fates(): Map<string, Fate> {
     return this.#exchange.fates;
   }
@@ -141,7 +141,7 @@ export class TwilioSimulator implements AsyncDisposable {
     };
   }
 
-  /** How many times a text with this row in its callback was accepted. */
+  /** How many times a text with this row in its callback URL was accepted. */
   acceptedCount(rowId: string): number {
     return this.record.acceptedCount(rowId);
   }
@@ -151,14 +151,14 @@ export class TwilioSimulator implements AsyncDisposable {
     return this.record.duplicates();
   }
 
-  /** A person writes to us. @param text.to @default the account's number; text.account: whose @default the first's */
+  /** A person writes to us. `to` defaults to the account's number, `account` to the first account. */
   receive(text: { from: string; to?: string; body: string; account?: string }): Inbound {
     const account = this.#accounts.get(text.account ?? this.accountSid);
-    if (account === undefined) throw new Error(`No account ${text.account}; addAccount makes one.`);
+    if (account === undefined) throw new Error(`Account ${text.account} does not exist; addAccount creates one.`);
     return this.#exchange.receive(account, text.from, text.to ?? account.from, text.body);
   }
 
-  /** Sets where inbound texts go and, where given, how the webhooks misbehave; modes not named stay as they are. */
+  /** Sets the URL for inbound texts and, if given, the webhooks' modes; the other modes do not change. */
   setWebhook(url: string | null, modes: Partial<WebhookModes> = {}): void {
     this.#first.inboundUrl = url;
     this.setModes(modes);
@@ -172,12 +172,12 @@ export class TwilioSimulator implements AsyncDisposable {
     this.webhooks.modes = { ...this.webhooks.modes, ...modes };
   }
 
-  /** Posts what is queued by now; resolves when the receivers have it, or it was given up. */
+  /** Posts the queued events. Resolves when they were accepted or given up. */
   flushEvents(): Promise<FlushReport> {
     return this.webhooks.flush();
   }
 
-  /** Resolves as soon as the numbers satisfy the condition; looked at after every request. Rejects after `timeoutMs`. */
+  /** Resolves when the condition is true; checked after every request. Rejects after `timeoutMs`. */
   waitFor(condition: (stats: SimulatorStats) => boolean, timeoutMs = 10_000): Promise<void> {
     return new Promise((resolve, reject) => {
       const look = (): void => {
@@ -190,7 +190,7 @@ export class TwilioSimulator implements AsyncDisposable {
       };
       const timer = setTimeout(() => {
         finish(() =>
-          reject(new Error(`Not so within ${timeoutMs} ms; the simulator counts ${JSON.stringify(this.stats)}`)),
+          reject(new Error(`The condition was not met within ${timeoutMs} ms: ${JSON.stringify(this.stats)}`)),
         );
       }, timeoutMs);
       this.#waiting.add(look);
@@ -198,7 +198,7 @@ export class TwilioSimulator implements AsyncDisposable {
     });
   }
 
-  /** As freshly started: no messages, opt-outs, fates, counts, faults, queued posts or modes. Accounts and URLs stay. */
+  /** Removes messages, opt-outs, fates, counts, faults, queued posts and modes. Keeps accounts and URLs. */
   reset(): void {
     this.record.clear();
     this.faults.clear();
@@ -207,7 +207,7 @@ export class TwilioSimulator implements AsyncDisposable {
     Object.assign(this.#counts, { accepted: 0, refused: 0, faulted: 0, lists: 0 });
   }
 
-  /** Drops connections, queued posts and requests under way. */
+  /** Drops connections, queued posts and running requests. */
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     await this.webhooks.close();

@@ -1,17 +1,17 @@
-// The words of this folder:
-// - account: whose SID and token a request has; the first is the installation's, others are tenants' own
-// - message: one resource of the Messages API: a text that was sent, or one that somebody wrote to us
+// Terms of this folder:
+// - account: SID and token of requests; the first account is the platform's, the others are tenants'
+// - message: one resource of the Messages API: a text that we sent, or one that a person sent to us
 // - person: a number that is not ours
-// - fate: what becomes of a text once it was accepted
-// - post: one request to a webhook: a status callback, or an inbound text
-// - fault: an answer, or the lack of one, that is asked for in advance
+// - fate: what happens to a text after it was accepted
+// - post: one request to a webhook: a status callback or an inbound text
+// - fault: an error response, or a missing response, that was requested in advance
 
 export interface Account {
   readonly accountSid: string;
   readonly authToken: string;
-  /** A number of the account: what a messaging service sends from, and where people write to by default. */
+  /** A number of the account: a messaging service sends from it, and people write to it by default. */
   readonly from: string;
-  /** Where what people write to the account goes; while it is null it waits. */
+  /** URL for inbound texts; while it is null, they wait. */
   inboundUrl: string | null;
 }
 
@@ -29,13 +29,13 @@ export interface Message {
   readonly segments: number;
   readonly messagingServiceSid: string | null;
   readonly statusCallback: string | null;
-  /** The parameter `row` of the status callback: the id of the client's row; null where there is none. */
+  /** The parameter `row` of the status callback, i.e. the id of the client's row; null without it. */
   readonly row: string | null;
   status: Status;
   errorCode: number | null;
 }
 
-/** silent: it is on its way for ever, and no callback comes. */
+/** silent: the text stays queued for ever, without callbacks. */
 export type Fate =
   | { readonly status: "delivered" | "sent" | "silent" }
   | { readonly status: "undelivered" | "failed"; readonly errorCode: number };
@@ -49,7 +49,7 @@ export interface CreateRequest {
   readonly statusCallback: string | null;
 }
 
-/** Twilio's answer to what it does not take. */
+/** Twilio's error response. */
 export interface Refusal {
   readonly status: number;
   readonly code: number;

@@ -1,26 +1,26 @@
 // The sending side of the webhooks: status callbacks and inbound texts, signed and posted one by one.
-// Protocol: twilio.com/docs/usage/webhooks/webhooks-security; a post without an answer is tried once more.
+// Protocol: twilio.com/docs/usage/webhooks/webhooks-security; a post without a response is retried once.
 import { createHmac, randomUUID } from "node:crypto";
 import { shuffled } from "../sendgrid/random.ts";
 import type { Account } from "./types.ts";
 
-/** How the webhooks misbehave, one mode per thing that receivers have met. */
+/** How the webhooks applyModes; each mode is a problem that receivers have had in practice. */
 export interface WebhookModes {
-  /** Every post comes `copies` more times, with its idempotency token. @default none */
+  /** Every post is repeated `copies` times, with the same idempotency token. @default none */
   duplicates: "none" | "same";
   /** @default 1 */
   copies: number;
-  /** Posts leave in a seeded random order, not in that of their happening. */
+  /** Posts are sent in a seeded random order instead of their own. */
   reorder: boolean;
-  /** So many posts are under way at once. @default 1 */
+  /** How many posts run concurrently. @default 1 */
   concurrency: number;
-  /** The share of status callbacks that never leave, between 0 and 1. @default 0 */
+  /** The share of status callbacks that are lost, from 0 to 1. @default 0 */
   lose: number;
-  /** Signed with another token: true for every post, a number for so many. */
+  /** Signed with another token: true for every post, a number for that many posts. */
   wrongSignature: boolean | number;
 }
 
-export const goodConduct: Readonly<WebhookModes> = {
+export const defaultModes: Readonly<WebhookModes> = {
   duplicates: "none",
   copies: 1,
   reorder: false,
@@ -31,20 +31,20 @@ export const goodConduct: Readonly<WebhookModes> = {
 
 export interface Post {
   readonly account: Account;
-  /** null: the account's inboundUrl, once it has one. */
+  /** Null: the account's inboundUrl at the time of the post. */
   readonly url: string | null;
   readonly parameters: Readonly<Record<string, string>>;
   readonly token: string;
 }
 
 export interface FlushReport {
-  /** Posts that the receiver took, repeats counted. */
+  /** Posts that the receiver accepted, including repeats. */
   delivered: number;
   /** Posts given up after the last attempt. */
   failed: number;
-  /** Attempts. */
+  /** Attempts, including retries. */
   posts: number;
-  /** The status of each attempt; 0 where no answer came. */
+  /** The HTTP status of each attempt; 0 without a response. */
   statuses: number[];
 }
 
@@ -54,7 +54,7 @@ export interface DeliveryOptions {
 }
 
 export class Webhooks {
-  modes: WebhookModes = { ...goodConduct };
+  modes: WebhookModes = { ...defaultModes };
   #queue: Post[] = [];
   #tail: Promise<unknown> = Promise.resolve();
   readonly #closing = new AbortController();
@@ -70,7 +70,7 @@ export class Webhooks {
     return this.#queue.length;
   }
 
-  /** A status callback may get lost on its way; what a person wrote does not. */
+  /** Queues a post. The mode `lose` can drop a status callback, but not an inbound text. */
   push(account: Account, url: string | null, parameters: Readonly<Record<string, string>>): void {
     if (url !== null && this.modes.lose > 0 && this.#random() < this.modes.lose) return;
     this.#queue.push({ account, url, parameters, token: randomUUID() });
@@ -78,17 +78,17 @@ export class Webhooks {
 
   clear(): void {
     this.#queue = [];
-    this.modes = { ...goodConduct };
+    this.modes = { ...defaultModes };
   }
 
-  /** Posts what is queued by now and has where to go; resolves when it was taken or given up. One flush at a time. */
+  /** Posts everything queued that has a URL. Resolves when it was accepted or given up. Flushes run one after another. */
   flush(): Promise<FlushReport> {
     const report = this.#tail.then(() => this.#flush());
     this.#tail = report.catch(() => undefined);
     return report;
   }
 
-  /** Stops retries and posts under way; resolves when a flush under way has ended. */
+  /** Cancels retries and running posts. Resolves when a running flush has ended. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#tail;
@@ -119,13 +119,13 @@ export class Webhooks {
       report.posts++;
       report.statuses.push(status);
       if (status >= 200 && status < 300) return true;
-      // What the receiver refuses, it would refuse again.
+      // A rejected post is not retried.
       if (pause === null || (status >= 300 && status < 500) || !(await this.#pause(pause))) return false;
     }
     return false;
   }
 
-  /** The status of the answer, 0 for none. */
+  /** The HTTP status of the response; 0 without one. */
   async #post({ account, url, parameters, token }: Post): Promise<number> {
     const target = url ?? account.inboundUrl ?? "";
     const key = this.#spoilSignature() ? "another token" : account.authToken;
@@ -157,7 +157,7 @@ export class Webhooks {
     return wrongSignature > 0;
   }
 
-  /** False when the simulator closed meanwhile. */
+  /** False if the simulator was closed during the pause. */
   #pause(ms: number): Promise<boolean> {
     const { signal } = this.#closing;
     if (signal.aborted) return Promise.resolve(false);

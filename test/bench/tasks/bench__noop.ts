@@ -2,7 +2,7 @@ import { defineJob, type JobRow } from "../../../src/jobs/define.ts";
 
 let onStart = (): void => {};
 
-/** Called at the first line of the next effect. */
+/** Sets the function that the effect calls in its first line. */
 export function setStartListener(listener: () => void): void {
   onStart = listener;
 }

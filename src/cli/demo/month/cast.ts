@@ -1,14 +1,14 @@
-// Who does what in the month. leads.csv says who they are; here is how they will answer, and what
-// must have come of it in the end, reckoned from the two alone.
+// The people of the month. leads.csv lists them; this file defines how they react. figures.ts computes the
+// expected results from these two.
 import { readFile } from "node:fs/promises";
 import { parse } from "csv-parse/sync";
 
 export const leadsFile = new URL("./leads.csv", import.meta.url);
 
-/** What a person does once the nth mail or text of a campaign has come; silent: nothing. */
+/** How a person reacts to the nth mail or text of a campaign; silent: not at all. */
 export type Part =
   | { readonly does: "silent" }
-  /** Answers, is sent a payment link, and pays; `card` is what happens at the till. */
+  /** Replies, receives a payment link, and pays; `card` is the result of the payment. */
   | {
       readonly does: "pays";
       readonly on: Nth;
@@ -46,11 +46,11 @@ export interface Person {
   readonly email: string;
   readonly phone: string | null;
   readonly source: string;
-  /** The file's, else that of the state. */
+  /** From the file; if missing there, the time zone of the state. */
   readonly timeZone: string;
   readonly textable: boolean;
   readonly part: Part;
-  /** How the mailbox answers: SendGrid's stand-in tells by the address. */
+  /** How the mailbox reacts; the SendGrid simulator derives it from the address. */
   readonly mailbox: "takes" | "bounces" | "complains";
 }
 
@@ -58,23 +58,25 @@ const zones: Readonly<Record<string, string>> = { CO: "America/Denver", TX: "Ame
 
 export interface Cast {
   readonly people: readonly Person[];
-  /** Lines of the file below its head; those that name nobody, or somebody whom another line named. */
+  /** Lines of the file without the header. */
   readonly lines: number;
-  readonly nobody: number;
-  readonly again: number;
+  /** Lines without a valid address or time zone, which the import rejects. */
+  readonly invalid: number;
+  /** Lines that repeat a person. */
+  readonly repeated: number;
 }
 
-/** Everybody once: lines that name somebody again, and those that name nobody, left out. */
+/** Reads each person once: without invalid and repeated lines. */
 export async function readCast(): Promise<Cast> {
   const rows = parse(await readFile(leadsFile), { columns: true }) as Record<string, string>[];
   const people = new Map<string, Person>();
-  let nobody = 0;
+  let invalid = 0;
   for (const row of rows) {
     const email = (row["email"] ?? "").toLowerCase();
     const phone = row["phone"] || null;
-    // As a reader of the file would see it: an address has an @, and nobody lives on Mars.
+    // Decided independently of the import's rules: an address has an @, and Mars has no time zones.
     if ((!email.includes("@") && (email !== "" || phone === null)) || row["time_zone"]?.startsWith("Mars/") === true) {
-      nobody++;
+      invalid++;
       continue;
     }
     const known = [...people.values()].some(
@@ -91,5 +93,6 @@ export async function readCast(): Promise<Cast> {
       mailbox: email.startsWith("bounce.") ? "bounces" : email.startsWith("spam.") ? "complains" : "takes",
     });
   }
-  return { people: [...people.values()], lines: rows.length, nobody, again: rows.length - nobody - people.size };
+  const repeated = rows.length - invalid - people.size;
+  return { people: [...people.values()], lines: rows.length, invalid, repeated };
 }

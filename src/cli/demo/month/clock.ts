@@ -1,13 +1,13 @@
-// The demo's time. brainops.now(), which the whole engine asks, runs ahead of Postgres's own clock
-// by an offset; the stand-ins and the server that checks signed times are given the same one.
+// The demo's clock: Postgres' clock plus an offset. brainops.now(), which the whole engine uses, is
+// redefined with the offset; the simulators and the HTTP server use the same clock.
 import type pg from "pg";
 
 export interface DemoClock {
   /** Unix milliseconds. */
   now(): number;
-  /** Puts the clock forward. Never back. */
+  /** Moves the clock forward to `to`. Does nothing if `to` is in the past. */
   jump(to: Date): Promise<void>;
-  /** Sets off the jobs whose time has come by this clock. */
+  /** Makes graphile-worker run the jobs that are due by this clock. */
   wake(): Promise<void>;
 }
 
@@ -30,7 +30,7 @@ export function createDemoClock(query: (text: string) => Promise<unknown>): Demo
   };
 }
 
-// graphile-worker goes by Postgres's own clock: what is due by the demo's is made due by that, too.
+// graphile-worker uses Postgres' clock, so jobs that are due by the demo's clock are made due by Postgres'.
 const WAKE = `
   with due as (
     update graphile_worker._private_jobs
@@ -41,5 +41,5 @@ const WAKE = `
   select pg_catalog.pg_notify('jobs:insert', '{"r":"demo","count":100}') from (select count(*) as n from due) as d where d.n > 0
 `;
 
-/** Runs statements as whoever moves the clock: the owner of the schema. */
+/** Runs one statement and returns its rows. */
 export type Query = <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<Row[]>;

@@ -1,19 +1,19 @@
-// What must have come of the month, reckoned from the cast alone, beside what the database and the
-// stand-ins say.
+// The month's figures: the expected results, computed from the cast alone, and what the database and the
+// simulators contain.
 import type { Figure } from "../figures.ts";
 import type { Stage } from "../stage.ts";
 import type { Cast, Person } from "./cast.ts";
 
-/** Messages of each sequence to somebody who lets it run: the library's, by the campaign's code. */
+/** Messages of each library sequence to a person who does not react, by the campaign's code. */
 const SEQUENCES = {
   new_roofing_lead: { mails: 2, texts: 1 },
   outreach: { mails: 2, texts: 1 },
   nurture_five: { mails: 5, texts: 0 },
 } as const;
 const SURVEY_CENTS = 45_000;
-/** welcome_email to first_project. */
+/** From welcome_email to first_project. */
 const ONBOARDING_STEPS = 5;
-/** Marketing goes out from 8 to 21 o'clock where the recipient is. */
+/** Marketing is sent from 8:00 to 21:00 in the recipient's time zone. */
 const DAY = { from: 8, to: 21 };
 const CAP = 3;
 const CAP_MS = 7 * 86_400_000;
@@ -26,19 +26,19 @@ interface Received {
   readonly texts: number;
 }
 
-/** What somebody gets of the sequence before they end it. */
+/** The messages that a person receives before they end the sequence. */
 function expectedOf(person: Person): Received {
   const whole: Received = SEQUENCES[campaignOf(person)];
   const { part, mailbox, textable } = person;
   if (mailbox !== "takes") return { mails: 1, texts: 0 };
-  // STOP ends the texts alone.
+  // STOP ends texts only.
   if (part.does === "silent" || part.does === "stops") return { mails: whole.mails, texts: textable ? whole.texts : 0 };
-  // Whoever answers a text has had the mail before it.
+  // The text comes after the first mail.
   return part.on.channel === "email" ? { mails: part.on.nth, texts: 0 } : { mails: 1, texts: part.on.nth };
 }
 
 export async function monthFigures(stage: Stage, cast: Cast): Promise<Figure[]> {
-  const { world } = stage;
+  const { simulators } = stage;
   const { people } = cast;
   const those = (test: (person: Person) => boolean): number => people.filter(test).length;
   const sum = (of: (person: Person) => number): number => people.reduce((total, person) => total + of(person), 0);
@@ -65,7 +65,7 @@ export async function monthFigures(stage: Stage, cast: Cast): Promise<Figure[]> 
   });
   const times = got.map(({ person, mails, texts }) => ({ person, at: [...mails, ...texts].toSorted((a, b) => a - b) }));
   return [
-    line("leads from the file", cast.lines - cast.nobody - cast.again, "leads"),
+    line("leads from the file", cast.lines - cast.invalid - cast.repeated, "leads"),
     line(
       "scored hot",
       those(({ source }) => source !== "website"),
@@ -81,52 +81,56 @@ export async function monthFigures(stage: Stage, cast: Cast): Promise<Figure[]> 
       sum((person) => expectedOf(person).texts),
       "campaign_texts",
     ),
-    { what: "ridge: people who got other messages than their part says", expected: 0, found: wrong.length },
+    { what: "ridge: people who received other messages than expected", expected: 0, found: wrong.length },
     {
-      what: "ridge: campaign messages outside 8 to 21 o'clock of the recipient",
+      what: "ridge: campaign messages outside 8:00 to 21:00 in the recipient's time zone",
       expected: 0,
       found: times.flatMap(({ person, at }) => at.filter((time) => isNight(time, person.timeZone))).length,
     },
     {
-      what: `ridge: people with more than ${CAP} of them within 7 days`,
+      what: `ridge: people with more than ${CAP} campaign messages within 7 days`,
       expected: 0,
       found: times.filter(({ at }) => at.some((time, n) => (at[n + CAP] ?? Infinity) - time < CAP_MS)).length,
     },
-    line("sequences that ran to their end", nurtured, "completed"),
+    line("sequences completed", nurtured, "completed"),
     line("sequences ended by a reply", payers + does("declines"), "replied"),
     line("sequences ended by an unsubscribe", does("unsubscribes"), "unsubscribed"),
     line("sequences ended by a bounce or complaint", bounced + complained, "bounced"),
     line("sequences still running", 0, "running"),
     {
-      what: "ridge: links that Stripe's stand-in made, one for each request",
+      what: "ridge: links at Stripe, one per request",
       expected: payers,
-      found: world.stripe.links().length,
+      found: simulators.stripe.links().length,
     },
     line("payments in the ledger, cents", payers * SURVEY_CENTS, "paid_cents"),
     line("refunds in the ledger, cents", refunded * SURVEY_CENTS, "refunded_cents"),
     line("leads won", payers, "won"),
     line("leads lost", does("declines"), "lost"),
     line("customers onboarded", payers - 1, "onboarded"),
-    line("onboardings that are stuck, and say so", 1, "stuck"),
+    line("onboardings reported as stuck", 1, "stuck"),
     line("onboarding steps done", (payers - 1) * ONBOARDING_STEPS + 1, "steps"),
     line(
-      "calls put on the sales list",
+      "calls added to the sales list",
       those(({ source }) => source === "referral"),
       "calls",
     ),
-    line("rows failed, unconfirmed or left in hand", 0, "left"),
-    { what: "ridge: texts that Twilio took more than once", expected: 0, found: world.twilio.duplicates().length },
+    line("rows failed, unconfirmed or still processing", 0, "left"),
+    {
+      what: "ridge: texts that Twilio received more than once",
+      expected: 0,
+      found: simulators.twilio.duplicates().length,
+    },
   ];
 }
 
-/** When the stand-ins took what campaigns sent to somebody, in unix milliseconds. */
-function messagesTo({ world }: Stage, { email, phone }: Person): { mails: number[]; texts: number[] } {
-  const mails = world.sendgrid.messages.filter(
+/** When the simulators received a person's campaign messages, in Unix milliseconds. */
+function messagesTo({ simulators }: Stage, { email, phone }: Person): { mails: number[]; texts: number[] } {
+  const mails = simulators.sendgrid.messages.filter(
     (mail) => mail.to[0]?.email.toLowerCase() === email && mail.headers["List-Unsubscribe"] !== undefined,
   );
   return {
     mails: mails.map(({ at }) => at),
-    texts: world.twilio.messages.filter((text) => text.to === phone).map(({ at }) => at),
+    texts: simulators.twilio.messages.filter((text) => text.to === phone).map(({ at }) => at),
   };
 }
 

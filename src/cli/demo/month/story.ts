@@ -1,6 +1,6 @@
-// A month at Ridge Roofing: leads come in from a file, are scored, nurtured by mail and text, answer
-// or don't, pay by link, and are onboarded. The clock jumps from one thing that is due to the next,
-// over the night in which it is put forward for the summer.
+// A month at Ridge Roofing: leads are imported from a file, scored, nurtured by mail and text, reply or
+// not, pay by link, and are onboarded. The clock jumps from one due time to the next, across the change
+// to daylight saving time.
 import { execFile } from "node:child_process";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -15,8 +15,8 @@ import { createPeople, type People } from "./people.ts";
 const CONCURRENCY = 8;
 const DAYS = 31;
 const DAY_MS = 86_400_000;
-/** Jumps no shorter than this: what is due within it is done together. */
-const STEP_MS = 5 * 60_000;
+/** The shortest jump; everything due within it is done together. */
+const MIN_STEP_MS = 5 * 60_000;
 
 export async function playMonth(stage: Stage): Promise<Figure[]> {
   const { screen, ridge, clock } = stage;
@@ -24,19 +24,19 @@ export async function playMonth(stage: Stage): Promise<Figure[]> {
   const from = mondayBeforeSummerTime(new Date(clock.now()));
   screen.chapter(`A month at Ridge Roofing, from a file of leads to onboarded customers`);
   await clock.jump(from);
-  screen.say(`the clock is put to ${from.toISOString()}; from here on it jumps to whatever is due next`);
+  screen.say(`the clock is set to ${from.toISOString()}; from here on it jumps to the next due time`);
   stage.watch.hush();
   const worker = await stage.startWorker(CONCURRENCY);
   await worker.ready;
   const launched = await launch(stage);
   const imported = await importLeads(stage);
-  const people = createPeople(cast.people, stage.world, async (text, values = []) => ridge.quietly(text, values));
+  const people = createPeople(cast.people, stage.simulators, async (text, values = []) => ridge.quietly(text, values));
   const until = new Date(from.getTime() + DAYS * DAY_MS);
   await runUntil(stage, people, until);
   return [...launched, ...imported, ...(await monthFigures(stage, cast))];
 }
 
-/** Each spring has one; thirteen days before the second Sunday of March, at eight in the morning in Denver. */
+/** The next Monday thirteen days before the second Sunday of March, at 8:00 in Denver. */
 function mondayBeforeSummerTime(after: Date): Date {
   for (let year = after.getUTCFullYear(); ; year++) {
     const first = new Date(Date.UTC(year, 2, 1));
@@ -46,7 +46,7 @@ function mondayBeforeSummerTime(after: Date): Date {
   }
 }
 
-/** Who goes where; the rule for hot leads is the library's, made narrower. */
+/** Rules that route leads to campaigns by source. NARROWED restricts the library's rule for hot leads. */
 const RULES = `insert into campaign_rules (campaign_id, name, sources)
 select id, code || ' by source', case code when 'nurture_five' then '{website}'::text[] else '{storm}' end
 from campaigns where code in ('nurture_five', 'new_roofing_lead')`;
@@ -80,7 +80,7 @@ async function launch(stage: Stage): Promise<Figure[]> {
     {
       what: "launch without a postal address",
       expected: "refused (OP031)",
-      found: refused === null ? "went through" : `refused (${refused})`,
+      found: refused === null ? "succeeded" : `refused (${refused})`,
     },
   ];
 }
@@ -92,7 +92,7 @@ async function importLeads(stage: Stage): Promise<Figure[]> {
   const run = promisify(execFile)(process.execPath, [bin, "leads", "import", file, "--tenant", "ridge"], {
     env: { DATABASE_URL: operatorUrl },
   });
-  // Ends with 1: the file has lines that name nobody.
+  // Exits with 1, because the file contains invalid lines.
   const { stdout, stderr } = await run.catch((error: { stdout?: string; stderr?: string }) => ({
     stdout: error.stdout ?? "",
     stderr: error.stderr ?? String(error),
@@ -101,7 +101,7 @@ async function importLeads(stage: Stage): Promise<Figure[]> {
   return [];
 }
 
-/** Jumps from one due time to the next until the month is over; each time waits until all is quiet. */
+/** Jumps from one due time to the next until the month is over. Before each jump waits until all work is done. */
 async function runUntil(stage: Stage, people: People, until: Date): Promise<void> {
   const { clock, screen } = stage;
   let day = dayOf(clock.now());
@@ -109,7 +109,7 @@ async function runUntil(stage: Stage, people: People, until: Date): Promise<void
     do await settled(stage);
     while ((await people.act()) > 0);
     const next = await nextDue(stage);
-    const jump = next === null || next > until ? until : new Date(Math.max(next.getTime(), clock.now() + STEP_MS));
+    const jump = next === null || next > until ? until : new Date(Math.max(next.getTime(), clock.now() + MIN_STEP_MS));
     if (dayOf(jump.getTime()) !== day) {
       for (const line of people.news()) screen.say(`${day}  ${line}`);
       day = dayOf(jump.getTime());
@@ -130,23 +130,23 @@ const dayOf = (time: number): string =>
     timeZone: "America/Denver",
   });
 
-/** Resolves when nothing that is due is left, here or at the stand-ins. */
-async function settled({ clock, query, world }: Stage): Promise<void> {
-  const deadline = performance.now() + SETTLES_WITHIN_MS;
+/** Resolves when no work is due any more, in the database and in the simulators. */
+async function settled({ clock, query, simulators }: Stage): Promise<void> {
+  const deadline = performance.now() + MAX_SETTLE_MS;
   for (;;) {
     await clock.wake();
     const [row] = await query<{ busy: number }>(BUSY);
-    if (row?.busy === 0 && (await world.flush()) === 0) return;
+    if (row?.busy === 0 && (await simulators.flush()) === 0) return;
     if (performance.now() > deadline) {
-      throw new Error(`Not all that is due gets done: ${JSON.stringify(await query(LEFT))}`);
+      throw new Error(`Due work was not done in time: ${JSON.stringify(await query(LEFT))}`);
     }
-    await setTimeout(LOOK_MS);
+    await setTimeout(POLL_MS);
   }
 }
 
-const LOOK_MS = 10;
-const SETTLES_WITHIN_MS = 20_000;
-/** Rows in hand or due, and alarm clocks that have rung: rescoring has no rows of its own. */
+const POLL_MS = 10;
+const MAX_SETTLE_MS = 20_000;
+/** Rows in flight or due, and due wake-up jobs; rescoring has only jobs. */
 const BUSY = `
   select (
     (

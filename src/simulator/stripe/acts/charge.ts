@@ -1,4 +1,4 @@
-// What the bank says to one attempt, and what of it is told: the intent, its charge, the movement on the balance.
+// One attempt at a payment: the bank's answer, and the events for the intent, its charge and the balance.
 import type { Account } from "../account.ts";
 import { newCharge } from "../objects/charge.ts";
 import { type IntentOrder, newIntent, newMovement, type MovementOrder } from "../objects/payment.ts";
@@ -8,8 +8,8 @@ type Intent = Objects["payment_intent"];
 type Charge = Objects["charge"];
 type Method = Objects["payment_method"];
 
-/** A direct debit is paid or refused after so long. */
-export const DAYS_OF_A_DEBIT = 3;
+/** A direct debit succeeds or fails after this many days. */
+export const DEBIT_DAYS = 3;
 
 export function openIntent(account: Account, order: IntentOrder): Intent {
   const intent = account.store.add("payment_intent", newIntent(account.now, order));
@@ -22,7 +22,7 @@ export function succeed(account: Account, intent: Intent, method: Method): Charg
   return book(account, intent, charge);
 }
 
-/** The bank has the order, and answers later: `finish`. */
+/** Starts a delayed payment: the bank answers later, through `finish`. */
 export function begin(account: Account, intent: Intent, method: Method): Charge {
   const charge = attempt(account, intent, method);
   Object.assign(intent, { status: "processing", processing: null });
@@ -42,7 +42,7 @@ export function decline(account: Account, intent: Intent, method: Method): Charg
   return charge;
 }
 
-/** Books what a charge, refund or dispute moves; available after the usual days. */
+/** Books a charge, refund or dispute on the balance; it becomes available after the usual days. */
 export function move(account: Account, order: MovementOrder): Objects["balance_transaction"] {
   const movement = account.store.add("balance_transaction", newMovement(account.now, order));
   account.later(movement.available_on, () => {
@@ -61,7 +61,7 @@ function book(account: Account, intent: Intent, charge: Charge): Charge {
   const card = charge.payment_method_details?.type === "card";
   const movement = move(account, {
     amount: charge.amount,
-    // US prices: 2.9 % and 30 cents for a card, 0.8 % and at most 5 dollars for a debit.
+    // US prices: 2.9 % and 30 cents for a card, 0.8 % and at most 5 dollars for a direct debit.
     fee: card ? Math.round(charge.amount * 0.029) + 30 : Math.min(500, Math.round(charge.amount * 0.008)),
     currency: charge.currency,
     type: card ? "charge" : "payment",
@@ -114,7 +114,7 @@ function refuse(account: Account, intent: Intent, charge: Charge, code: string, 
   account.emit("payment_intent.payment_failed", intent);
 }
 
-function outcomeOf(network: string, reason: string | null, words: string, type: string): Charge["outcome"] {
+function outcomeOf(network: string, reason: string | null, message: string, type: string): Charge["outcome"] {
   return {
     advice_code: null,
     network_advice_code: null,
@@ -123,7 +123,7 @@ function outcomeOf(network: string, reason: string | null, words: string, type: 
     reason,
     risk_level: "normal",
     risk_score: 20,
-    seller_message: words,
+    seller_message: message,
     type,
   };
 }

@@ -1,20 +1,20 @@
-// Someone follows a payment link and pays, or does not.
+// A person follows a payment link and pays, or leaves.
 import type { Account } from "../account.ts";
 import { DAY } from "../clock.ts";
 import { newSession } from "../objects/link.ts";
 import { newCustomer, newMethod, noAddress, type Payer } from "../objects/payer.ts";
 import type { Objects } from "../types.ts";
-import { begin, DAYS_OF_A_DEBIT, decline, finish, openIntent, succeed } from "./charge.ts";
+import { begin, DEBIT_DAYS, decline, finish, openIntent, succeed } from "./charge.ts";
 import { startSubscription } from "./subscribe.ts";
 
 type Link = Objects["payment_link"];
 type Session = Objects["checkout.session"];
 
-/** What came of it. What there is not is null. */
+/** The result. Objects that were not created are null. */
 export interface Payment {
-  /** `refused`: the link takes no payment, so there is no session; `processing`: a delayed method. */
+  /** `refused`: the link does not accept payments, so no session exists; `processing`: a delayed payment method. */
   outcome: "paid" | "processing" | "declined" | "refused";
-  /** Why it was declined or refused, as the payer reads it. */
+  /** Why it was declined or refused, as shown to the payer. */
   reason: string | null;
   session: Session | null;
   paymentIntent: Objects["payment_intent"] | null;
@@ -25,17 +25,17 @@ export interface Payment {
 
 const nothing = { reason: null, session: null, paymentIntent: null, charge: null, invoice: null, subscription: null };
 
-/** Why the link takes no payment, as its page says; null where it does. */
-export function whyClosed(link: Link): string | null {
+/** Why the link does not accept payments, as its page says; null if it does. */
+export function closedReason(link: Link): string | null {
   const completed = link.restrictions?.completed_sessions;
   const usedUp = completed !== undefined && completed.count >= completed.limit;
   if (link.active && !usedUp) return null;
   return link.inactive_message ?? "The link is no longer active.";
 }
 
-/** Opens a session, and leaves: it expires after a day. Null where the link takes no payment. */
+/** Opens a session and leaves; it expires after a day. Null if the link does not accept payments. */
 export function visit(account: Account, link: Link): Session | null {
-  if (whyClosed(link) !== null) return null;
+  if (closedReason(link) !== null) return null;
   const items = account.items.get(link.id) ?? [];
   const session = account.store.add("checkout.session", newSession(account.now, link, items));
   account.items.set(session.id, items);
@@ -43,7 +43,7 @@ export function visit(account: Account, link: Link): Session | null {
   return session;
 }
 
-/** False where it is complete, or has expired. */
+/** Expires the session. False if it is complete or already expired. */
 export function expire(account: Account, session: Session): boolean {
   if (session.status !== "open") return false;
   Object.assign(session, { status: "expired", url: null });
@@ -53,7 +53,7 @@ export function expire(account: Account, session: Session): boolean {
 
 export function pay(account: Account, link: Link, payer: Payer): Payment {
   const session = visit(account, link);
-  if (session === null) return { ...nothing, outcome: "refused", reason: whyClosed(link) };
+  if (session === null) return { ...nothing, outcome: "refused", reason: closedReason(link) };
   if (payer.card === "declined") return beDeclined(account, link, session, payer);
   return session.mode === "subscription"
     ? subscribe(account, link, session, payer)
@@ -62,7 +62,7 @@ export function pay(account: Account, link: Link, payer: Payer): Payment {
 
 function beDeclined(account: Account, link: Link, session: Session, payer: Payer): Payment {
   const intent = openIntent(account, intentOrder(link, session, payer, null));
-  // An open session that was tried keeps its intent; a subscription's begins only when its first payment goes through.
+  // An open session keeps the intent of a failed attempt, except for a subscription, which starts with its first payment.
   if (session.mode === "payment") session.payment_intent = intent.id;
   const charge = decline(account, intent, account.store.add("payment_method", newMethod(account.now, payer, null)));
   return { ...nothing, outcome: "declined", reason: charge.failure_message, session, paymentIntent: intent, charge };
@@ -78,7 +78,7 @@ function payOnce(account: Account, link: Link, session: Session, payer: Payer): 
     complete(account, link, session, payer, "unpaid");
     answerLater(account, intent.id, () => {
       finish(account, intent, charge, payer.card === "async_ok");
-      tellDelayed(account, session, payer.card === "async_ok");
+      emitDelayedResult(account, session, payer.card === "async_ok");
     });
     return { ...nothing, outcome: "processing", session, paymentIntent: intent, charge };
   }
@@ -100,7 +100,7 @@ function subscribe(account: Account, link: Link, session: Session, payer: Payer)
   if (delayed) {
     answerLater(account, intent.id, () => {
       started.answer(payer.card === "async_ok");
-      tellDelayed(account, session, payer.card === "async_ok");
+      emitDelayedResult(account, session, payer.card === "async_ok");
     });
   }
   const outcome = delayed ? "processing" : "paid";
@@ -125,7 +125,7 @@ function intentOrder(
     currency: session.currency ?? "usd",
     customer,
     description: link.payment_intent_data?.description ?? null,
-    // A link's own metadata goes to its sessions; the intent has that of payment_intent_data.
+    // A link's metadata is copied to its sessions; the intent gets that of payment_intent_data.
     metadata: { ...link.payment_intent_data?.metadata },
     receiptEmail: payer.email,
     offSession: session.mode === "subscription",
@@ -158,7 +158,7 @@ function complete(
   countCompleted(account, link);
 }
 
-/** The last session that a restriction allows switches the link off. */
+/** The last session that a restriction allows deactivates the link. */
 function countCompleted(account: Account, link: Link): void {
   if (link.restrictions === null) return;
   const { count, limit } = link.restrictions.completed_sessions;
@@ -169,13 +169,13 @@ function countCompleted(account: Account, link: Link): void {
 
 function answerLater(account: Account, intent: string, answer: () => void): void {
   const once = (): void => {
-    if (account.onTheWay.delete(intent)) answer();
+    if (account.pendingPayments.delete(intent)) answer();
   };
-  account.onTheWay.set(intent, once);
-  account.later(account.now + DAYS_OF_A_DEBIT * DAY, once);
+  account.pendingPayments.set(intent, once);
+  account.later(account.now + DEBIT_DAYS * DAY, once);
 }
 
-function tellDelayed(account: Account, session: Session, paid: boolean): void {
+function emitDelayedResult(account: Account, session: Session, paid: boolean): void {
   if (paid) session.payment_status = "paid";
   account.emit(paid ? "checkout.session.async_payment_succeeded" : "checkout.session.async_payment_failed", session);
 }

@@ -1,4 +1,4 @@
-// Invoices of a subscription: made, and paid.
+// Creates and pays the invoices of a subscription.
 import type { Account } from "../account.ts";
 import { newInvoice, newInvoicePayment } from "../objects/invoice.ts";
 import { idOf, type Objects } from "../types.ts";
@@ -9,7 +9,7 @@ type Subscription = Objects["subscription"];
 
 export type Line = Parameters<typeof newInvoice>[1]["items"][number];
 
-/** An open invoice, and the intent that is to pay it. */
+/** Creates an open invoice and the intent that pays it. */
 export function addInvoice(
   account: Account,
   subscription: Subscription,
@@ -41,7 +41,7 @@ export function addInvoice(
   return { invoice, intent };
 }
 
-/** Which intent pays an invoice; null for none. */
+/** The intent that pays an invoice; null without one. */
 export function intentOf(account: Account, invoice: Invoice): string | null {
   const payment = account.store.all("invoice_payment").find((each) => each.invoice === invoice.id);
   return idOf(payment?.payment.payment_intent);

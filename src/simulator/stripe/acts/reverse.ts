@@ -1,4 +1,4 @@
-// Money that goes back: refunds, refunds that fail, disputes and their end.
+// Refunds, failed refunds, disputes and their end.
 import type { Account } from "../account.ts";
 import { invalid } from "../errors.ts";
 import { newDispute, newRefund } from "../objects/reversal.ts";
@@ -9,10 +9,10 @@ type Charge = Objects["charge"];
 type Refund = Objects["refund"];
 type Dispute = Objects["dispute"];
 
-/** What a bank takes for a chargeback, and keeps. */
+/** The bank's fee for a chargeback, returned only if the dispute is won. */
 const DISPUTE_FEE = 1500;
 
-/** Why the charge can't be refunded so, thrown as Stripe says it; null amount for all that is left. */
+/** The amount to refund; a null `amount` means all that is left. Throws Stripe's error if it can't be refunded. */
 export function refundable(charge: Charge, amount: number | null): number {
   const left = charge.amount - charge.amount_refunded;
   if (charge.status !== "succeeded") throw invalid(`Charge ${charge.id} has not been paid.`, "charge");
@@ -58,9 +58,9 @@ export function refund(
   return made;
 }
 
-/** The payer's bank sends it back: the money returns to the balance. */
+/** The payer's bank returns the refund: the money goes back to the balance. */
 export function failRefund(account: Account, made: Refund): void {
-  if (made.status === "failed") throw new Error(`Refund ${made.id} has failed already; a refund fails once`);
+  if (made.status === "failed") throw new Error(`Refund ${made.id} has already failed; a refund can fail only once`);
   const charge = account.store.need("charge", idOf(made.charge));
   const movement = move(account, {
     amount: made.amount,
@@ -89,7 +89,7 @@ export function dispute(
 ): Dispute {
   if (charge.status !== "succeeded" || charge.disputed) {
     throw new Error(
-      `Charge ${charge.id} is ${charge.disputed ? "disputed already" : charge.status}; dispute a paid one`,
+      `Charge ${charge.id} is ${charge.disputed ? "already disputed" : charge.status}; only a paid charge can be disputed`,
     );
   }
   const amount = order.amount ?? charge.amount - charge.amount_refunded;
@@ -101,13 +101,13 @@ export function dispute(
   return made;
 }
 
-/** Throws where the bank has had its last word already. */
+/** Throws if the dispute is already closed. */
 export function closable(made: Dispute): void {
   if (!["won", "lost", "warning_closed"].includes(made.status)) return;
   throw invalid(`This dispute is already closed: its status is ${made.status}.`, "dispute");
 }
 
-/** The bank's last word; an inquiry is closed either way. */
+/** Closes the dispute with the bank's decision; an inquiry is closed with either verdict. */
 export function closeDispute(account: Account, made: Dispute, verdict: "won" | "lost"): void {
   closable(made);
   const inquiry = made.status.startsWith("warning");
@@ -118,7 +118,7 @@ export function closeDispute(account: Account, made: Dispute, verdict: "won" | "
   account.emit("charge.dispute.funds_reinstated", made);
 }
 
-/** The amount and the fee go out (-1); both come back where the dispute is won (1). */
+/** Books amount and fee: out (-1), or back in if the dispute is won (1). */
 function withdrawal(account: Account, made: Dispute, sign: 1 | -1): Objects["balance_transaction"] {
   return move(account, {
     amount: sign * made.amount,

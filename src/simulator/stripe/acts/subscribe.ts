@@ -1,4 +1,4 @@
-// The life of a subscription: its start, its renewals, payments that fail and are tried again, its end.
+// The life of a subscription: start, renewals, failed payments and their retries, end.
 import type { Account } from "../account.ts";
 import { addInterval, DAY } from "../clock.ts";
 import { newSubscription } from "../objects/subscription.ts";
@@ -10,7 +10,7 @@ type Invoice = Objects["invoice"];
 type Subscription = Objects["subscription"];
 type Intent = Objects["payment_intent"];
 
-/** A payment that failed is tried again after so many days each; then the subscription ends. */
+/** Days until each retry of a failed payment; after the last one the subscription ends. */
 const RETRY_DAYS = [3, 5, 7];
 
 interface Start {
@@ -18,7 +18,7 @@ interface Start {
   session: Objects["checkout.session"];
   customer: Objects["customer"];
   method: Objects["payment_method"];
-  /** A direct debit: the bank's answer comes later. */
+  /** True for a direct debit: the bank answers later. */
   delayed: boolean;
 }
 
@@ -27,7 +27,7 @@ interface Started {
   invoice: Invoice;
   intent: Intent;
   charge: Objects["charge"];
-  /** The bank's answer to a delayed payment. */
+  /** Delivers the bank's answer to a delayed payment. */
   answer(paid: boolean): void;
 }
 
@@ -68,7 +68,7 @@ export function startSubscription(account: Account, { link, session, customer, m
   };
 }
 
-/** Ends it now. False where it has ended already. */
+/** Ends the subscription now. False if it has already ended. */
 export function endSubscription(
   account: Account,
   subscription: Subscription,
@@ -99,7 +99,7 @@ function renew(account: Account, subscription: Subscription): void {
   for (const item of items.data) {
     const { interval = "month", interval_count: count = 1 } = item.price.recurring ?? {};
     item.current_period_start = item.current_period_end;
-    // Counted from the anchor: what began on the 31st is due on the 31st again after a shorter month.
+    // Counted from the anchor: a period that began on the 31st ends on the 31st again after a shorter month.
     let cycles = 1;
     const endOf = (): number => addInterval(subscription.billing_cycle_anchor, interval, cycles * count);
     while (endOf() <= item.current_period_start) cycles++;

@@ -1,4 +1,4 @@
-// Subscriptions, their invoices, and which intent paid which.
+// Subscriptions, their invoices, and the payment intents that paid them.
 import { z } from "zod";
 import { endSubscription } from "../acts/subscribe.ts";
 import type { Account } from "../account.ts";
@@ -12,13 +12,13 @@ const update = shape({
   metadata: metadata.optional(),
 });
 
-/** Everything that an invoice, a subscription or both are listed by. */
+/** Filters for lists of invoices and subscriptions. */
 const filters = { customer: text.optional(), status: text.optional() };
 
 export const billing: Routes = {
   "GET /v1/subscriptions": listOf("subscription", "/v1/subscriptions", filters, (subscription, asked) => {
     const { customer = subscription.customer, status } = asked;
-    // Unasked, those that have ended are left out.
+    // By default, subscriptions that have ended are omitted.
     const shown = status === "all" || subscription.status === (status ?? subscription.status);
     return subscription.customer === customer && shown && (status !== undefined || subscription.status !== "canceled");
   }),
@@ -76,7 +76,7 @@ export function subscriptionOf(invoice: Objects["invoice"]): string | null {
   return idOf(invoice.parent?.subscription_details?.subscription);
 }
 
-/** Says that the period under way is the last one, or takes that back. */
+/** Makes the current period the last one, or undoes that. */
 export function cancelAtEnd(account: Account, subscription: Objects["subscription"], yes: boolean): void {
   const end = Math.max(...subscription.items.data.map((item) => item.current_period_end));
   account.change("customer.subscription.updated", subscription, {

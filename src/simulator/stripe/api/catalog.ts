@@ -1,4 +1,4 @@
-// /v1/products and /v1/prices, and the lines of a link, which may bring prices and products of their own.
+// /v1/products and /v1/prices, and the line items of a link, which may define new prices and products.
 import { z } from "zod";
 import type { Account } from "../account.ts";
 import { invalid, missing } from "../errors.ts";
@@ -20,7 +20,7 @@ const recurring = z.strictObject({
 const taxBehavior = z.enum(["exclusive", "inclusive", "unspecified"]);
 const adjustable = z.strictObject({ enabled: flag, minimum: natural.optional(), maximum: natural.optional() });
 
-/** Each has exactly one of price and price_data, and price_data one of product and product_data. */
+/** Exactly one of price and price_data is required, and in price_data exactly one of product and product_data. */
 export const lineItem = z
   .strictObject({
     price: text.optional(),
@@ -46,7 +46,7 @@ export const lineItem = z
 
 export type LineItem = z.output<typeof lineItem>;
 
-/** Throws where a line names what is not there. */
+/** Throws if a line item refers to an object that does not exist. */
 export function checkItems(account: Account, lines: readonly LineItem[]): void {
   for (const [at, { price, price_data: data }] of lines.entries()) {
     if (price !== undefined) {
@@ -64,7 +64,7 @@ export function checkItems(account: Account, lines: readonly LineItem[]): void {
   }
 }
 
-/** Makes the lines, with the prices and products that they bring. */
+/** Creates the line items, with the prices and products that they define. */
 export function addItems(account: Account, lines: readonly LineItem[]): Item[] {
   return lines.map((line) => {
     const price = line.price === undefined ? inlinePrice(account, line) : account.store.need("price", line.price);
@@ -83,7 +83,7 @@ export function addItems(account: Account, lines: readonly LineItem[]): Item[] {
 }
 
 function inlinePrice(account: Account, { price_data: data }: LineItem): Objects["price"] {
-  if (data === undefined) throw new Error("a line without price has price_data: the schema says so");
+  if (data === undefined) throw new Error("unreachable: the schema requires price or price_data");
   const { product_data: product } = data;
   const productId = data.product ?? addProduct(account, { ...product, name: product?.name ?? "", active: false }).id;
   return addPrice(account, {

@@ -1,8 +1,8 @@
-// /v1/events, and /v1/webhook_endpoints: endpoints made through the API, each with a secret of its own.
+// /v1/events, and /v1/webhook_endpoints: endpoints created through the API, each with its own secret.
 import { z } from "zod";
 import { newId } from "../ids.ts";
 import { emptyable, flag, list, mergeMetadata, metadata, read, shape, text, url } from "../params.ts";
-import { wanted } from "../webhook/modes.ts";
+import { matches } from "../webhook/modes.ts";
 import { listOf, retrieve, type Routes, theOne } from "./route.ts";
 
 const path = "/v1/webhook_endpoints";
@@ -26,7 +26,7 @@ export const hooks: Routes = {
     "event",
     "/v1/events",
     { type: text.optional(), types: list(z.string(), 20).optional() },
-    (event, asked) => wanted(event.type, [asked.type ?? "*"]) && wanted(event.type, asked.types ?? ["*"]),
+    (event, asked) => matches(event.type, [asked.type ?? "*"]) && matches(event.type, asked.types ?? ["*"]),
   ),
   "GET /v1/events/:id": retrieve("event"),
   [`GET ${path}`]: listOf("webhook_endpoint", path, {}, () => true),
@@ -38,7 +38,7 @@ export const hooks: Routes = {
       const { url: target, enabled_events: types, description = null } = order;
       const endpoint = account.addEndpoint({ url: target, events: types, secret, description });
       endpoint.metadata = { ...order.metadata };
-      // Shown this once, and never again.
+      // The secret is returned only here.
       return { ...endpoint, secret };
     };
   },

@@ -1,4 +1,4 @@
-// What a payment link is asked to be, and to become: its parameters, what Stripe states in words about them, the link.
+// Parameters that create or change a payment link, the rules that Stripe documents for them, and the resulting link.
 import { z } from "zod";
 import type { Account } from "../account.ts";
 import { invalid } from "../errors.ts";
@@ -46,7 +46,7 @@ export const update = shape({
 
 type Order = z.output<typeof creation>;
 
-/** Throws where the parts, each good by itself, don't go together. */
+/** Throws if parameters that are each valid contradict each other. */
 export function checkOrder(account: Account, order: Order): void {
   const prices = order.line_items.map(({ price, price_data: data, quantity }) => {
     const known = price === undefined ? null : account.store.get("price", price);

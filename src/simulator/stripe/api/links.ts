@@ -1,4 +1,4 @@
-// /v1/payment_links: making links, changing them, switching them off.
+// /v1/payment_links: creates, changes and deactivates links.
 import { flag, read } from "../params.ts";
 import { addItems, checkItems } from "./catalog.ts";
 import { changesOf, checkOrder, creation, linkOf, update } from "./linkOrder.ts";

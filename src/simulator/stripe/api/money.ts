@@ -1,4 +1,4 @@
-// What was paid and what went back: sessions, intents, charges, refunds, disputes, the balance.
+// Payments and refunds: sessions, intents, charges, refunds, disputes, the balance.
 import { z } from "zod";
 import { expire } from "../acts/checkout.ts";
 import { closable, closeDispute, refund, refundable } from "../acts/reverse.ts";
@@ -17,7 +17,7 @@ const refundOrder = shape({
 });
 const metadataOnly = shape({ metadata: metadata.optional() });
 
-/** Whether an object is of the charge and the intent that were asked for, if any. */
+/** Whether an object belongs to the requested charge and intent, if given. */
 function isAround(
   object: { charge: unknown; payment_intent: unknown },
   asked: z.output<z.ZodObject<typeof around>>,
@@ -105,7 +105,7 @@ export const money: Routes = {
     read(shape({}), form);
     const made = theOne(account, "dispute", id);
     closable(made);
-    // Closing a dispute oneself is to give it up.
+    // Closing one's own dispute means accepting that it is lost.
     return () => {
       closeDispute(account, made, "lost");
       return made;
@@ -144,7 +144,7 @@ function chargeOf(account: Account, order: z.output<z.ZodObject<typeof around>>)
   return charge;
 }
 
-/** Added up by currency: what is there, and what will be. */
+/** The balance by currency: available and pending. */
 function balanceOf(account: Account): object {
   const movements = account.store.all("balance_transaction");
   const sum = (status: string): object[] => {

@@ -1,4 +1,4 @@
-// What an endpoint of the API is made of.
+// The parts of an API endpoint.
 import type { z } from "zod";
 import type { Account } from "../account.ts";
 import { invalid, missing } from "../errors.ts";
@@ -7,13 +7,13 @@ import { integer, positive, read, shape, text } from "../params.ts";
 import { pageOf } from "../store.ts";
 import type { Kind, Objects } from "../types.ts";
 
-/** Everything that can be refused is refused here; what is returned executes the request. */
+/** Rejects invalid requests by throwing; the returned function executes the request. */
 export type Handler = (account: Account, form: Form, id: string) => () => object;
 
-/** By method and path, `:id` standing for an id: "POST /v1/payment_links/:id". */
+/** By method and path, with `:id` for an id: "POST /v1/payment_links/:id". */
 export type Routes = Readonly<Record<string, Handler>>;
 
-/** The object of the path, or 404. */
+/** The object in the path. Throws a 404 if it does not exist. */
 export function theOne<K extends Kind>(account: Account, kind: K, id: string): Objects[K] {
   const found = account.store.get(kind, id);
   if (found === null) throw missing(kind, id);
@@ -35,7 +35,7 @@ const limit = positive.refine((value) => value <= 100, {
 const paging = { limit: limit.optional(), starting_after: text.optional(), ending_before: text.optional() };
 const range = { gt: integer.optional(), gte: integer.optional(), lt: integer.optional(), lte: integer.optional() };
 
-/** A list of objects, newest first. `filters` are the parameters it can be narrowed by, with what each asks of an object. */
+/** A list of objects, newest first. `filters` are its parameters; `keep` decides whether an object matches them. */
 export function listOf<K extends Kind, S extends z.ZodRawShape>(
   kind: K,
   path: string,
@@ -58,7 +58,7 @@ export interface Paging {
   ending_before?: string | undefined;
 }
 
-/** One page of a list as it travels. */
+/** One page of a list, in Stripe's format. */
 export function listed<T extends { id: string }>(all: readonly T[], url: string, asked: Paging): object {
   const startingAfter = asked.starting_after ?? null;
   const endingBefore = asked.ending_before ?? null;
@@ -73,7 +73,7 @@ export function listed<T extends { id: string }>(all: readonly T[], url: string,
   return { object: "list", data: page.data, has_more: page.more, url };
 }
 
-/** The lines of a link or a session. */
+/** The line items of a link or a session. */
 export function linesOf(kind: "payment_link" | "checkout.session", path: string): Handler {
   const schema = shape(paging);
   return (account, form, id) => {

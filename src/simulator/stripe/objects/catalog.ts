@@ -1,4 +1,4 @@
-// What is sold: products, prices, and the lines of a link or a session.
+// Products, prices, and the line items of a link or a session.
 import { newId } from "../ids.ts";
 import type { Item, Metadata, Objects } from "../types.ts";
 
@@ -39,7 +39,7 @@ export interface PriceOrder {
   nickname?: string | null;
   lookupKey?: string | null;
   metadata?: Metadata;
-  /** Prices that a link's own price_data makes can't be used for anything else. */
+  /** A price created by a link's price_data can't be used for anything else. */
   active: boolean;
 }
 
@@ -105,7 +105,7 @@ export function totalOf(items: readonly Item[]): number {
   return items.reduce((sum, item) => sum + item.amount_total, 0);
 }
 
-/** The form that subscriptions and their items still show a price in. */
+/** The older format of a price that subscriptions and their items still contain. */
 export function planOf(price: Objects["price"]): Objects["subscription"]["items"]["data"][number]["plan"] {
   return {
     id: price.id,

@@ -1,4 +1,4 @@
-// One attempt at a payment: what the bank was asked, and with which card or account.
+// One attempt at a payment: what the bank was asked, and with which payment method.
 import { letters, newId } from "../ids.ts";
 import type { Objects } from "../types.ts";
 import { noAddress } from "./payer.ts";

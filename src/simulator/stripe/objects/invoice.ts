@@ -1,4 +1,4 @@
-// What a subscription costs each time, and which payment an invoice was paid by.
+// The invoice of one period of a subscription, and the payment that paid it.
 import { newId } from "../ids.ts";
 import { idOf, type Objects } from "../types.ts";
 import { noTax } from "./subscription.ts";
@@ -15,7 +15,7 @@ export interface InvoiceOrder {
   page: string;
 }
 
-/** Finalised at once: the hour that a renewal waits as a draft at Stripe is left out. */
+/** Finalized at once: at Stripe, a renewal is a draft for an hour. */
 export function newInvoice(now: number, order: InvoiceOrder): Invoice {
   const { subscription, customer } = order;
   const id = newId("invoice");
@@ -84,7 +84,7 @@ export function newInvoice(now: number, order: InvoiceOrder): Invoice {
       type: "subscription_details",
     },
     payment_settings: { default_mandate: null, payment_method_options: null, payment_method_types: null },
-    // An invoice is for the period before it; what the subscription costs from now on is in its lines.
+    // An invoice's own period is the previous one; the period that it charges for is in its lines.
     period_end: now,
     period_start: order.reason === "subscription_create" ? now : (first?.current_period_start ?? now),
     post_payment_credit_notes_amount: 0,

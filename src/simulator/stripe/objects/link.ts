@@ -1,4 +1,4 @@
-// Payment links, and the checkout sessions that people pay them in.
+// Payment links and their checkout sessions.
 import { DAY } from "../clock.ts";
 import { newId } from "../ids.ts";
 import type { Item, Metadata, Objects } from "../types.ts";
@@ -7,7 +7,7 @@ import { totalOf } from "./catalog.ts";
 type Link = Objects["payment_link"];
 type Session = Objects["checkout.session"];
 
-/** What a new link differs in from any other. */
+/** The properties that differ between new links. */
 export type LinkOrder = Pick<
   Link,
   | "after_completion"
@@ -71,7 +71,7 @@ export function modeOf(items: readonly Item[]): "payment" | "subscription" {
   return items.some((item) => item.price?.recurring !== null) ? "subscription" : "payment";
 }
 
-/** A visit of the link: open, and nothing paid yet. Metadata is the link's, as at Stripe. */
+/** A new session: open and unpaid. It has the link's metadata, as at Stripe. */
 export function newSession(now: number, link: Link, items: readonly Item[]): Session {
   const mode = modeOf(items);
   const total = totalOf(items);

@@ -1,8 +1,8 @@
-// Who pays, and with what.
+// The payer and the payment method.
 import { newId, letters } from "../ids.ts";
 import type { Objects } from "../types.ts";
 
-/** How the bank answers. The delayed ones are direct debits: processing at first, then paid or refused days later. */
+/** How the bank answers. The delayed methods are direct debits: processing at first, then paid or failed days later. */
 export type Card = "ok" | "declined" | "async_ok" | "async_fail";
 
 export interface Payer {
@@ -41,7 +41,7 @@ export function newCustomer(now: number, payer: Payer, currency: string): Object
   };
 }
 
-/** A card with the number of Stripe's tests for this answer, or a bank account. */
+/** A card with Stripe's test number for this answer, or a bank account. */
 export function newMethod(now: number, payer: Payer, customer: string | null): Objects["payment_method"] {
   const delayed = payer.card === "async_ok" || payer.card === "async_fail";
   return {

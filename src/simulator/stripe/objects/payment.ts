@@ -1,4 +1,4 @@
-// One payment, and what it moves on the balance.
+// One payment, and its entry on the balance.
 import { DAY } from "../clock.ts";
 import { letters, newId } from "../ids.ts";
 import type { Metadata, Objects } from "../types.ts";
@@ -74,7 +74,7 @@ export interface MovementOrder {
   description: string | null;
 }
 
-/** What a charge, refund or dispute moves; available two days later, as cards are in the US. */
+/** The balance entry of a charge, refund or dispute; available two days later, as for cards in the US. */
 export function newMovement(now: number, order: MovementOrder): Objects["balance_transaction"] {
   const { amount, fee, currency } = order;
   return {

@@ -1,4 +1,4 @@
-// Money that goes back: refunds and disputes.
+// Refunds and disputes.
 import { DAY } from "../clock.ts";
 import { newId } from "../ids.ts";
 import type { Metadata, Objects } from "../types.ts";
@@ -42,7 +42,7 @@ export function newRefund(
 export interface DisputeOrder {
   amount: number;
   reason: string;
-  /** A bank that only asks takes no money yet. */
+  /** An inquiry withdraws no money yet. */
   inquiry: boolean;
 }
 

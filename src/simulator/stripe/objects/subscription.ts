@@ -1,4 +1,4 @@
-// Subscriptions and what is in them.
+// Subscriptions and their items.
 import { addInterval } from "../clock.ts";
 import { newId } from "../ids.ts";
 import type { Item, Metadata, Objects } from "../types.ts";
@@ -6,7 +6,7 @@ import { planOf } from "./catalog.ts";
 
 type Subscription = Objects["subscription"];
 
-/** Shared with invoices. */
+/** Also used by invoices. */
 export const noTax = { disabled_reason: null, enabled: false, liability: null };
 
 export interface SubscriptionOrder {
@@ -82,7 +82,7 @@ export function newSubscription(now: number, order: SubscriptionOrder): Subscrip
   };
 }
 
-/** Only what recurs; what is paid once is on the first invoice alone. */
+/** Recurring items only; one-time items are only on the first invoice. */
 function subscriptionItem(now: number, subscription: string, item: Item): Subscription["items"]["data"] {
   const price = item.price;
   if (price === null || price.recurring === null) return [];

@@ -1,30 +1,30 @@
-// The sending side of webhooks: one event per POST, signed for each endpoint, tried again until it is taken.
-// Protocol: docs.stripe.com/webhooks; every answer but 2xx is tried again, redirects are not followed.
+// The sending side of webhooks: one event per POST, signed for each endpoint, retried until it is accepted.
+// Protocol: docs.stripe.com/webhooks; every response but 2xx is retried, redirects are not followed.
 import { createHmac } from "node:crypto";
 import type { Clock } from "../clock.ts";
 import { newId } from "../ids.ts";
-import { type Delivery, goodConduct, misbehave, notEvents, type WebhookModes } from "./modes.ts";
+import { type Delivery, defaultModes, applyModes, notEvents, type WebhookModes } from "./modes.ts";
 
 export interface DeliveryOptions {
   /** Pauses between the attempts at one delivery; their number is the number of retries. */
   retryDelaysMs: readonly number[];
-  /** How long a receiver may take to answer. */
+  /** Timeout for a receiver. */
   timeoutMs: number;
 }
 
 export interface FlushReport {
-  /** Deliveries that the receiver took, repeats counted. */
+  /** Deliveries that the receiver accepted, including repeats. */
   delivered: number;
   /** Deliveries given up after the last retry. */
   failed: number;
-  /** POSTs made, retries and those of the mode `malformed` counted. */
+  /** POSTs, including retries and those of the mode `malformed`. */
   posts: number;
-  /** The status of each POST; 0 where no answer came. */
+  /** The HTTP status of each POST; 0 without a response. */
   statuses: number[];
 }
 
 export class WebhookSender {
-  modes: WebhookModes = { ...goodConduct };
+  modes: WebhookModes = { ...defaultModes };
   #queue: Delivery[] = [];
   #flushes = 0;
   #tail: Promise<unknown> = Promise.resolve();
@@ -50,17 +50,17 @@ export class WebhookSender {
 
   clear(): void {
     this.#queue = [];
-    this.modes = { ...goodConduct };
+    this.modes = { ...defaultModes };
   }
 
-  /** Delivers what is queued by now; resolves when receivers have taken it, or it was given up. One flush at a time. */
+  /** Posts everything queued so far. Resolves when it was accepted or given up. Flushes run one after another. */
   flush(): Promise<FlushReport> {
     const report = this.#tail.then(() => this.#flush());
     this.#tail = report.catch(() => undefined);
     return report;
   }
 
-  /** Stops retries and requests under way; resolves when a flush under way has ended. */
+  /** Cancels retries and running requests. Resolves when a running flush has ended. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#tail;
@@ -69,14 +69,14 @@ export class WebhookSender {
   async #flush(): Promise<FlushReport> {
     const report: FlushReport = { delivered: 0, failed: 0, posts: 0, statuses: [] };
     if (this.#closing.signal.aborted) return report;
-    const { leaving, held } = misbehave(this.#queue, this.modes, this.#random);
+    const { leaving, held } = applyModes(this.#queue, this.modes, this.#random);
     this.#queue = held;
     if (this.modes.malformed) await this.#postMalformed(leaving, report);
     const waiting = leaving.values();
     const lane = async (): Promise<void> => {
       for (const delivery of waiting) await this.#deliver(delivery, report);
     };
-    // Lanes take from one iterator, so each delivery is made by one of them.
+    // All lanes take from one iterator, so each delivery is made by exactly one lane.
     await Promise.all(Array.from({ length: this.modes.concurrent }, lane));
     return report;
   }
@@ -88,7 +88,7 @@ export class WebhookSender {
   }
 
   async #deliver({ event, url, secret }: Delivery, report: FlushReport): Promise<void> {
-    // Two spaces, as Stripe's: a receiver that parses and writes the body anew can't verify it.
+    // Two spaces of indentation, as at Stripe: a receiver that re-serializes the body can't verify the signature.
     const body = JSON.stringify(event, null, 2);
     for (const pause of [...this.#options.retryDelaysMs, null]) {
       const status = await this.#post(url, secret, body);
@@ -103,7 +103,7 @@ export class WebhookSender {
     report.failed++;
   }
 
-  /** The status of the answer, 0 for none. A retry is signed anew, with a fresh timestamp. */
+  /** The HTTP status of the response; 0 without one. Each retry has a new signature and timestamp. */
   async #post(url: string, secret: string, body: string): Promise<number> {
     const time = this.#clock.wall - this.modes.oldTimestampSeconds;
     const key = this.#spoilSignature() ? this.#strangersSecret : secret;
@@ -133,7 +133,7 @@ export class WebhookSender {
     return wrongSignature > 0;
   }
 
-  /** False when the simulator closed meanwhile. */
+  /** False if the simulator was closed during the pause. */
   #pause(ms: number): Promise<boolean> {
     const { signal } = this.#closing;
     if (signal.aborted) return Promise.resolve(false);
@@ -152,7 +152,7 @@ export class WebhookSender {
   }
 }
 
-/** v0 comes along in test mode and proves nothing. */
+/** v0 is the additional signature of test mode; receivers must ignore it. */
 function signatureOf(body: string, secret: string, time: number): string {
   const hmac = (key: string): string => createHmac("sha256", key).update(`${time}.${body}`).digest("hex");
   return `t=${time},v1=${hmac(secret)},v0=${hmac("v0")}`;

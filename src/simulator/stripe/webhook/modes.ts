@@ -1,31 +1,31 @@
-// How webhooks misbehave, one mode per thing that receivers have met.
+// How webhooks applyModes; each mode is a problem that receivers have had in practice.
 import { shuffled } from "../../sendgrid/random.ts";
 import { newId } from "../ids.ts";
 import type { StripeEvent } from "../types.ts";
 
 export interface WebhookModes {
   /**
-   * Every delivery comes `copies` more times: `same` is the same event again, `new_event` another event with another
-   * id about the same change, which Stripe says may happen. @default none
+   * Every delivery is repeated `copies` times: `same` is the same event, `new_event` an event with another id about the
+   * same change, which Stripe says may happen. @default none
    */
   duplicates: "none" | "same" | "new_event";
   /** @default 1 */
   copies: number;
-  /** Events leave in a seeded random order: Stripe promises none. */
+  /** Events are sent in a seeded random order; Stripe guarantees no order. */
   reorder: boolean;
-  /** Events of these types are held back as long as the mode stands, e.g. ["checkout.session.*"]. @default none */
+  /** Events of these types are held back while the mode is set, e.g. ["checkout.session.*"]. @default none */
   late: readonly string[];
-  /** How many deliveries are under way at a time. @default 1 */
+  /** How many deliveries run concurrently. @default 1 */
   concurrent: number;
-  /** Each flush also posts, well signed, something that is no event. */
+  /** Each flush also posts a correctly signed body that is not an event. */
   malformed: boolean;
-  /** Signed with another secret: true for every POST, a number for so many POSTs. */
+  /** Signed with another secret: true for every POST, a number for that many POSTs. */
   wrongSignature: boolean | number;
-  /** The signed timestamp lies this many seconds in the past. @default 0 */
+  /** The signed timestamp is this many seconds in the past. @default 0 */
   oldTimestampSeconds: number;
 }
 
-export const goodConduct: Readonly<WebhookModes> = {
+export const defaultModes: Readonly<WebhookModes> = {
   duplicates: "none",
   copies: 1,
   reorder: false,
@@ -36,29 +36,29 @@ export const goodConduct: Readonly<WebhookModes> = {
   oldTimestampSeconds: 0,
 };
 
-/** One event on its way to one endpoint. */
+/** One event to be sent to one endpoint. */
 export interface Delivery {
   event: StripeEvent;
   url: string;
   secret: string;
 }
 
-/** Whether a type is among these; `*` stands for any text. */
-export function wanted(type: string, patterns: readonly string[]): boolean {
+/** Whether a type matches one of these patterns; `*` matches any text. */
+export function matches(type: string, patterns: readonly string[]): boolean {
   return patterns.some((pattern) => {
     const [head = "", ...rest] = pattern.split("*");
     return rest.length === 0 ? type === head : type.startsWith(head) && type.endsWith(rest.at(-1) ?? "");
   });
 }
 
-/** What leaves now, as the modes have it, and what is held back. */
-export function misbehave(
+/** Splits the queue by the modes into what is sent now and what is held back. */
+export function applyModes(
   queue: readonly Delivery[],
   modes: WebhookModes,
   random: () => number,
 ): { leaving: Delivery[]; held: Delivery[] } {
-  const held = queue.filter(({ event }) => wanted(event.type, modes.late));
-  const due = queue.filter(({ event }) => !wanted(event.type, modes.late));
+  const held = queue.filter(({ event }) => matches(event.type, modes.late));
+  const due = queue.filter(({ event }) => !matches(event.type, modes.late));
   const copies = modes.duplicates === "none" ? [] : Array.from({ length: modes.copies }, () => due).flat();
   const repeats = modes.duplicates === "new_event" ? renamed(copies) : copies;
   const all = [...due, ...repeats];
@@ -69,7 +69,7 @@ function renamed(deliveries: readonly Delivery[]): Delivery[] {
   return deliveries.map((delivery) => ({ ...delivery, event: { ...delivery.event, id: newId("event") } }));
 }
 
-/** Bodies a receiver must survive; flush n gets the n-th. */
+/** Bodies that a receiver must tolerate; flush n uses the n-th. */
 export const notEvents: readonly string[] = [
   "null",
   "[]",

@@ -1,13 +1,14 @@
-// One content to many recipients in one call of SendGrid: a personalization each, with the values
-// that stand in for its tags, its own id and its own way to unsubscribe.
-import type { Outcome, Result } from "../jobs/outcome.ts";
+// One SendGrid call that sends the same content to many recipients: each has a personalization with
+// the values of its substitution tags, its row id and its unsubscribe link.
+import { splitMailbox } from "../emailAddress.ts";
+import type { Result, Outcome } from "../jobs/outcome.ts";
 import { classify, messageIdOf, refusedPlaces, request, unsubscribeHeaders, type SendgridAccount } from "./sendgrid.ts";
 
-export interface BatchMail {
+export interface BulkMail {
   /** "name <address>" or an address. */
   readonly from: string;
   readonly fromTenant: boolean;
-  /** With tags where recipients differ. */
+  /** Subject, html and text contain tags where recipients differ. */
   readonly subject: string;
   readonly html: string;
   readonly text: string;
@@ -15,30 +16,32 @@ export interface BatchMail {
   readonly category?: string;
 }
 
-export interface BatchRecipient {
-  /** Row of ai_email_queue; travels as custom arg bo_msg, and comes back in every event. */
+export interface BulkRecipient {
+  /** Id of the row in ai_email_queue; sent as custom argument bo_msg, which every event returns. */
   readonly rowId: string;
   readonly to: string;
-  /** Tag -> what stands in its place. */
+  /** Tag -> the value that SendGrid replaces it with. */
   readonly substitutions: Readonly<Record<string, string>>;
   readonly unsubscribeUrl: string;
 }
 
-/** SendGrid's limits: recipients of a call, bytes of a recipient's substitutions. */
-export const MOST_RECIPIENTS = 1000;
-export const MOST_SUBSTITUTION_BYTES = 10_000;
+/** SendGrid's limits: recipients per call, bytes of one recipient's substitutions as JSON. */
+export const MAX_RECIPIENTS = 1000;
+export const MAX_SUBSTITUTION_BYTES = 10_000;
 
-// A refusal names whom it is about; each of these asks without them. What is left then is refused too.
-const MOST_REFUSALS = 5;
+// A 400 names the recipients it rejects. The call is repeated without them this many times; after
+// that, the remaining recipients fail as well.
+const MAX_REFUSALS = 5;
 
 /**
- * Sends to up to 1,000 recipients. Never throws: how it ended for each, in order. A refusal of some
- * (400, so nothing was sent) is theirs alone: the others are sent without them.
+ * Sends to up to MAX_RECIPIENTS recipients and returns a result for each, in order. Never throws.
+ * If SendGrid rejects some recipients (400: nothing was sent), only these fail; the call is repeated
+ * with the others.
  */
-export async function sendBatch(
+export async function sendBulk(
   account: SendgridAccount,
-  mail: BatchMail,
-  recipients: readonly BatchRecipient[],
+  mail: BulkMail,
+  recipients: readonly BulkRecipient[],
   now: () => Date,
 ): Promise<Result[]> {
   const ends = new Map<string, Result>();
@@ -50,8 +53,8 @@ export async function sendBatch(
       note(ends, left, { kind: "completed", result });
       break;
     } catch (error) {
-      const outcome = classify(error, now(), { ownAccount: account.own, fromTenant: mail.fromTenant });
-      const places = refusals < MOST_REFUSALS ? refusedPlaces(error) : new Set<number>();
+      const outcome = classify(error, now(), { owner: account.owner, fromTenant: mail.fromTenant });
+      const places = refusals < MAX_REFUSALS ? refusedPlaces(error) : new Set<number>();
       const refused = left.filter((_, place) => places.has(place));
       note(ends, refused.length === 0 ? left : refused, outcome);
       if (refused.length === 0) break;
@@ -61,18 +64,18 @@ export async function sendBatch(
   return recipients.map(({ rowId }) => ends.get(rowId) ?? { outcome: lost, providerCalled: false });
 }
 
-const lost: Outcome = { kind: "unconfirmed", reason: "nothing is known of its call to SendGrid" };
+const lost: Outcome = { kind: "unconfirmed", reason: "the call to SendGrid returned no result for this row" };
 
-/** One call is one word on the sender, however many it carried. */
-function note(ends: Map<string, Result>, recipients: readonly BatchRecipient[], outcome: Outcome): void {
+/** Only the first recipient counts for the circuit breaker: one call is one result of the provider account. */
+function note(ends: Map<string, Result>, recipients: readonly BulkRecipient[], outcome: Outcome): void {
   for (const [place, { rowId }] of recipients.entries()) ends.set(rowId, { outcome, providerCalled: place === 0 });
 }
 
-function bodyOf(mail: BatchMail, recipients: readonly BatchRecipient[]): string {
+function bodyOf(mail: BulkMail, recipients: readonly BulkRecipient[]): string {
   return JSON.stringify({
     from: addressOf(mail.from),
     subject: mail.subject,
-    // text before html: SendGrid refuses the other order.
+    // text/plain must come first: SendGrid rejects the other order.
     content: [
       { type: "text/plain", value: mail.text },
       { type: "text/html", value: mail.html },
@@ -88,8 +91,7 @@ function bodyOf(mail: BatchMail, recipients: readonly BatchRecipient[]): string 
   });
 }
 
-function addressOf(written: string): { email: string; name?: string } {
-  const [, name = "", email = ""] = /^\s*"?([^"<]*)"?\s*<([^<>]+)>\s*$/.exec(written) ?? [];
-  if (email === "") return { email: written.trim() };
-  return name.trim() === "" ? { email: email.trim() } : { email: email.trim(), name: name.trim() };
+function addressOf(mailbox: string): { email: string; name?: string } {
+  const { name, address } = splitMailbox(mailbox);
+  return name === "" ? { email: address } : { email: address, name };
 }

@@ -1,34 +1,38 @@
-// A broadcast's content, cut into what all recipients get alike and what differs. SendGrid puts the
-// values in the place of tags; put together, a recipient's mail is what composeEmail would make of
-// it, but for white space where value and fixed text meet, and where lines of the text part break.
+// A broadcast's content as a template with substitution tags. SendGrid replaces the tags with each
+// recipient's values; the result equals what composeEmail returns, except for white space between
+// values and fixed text, and line breaks in the text part.
 import { randomInt } from "node:crypto";
 import { EMPTY, escaped, oneLine, paragraph, rendered, withBreaks } from "./compose.ts";
 import { toText } from "./html.ts";
 import { cutHtml, cutText, isHtml, type Cut } from "./template.ts";
 
-export interface SheetContent {
+export interface BulkContent {
   readonly subject: string;
   readonly body: string;
 }
 
-export interface Sheet {
+export interface BulkTemplate {
   readonly subject: string;
   readonly html: string;
   readonly text: string;
-  /** What stands in the tags' places for one recipient; null where tags cannot say it. Throws what composeEmail throws. */
+  /**
+   * Tag -> value for one recipient. Null if the mail cannot be expressed by tags and must be sent on its
+   * own. Throws what composeEmail throws.
+   */
   readonly substitutions: (variables: object) => Record<string, string> | null;
 }
 
-/** Subject, HTML or text: its template, the tag of each value, and how values look in it. */
+/** Subject, HTML or text: its cut template, the tag of each value, and how a value is shown in it. */
 interface Part {
   readonly cut: Cut;
   readonly tags: readonly string[];
   readonly show: (value: string) => string;
 }
 
-export function makeSheet(content: SheetContent): Sheet {
-  // By chance, so that nothing anybody writes can be taken for a tag. Digits alone, so that nothing
-  // done to text (upper case, escapes) changes them.
+/** Compiles subject and body. Throws on Liquid that cannot be parsed. */
+export function compileBulkTemplate(content: BulkContent): BulkTemplate {
+  // Random, so that no template or value can contain a tag. Digits only, so that upper-casing and
+  // escaping leave tags unchanged.
   const nonce = randomInt(1e11, 1e12);
   const partOf = (part: number, cut: Cut, show: Part["show"]): Part => ({
     cut,
@@ -49,7 +53,7 @@ export function makeSheet(content: SheetContent): Sheet {
       const { htmlPart, textPart } = body;
       const subjectRaw = rendered("subject", () => subject.cut.values(variables));
       const htmlRaw = rendered("body", () => htmlPart.cut.values(variables));
-      // Mostly the same template: rendered once for both.
+      // HTML and text usually share the template: rendered once for both.
       const textRaw = textPart.cut === htmlPart.cut ? htmlRaw : rendered("body", () => textPart.cut.values(variables));
       if (subjectRaw === null || htmlRaw === null || textRaw === null) return null;
       if (subjectIsBare && areBlank(subject, subjectRaw)) throw new Error(EMPTY.subject);
@@ -86,7 +90,7 @@ function fillIn(substitutions: Record<string, string>, { tags, show }: Part, val
   for (const [place, tag] of tags.entries()) substitutions[tag] = show(values[place] ?? "");
 }
 
-/** Whether nothing is left of it where every value is empty. */
+/** Whether the part is blank when every value is blank. */
 function isBare({ tags }: Part, whole: string): boolean {
   return tags.reduce((left, tag) => left.replaceAll(tag, ""), whole).trim() === "";
 }

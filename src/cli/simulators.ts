@@ -1,23 +1,24 @@
-// The outside world of the demo: stand-ins for SendGrid, Twilio and Stripe on this machine.
+// The simulators of the demo and of `up --simulator`: SendGrid, Twilio and Stripe on this machine.
 import { createServer } from "node:net";
 import { startSendgridSimulator, type SendgridSimulator } from "../simulator/sendgrid/index.ts";
 import { startStripeSimulator, type StripeSimulator } from "../simulator/stripe/index.ts";
 import { startTwilioSimulator, type TwilioSimulator } from "../simulator/twilio/index.ts";
 import type { Cleanup } from "./cleanup.ts";
 
-export interface StandIns {
+export interface Simulators {
   readonly sendgrid: SendgridSimulator;
   readonly twilio: TwilioSimulator;
   readonly stripe: StripeSimulator;
-  /** What leads a worker and a server to them, and to nobody else. */
+  /** Environment variables that point every provider at its simulator. */
   readonly env: Readonly<Record<string, string>>;
-  /** Tells them where webhooks go. */
-  report(serverUrl: string): void;
-  /** Posts what waits; how many events were taken. */
+  /** Sends their webhooks to this server. */
+  setWebhooks(serverUrl: string): void;
+  /** Posts all queued events. Returns how many were accepted. */
   flush(): Promise<number>;
 }
 
-export async function startStandIns(cleanup: Cleanup, now: () => number): Promise<StandIns> {
+/** Starts the simulators and registers their end with `cleanup`. `now` is their clock, in Unix milliseconds. */
+export async function startSimulators(cleanup: Cleanup, now: () => number): Promise<Simulators> {
   const sendgrid = await startSendgridSimulator({ now });
   await cleanup.add(() => sendgrid.close());
   const twilio = await startTwilioSimulator({ now });
@@ -41,7 +42,7 @@ export async function startStandIns(cleanup: Cleanup, now: () => number): Promis
       STRIPE_WEBHOOK_SECRET: stripe.webhookSecret,
       STRIPE_BASE_URL: stripe.url,
     },
-    report: (serverUrl) => {
+    setWebhooks: (serverUrl) => {
       sendgrid.setWebhook(`${serverUrl}/webhooks/sendgrid`);
       twilio.setWebhook(`${serverUrl}/webhooks/twilio/inbound`);
       stripe.setWebhook(`${serverUrl}/webhooks/stripe`);
@@ -53,12 +54,12 @@ export async function startStandIns(cleanup: Cleanup, now: () => number): Promis
   };
 }
 
-/** The server has to know its own address before it listens: Twilio signs the whole of it. */
+/** A free TCP port. The HTTP server must know its URL before it listens, because Twilio signs the whole URL. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
   const address = server.address();
   await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port was to be had");
+  if (address === null || typeof address === "string") throw new Error("could not find a free port");
   return address.port;
 }

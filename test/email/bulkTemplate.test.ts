@@ -4,7 +4,7 @@ import { composeEmail, variablesOf } from "../../src/revenue/email/compose.ts";
 import { withFooter } from "../../src/revenue/email/footer.ts";
 import { toText } from "../../src/revenue/email/html.ts";
 import type { EmailRow } from "../../src/revenue/email/load.ts";
-import { makeSheet, type Sheet } from "../../src/revenue/email/sheet.ts";
+import { compileBulkTemplate, type BulkTemplate } from "../../src/revenue/email/bulkTemplate.ts";
 import { renderHtml } from "../../src/revenue/email/template.ts";
 import { testConfig } from "../support/worker.ts";
 
@@ -28,12 +28,12 @@ function rowOf(subject: string, body: string, metadata: Record<string, unknown>)
 }
 
 /** What SendGrid makes of it for one recipient. */
-function filledIn(sheet: Sheet, row: EmailRow): { subject: string; html: string; text: string } | null {
-  const values = sheet.substitutions(variablesOf(row, "https://ops.example/unsubscribe/token"));
+function filledIn(template: BulkTemplate, row: EmailRow): { subject: string; html: string; text: string } | null {
+  const values = template.substitutions(variablesOf(row, "https://ops.example/unsubscribe/token"));
   if (values === null) return null;
   const fill = (text: string): string =>
     Object.entries(values).reduce((filled, [tag, value]) => filled.replaceAll(tag, () => value), text);
-  return { subject: fill(sheet.subject), html: fill(sheet.html), text: fill(sheet.text) };
+  return { subject: fill(template.subject), html: fill(template.html), text: fill(template.text) };
 }
 
 const loose = (text: string): string => text.replaceAll(/\s+/g, " ").trim();
@@ -164,7 +164,7 @@ describe("a broadcast's sheet, filled in for one recipient", () => {
         (subject, body, asHtml, values) => {
           const row = mailOf(subject, body, asHtml, values);
           const alone = composeEmail(row, config);
-          const filled = filledIn(makeSheet({ ...row, body: withFooter(row.body, null) }), row);
+          const filled = filledIn(compileBulkTemplate({ ...row, body: withFooter(row.body, null) }), row);
           expect(filled?.html).toBe(alone.html);
           expect(loose(filled?.subject ?? "")).toBe(loose(alone.subject));
           // HTML in a value is laid out by itself: its words are the same.
@@ -177,15 +177,17 @@ describe("a broadcast's sheet, filled in for one recipient", () => {
 
   it("says the same of what is empty, and of Liquid that does not parse", () => {
     const empty = rowOf("{{ nothing }}", "<p>Hi</p>", {});
-    expect(() => filledIn(makeSheet(empty), empty)).toThrow("subject: is empty once its variables are filled in");
+    expect(() => filledIn(compileBulkTemplate(empty), empty)).toThrow("subject: is empty after rendering");
     const bodyless = rowOf("Hi", "<p>{{ nothing }}</p>", {});
-    expect(() => filledIn(makeSheet(bodyless), bodyless)).toThrow("body: is empty once its variables are filled in");
-    expect(() => makeSheet({ subject: "Hi", body: "<p>{% if %}</p>" })).toThrow(/^body: its Liquid cannot be rendered/);
+    expect(() => filledIn(compileBulkTemplate(bodyless), bodyless)).toThrow("body: is empty after rendering");
+    expect(() => compileBulkTemplate({ subject: "Hi", body: "<p>{% if %}</p>" })).toThrow(
+      /^body: Liquid cannot be rendered/,
+    );
   });
 
   it("is none where tags cannot say it: a {% break %} that ends the template for some", () => {
     const row = rowOf("Hi", "<p>one</p>{% if name == 'Ann' %}{% break %}{% endif %}<p>two</p>", { name: "Ann" });
-    expect(filledIn(makeSheet(row), row)).toBeNull();
+    expect(filledIn(compileBulkTemplate(row), row)).toBeNull();
     expect(composeEmail(row, config).html).toBe("<p>one</p>");
   });
 });

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { createRecent } from "../../src/revenue/email/recent.ts";
+import { createLruCache } from "../../src/revenue/email/lruCache.ts";
 
 describe("what was made of templates lately", () => {
   it("is made once, and kept for those asked for last, by what they take", () => {
     const made: string[] = [];
-    const recent = createRecent((template) => {
+    const recent = createLruCache((template) => {
       made.push(template);
       return template.length;
     });
@@ -19,7 +19,7 @@ describe("what was made of templates lately", () => {
   });
 
   it("says each time why nothing can be made of one, and is not kept from others by one that is too large", () => {
-    const recent = createRecent((template) => {
+    const recent = createLruCache((template) => {
       if (template === "bad") throw new Error("bad");
       return {};
     });
