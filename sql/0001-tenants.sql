@@ -1,12 +1,15 @@
--- Tenants, the logins bound to them, and the one function that answers "who is asking?".
+-- Tenants, the logins bound to them, and what belongs to the whole installation: settings and PUBLIC_URL.
 --
--- A setting is no identity: whoever can run SQL can run `set app.tenant_id = …`. So a login that
--- is bound to a tenant is that tenant, whatever it sets; only members of brainops_service are
--- believed when they name the tenant; anyone else is nobody, and nobody sees nothing.
+-- A setting does not prove who is asking: whoever can run SQL can run `set app.tenant_id = …`. So a login that is
+-- bound to a tenant is always that tenant, whatever it sets. Only members of brainops_service are trusted when they
+-- name a tenant. Any other login has no tenant, and sees no rows. The rule is brainops.current_tenant_id
+-- (functions/tenants/identity.sql).
+--
+-- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
--- The engine's idea of now. Tests replace this function in their own databases to move time;
--- in production it is inlined to now() and there is nothing to forge.
+-- The engine's clock. Tests replace this function in their own databases to move time. In production it is inlined
+-- to now(), and no client can change it.
 create function brainops.now()
 returns timestamptz
 language sql
@@ -16,7 +19,8 @@ as $$
   select pg_catalog.now();
 $$;
 
-comment on function brainops.now is 'The engine''s clock: now(). Only test databases replace it.';
+comment on function brainops.now is
+  'The engine''s clock: the start of the transaction, as now() of Postgres. Only test databases replace it.';
 
 revoke execute on function brainops.now() from public;
 grant execute
@@ -26,7 +30,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 create function brainops_internal.is_time_zone(p_name text)
 returns boolean
 language plpgsql
--- As immutable as the time zone database itself; a check constraint needs it so.
+-- Declared immutable because a check constraint uses it. The answer changes only with the server's time zone database.
 immutable
 parallel safe
 set search_path = ''
@@ -52,7 +56,7 @@ end;
 $$;
 
 comment on function brainops_internal.is_time_zone(text) is
-  'Whether it is the name of a time zone, e.g. America/Denver; an offset (+05:00) or an abbreviation (PST) is none.';
+  'True for the name of a time zone, such as America/Denver. False for anything else, offsets (+05:00) and abbreviations (PST) included. Null for null.';
 
 revoke execute on function brainops_internal.is_time_zone(text) from public;
 grant execute
@@ -76,20 +80,21 @@ create table public.tenants (
   constraint tenants_settings_is_object check (jsonb_typeof(settings) = 'object')
 );
 
--- At most one tenant takes the rows of services that name none.
+-- At most one tenant gets the rows of services that do not name a tenant.
 create unique index tenants_one_default on public.tenants (is_default) where is_default;
 
 comment on table public.tenants is
-  'A customer of this installation. Every row of every other table belongs to exactly one.';
-comment on column public.tenants.slug is 'Short name for people and commands: a-z, 0-9 and -, at most 63 characters.';
+  'The customers of this installation; every row with a tenant_id belongs to one of them. Created by brainops.create_tenant.';
+comment on column public.tenants.slug is
+  'Short name for people and commands: a-z, 0-9 and -, at most 63 characters, unique.';
 comment on column public.tenants.time_zone is
-  'IANA name, e.g. America/Denver. What "today" and "quiet hours" mean where a lead has no zone of its own.';
+  'IANA name, such as America/Denver. Decides what "today" and "quiet hours" mean for leads without a time zone of their own.';
 comment on column public.tenants.status is
-  'active, or suspended: rows wait as pending until the tenant is active again.';
+  'active, or suspended: due rows wait as pending until the tenant is active again.';
 comment on column public.tenants.settings is
-  'Options: mail_from, postal_address (in every marketing mail), notify_email (where the tenant itself is told things), country (how numbers without + are read).';
+  'Options, each may be missing: mail_from; postal_address (required in marketing mail); notify_email (where notifications to the tenant go); country (ISO 3166, US if missing: how phone numbers without + are read); sms_help_reply; payment_link_days; payment_success_url.';
 comment on column public.tenants.is_default is
-  'At most one tenant: rows that a service inserts without saying whose they are go to it.';
+  'True for at most one tenant: it gets the rows that a service inserts without a tenant or a reference to one.';
 
 create table brainops.tenant_logins (
   login name primary key,
@@ -101,7 +106,7 @@ create table brainops.tenant_logins (
 create index tenant_logins_tenant_id on brainops.tenant_logins (tenant_id);
 
 comment on table brainops.tenant_logins is
-  'Database logins bound to a tenant. Written by brainops.create_login; drop the role and its row together.';
+  'Database logins bound to a tenant, one row per login. Written by brainops.create_login. To remove a login, drop the role and delete its row.';
 
 create table brainops.settings (
   name text primary key,
@@ -110,7 +115,9 @@ create table brainops.settings (
   constraint settings_value_positive check (value > '0')
 );
 
-comment on table brainops.settings is 'Durations that admins may edit; description says what each does.';
+comment on table brainops.settings is
+  'Retention periods of the whole installation. Admins may update value; description says what each one does.';
+comment on column brainops.settings.value is 'Above zero, such as 13 months.';
 
 create table brainops.installation (
   only_row boolean primary key default true,
@@ -121,5 +128,7 @@ create table brainops.installation (
 );
 
 comment on table brainops.installation is
-  'What web servers and workers say of themselves when they start, so that SQL can refuse what could not work.';
-comment on column brainops.installation.public_url is 'PUBLIC_URL of the last process that had one; null: none had.';
+  'What servers and workers announce when they start, at most one row. Lets SQL refuse a launch that could not work without it.';
+comment on column brainops.installation.public_url is
+  'PUBLIC_URL as announced last (brainops.announce_public_url), an http or https URL; null if none was announced.';
+comment on column brainops.installation.announced_at is 'When public_url last changed.';

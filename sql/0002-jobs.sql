@@ -1,20 +1,44 @@
--- The job-row engine, first half: a row in a job table is the truth, its graphile-worker job is
--- its alarm clock. Triggers keep the second in step with the first, whoever writes the row.
+-- Job tables. A row is work to be done once, and the source of truth about that work; its graphile-worker job only
+-- wakes it. Triggers keep the jobs in step with the rows, whichever client writes the rows (functions/jobs/rows.sql).
 --
 --                    ┌──────────── retry at T, deferred until T ───────────┐
 --                    ▼                                                     │
 --   insert ──▶ pending ──claim──▶ processing ──settle──▶ completed         │
 --                │ ▲                   ├──────────────▶ failed             │
 --                │ │                   ├──────────────▶ skipped            │
---                │ │                   ├──────────────▶ cancelled (asked)  │
+--                │ │                   ├──────────────▶ cancelled          │
 --                │ │                   ├──────────────▶ unconfirmed ──▶ completed | pending
 --                │ │                   └───────────────────────────────────┘
---                │ └── update … set status = 'pending': again, from any state but processing
---                └──── cancelled | skipped (the gate says never)
+--                │ └── update … set status = 'pending': runs it again, from any status but processing
+--                └──── cancelled | skipped
 --   awaiting_approval ──approved──▶ pending
 --
--- Lock order everywhere: job row, then graphile_worker's job. The triggers below run after the
--- row is locked; nothing locks a graphile job first and a row second.
+-- Terms:
+--   batch             rows of one table and tenant that are claimed, or settled, in one transaction
+--   bulk              rows that share one provider call, such as recipients of a broadcast; they have the same value in
+--                     the column that job_tables.bulk_column names
+--   lease             a uuid, fresh for each claim; a row is settled only under the lease that is written on it
+--   provider account  what one circuit breaker covers: sendgrid is the platform's account, sendgrid:<tenant id> is a
+--                     tenant's own
+--   in flight         claimed and not settled: status processing
+--
+-- Outcomes, with the same names in types verdict and settlement below, in brainops_internal.claim and in TypeScript:
+--
+--                gate  claim  settle   the row becomes
+--   go             -     x      -      processing
+--   slot           -     x      -      pending, due at its slot of a rate limit
+--   hold           x     x      x      pending, due as before; costs no attempt
+--   defer          x     x      x      pending, due at the given time; costs no attempt
+--   skip           x     x      x      skipped
+--   fail           x     x      x      failed
+--   completed      -     -      x      completed
+--   retry          -     -      x      pending, due later; failed after max_attempts
+--   unconfirmed    -     -      x      unconfirmed
+--
+-- Lock order: the job row, then graphile-worker's job. Triggers run after the row is locked, and nothing locks a
+-- graphile-worker job before a row.
+--
+-- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
 create table brainops.job_columns (
@@ -29,15 +53,15 @@ create table brainops.job_columns (
 );
 
 comment on table brainops.job_columns is
-  'The columns that every job table has. brainops.define_job_table, the view brainops.jobs and workers go by this list.';
-comment on column brainops.job_columns.position is 'Order in brainops.jobs, and of the columns where they are added.';
+  'The columns that every job table has. brainops.define_job_table adds and grants them, the view brainops.jobs shows them, and workers load them, all by this list.';
+comment on column brainops.job_columns.position is 'The order of the columns in brainops.jobs, and in which they are added to a table.';
 comment on column brainops.job_columns.definition is 'Type, default and constraints, as in create table.';
-comment on column brainops.job_columns.client_inserts is 'Whether tenants and services may give a value on insert.';
-comment on column brainops.job_columns.client_updates is 'Whether tenants and services may update it.';
+comment on column brainops.job_columns.client_inserts is 'True if tenants and services may give a value on insert.';
+comment on column brainops.job_columns.client_updates is 'True if tenants and services may update it.';
 comment on column brainops.job_columns.initial is
   'SQL of the value that a new row must have; null if any value is accepted.';
-comment on column brainops.job_columns.is_listed is 'Whether brainops.jobs shows it.';
-comment on column brainops.job_columns.is_loaded is 'Whether a worker loads it with the row for a handler.';
+comment on column brainops.job_columns.is_listed is 'True if brainops.jobs shows it.';
+comment on column brainops.job_columns.is_loaded is 'True if a worker loads it with the row for a handler.';
 
 insert into brainops.job_columns
   (position, name, definition, client_inserts, client_updates, initial, is_listed, is_loaded)
@@ -61,8 +85,8 @@ values
   (17, 'lease', 'uuid', false, false, 'null', false, false),
   (18, 'rate_slot', 'timestamptz', false, false, 'null', false, false);
 
--- The column half of brainops.define_job_table. In a numbered file, because indexes and generated columns of job
--- tables need the columns, and all other functions are applied later.
+-- The first half of brainops.define_job_table: the columns of a job table. It stands in a numbered file because the
+-- indexes and generated columns of job tables need these columns, and functions are applied later.
 create function brainops_internal.add_job_columns(p_table regclass, p_max_attempts int default 5)
 returns void
 language plpgsql
@@ -78,7 +102,7 @@ begin
   execute format('alter table %s %s', p_table, v_columns);
   execute format('alter table %s alter column max_attempts set default %s', p_table, p_max_attempts);
 
-  -- One rule each; together they are the state machine.
+  -- One rule for each constraint; together they are the state machine.
   execute format(
     $sql$
     alter table %1$s
@@ -104,7 +128,7 @@ begin
   execute format('create index %2$s_processing on %1$s (worker_id) where status = ''processing''', p_table, v_name);
   execute format('create index %2$s_attention on %1$s (tenant_id, status) where status in (''failed'', ''unconfirmed'', ''awaiting_approval'')', p_table, v_name);
   execute format('create index %2$s_done on %1$s (finished_at) where finished_at is not null', p_table, v_name);
-  -- A queue table changes all the time: vacuum it early, and leave room on each page.
+  -- A queue table is updated all the time: vacuum it early, and leave room on each page.
   execute format(
     'alter table %s set (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)',
     p_table
@@ -113,20 +137,19 @@ end;
 $$;
 
 comment on function brainops_internal.add_job_columns(regclass, int) is
-  'Gives a table the engine''s columns, checks and indexes. For the table''s owner; called once for each table.';
+  'Adds the engine''s columns, checks and indexes to a table. Columns that exist are kept. Called once per table, by its owner.';
 
 revoke execute on function brainops_internal.add_job_columns(regclass, int) from public;
 
--- What a gate says of a row that may not go now.
 create type brainops.verdict as (id uuid, outcome text, until timestamptz, reason text);
 
 comment on type brainops.verdict is
-  'A gate''s word on one row: defer (until), hold (until somebody resumes), skip (never, reason says why) or fail. A row without one goes.';
+  'Why a row may not go now. outcome: defer (until the time given), hold (until what reason names is resolved), skip or fail (never; reason says why). A gate returns no verdict for a row that may go. Claims use it for rate limits as well: slot, until.';
 
 create type brainops.settlement as (id uuid, lease uuid, outcome text, run_at timestamptz, reason text, result jsonb);
 
 comment on type brainops.settlement is
-  'How an effect ended. outcome: completed, retry (run_at null: by brainops_internal.retry_delay), defer (the provider said later; costs no attempt), hold (as it was before the claim; what stands in the way is written beside it), fail, skip or unconfirmed. result fills the table''s result_columns.';
+  'The result of one row, under the lease of its claim. outcome: completed; retry (at run_at, or after brainops_internal.retry_delay if null; costs an attempt); defer (to run_at, the same if null; costs no attempt); hold (as before the claim; costs no attempt); fail, skip or unconfirmed. reason is stored in last_error or skip_reason; result fills the table''s result_columns.';
 
 create table brainops.job_tables (
   table_name text primary key,
@@ -149,31 +172,33 @@ create table brainops.job_tables (
 );
 
 comment on table brainops.job_tables is
-  'The job tables, written by brainops.define_job_table. time_limit, max_deferrals and archive_after may be edited.';
+  'The job tables, written by brainops.define_job_table. Admins may update time_limit, max_deferrals, archive_after and bulk_max.';
 comment on column brainops.job_tables.table_name is
-  'What people call it, e.g. ai_email_queue; with its schema where that is not public.';
-comment on column brainops.job_tables.relation is 'Schema and name, quoted where need be, e.g. public.ai_email_queue.';
+  'The name that people use, such as ai_email_queue; with its schema if that is not public.';
+comment on column brainops.job_tables.relation is
+  'Schema and name, quoted where necessary, such as public.ai_email_queue.';
 comment on column brainops.job_tables.task_identifier is 'The graphile-worker task: the name of a file in tasks/.';
 comment on column brainops.job_tables.channel is
-  'What brainops.pause() calls it: email, sms, …; null where the table has none.';
+  'The channel that brainops.pause can name: email, sms, …; null if the table has none.';
 comment on column brainops.job_tables.effect_is_idempotent is
-  'Whether the effect may be tried again after a crash. If not, the row becomes unconfirmed.';
+  'True: a row whose worker died is tried again. False: it becomes unconfirmed.';
 comment on column brainops.job_tables.gate is
-  'Function (uuid[]) returning setof brainops.verdict, asked while the rows are locked; null for none.';
+  'Function (uuid[]) returning setof brainops.verdict, called while the rows are locked; null for none.';
 comment on column brainops.job_tables.provider is
-  'The provider whose accounts the effect goes through, e.g. sendgrid; null if it calls none. Each account has a circuit breaker.';
+  'The provider whose accounts the effect goes through, such as sendgrid; each account has a circuit breaker. Null for none.';
 comment on column brainops.job_tables.result_columns is
-  'Columns beyond the engine''s own that a handler may fill when it settles.';
+  'Columns besides the engine''s own that a completed outcome may fill.';
 comment on column brainops.job_tables.time_limit is
-  'How long an effect may take; past it the handler''s signal is aborted.';
-comment on column brainops.job_tables.max_deferrals is 'How often a provider may say "later" before the row fails.';
-comment on column brainops.job_tables.archive_after is 'Rows done for this long move to brainops.job_archive.';
+  'How long an effect may take, above zero; after that its signal is aborted.';
+comment on column brainops.job_tables.max_deferrals is 'How often a row may be deferred before it fails.';
+comment on column brainops.job_tables.archive_after is
+  'How long finished rows stay in the table, above zero; then they move to brainops.job_archive.';
 comment on column brainops.job_tables.bulk_column is
-  'Column (uuid) that rows have in common which may go out in one call; null where each goes alone.';
-comment on column brainops.job_tables.bulk_max is 'How many rows of a batch a claim takes at most.';
+  'Column (uuid) whose value is shared by rows that may go out in one provider call; null if each row has a call of its own.';
+comment on column brainops.job_tables.bulk_max is 'How many rows of a bulk a claim takes at most, 250 to 5000.';
 
--- One row for each change of a status, never changed afterwards. The birth of a row is its own
--- created_at: an event beside each insert would say nothing more, and cost as many rows again.
+-- One row per change of a status, never changed afterwards. Inserts have no event: the row's created_at says when,
+-- and an event for each would double the number of rows written.
 create table brainops.job_events (
   id bigint generated always as identity,
   tenant_id uuid not null,
@@ -191,9 +216,11 @@ partition by range (at);
 create index job_events_row on brainops.job_events using hash (row_id);
 
 comment on table brainops.job_events is
-  'Every status change of every job row, append only, by month. Retention drops whole months.';
+  'Every status change of every job row, append only, partitioned by month of at. Retention drops whole months.';
+comment on column brainops.job_events.table_name is 'As in brainops.job_tables.';
+comment on column brainops.job_events.attempt is 'The row''s attempts after the change.';
 comment on column brainops.job_events.detail is
-  'last_error or skip_reason as of the change; null where there was none.';
+  'skip_reason or last_error as of the change; null if the row had neither. brainops.forget replaces it by the text erased.';
 comment on column brainops.job_events.changed_by is
   'The login that made the change: a worker''s, a tenant''s or an admin''s.';
 
@@ -209,13 +236,14 @@ create table brainops.job_archive (
 partition by range (finished_at);
 
 create index job_archive_row on brainops.job_archive (tenant_id, row_id);
--- An archived mail is asked for by its id alone, by every event about it.
+-- Every webhook event about an archived mail looks it up by its id alone.
 create index job_archive_row_id on brainops.job_archive (row_id);
 
 comment on table brainops.job_archive is
-  'Job rows done for longer than job_tables.archive_after, by month of finished_at.';
+  'Job rows that finished longer than job_tables.archive_after ago, partitioned by month of finished_at.';
+comment on column brainops.job_archive.table_name is 'As in brainops.job_tables.';
 comment on column brainops.job_archive.job_row is
-  'The whole row as it was: jsonb_populate_record(null::ai_email_queue, job_row) gives it back.';
+  'The whole row as it was: jsonb_populate_record(null::ai_email_queue, job_row) returns it as a row.';
 
 create table brainops.pauses (
   id uuid primary key default gen_random_uuid(),
@@ -234,12 +262,14 @@ create index pauses_tenant_id on brainops.pauses (tenant_id);
 create index pauses_table_name on brainops.pauses (table_name);
 
 comment on table brainops.pauses is
-  'Job tables at a standstill. Rows wait as pending with the reason in last_error; brainops.resume() lets them go on.';
-comment on column brainops.pauses.tenant_id is 'Null: every tenant.';
-comment on column brainops.pauses.channel is 'Null: whatever the table''s channel.';
+  'Paused job tables. Their rows wait as pending, with the reason in last_error, until brainops.resume. Written by brainops.pause, and by the engine when a provider refuses every call.';
+comment on column brainops.pauses.tenant_id is 'The tenant whose rows wait; null: every tenant''s.';
+comment on column brainops.pauses.channel is
+  'The pause applies only if this is the table''s channel; null: it always applies.';
+comment on column brainops.pauses.paused_by is 'The login that paused the table.';
 
--- GCRA, the leaky bucket as a single instant ("theoretical arrival time"): constant state, no
--- refill job, and a row that must wait is given its own slot, so it waits once.
+-- GCRA, the leaky bucket stored as a single instant ("theoretical arrival time"): constant state, no refill job, and a
+-- row that must wait is assigned a slot of its own, so it waits once.
 create table brainops.rate_limits (
   id uuid primary key default gen_random_uuid(),
   tenant_id uuid references public.tenants (id)
@@ -258,9 +288,13 @@ create index rate_limits_tenant_id on brainops.rate_limits (tenant_id);
 create index rate_limits_table_name on brainops.rate_limits (table_name);
 
 comment on table brainops.rate_limits is
-  'At most per_second rows a second, burst at once: of one tenant, or (tenant_id null) of all together. Admins insert, update and delete.';
+  'At most per_second rows of a job table per second, and burst at once. One row per tenant and table, or per table for all tenants together. Admins insert, update and delete.';
+comment on column brainops.rate_limits.tenant_id is
+  'Null: all tenants together. A row under both limits goes at the later of its two slots.';
+comment on column brainops.rate_limits.per_second is 'Rows per second, above zero; may be a fraction.';
+comment on column brainops.rate_limits.burst is 'How many rows may go at once after a quiet period, at least 1.';
 comment on column brainops.rate_limits.next_slot is
-  'When the bucket would be full again: the theoretical arrival time of the GCRA (ITU-T I.371, ATM Forum TM 4.0).';
+  'When the bucket will be full again: the theoretical arrival time of the GCRA (ITU-T I.371, ATM Forum TM 4.0). In the past: full now.';
 
 create table brainops.circuit_breakers (
   account text primary key,
@@ -278,17 +312,24 @@ create table brainops.circuit_breakers (
 );
 
 comment on table brainops.circuit_breakers is
-  'One row for each provider account that has ever failed. Read it through brainops.breakers.';
+  'One row per provider account that has ever failed or asked to wait. The view brainops.breakers shows their state.';
+comment on column brainops.circuit_breakers.account is
+  'The provider account: sendgrid for the platform''s, sendgrid:<tenant id> for a tenant''s own.';
 comment on column brainops.circuit_breakers.failures is 'Failures in a row; a success sets it to 0.';
-comment on column brainops.circuit_breakers.retry_at is 'While open: from then on a single row may try.';
+comment on column brainops.circuit_breakers.opened_at is 'When the breaker opened; null while it is closed.';
+comment on column brainops.circuit_breakers.retry_at is
+  'From then on a single row, the probe, may try; null while the breaker is closed.';
 comment on column brainops.circuit_breakers.current_delay is
-  'How long it waited before its last try; twice as long after the next failure, up to max_delay.';
+  'How long the breaker waits before its next probe; doubled when the probe fails, up to max_delay.';
 comment on column brainops.circuit_breakers.probe_expires_at is
-  'While a row tries: until when no other may. A worker that dies while it probes loses the lease then.';
+  'The lease of the probe: until then no other row may try. If the worker dies, another row may probe after it. Null: no probe is in flight.';
+comment on column brainops.circuit_breakers.threshold is
+  'The breaker opens after this many failures in a row, at least 1.';
+comment on column brainops.circuit_breakers.base_delay is 'The delay before the first probe.';
 
 create table brainops.worker_processes (
   id uuid primary key,
-  -- By chance: a number that can be foreseen could be locked by a tenant before the worker starts.
+  -- Random: a tenant could lock a predictable number before the worker starts.
   number int not null unique default floor(random() * 2147483647)::int,
   login name not null default session_user,
   host text not null,
@@ -302,15 +343,18 @@ create table brainops.worker_processes (
 );
 
 comment on table brainops.worker_processes is
-  'Worker processes by their own word; brainops.workers says which of them are alive.';
-comment on column brainops.worker_processes.number is 'Second half of the advisory lock''s key.';
+  'Worker processes, as registered by themselves; the view brainops.workers shows which of them are alive.';
+comment on column brainops.worker_processes.number is 'Second half of the key of the worker''s advisory lock.';
+comment on column brainops.worker_processes.tasks is 'The graphile-worker tasks that the worker can run.';
 comment on column brainops.worker_processes.pool_ids is
-  'graphile-worker pools the process has opened: what it may hold jobs by.';
+  'The graphile-worker pools that the process has opened, and under whose ids it locks jobs.';
 comment on column brainops.worker_processes.backend_pid is
   'Server process of the connection that holds the lock. A lock held by any other does not count, so no tenant can keep a dead worker alive.';
+comment on column brainops.worker_processes.suspect_since is
+  'When its lock was first found released; null while it holds the lock.';
 
--- Only for the built-in Postgres, where every client shares one session and advisory locks tell
--- nothing: its server calls embedded_connection_closed when a connection ends.
+-- Only for the built-in Postgres, where all clients share one session, so an advisory lock does not show which
+-- connection lives. Its server calls brainops_internal.embedded_connection_closed when a connection ends.
 create unlogged table brainops.embedded_connections (
   connection_id text not null,
   worker_number int not null,
@@ -318,4 +362,4 @@ create unlogged table brainops.embedded_connections (
 );
 
 comment on table brainops.embedded_connections is
-  'Built-in Postgres only: which connection stands for which worker. Empty elsewhere.';
+  'Which connection belongs to which worker, on the built-in Postgres. Empty on other servers.';

@@ -1,8 +1,10 @@
--- Accounts of tenants' own with the providers, and one ledger for the webhooks of all of them.
+-- Providers: tenants' own accounts with them, the events that they send by webhook, and notifications to tenants.
 --
--- A credential is encrypted before it gets here: AES-256-GCM under a key of the tenant's own, which
--- is itself encrypted under BRAINOPS_SECRET_KEY (src/revenue/credentials). A dump of the database
--- gives nothing away, and one tenant's key opens no other tenant's credentials.
+-- A credential is encrypted before it is stored: AES-256-GCM under the tenant's own key, which is itself encrypted with
+-- BRAINOPS_SECRET_KEY (src/revenue/credentials). A dump of the database contains no usable secret, and one tenant's key
+-- does not open another tenant's credentials.
+--
+-- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
 create table public.tenant_keys (
@@ -15,11 +17,11 @@ create table public.tenant_keys (
 );
 
 comment on table public.tenant_keys is
-  'The key that a tenant''s credentials are encrypted with, itself encrypted with BRAINOPS_SECRET_KEY. No client reads it.';
+  'The key that a tenant''s credentials are encrypted with, itself encrypted with BRAINOPS_SECRET_KEY. Tenants and services cannot read it.';
 comment on column public.tenant_keys.wrapped_key is
-  'Initialisation vector (12 bytes), tag (16), AES-256-GCM of the 32-byte key; the tenant''s id is authenticated with it.';
+  'Initialisation vector (12 bytes), tag (16), AES-256-GCM of the 32-byte key; the tenant''s id is the additional authenticated data.';
 comment on column public.tenant_keys.secret_key_id is
-  'Which BRAINOPS_SECRET_KEY it needs: the first 16 hexadecimal digits of that key''s sha256.';
+  'The BRAINOPS_SECRET_KEY that decrypts it: the first 16 hexadecimal digits of that key''s sha256.';
 
 create table public.provider_credentials (
   id uuid primary key default gen_random_uuid(),
@@ -29,7 +31,7 @@ create table public.provider_credentials (
   sealed bytea not null,
   hint text not null default '',
   active boolean not null default true,
-  -- 244 random bits; two uuids, because Postgres has no other generator without an extension.
+  -- 244 random bits: two uuids, because Postgres has no other generator of secure random values without an extension.
   endpoint_token text not null default replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
@@ -41,19 +43,19 @@ create table public.provider_credentials (
 create index provider_credentials_endpoint on public.provider_credentials (endpoint_token);
 
 comment on table public.provider_credentials is
-  'A tenant''s own accounts with providers. Written by `brainops tenant credential`; where there is an active one, the tenant''s rows go through it and not through the installation''s account.';
+  'Tenants'' own accounts with providers. Written by `brainops tenant credential`. With an active one, the tenant''s rows go through it instead of the platform''s account.';
 comment on column public.provider_credentials.provider is
   'sendgrid, twilio, stripe, slack (an incoming webhook), or form (the secret that signs a lead form).';
 comment on column public.provider_credentials.name is
-  'default for the account that is used; a form''s secret has the form''s name.';
+  'default for the account that rows go through; a form''s secret has the form''s name.';
 comment on column public.provider_credentials.sealed is
-  'The credential as JSON: initialisation vector (12 bytes), tag (16), AES-256-GCM under the tenant''s key; tenant, provider and name are authenticated with it.';
+  'The credential as encrypted JSON: initialisation vector (12 bytes), tag (16), AES-256-GCM under the tenant''s key; tenant, provider and name are the additional authenticated data.';
 comment on column public.provider_credentials.hint is
-  'What a person recognises the credential by: the last characters of its key.';
+  'The last characters of the key, so that a person can recognise the credential.';
 comment on column public.provider_credentials.endpoint_token is
-  'Where the account posts its webhooks: /webhooks/<provider>[/…]/<endpoint_token>.';
+  'The secret part of the address that the account posts its webhooks to: /webhooks/<provider>[/…]/<endpoint_token>.';
 comment on column public.provider_credentials.active is
-  'False: the tenant''s rows go through the installation''s account. The keys stay, to verify what the account still tells and to switch off payment links that were made through it; `brainops tenant credential remove --erase` deletes them.';
+  'False: the tenant''s rows go through the platform''s account. The keys are kept, to verify webhooks that the account still sends and to switch off payment links that were created through it; `brainops tenant credential remove --erase` deletes them.';
 
 create table public.webhook_events (
   id uuid primary key default gen_random_uuid(),
@@ -79,15 +81,17 @@ create index webhook_events_pending on public.webhook_events (received_at) where
 create index webhook_events_processed on public.webhook_events (processed_at) where processed_at is not null;
 
 comment on table public.webhook_events is
-  'Every event a provider sent, as it came. Set status to pending to process one again.';
+  'Every event that a provider sent, unchanged and once each. Set status to pending to process one again.';
 comment on column public.webhook_events.tenant_id is
-  'Whose message the event is about, found by our own id in it; null where that says nothing.';
+  'The tenant whose own account sent the event, or whose row it names by our id; null if neither is known.';
 comment on column public.webhook_events.provider_event_id is
-  'The provider''s id, or md5:… of the payload where it has none.';
+  'The provider''s id of the event, or md5: and a digest of the payload if it has none.';
 comment on column public.webhook_events.signature_ok is
-  'Always true: what is not signed is refused before it gets here.';
+  'Always true: requests without a valid signature are refused and not recorded.';
+comment on column public.webhook_events.status is
+  'pending: not applied yet. completed: applied. skipped: has no effect, see skip_reason. failed: could not be applied in three attempts, see last_error.';
 comment on column public.webhook_events.skip_reason is
-  'Why an event has no effect, e.g. it is about no message of ours.';
+  'Why the event has no effect, such as that it is not about a message of ours.';
 
 create table public.tenant_notifications (
   id uuid primary key default gen_random_uuid(),
@@ -113,8 +117,9 @@ create index tenant_notifications_lead_id on public.tenant_notifications (tenant
 where lead_id is not null;
 
 comment on table public.tenant_notifications is
-  'Insert a row: the tenant is told, in its own Slack where it has one (provider_credentials), else by mail to settings.notify_email.';
-comment on column public.tenant_notifications.body is 'Plain text.';
+  'Messages to the tenant itself. Insert a row, or call brainops.notify: it goes to the tenant''s own Slack (provider_credentials), else by mail to settings.notify_email.';
+comment on column public.tenant_notifications.subject is '1 to 300 characters, plain text.';
+comment on column public.tenant_notifications.body is '1 to 20,000 characters, plain text.';
 comment on column public.tenant_notifications.lead_id is
-  'The lead that it is about, and is erased with; null for none.';
-comment on column public.tenant_notifications.sent_via is 'slack or email; null until it went.';
+  'The lead that the message is about; the message is erased with it. Null: not about a lead.';
+comment on column public.tenant_notifications.sent_via is 'slack or email; null until it was sent.';
