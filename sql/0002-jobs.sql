@@ -54,7 +54,8 @@ create table brainops.job_columns (
 
 comment on table brainops.job_columns is
   'The columns that every job table has. brainops.define_job_table adds and grants them, the view brainops.jobs shows them, and workers load them, all by this list.';
-comment on column brainops.job_columns.position is 'The order of the columns in brainops.jobs, and in which they are added to a table.';
+comment on column brainops.job_columns.position is
+  'The order of the columns in brainops.jobs, and in which they are added to a table.';
 comment on column brainops.job_columns.definition is 'Type, default and constraints, as in create table.';
 comment on column brainops.job_columns.client_inserts is 'True if tenants and services may give a value on insert.';
 comment on column brainops.job_columns.client_updates is 'True if tenants and services may update it.';

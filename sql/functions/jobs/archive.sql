@@ -1,8 +1,12 @@
--- Retention. A queue table is quick as long as it is small: rows that are done leave it for an
--- archive by months, whose oldest months are dropped whole (never a mass delete).
+-- Retention: finished rows move from the job tables to brainops.job_archive, old months of the archive and of the
+-- events are dropped, and old webhook events and delivery reports are deleted. Start at brainops.archive_done. The
+-- nightly task maintenance__retain calls all of it.
+--
+-- A queue table is fast only while it is small. The archive and the events are partitioned by month, because dropping a
+-- partition costs nothing, and deleting its rows would bloat the table.
 
--- Moves rows done for longer than the table keeps them; p_most a table, so that no transaction is
--- long. Returns how many were moved; call again while it is p_most.
+-- Moves rows that finished longer than job_tables.archive_after ago. At most p_most rows per table and call keep the
+-- transaction short; call again while `archived` of any table equals p_most. Skips rows that are locked.
 create or replace function brainops.archive_done(p_most int default 5000)
 returns table (table_name text, archived int)
 language plpgsql
@@ -47,26 +51,25 @@ end;
 $$;
 
 comment on function brainops.archive_done(int) is
-  'Moves done rows to brainops.job_archive, at most p_most a table. Run by the task maintenance__retain.';
+  'Moves finished rows that are older than job_tables.archive_after to brainops.job_archive, at most p_most per job table. Returns one row per job table with the number moved; call again while one of them equals p_most. The nightly task maintenance__retain does.';
 
 revoke execute on function brainops.archive_done(int) from public;
 grant execute on function brainops.archive_done(int) to brainops_system;
 
--- A publication of all tables, as for an upgrade by logical replication, refuses every update and delete of a table
--- whose rows it cannot tell apart. Tables with a primary key can; these three have none.
+-- A partition is a table of its own: it gets row level security too, and no grants, so that no client can read past the
+-- parent's policies by naming the partition.
 --
--- A partition is a table of its own: it gets row level security too, and no grants, so that
--- nobody reads past the parent's policies through it.
--- As in 0007, with the replica identity: only the whole row tells an event, or what was archived, from
--- others. It costs where rows are erased (brainops.forget) or archived anew, not where they are written.
+-- Replica identity is the whole row, because these tables have no primary key. Without a replica identity, a
+-- publication of all tables (for an upgrade by logical replication) makes Postgres refuse every update and delete. It
+-- costs something where rows are erased (brainops.forget) or archived again, not where they are written.
 create or replace function brainops_internal.ensure_partitions(p_parent regclass, p_from date, p_months int)
 returns void
 language plpgsql
--- So that every partition belongs to brainops_system, whichever worker's login made it.
+-- So that every partition belongs to brainops_system, whichever worker's login created it.
 security definer
 set search_path = ''
--- The parent is locked for it: behind a long reader it gives up rather than make every status
--- change wait. There are months of slack; the next night tries again.
+-- Adding a partition locks the parent. Behind a long reader, give up after 2 s instead of making every status change
+-- wait behind this lock. Months are created far ahead, so the next night is early enough.
 set lock_timeout = '2s'
 as $$
 declare
@@ -93,6 +96,9 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.ensure_partitions(regclass, date, int) is
+  'Creates the partitions of p_months months that do not exist yet, beginning with the month of p_from, in schema brainops and with bounds in UTC. 55P03 if the parent cannot be locked within 2 s.';
+
 alter function brainops_internal.ensure_partitions(regclass, date, int) owner to brainops_system;
 revoke execute on function brainops_internal.ensure_partitions(regclass, date, int) from public;
 
@@ -101,15 +107,14 @@ returns setof text
 language plpgsql
 security definer
 set search_path = ''
--- The parent is locked for it: behind a long reader it gives up rather than make every status
--- change wait. There are months of slack; the next night tries again.
+-- Dropping a partition locks the parent. As in ensure_partitions, the next night tries again.
 set lock_timeout = '2s'
 as $$
 declare
   v_partition record;
 begin
   for v_partition in
-    -- As text: once dropped, the table has no name any more.
+    -- As text, because the name cannot be looked up once the table is dropped.
     select inhrelid::regclass::text as name, to_date(right(relname, 7), 'YYYY_MM') as month
     from pg_catalog.pg_inherits
     inner join pg_catalog.pg_class as c on c.oid = inhrelid
@@ -122,6 +127,9 @@ begin
   end loop;
 end;
 $$;
+
+comment on function brainops_internal.drop_partitions(regclass, timestamptz) is
+  'Drops the partitions whose month (UTC) ended at or before p_before, and returns their names. 55P03 if the parent cannot be locked within 2 s.';
 
 alter function brainops_internal.drop_partitions(regclass, timestamptz) owner to brainops_system;
 revoke execute on function brainops_internal.drop_partitions(regclass, timestamptz) from public;
@@ -142,12 +150,12 @@ end;
 $$;
 
 comment on function brainops.retain_months is
-  'Makes the coming months of the archive and the events, drops those past brainops.settings; returns what was dropped.';
+  'Creates the partitions of the coming months (13 of brainops.job_events, 2 of brainops.job_archive), drops those that are older than drop_events_after and drop_archive_after of brainops.settings, and returns the names of the dropped ones. The nightly task maintenance__retain calls it.';
 
 revoke execute on function brainops.retain_months() from public;
 grant execute on function brainops.retain_months() to brainops_system;
 
--- At most p_most in one transaction; call again while it returns that many.
+-- At most p_most rows keep the transaction short; call again while it returns p_most.
 create or replace function brainops_internal.prune_webhook_events(p_most int default 5000)
 returns int
 language plpgsql
@@ -168,13 +176,13 @@ end;
 $$;
 
 comment on function brainops_internal.prune_webhook_events(int) is
-  'Deletes processed webhook events past drop_webhooks_after, at most p_most; returns how many.';
+  'Deletes at most p_most webhook events that were processed longer than drop_webhooks_after ago; returns their number.';
 
 revoke execute on function brainops_internal.prune_webhook_events(int) from public;
 grant execute on function brainops_internal.prune_webhook_events(int) to brainops_system;
 
--- What providers report on messages goes after a time, as the messages do: a row for each delivery, open and
--- click was kept for good. What people said (unsubscribes and their like) stays, for it still counts.
+-- Delivery reports are deleted after a time, as the messages are: there is a row for each delivery, open and click.
+-- What people decided (unsubscribes and the like) is kept, because it still applies.
 create or replace function brainops_internal.prune_reports(p_most int default 5000)
 returns int
 language plpgsql
@@ -189,7 +197,7 @@ begin
   where id in (
     select d.id from public.email_deliveries as d
     where d.occurred_at < v_before
-      -- An address may be written to again or not by the last of these (brainops_internal.settle_consent).
+      -- The latest of these events decides whether the address may be written to (brainops_internal.settle_consent).
       and d.event not in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
       and not (d.event = 'dropped' and lower(d.metadata ->> 'reason') is not distinct from 'unsubscribed address')
     limit p_most
@@ -210,7 +218,7 @@ end;
 $$;
 
 comment on function brainops_internal.prune_reports(int) is
-  'Deletes reports on messages past drop_reports_after, at most p_most a table; returns how many of the table with the most. Run by the task maintenance__retain.';
+  'Deletes rows of email_deliveries, email_bounces and sms_deliveries that are older than drop_reports_after, at most p_most per table; returns the largest number deleted from one table.';
 
 revoke execute on function brainops_internal.prune_reports(int) from public;
 grant execute on function brainops_internal.prune_reports(int) to brainops_system;

@@ -1,4 +1,8 @@
--- Makes a table a job table: adds what is missing, never takes anything away.
+-- Job tables: brainops.define_job_table makes a table one. It is called in the files of tables/, and by people with
+-- tables of their own.
+
+-- Adds what the table lacks: the engine's columns, checks and indexes (brainops_internal.add_job_columns), the guard,
+-- the triggers, its row in brainops.job_tables. Nothing is removed, so it may be called again with other parameters.
 create or replace function brainops.define_job_table(
   p_table regclass,
   p_task_identifier text,
@@ -13,7 +17,6 @@ create or replace function brainops.define_job_table(
 )
 returns void
 language plpgsql
--- Tenants may not name what the engine writes.
 set search_path = ''
 as $$
 declare
@@ -30,7 +33,7 @@ begin
   end if;
   perform brainops_internal.guard_table(p_table, p_reference_tenants => false);
 
-  -- Tenants and services write what they ask for; what came of it is the engine's to write.
+  -- Tenants and services write what they ask for; only the engine writes what came of it.
   select
     string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_inserts, true)),
     string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_updates, true))
@@ -57,7 +60,7 @@ begin
     execute format('create index on %1$s (tenant_id, %2$I, status, scheduled_for) where %2$I is not null', p_table, p_bulk_column);
   end if;
 
-  -- Rows that are as the defaults make them need no function.
+  -- Rows with the defaults need no check, so the condition skips the function for them.
   select string_agg(format('new.%I is distinct from %s', name, initial), ' or ' order by position) into v_changed
     from brainops.job_columns
     where initial is not null;
@@ -71,7 +74,7 @@ begin
     'create or replace trigger b1_before_job_update before update on %s for each row
        when (
          (old.status is distinct from new.status or new.scheduled_for is null or old.tenant_id <> new.tenant_id)
-         -- a claim and a settle, known by the lease, write what is right already
+         -- A claim and a settle, recognised by the lease, write correct values already.
          and not (new.status = ''processing'' and old.status = ''pending'' and old.lease is null and new.lease is not null)
          and not (old.status = ''processing'' and old.lease is not null and new.lease is null)
        )
@@ -92,13 +95,13 @@ end;
 $$;
 
 comment on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int, text) is
-  'Makes a table a job table: engine columns, checks, triggers, guard. Task: the file in tasks/. idempotent: whether the effect may be tried again after a crash. Provider: whose accounts, with a circuit breaker each, it goes through; null if none. Bulk column (uuid): rows that share its value may go out in one call. May be called again. For the table''s owner.';
+  'Makes a table a job table: adds the engine''s columns, checks, indexes and triggers, the guard of brainops.protect_table, and its rows to brainops.jobs. Called by the owner, that is the login that ran brainops migrate; may be called again. p_task_identifier: the task that does the work, a file in tasks/. p_effect_is_idempotent: true if a row may be tried again after a crash; if false it becomes unconfirmed. p_channel: name for brainops.pause. p_gate: function (uuid[]) returning setof brainops.verdict that may hold rows back. p_provider: provider whose accounts the effect goes through, such as sendgrid; each has a circuit breaker. p_result_columns: columns that a completed outcome may fill; tenants cannot write them. p_time_limit: how long an effect may take. p_max_attempts: 1 to 25, used only when the columns are added. p_bulk_column: column (uuid) whose value is shared by rows that may go out in one provider call; the task must handle bulks. Null: none. OP008: the table cannot have the guard.';
 
 revoke execute
 on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int, text)
 from public;
 
--- All job tables as one, rebuilt whenever there is a new one.
+-- The view has a branch per job table, so it is replaced whenever a table becomes a job table.
 create or replace function brainops_internal.rebuild_jobs_view()
 returns void
 language plpgsql
@@ -118,8 +121,11 @@ begin
     ) as c;
   execute 'create or replace view brainops.jobs with (security_invoker = true) as ' || v_query;
   comment on view brainops.jobs is
-    'The rows of every job table, with the columns they share. Write to the tables themselves, or through brainops.retry, cancel and confirm.';
+    'The rows of all job tables, with the columns that they have in common. To change a row, update its own table, or call brainops.retry, brainops.cancel or brainops.confirm.';
 end;
 $$;
+
+comment on function brainops_internal.rebuild_jobs_view is
+  'Replaces the view brainops.jobs by one over all tables in brainops.job_tables.';
 
 revoke execute on function brainops_internal.rebuild_jobs_view() from public;

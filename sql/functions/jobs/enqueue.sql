@@ -1,12 +1,15 @@
--- The engine, fourth part: what a broadcast to a million costs.
+-- The graphile-worker jobs that wake rows. Start at brainops_internal.enqueue; triggers call it for the rows of a
+-- statement, and the sweep for rows that have lost their job (requeue).
 --
--- Rows of one batch share their alarm clocks: a claim of one brings the others along, so one job for
--- each thousand is enough, and four at most for each statement; a claim that leaves due rows behind
--- sets a job for one of them before it ends. A batch that has due rows and no job at all is found by
--- the sweep, as any row is.
+-- A row has a job of its own, with the key <tenant_id>:<table>:<id>. Rows of a bulk share jobs: a claim of one takes
+-- the others along, so one job per bulk_max rows is enough, and at most four per statement. A claim that leaves due
+-- rows behind queues the next job before it ends. A job only wakes: one that finds its row not due does nothing.
 
--- Gives rows their jobs, in one add_jobs. Fairness as in sql/0003: levels by a tenant's waiting rows,
--- of which those without a job of their own count as well.
+-- Queues jobs for rows, in one call of add_jobs per tenant.
+--
+-- Fairness: the job's priority begins with a level, 0 for a tenant's first 50 waiting rows, 1 for the next 50, up to
+-- 20, so a tenant with few waiting rows goes before one with many. Rows without a job of their own count as well.
+-- Within a level, the row's job_priority decides.
 create or replace function brainops_internal.enqueue(
   p_table text,
   p_ids uuid[],
@@ -23,10 +26,10 @@ as $$
 declare
   c_per_level constant int := 50;
   c_levels constant int := 20;
-  -- So that the claims of several workers and the sending overlap; more would only wait for each other.
-  c_jobs_of_batch constant int := 4;
+  -- Enough for the claims of several workers to overlap with their sending; more would only wait for each other.
+  c_jobs_of_bulk constant int := 4;
   v_job brainops.job_tables;
-  v_batches uuid[];
+  v_bulks uuid[];
   v_tenant record;
   v_specs graphile_worker.job_spec[];
 begin
@@ -38,11 +41,11 @@ begin
        left join %s as t on t.id = u.id',
       v_job.bulk_column, v_job.relation
     )
-      into v_batches
+      into v_bulks
       using p_ids;
   end if;
 
-  -- Waiting rows of each tenant, these included; `before` is how many stand in front of the first.
+  -- v_waiting: the tenant's due rows, counted up to the last level. v_before: those of them that are not in p_ids.
   for v_tenant in
     select tenant_id, count(*)::int as n from unnest(p_tenant_ids) as t (tenant_id) group by tenant_id
   loop
@@ -62,8 +65,8 @@ begin
         row(
           v_job.task_identifier,
           case
-            when r.batch is null then json_build_object('id', r.id, 'tenant_id', r.tenant_id)
-            else json_build_object('id', r.id, 'tenant_id', r.tenant_id, 'batch', r.batch)
+            when r.bulk is null then json_build_object('id', r.id, 'tenant_id', r.tenant_id)
+            else json_build_object('id', r.id, 'tenant_id', r.tenant_id, 'batch', r.bulk)
           end,
           null,
           r.run_at,
@@ -79,13 +82,13 @@ begin
           from (
             select
               i.*,
-              row_number() over (partition by i.batch, i.run_at, i.priority order by i.n) as place,
-              count(*) over (partition by i.batch, i.run_at, i.priority) as size
-            from unnest(p_ids, p_tenant_ids, p_run_ats, p_priorities, v_batches)
-              with ordinality as i (id, tenant_id, run_at, priority, batch, n)
+              row_number() over (partition by i.bulk, i.run_at, i.priority order by i.n) as place,
+              count(*) over (partition by i.bulk, i.run_at, i.priority) as size
+            from unnest(p_ids, p_tenant_ids, p_run_ats, p_priorities, v_bulks)
+              with ordinality as i (id, tenant_id, run_at, priority, bulk, n)
             where i.tenant_id = v_tenant.tenant_id
           ) as u
-          where u.batch is null or u.place <= c_jobs_of_batch and (u.place - 1) * v_job.bulk_max < u.size
+          where u.bulk is null or u.place <= c_jobs_of_bulk and (u.place - 1) * v_job.bulk_max < u.size
         ) as r;
       perform graphile_worker.add_jobs(v_specs);
     end;
@@ -94,12 +97,12 @@ end;
 $$;
 
 comment on function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) is
-  'Gives the rows their graphile-worker jobs, key <tenant_id>:<table>:<id>: one each, and for rows of a batch that are due together one for bulk_max of them, four at most. A job that is there already is moved.';
+  'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id>: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
 
 alter function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) owner to brainops_system;
 revoke execute on function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) from public;
 
--- For claims, which run with a tenant's rights.
+-- Claims run with a tenant's rights, which do not include graphile_worker.
 create or replace function brainops_internal.enqueue_rows(p_table text, p_ids uuid[])
 returns void
 language plpgsql
@@ -121,15 +124,15 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.enqueue_rows(text, uuid[]) is 'Sets jobs for pending rows of the current tenant.';
+comment on function brainops_internal.enqueue_rows(text, uuid[]) is
+  'Queues jobs for those of the rows that are pending and belong to the current tenant.';
 
 alter function brainops_internal.enqueue_rows(text, uuid[]) owner to brainops_system;
 revoke execute on function brainops_internal.enqueue_rows(text, uuid[]) from public;
 grant execute on function brainops_internal.enqueue_rows(text, uuid[]) to brainops_worker;
 
--- Takes jobs away, all in one statement: graphile_worker.remove_job costs a scan of the whole table
--- for each key, which for 20,000 keys took most of a minute. A job that a worker has fetched already stays, runs, and
--- finds that its row is not due.
+-- One statement for all keys: graphile_worker.remove_job scans the whole table for each key, which took most of a
+-- minute for 20,000 keys. A job that a worker has fetched already stays, runs, and finds that its row is not due.
 create or replace function brainops_internal.dequeue(p_keys text[])
 returns void
 language sql
@@ -140,13 +143,13 @@ as $$
 $$;
 
 comment on function brainops_internal.dequeue(text[]) is
-  'Takes the graphile-worker jobs with these keys away, but for those that a worker has fetched.';
+  'Removes the graphile-worker jobs with these keys, except those that a worker has fetched.';
 
 alter function brainops_internal.dequeue(text[]) owner to brainops_system;
 revoke execute on function brainops_internal.dequeue(text[]) from public;
 
--- Gives due rows their jobs that have none: of one tenant, or of all that nothing stands in the
--- way of. At most p_most; returns how many.
+-- Queues jobs for due rows that have none. Paused and suspended tenants are left out: their rows would only be held
+-- again. The job of a single row is found by its key, that of a bulk by the bulk key in its payload.
 create or replace function brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most int)
 returns int
 language plpgsql
@@ -197,12 +200,13 @@ end;
 $$;
 
 comment on function brainops_internal.requeue(brainops.job_tables, uuid, int) is
-  'Jobs for due rows that have none, one for all of a batch, at most p_most: of one tenant, or (null) of all; returns how many jobs.';
+  'Queues jobs for due rows of a job table that have none, and one for each bulk that has none: of one tenant, or of all if p_tenant_id is null, at most p_most single rows and p_most bulks. Returns the number of jobs queued.';
 
 revoke execute on function brainops_internal.requeue(brainops.job_tables, uuid, int) from public;
 grant execute on function brainops_internal.requeue(brainops.job_tables, uuid, int) to brainops_system;
 
--- What a claim held back, for want of an account to go through, has lost its job.
+-- Rows that a claim held because their provider account could not be used have used up their jobs. This queues new ones
+-- once a worker or a tenant has the credentials.
 create or replace function brainops_internal.wake_rows(p_table text, p_tenant_id uuid default null)
 returns int
 language plpgsql
@@ -217,7 +221,7 @@ end;
 $$;
 
 comment on function brainops_internal.wake_rows(text, uuid) is
-  'Sets the due rows of a table going that waited for an account: of one tenant, or (null) of all. 10,000 at once; the sweep brings the rest.';
+  'Queues jobs for the due rows of a job table, after a provider account has become usable: of one tenant, or of all if p_tenant_id is null. At most 10,000; the sweep queues the rest. Returns the number of jobs queued.';
 
 revoke execute on function brainops_internal.wake_rows(text, uuid) from public;
 grant execute on function brainops_internal.wake_rows(text, uuid) to brainops_system;

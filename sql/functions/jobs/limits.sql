@@ -1,8 +1,8 @@
--- What may hold a row back: pauses (a person's or the engine's word), rate limits (a token bucket
--- shared by all workers) and circuit breakers (one row each, one leased probe). All of them are
--- asked inside the claiming transaction, so what they say is true at the moment it counts.
+-- What holds back rows of a whole table or provider account: pauses (by a person or the engine), rate limits (buckets
+-- shared by all workers) and circuit breakers (one per provider account, with one leased probe). A claim asks
+-- pause_reason, reserve_rate_slots and acquire_breaker in its own transaction, right before it writes the
+-- rows. A settle reports with record_breaker_result, hold_account and pause_account.
 
--- Why nothing of the table may go for the tenant now, or null.
 create or replace function brainops_internal.pause_reason(p_table text, p_tenant_id uuid)
 returns text
 language plpgsql
@@ -30,15 +30,14 @@ end;
 $$;
 
 comment on function brainops_internal.pause_reason(text, uuid) is
-  'Why nothing of the table may go for the tenant now; null when it may.';
+  'Why no row of the table may go for the tenant now: the tenant is suspended, or a pause; null if rows may go.';
 
 alter function brainops_internal.pause_reason(text, uuid) owner to brainops_system;
 revoke execute on function brainops_internal.pause_reason(text, uuid) from public;
 grant execute on function brainops_internal.pause_reason(text, uuid) to brainops_worker, brainops_admin;
 
--- Reserves a slot for each of p_n rows, in order. A slot that lies in the future is when that row
--- may go: the caller defers the row to it and need not ask again. Null where no limit is set.
--- Locks the bucket until the end of the transaction; the tenant's bucket before the common one.
+-- Reserves a slot for each of p_n rows, in order. If a slot lies in the future, the caller moves the row to it, and
+-- the row need not ask again. Locks the buckets until the end of the transaction, the tenant's before the common one.
 create or replace function brainops_internal.reserve_rate_slots(p_table text, p_tenant_id uuid, p_n int)
 returns timestamptz[]
 language plpgsql
@@ -71,14 +70,13 @@ end;
 $$;
 
 comment on function brainops_internal.reserve_rate_slots(text, uuid, int) is
-  'When each of n rows may go under the table''s rate limits, reserved; null without a limit.';
+  'Reserves p_n slots under the table''s rate limits and returns their times, the first for the first row: the later one where both the tenant''s and the common limit apply. Null if the table has no limit.';
 
 alter function brainops_internal.reserve_rate_slots(text, uuid, int) owner to brainops_system;
 revoke execute on function brainops_internal.reserve_rate_slots(text, uuid, int) from public;
 grant execute on function brainops_internal.reserve_rate_slots(text, uuid, int) to brainops_worker;
 
--- How many of p_n rows may go through the sender now, and when to ask again for the others.
--- Closed: all. Open: none before retry_at; after it one, which leases the probe.
+-- Closed: all rows may go. Open: none before retry_at; from then on one, which holds the lease of the probe.
 create or replace function brainops_internal.acquire_breaker(
   p_account text,
   p_n int,
@@ -99,7 +97,7 @@ begin
   if not found then
     return;
   end if;
-  -- Two workers may come at once: the row lock decides who probes.
+  -- Two workers may get here at the same time: the row lock decides which one probes.
   update brainops.circuit_breakers
   set probe_expires_at = brainops.now() + p_probe_lease
   where account = p_account
@@ -112,18 +110,15 @@ end;
 $$;
 
 comment on function brainops_internal.acquire_breaker(text, int, interval) is
-  'How many of n rows may go through the sender now; ask_at is when to ask again for the rest.';
+  'How many of p_n rows may go through provider account p_account now (allowed), and when to ask again for the others (ask_at; null if all may go). p_probe_lease: how long a probe has before another row may try.';
 
 alter function brainops_internal.acquire_breaker(text, int, interval) owner to brainops_system;
 revoke execute on function brainops_internal.acquire_breaker(text, int, interval) from public;
 grant execute on function brainops_internal.acquire_breaker(text, int, interval) to brainops_worker;
 
--- A circuit breaker opens on a sender that is away, not on one that refuses a few of many.
---
--- Writes down how it went. Costs nothing while all is well: a success touches only a breaker that
--- has failures to forget.
--- As in sql/0004, but that outcomes which are told together count by what most of them were: a
--- hundred rows with five failures among them opened it before.
+-- Results that are reported together count by what most of them were: a breaker opens because a provider is down, not
+-- because it fails a few rows of many. A success writes only if the breaker has failures to reset, so nothing is
+-- written while all is well.
 create or replace function brainops_internal.record_breaker_result(
   p_account text,
   p_succeeded int,
@@ -137,8 +132,8 @@ set search_path = ''
 as $$
 begin
   if p_succeeded > p_failed then
-    -- Closes only when it is time: answers to rows that were under way when it opened, or when the
-    -- sender asked to wait, do not end the wait.
+    -- Closes only after retry_at: results of rows that were in flight when it opened, or when the provider asked to
+    -- wait, do not end the wait.
     update brainops.circuit_breakers
     set
       failures = 0,
@@ -152,7 +147,7 @@ begin
     values (p_account, p_failed, left(p_error, 500))
     on conflict (account) do update
       set
-        -- Successes beside the failures show that the sender is there: start to count anew.
+        -- Successes among the failures show that the provider answers, so the count starts again.
         failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
         last_error = excluded.last_error;
     -- Opens at the threshold; an open one whose probe failed waits twice as long as before.
@@ -165,11 +160,11 @@ begin
     where account = p_account
       and case
         when opened_at is null then failures >= threshold
-        -- Rows that were under way when it opened count, but only a probe's failure prolongs it.
+        -- Rows that were in flight when it opened count, but only a probe's failure prolongs the wait.
         else probe_expires_at is not null and retry_at <= brainops.now()
       end;
   else
-    -- The row that probed never reached the sender: another may.
+    -- The probing row never reached the provider, so another row may probe.
     update brainops.circuit_breakers
     set probe_expires_at = null
     where account = p_account and probe_expires_at is not null;
@@ -178,13 +173,13 @@ end;
 $$;
 
 comment on function brainops_internal.record_breaker_result(text, int, int, text) is
-  'Counts successes and failures of a sender; opens its breaker at the threshold, closes it on success. Told together they count by what most of them were.';
+  'Records results of calls through provider account p_account. More successes than failures reset the count, and close the breaker after retry_at; otherwise p_failed is added, and the breaker opens at its threshold. Both 0: a probe that did not reach the provider gives its lease back. p_error: stored as last_error, cut to 500 characters.';
 
 alter function brainops_internal.record_breaker_result(text, int, int, text) owner to brainops_system;
 revoke execute on function brainops_internal.record_breaker_result(text, int, int, text) from public;
 grant execute on function brainops_internal.record_breaker_result(text, int, int, text) to brainops_worker;
 
--- A sender that said "not before T" is open until then, without a failure to its name.
+-- For a provider that asked to wait (429): opens the breaker until then, without counting a failure.
 create or replace function brainops_internal.hold_account(p_account text, p_until timestamptz)
 returns void
 language sql
@@ -192,7 +187,7 @@ security definer
 set search_path = ''
 as $$
   insert into brainops.circuit_breakers as b (account, opened_at, retry_at, last_error)
-  values (p_account, brainops.now(), p_until, 'asked to wait')
+  values (p_account, brainops.now(), p_until, 'the provider asked to wait')
   on conflict (account) do update
     set
       opened_at = coalesce(b.opened_at, brainops.now()),
@@ -201,13 +196,12 @@ as $$
 $$;
 
 comment on function brainops_internal.hold_account(text, timestamptz) is
-  'Holds all rows of a sender until it said it can be asked again.';
+  'Opens the circuit breaker of provider account p_account until p_until, or until its retry_at if that is later.';
 
 alter function brainops_internal.hold_account(text, timestamptz) owner to brainops_system;
 revoke execute on function brainops_internal.hold_account(text, timestamptz) from public;
 grant execute on function brainops_internal.hold_account(text, timestamptz) to brainops_worker;
 
--- The engine's own pause, when a provider refuses everything: the current tenant's, or everybody's.
 create or replace function brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text)
 returns void
 language sql
@@ -227,7 +221,7 @@ as $$
 $$;
 
 comment on function brainops_internal.pause_account(text, boolean, text) is
-  'Pauses a table because its provider refuses everything: for the current tenant, or for everyone.';
+  'Pauses a job table because its provider refuses every call: for the current tenant, or with p_everyone for every tenant. brainops.resume ends it.';
 
 alter function brainops_internal.pause_account(text, boolean, text) owner to brainops_system;
 revoke execute on function brainops_internal.pause_account(text, boolean, text) from public;

@@ -1,4 +1,9 @@
--- What a trigger's table is called in brainops.job_tables.
+-- The triggers of job tables: they check what clients write, keep rows and their graphile-worker jobs in step, and
+-- record every change of a status. Start at before_job_update, which holds the rules for a client's update.
+--
+-- Claims and settles write correct values themselves, and the conditions of the before triggers leave them out
+-- (define.sql). The after triggers run for each statement, for the engine's writes too.
+
 create or replace function brainops_internal.job_table_name(p_schema name, p_table name)
 returns text
 language sql
@@ -13,14 +18,13 @@ as $$
 $$;
 
 comment on function brainops_internal.job_table_name(name, name) is
-  'What a table is called in brainops.job_tables: its name, with the schema where that is not public.';
+  'The name of a table in brainops.job_tables: its own, with the schema if that is not public.';
 
 revoke execute on function brainops_internal.job_table_name(name, name) from public;
 grant execute
 on function brainops_internal.job_table_name(name, name)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- Words that clients write -> our words. Null for one that nobody knows.
 create or replace function brainops_internal.normal_status(p_word text)
 returns text
 language sql
@@ -47,7 +51,7 @@ as $$
 $$;
 
 comment on function brainops_internal.normal_status(text) is
-  'The job status that a word means (queued, scheduled, new, open: pending); null for an unknown word.';
+  'The job status that a client''s value means: queued, scheduled, new and open are pending, canceled is cancelled; upper case and surrounding spaces are ignored. Null for any other value.';
 
 revoke execute on function brainops_internal.normal_status(text) from public;
 grant execute
@@ -61,16 +65,16 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- The two common words need no call.
+  -- The two common values need no call.
   v_status text := case
     when new.status is null or new.status in ('pending', 'queued') then 'pending'
     else brainops_internal.normal_status(new.status)
   end;
 begin
   if v_status is null then
-    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
+    raise exception 'status: % is not a job status', quote_literal(left(new.status, 80))
       using errcode = 'OP002',
-        hint = 'Write pending (or queued, scheduled, new, open), awaiting_approval, or leave status out.';
+        hint = 'Write pending (or queued, scheduled, new, open) or awaiting_approval, or leave status out.';
   end if;
   if v_status in ('processing', 'unconfirmed') then
     raise exception 'status: a row cannot be inserted as %', quote_literal(new.status)
@@ -89,7 +93,7 @@ begin
     new.finished_at := null;
     new.skip_reason := null;
   else
-    -- History that is brought along, e.g. by an import.
+    -- A finished row, such as an import of history.
     new.finished_at := coalesce(new.finished_at, brainops.now());
     if v_status = 'skipped' then
       new.skip_reason := coalesce(new.skip_reason, 'inserted as skipped');
@@ -99,12 +103,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.before_job_insert is
+  'Trigger: normalises the status of an inserted job row, and resets the columns that only the engine writes. OP002: unknown status. OP003: processing or unconfirmed.';
+
 alter function brainops_internal.before_job_insert() owner to brainops_system;
 revoke execute on function brainops_internal.before_job_insert() from public;
 
--- For writes that are not the engine's own. Those are told by the lease: a claim sets it, a settle
--- clears it, a client has no right to the column and so leaves it as it is. The trigger's condition
--- (sql/0005) leaves claims and settles out.
+-- The rules for updates by clients. The engine's own updates are recognised by the lease: a claim sets it, a settle
+-- clears it, and a client has no right to the column. The trigger's condition leaves those out (define.sql).
 create or replace function brainops_internal.before_job_update()
 returns trigger
 language plpgsql
@@ -115,11 +121,11 @@ declare
   v_status text := brainops_internal.normal_status(new.status);
 begin
   if old.tenant_id <> new.tenant_id then
-    raise exception 'tenant_id: row % belongs to its tenant for good', old.id
-      using errcode = 'OP003', hint = 'Cancel the row, and insert another for the other tenant.';
+    raise exception 'tenant_id: the tenant of row % cannot be changed', old.id
+      using errcode = 'OP003', hint = 'Cancel the row, and insert a new one for the other tenant.';
   end if;
   if v_status is null then
-    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
+    raise exception 'status: % is not a job status', quote_literal(left(new.status, 80))
       using errcode = 'OP002', hint = 'Write pending to run the row (again), or cancelled to stop it.';
   end if;
   new.status := v_status;
@@ -130,14 +136,14 @@ begin
 
   if old.status = 'processing' then
     if v_status = 'cancelled' then
-      -- What is with the provider can't be called back. The wish is kept: the row will not be
-      -- tried again, and its true outcome is still written.
+      -- A call in progress cannot be taken back. The request is recorded: the row is not tried again, and its real
+      -- outcome is still written.
       new.status := 'processing';
       new.cancel_requested_at := coalesce(new.cancel_requested_at, brainops.now());
       return new;
     end if;
-    raise exception 'status: row % is being processed since %, so it cannot be set to %', old.id, old.started_at, quote_literal(v_status)
-      using errcode = 'OP003', hint = 'Wait until it is settled; cancelled is taken as a wish meanwhile.';
+    raise exception 'status: row % has been processing since %, so it cannot be set to %', old.id, old.started_at, quote_literal(v_status)
+      using errcode = 'OP003', hint = 'Wait until it is settled. Set it to cancelled to prevent another attempt.';
   end if;
 
   if v_status = 'processing' then
@@ -146,15 +152,15 @@ begin
   end if;
   if v_status = 'unconfirmed' then
     raise exception 'status: row % cannot be set to unconfirmed by hand', old.id
-      using errcode = 'OP003', hint = 'Only a lost outcome is unconfirmed; brainops.confirm(table, id, happened) settles one.';
+      using errcode = 'OP003', hint = 'Only the engine writes unconfirmed. To settle an unconfirmed row, call brainops.confirm(table, id, happened).';
   end if;
   if v_status = 'cancelled' and old.status = 'completed' then
     raise exception 'status: row % was completed at %, so it cannot be cancelled', old.id, old.finished_at
-      using errcode = 'OP003', hint = 'Add "and status = ''pending''" to the update.';
+      using errcode = 'OP003', hint = 'To leave completed rows out, add "and status = ''pending''" to the update.';
   end if;
 
   if v_status in ('pending', 'awaiting_approval') then
-    -- Runs (again): with all its attempts, as if new.
+    -- Runs (again) with all its attempts, like a new row.
     new.attempts := 0;
     new.deferrals := 0;
     new.finished_at := null;
@@ -168,6 +174,9 @@ begin
   return new;
 end;
 $$;
+
+comment on function brainops_internal.before_job_update is
+  'Trigger: checks a client''s change of a job row''s status or tenant, and resets what a new run needs. Cancelling a row in processing sets cancel_requested_at. OP002: unknown status. OP003: not allowed in the row''s status.';
 
 alter function brainops_internal.before_job_update() owner to brainops_system;
 revoke execute on function brainops_internal.before_job_update() from public;
@@ -184,13 +193,13 @@ declare
   v_run_ats timestamptz[];
   v_priorities smallint[];
 begin
-  -- What a foreign key to tenants would hold, once for the statement instead of once for each row
-  -- (10,000 rows: 177 ms instead of 201). The lock keeps the tenants from being deleted meanwhile.
+  -- Does what a foreign key to tenants would do, once per statement instead of once per row (10,000 rows: 177 ms
+  -- instead of 201 ms). The lock keeps the tenants from being deleted until this transaction ends.
   if (select count(*) from (
     select from public.tenants where id in (select tenant_id from inserted) for key share
   ) as t) <> (select count(distinct tenant_id) from inserted) then
-    raise exception 'tenant_id: % names a tenant that does not exist', tg_relid::regclass
-      using errcode = 'foreign_key_violation', column = 'tenant_id', hint = 'select id, slug from tenants';
+    raise exception 'tenant_id: a row of % names a tenant that does not exist', tg_relid::regclass
+      using errcode = 'foreign_key_violation', column = 'tenant_id', hint = 'Give the id of a tenant: select id, slug from tenants.';
   end if;
 
   select array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority)
@@ -205,10 +214,13 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_job_insert is
+  'Trigger: checks that the tenants of inserted job rows exist, queues jobs for the pending rows, and sends a NOTIFY on channel brainops_jobs. 23503: a tenant does not exist.';
+
 alter function brainops_internal.after_job_insert() owner to brainops_system;
 revoke execute on function brainops_internal.after_job_insert() from public;
 
--- One pass over the changed rows: each is asked once what it means for the record and for its job.
+-- One pass over the changed rows decides what to record and which jobs to queue or remove.
 create or replace function brainops_internal.after_job_update()
 returns trigger
 language plpgsql
@@ -242,12 +254,12 @@ begin
     )
   select
     bool_or(c.old_status <> c.status),
-    -- Due at another time, or due again.
+    -- Due at another time, or due again: queue or move the job.
     array_agg(c.id) filter (where c.status = 'pending'),
     array_agg(c.tenant_id) filter (where c.status = 'pending'),
     array_agg(c.scheduled_for) filter (where c.status = 'pending'),
     array_agg(c.job_priority) filter (where c.status = 'pending'),
-    -- Not due any more. A claim (pending -> processing) keeps the job: it is running this very row.
+    -- No longer pending: remove the job. A claim (pending -> processing) keeps it, because that job is running the row.
     array_agg(c.tenant_id || ':' || c_table || ':' || c.id)
       filter (where c.old_status = 'pending' and c.status not in ('pending', 'processing'))
     into v_moved, v_ids, v_tenant_ids, v_run_ats, v_priorities, v_keys
@@ -265,6 +277,9 @@ begin
   return null;
 end;
 $$;
+
+comment on function brainops_internal.after_job_update is
+  'Trigger: writes a row of brainops.job_events per change of a status, queues, moves and removes graphile-worker jobs, and sends a NOTIFY on channel brainops_jobs.';
 
 alter function brainops_internal.after_job_update() owner to brainops_system;
 revoke execute on function brainops_internal.after_job_update() from public;
@@ -287,6 +302,9 @@ begin
   return null;
 end;
 $$;
+
+comment on function brainops_internal.after_job_delete is
+  'Trigger: removes the graphile-worker jobs of deleted pending rows.';
 
 alter function brainops_internal.after_job_delete() owner to brainops_system;
 revoke execute on function brainops_internal.after_job_delete() from public;

@@ -1,13 +1,18 @@
--- Writes results where the lease still holds, and returns those rows with the status they got.
+-- Settle: a worker writes the results of rows that it has claimed, in one short transaction as their tenant (role
+-- brainops_worker). Start at brainops_internal.settle; the counterpart is brainops_internal.claim.
+--
+-- Lock order: the job rows, then graphile-worker's jobs (through the triggers).
+
+-- Writes each result only if its lease is still on the row, so a late or second settle changes nothing.
 create or replace function brainops_internal.settle(p_table text, p_settlements brainops.settlement[])
 returns table (id uuid, status text)
 language plpgsql
 set search_path = ''
--- Each row by its key: at the default of 4 the planner would rather read the whole table for 250.
+-- So that rows are found by their key: at the default of 4, the planner reads the whole table for 250 rows.
 set random_page_cost = 1
 as $$
 declare
-  -- Spelled once, used in each assignment below.
+  -- Written once, used in several assignments below.
   c_status constant text := $sql$
     case
       when s.outcome = 'completed' then 'completed'
@@ -51,8 +56,8 @@ begin
       attempts = t.attempts - (s.outcome in ('defer', 'hold'))::int,
       deferrals = t.deferrals + (s.outcome = 'defer')::int%3$s
     from unnest($1) as s
-    -- Not by the status, which the lease implies: the index of rows in processing is small in the
-    -- planner's eyes, and full of what was there before.
+    -- No condition on the status, which the lease implies: the planner would choose the index of rows in processing,
+    -- which it believes to be small, and which is full of dead entries.
     where t.id = s.id and t.lease = s.lease
     returning t.id, t.status
     $sql$,
@@ -68,13 +73,13 @@ end;
 $$;
 
 comment on function brainops_internal.settle(text, brainops.settlement[]) is
-  'Writes how effects ended, where the lease still holds; a late or second settler changes nothing and is left out of the answer.';
+  'Writes results to rows of a job table whose lease still holds, and returns those rows with their new status. A late or second result changes nothing, and is left out of the answer. 22023: unknown outcome.';
 
 revoke execute on function brainops_internal.settle(text, brainops.settlement[]) from public;
 grant execute on function brainops_internal.settle(text, brainops.settlement[]) to brainops_worker;
 
--- What of brainops_internal.settle is left where many rows came to the same good end: nothing to decide for
--- each, and their results are read once.
+-- For many rows that completed with the same result, as a bulk does: nothing is decided per row, and the result is read
+-- once.
 create or replace function brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb)
 returns setof uuid
 language plpgsql
@@ -109,13 +114,13 @@ end;
 $$;
 
 comment on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) is
-  'As brainops_internal.settle, for rows under one lease that all are completed with the same result; returns those whose lease still held.';
+  'As brainops_internal.settle, for rows that were claimed under one lease and all completed with the same p_result. Returns the ids whose lease still held.';
 
 revoke execute on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) from public;
 grant execute on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) to brainops_worker;
 
--- What every settle writes, as assignments of an update: of one row (settle), of many with one result
--- (settle_completed), of rows whose worker died (settle_abandoned_rows). The arguments are SQL.
+-- What every settle writes, in one place: of single rows (settle), of many with one result (settle_completed), and of
+-- rows whose worker died (settle_abandoned_rows).
 create or replace function brainops_internal.settled_columns(
   p_status text,
   p_now text,
@@ -137,13 +142,12 @@ end;
 $$;
 
 comment on function brainops_internal.settled_columns(text, text, text, text) is
-  'The assignments that end a claim: a final status sets finished_at, any status clears the lease. All arguments and the result are SQL text.';
+  'The assignments of an update that ends a claim: a final status sets finished_at, and any status clears the lease. All arguments and the result are SQL.';
 
 revoke execute on function brainops_internal.settled_columns(text, text, text, text) from public;
 grant execute on function brainops_internal.settled_columns(text, text, text, text) to brainops_worker, brainops_system;
 
--- When to try again after attempt n: 15 s, 1 min, 4 min, 16 min, then each hour; ±20 % so that
--- rows that failed together do not come back together.
+-- The random part keeps rows that failed together from being tried again together.
 create or replace function brainops_internal.retry_delay(p_attempt int)
 returns interval
 language sql
@@ -155,7 +159,7 @@ as $$
 $$;
 
 comment on function brainops_internal.retry_delay(int) is
-  'How long to wait after attempt n: 15 s, 1 min, 4 min, 16 min, then 1 h; 20 % more or less by chance.';
+  'How long to wait after attempt p_attempt: 15 s, 1 min, 4 min, 16 min, then 1 h; each up to 20 % shorter or longer at random.';
 
 revoke execute on function brainops_internal.retry_delay(int) from public;
 grant execute

@@ -1,6 +1,8 @@
--- Makes good what was lost, each minute: due rows without a job get one; rows in processing far
--- past their time limit are settled as crashed; jobs locked by pools that nobody owns are freed;
--- rows for which no live worker has a task say so in last_error.
+-- The sweep: each minute it repairs what was lost. Start at brainops_internal.sweep; the task maintenance__sweep
+-- calls it.
+
+-- Unlocks graphile-worker jobs whose pool belongs to no registered worker, settles rows that are in processing 2
+-- minutes past their time limit, and queues jobs for due rows that have none.
 create or replace function brainops_internal.sweep(p_most int default 10000)
 returns table (table_name text, requeued int, timed_out int)
 language plpgsql
@@ -30,12 +32,11 @@ end;
 $$;
 
 comment on function brainops_internal.sweep(int) is
-  'Each minute: jobs for due rows that have none (at most p_most a table), an end for rows stuck in processing, freedom for orphaned jobs.';
+  'Repairs what was lost: queues jobs for due rows that have none (at most p_most per table), settles rows stuck in processing, unlocks orphaned graphile-worker jobs. Returns both numbers of rows per job table. Called once a minute.';
 
 revoke execute on function brainops_internal.sweep(int) from public;
 grant execute on function brainops_internal.sweep(int) to brainops_system;
 
--- Says on the due rows of a task what they are waiting for, unless a live worker can run it.
 create or replace function brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text)
 returns int
 language plpgsql
@@ -67,7 +68,7 @@ end;
 $$;
 
 comment on function brainops_internal.set_waiting_reason(text, text) is
-  'Writes p_reason into last_error of the due rows of a task that no live worker offers; returns how many.';
+  'Writes p_reason into last_error of the due rows of a task that no live worker offers, at most 10,000; returns their number.';
 
 revoke execute on function brainops_internal.set_waiting_reason(text, text) from public;
 grant execute on function brainops_internal.set_waiting_reason(text, text) to brainops_system;

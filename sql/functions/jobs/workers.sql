@@ -1,10 +1,9 @@
--- Liveness, rescue and sweep: what keeps promises when processes die.
+-- Liveness of workers, and rescue of the rows of those that died. Start at brainops_internal.watch_workers.
 --
--- A worker holds a session advisory lock for as long as it lives; Postgres drops the lock with the
--- connection, whatever killed it. Any other worker looks every second. A lock that is gone
--- makes its worker suspect; one that is still gone three seconds later makes it dead: its
--- graphile-worker jobs are unlocked and its rows settled as a crash leaves them. (graphile-worker
--- alone waits four hours.)
+-- A worker holds a session advisory lock for as long as it lives; Postgres releases the lock with the connection,
+-- whatever ended it. All other workers check every second. A worker whose lock is released becomes suspect. If the
+-- lock is still released three seconds later, the worker counts as dead: its graphile-worker jobs are unlocked, and
+-- its rows settled. (graphile-worker alone waits four hours.)
 
 create or replace function brainops_internal.liveness_class()
 returns int
@@ -15,13 +14,13 @@ as $$
   select 1112690512;
 $$;
 
-comment on function brainops_internal.liveness_class is 'First half of every worker''s advisory lock key.';
+comment on function brainops_internal.liveness_class is
+  'The first half of the key of every worker''s advisory lock; the second is worker_processes.number.';
 
 revoke execute on function brainops_internal.liveness_class() from public;
 grant execute on function brainops_internal.liveness_class() to brainops_admin, brainops_system;
 
--- Takes (or takes up again) the lock that says the worker lives, on this very connection, and
--- enters the worker. False when the lock is held by another connection still: try again soon.
+-- Takes the liveness lock on this connection, at the start of a worker and whenever its connection is replaced.
 create or replace function brainops_internal.register_worker(p_id uuid, p_host text, p_pid int, p_tasks text[])
 returns boolean
 language plpgsql
@@ -39,7 +38,7 @@ begin
   if current_setting('brainops.embedded', true) = 'on' then
     insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
   elsif not pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number) then
-    -- Our own earlier connection, which died without Postgres hearing of it (a lost route).
+    -- Held by an earlier connection of this worker, whose end Postgres has not noticed (a lost network route).
     perform pg_terminate_backend(a.pid)
     from brainops.worker_processes as w
     inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
@@ -52,6 +51,9 @@ begin
   return true;
 end;
 $$;
+
+comment on function brainops_internal.register_worker(uuid, text, int, text[]) is
+  'Registers a worker with its tasks, and takes its liveness lock on the calling connection. False: another connection still holds the lock, so call again soon.';
 
 revoke execute on function brainops_internal.register_worker(uuid, text, int, text[]) from public;
 grant execute on function brainops_internal.register_worker(uuid, text, int, text[]) to brainops_system;
@@ -72,7 +74,7 @@ end;
 $$;
 
 comment on function brainops_internal.deregister_worker(uuid) is
-  'A worker''s last word: forgets it and frees jobs that it still holds.';
+  'Removes a worker that stops, and unlocks graphile-worker jobs that it still holds.';
 
 revoke execute on function brainops_internal.deregister_worker(uuid) from public;
 grant execute on function brainops_internal.deregister_worker(uuid) to brainops_system;
@@ -104,13 +106,12 @@ as $$
 $$;
 
 comment on function brainops_internal.worker_is_alive(int, int) is
-  'Whether the connection that the worker was announced on still holds its lock.';
+  'Whether the connection on which the worker registered still holds its lock.';
 
 revoke execute on function brainops_internal.worker_is_alive(int, int) from public;
 grant execute on function brainops_internal.worker_is_alive(int, int) to brainops_admin, brainops_system;
 
--- Looks after the workers: p_self says it is there; those that lost their lock become suspect,
--- then dead. Returns the dead. Two rescuers at once share the work by skip locked.
+-- Two workers that watch at the same time share the work by skip locked.
 create or replace function brainops_internal.watch_workers(p_self uuid)
 returns table (worker_id uuid, host text, pid int, rescued_rows int)
 language plpgsql
@@ -128,7 +129,7 @@ begin
     where w.id is distinct from p_self and not brainops_internal.worker_is_alive(w.number, w.backend_pid)
     for update skip locked
   loop
-    -- After a restart of Postgres every worker has lost its lock: let it take it up again first.
+    -- A restart of Postgres releases every worker's lock: give them time to take it again.
     if v_worker.suspect_since is null or v_worker.suspect_since < pg_postmaster_start_time() then
       update brainops.worker_processes set suspect_since = clock_timestamp() where id = v_worker.id;
       continue;
@@ -142,7 +143,7 @@ begin
     for v_job in select * from brainops.job_tables
     loop
       rescued_rows := rescued_rows + brainops_internal.settle_abandoned_rows(
-        v_job, v_worker.id, '0', format('its worker (%s, process %s) died while the row was in its hands', v_worker.host, v_worker.pid)
+        v_job, v_worker.id, '0', format('its worker (%s, process %s) died while the row was in flight', v_worker.host, v_worker.pid)
       );
     end loop;
     perform graphile_worker.force_unlock_workers(v_worker.pool_ids);
@@ -153,13 +154,13 @@ end;
 $$;
 
 comment on function brainops_internal.watch_workers(uuid) is
-  'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every second.';
+  'Updates last_seen_at of worker p_self, marks workers whose lock is released as suspect, and removes those that have been suspect for 3 s: their graphile-worker jobs are unlocked, their rows settled. Returns the removed workers. Called by every worker every second.';
 
 revoke execute on function brainops_internal.watch_workers(uuid) from public;
 grant execute on function brainops_internal.watch_workers(uuid) to brainops_system;
 
--- Settles rows whose worker will not: pending where the effect may be tried again, failed where
--- the attempts are used up (a row that kills its worker ends here), else unconfirmed.
+-- What a row in flight becomes if its worker will not settle it. Effect not idempotent: unconfirmed. Idempotent:
+-- cancelled if that was requested, failed after the last attempt (so a row that kills its worker ends), else pending.
 create or replace function brainops_internal.settle_abandoned_rows(
   p_job brainops.job_tables,
   p_worker_id uuid,
@@ -204,6 +205,9 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.settle_abandoned_rows(brainops.job_tables, uuid, interval, text) is
+  'Settles rows in processing that started at least p_older_than ago: of one worker, or of all if p_worker_id is null. p_reason goes to last_error. Returns their number.';
+
 revoke execute
 on function brainops_internal.settle_abandoned_rows(brainops.job_tables, uuid, interval, text)
 from public;
@@ -220,7 +224,7 @@ as $$
 $$;
 
 comment on function brainops_internal.embedded_connection_closed(text) is
-  'Called by the built-in Postgres when a connection ends; null when it starts.';
+  'Forgets the workers of a connection that ended; of all connections if null. The built-in Postgres calls it when a connection ends, and with null when it starts.';
 
 revoke execute on function brainops_internal.embedded_connection_closed(text) from public;
 grant execute on function brainops_internal.embedded_connection_closed(text) to brainops_system;
