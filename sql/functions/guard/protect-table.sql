@@ -1,21 +1,20 @@
--- The guard of every tenant table, as one function that also takes tables which exist already.
+-- The guard: what every table with a tenant_id gets, so that a tenant reaches its own rows only. Start at
+-- brainops.protect_table, which also takes tables that hold rows already.
 --
--- It closes the holes that policies alone leave open: forced RLS (the owner is bound too),
--- policies that name their roles, foreign keys by the pair (tenant_id, x_id), unique keys that
--- begin with tenant_id, no TRUNCATE, REFERENCES or TRIGGER for tenants. test/sql/guard.test.ts
--- reads the same rules back from the catalog.
+-- It closes what policies alone leave open: row level security is forced (so it applies to the owner too), policies
+-- name their roles, foreign keys are the pair (tenant_id, x_id), unique keys begin with tenant_id, and tenants have
+-- no TRUNCATE, REFERENCES or TRIGGER. test/sql/guard.test.ts reads the same rules back from the catalog.
 
--- What stands between the table and the guard, as sentences; empty when nothing does.
 create or replace function brainops.guard_obstacles(p_table regclass)
 returns setof text
 language sql
 stable
 set search_path = ''
 as $$
-  select 'it is no ordinary or partitioned table'
+  select 'it is not an ordinary or partitioned table'
   where not exists (select from pg_catalog.pg_class where oid = p_table and relkind in ('r', 'p'))
   union all
-  select 'it has no column tenant_id uuid'
+  select 'it does not have a column tenant_id of type uuid'
   where
     not exists (
       select
@@ -24,10 +23,13 @@ as $$
     )
   union all
   select
-    format('unique key %s does not begin with tenant_id, so it tells tenants of each other', i.indexrelid::regclass)
+    format(
+      'unique key %s does not begin with tenant_id, so a refused insert shows a tenant which values other tenants have',
+      i.indexrelid::regclass
+    )
   from
     pg_catalog.pg_index as i
-    -- No attribute where the key begins with an expression.
+    -- Without an attribute if the key begins with an expression.
     left join pg_catalog.pg_attribute as a
       on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
   where
@@ -37,13 +39,13 @@ as $$
     and not (i.indisprimary and i.indnkeyatts = 1 and a.atttypid = 'uuid'::regtype)
   union all
   select
-    format('policy %I is for every role and adds its rows to those of the guard; drop it or name its roles', polname)
+    format('policy %I applies to every role and shows rows that the guard hides; drop it or name its roles', polname)
   from pg_catalog.pg_policy
   where polrelid = p_table and polpermissive and 0 = any (polroles)
   union all
   select
     format(
-      'foreign key %s to %s is not the pair (tenant_id, …), so rows can point into another tenant',
+      'foreign key %s to %s is not the pair (tenant_id, …), so a row can refer to a row of another tenant',
       c.conname,
       c.confrelid::regclass
     )
@@ -65,18 +67,18 @@ as $$
 $$;
 
 comment on function brainops.guard_obstacles(regclass) is
-  'Why protect_table would refuse the table, one sentence each.';
+  'Why brainops.protect_table would refuse table p_table, one clause per reason; no rows if it would not.';
 
 revoke execute on function brainops.guard_obstacles(regclass) from public;
 grant execute on function brainops.guard_obstacles(regclass) to brainops_admin, brainops_system;
 
--- p_reference_tenants false leaves the foreign key to tenants out: job tables check the tenants of a
--- whole statement at once instead (sql/0003, after_job_insert).
+-- Job tables have no foreign key to tenants (p_reference_tenants false): brainops_internal.after_job_insert checks the
+-- tenants of a whole statement at once.
 create or replace function brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean)
 returns void
 language plpgsql
 set search_path = ''
--- "policy … does not exist, skipping" helps nobody.
+-- Hides the notices "policy … does not exist, skipping".
 set client_min_messages = 'warning'
 as $$
 declare
@@ -111,7 +113,7 @@ begin
     end;
   end if;
 
-  -- For the foreign key. A job table has none, and its own indexes.
+  -- For the foreign key. A job table has no such key, and has indexes of its own.
   if p_reference_tenants and not exists (
     select from pg_catalog.pg_index as i
     inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
@@ -174,7 +176,7 @@ begin
     p_table
   );
 
-  -- A part can be asked by its own name, past the parent's policies: nobody but admins may.
+  -- A partition or child table can be named directly, past the parent's policies: only admins may.
   for v_part in
     select relid from pg_catalog.pg_partition_tree(p_table) where level > 0
     union
@@ -189,7 +191,8 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.guard_table(regclass, boolean) is 'Behind protect_table and define_job_table.';
+comment on function brainops_internal.guard_table(regclass, boolean) is
+  'Gives a table the guard, see brainops.protect_table; p_reference_tenants: with a foreign key to tenants. Called by brainops.protect_table and brainops.define_job_table.';
 
 revoke execute on function brainops_internal.guard_table(regclass, boolean) from public;
 grant execute on function brainops_internal.guard_table(regclass, boolean) to brainops_admin, brainops_system;
@@ -203,7 +206,7 @@ as $$
 $$;
 
 comment on function brainops.protect_table(regclass) is
-  'Gives an existing table with a tenant_id the whole guard: forced row level security, policies by role, grants, the tenant filled in on insert. OP008 says what stands in the way. For the table''s owner.';
+  'Gives table p_table, which must have a column tenant_id uuid, the whole guard: forced row level security, policies and grants by role, a foreign key to tenants, and the tenant filled in on insert. Must be called by the owner of the table; may be called again, which resets its grants to tenants and services. OP008: the table cannot have the guard, and why.';
 
 revoke execute on function brainops.protect_table(regclass) from public;
 grant execute on function brainops.protect_table(regclass) to brainops_admin, brainops_system;

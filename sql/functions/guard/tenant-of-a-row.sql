@@ -1,11 +1,13 @@
--- Where a row says nothing of its tenant, the order is: who is asking, the row it refers to, the
--- default tenant. Only services come past the first: for them, and only for them, another row's
--- tenant may be looked up.
+-- Which tenant an inserted row belongs to if it does not say so. Start at resolve_tenant, which has the rule; the
+-- trigger functions after it apply the rule to each statement and row.
+
+-- In this order: the current tenant, the tenant of a row that the new row refers to, the default tenant. Only services
+-- get past the first step, because only they may look up other tenants' rows.
 create or replace function brainops_internal.resolve_tenant(p_table regclass, p_row jsonb)
 returns uuid
 language plpgsql
 stable
--- Reads the tenant of rows that the caller does not see yet.
+-- Reads the tenant of rows that the caller does not see.
 security definer
 set search_path = ''
 as $$
@@ -19,7 +21,7 @@ begin
       return v_tenant_id;
     end if;
   else
-    -- Each foreign key that is the pair (tenant_id, x_id).
+    -- Every foreign key that is the pair (tenant_id, x_id).
     for v_reference in
       select c.confrelid::regclass as parent, a.attname as column_name, r.attname as parent_column
       from pg_catalog.pg_constraint as c
@@ -46,12 +48,12 @@ begin
 
   raise exception 'tenant_id: the row for % names no tenant, and login "%" is not bound to one', p_table, session_user
     using errcode = 'OP001',
-      hint = 'Give tenant_id, or (as a member of brainops_service) set app.tenant_id or refer to a row that has a tenant, or mark one tenant with is_default.';
+      hint = 'Give tenant_id. A member of brainops_service may also set app.tenant_id, refer to a row that has a tenant, or mark one tenant with is_default.';
 end;
 $$;
 
 comment on function brainops_internal.resolve_tenant(regclass, jsonb) is
-  'The tenant of a row about to be inserted: the current one, else (services only) that of a row it refers to, else the default one. OP001 where there is none.';
+  'The tenant of a row about to be inserted into p_table: the current tenant, else (for services only) that of a row it refers to, else the default tenant. OP001: none of these exists.';
 
 alter function brainops_internal.resolve_tenant(regclass, jsonb) owner to brainops_system;
 revoke execute on function brainops_internal.resolve_tenant(regclass, jsonb) from public;
@@ -59,10 +61,9 @@ grant execute
 on function brainops_internal.resolve_tenant(regclass, jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- Asked once for each statement, not once for each row: the answer is the default of tenant_id for
--- the statement's rows, whatever their number. A caller who writes
--- brainops.statement_tenant between the two gains nothing: the policy checks every row against the
--- real answer.
+-- Looks the tenant up once per statement instead of once per row: the default of tenant_id reads this setting. A caller
+-- that writes brainops.statement_tenant in between gains nothing, because the policy checks every row against the real
+-- tenant.
 create or replace function brainops_internal.remember_tenant()
 returns trigger
 language plpgsql
@@ -75,11 +76,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.remember_tenant is
+  'Trigger, before each insert statement: stores the current tenant in the setting brainops.statement_tenant, from which the default of tenant_id takes it.';
+
 revoke execute on function brainops_internal.remember_tenant() from public;
 grant execute on function brainops_internal.remember_tenant() to brainops_admin, brainops_system;
 
--- For rows whose default says nothing: a service (or an admin) that has not said whose they are, or
--- an explicit null.
+-- For rows that the default leaves without a tenant: those of a service or an admin that has not named one, and those
+-- with an explicit null.
 create or replace function brainops_internal.fill_tenant()
 returns trigger
 language plpgsql
@@ -92,12 +96,15 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.fill_tenant is
+  'Trigger, before the insert of a row without tenant_id: fills it in by brainops_internal.resolve_tenant. OP001: no tenant.';
+
 alter function brainops_internal.fill_tenant() owner to brainops_system;
 revoke execute on function brainops_internal.fill_tenant() from public;
 grant execute on function brainops_internal.fill_tenant() to brainops_admin, brainops_system;
 
--- Makes the row visible to RETURNING. The trigger's condition limits it to services: a worker without a tenant must
--- write nothing.
+-- The policies let a service that names no tenant see the row that it inserted last; RETURNING needs that. The
+-- trigger's condition limits it to services, because a worker without a tenant must not write anything.
 create or replace function brainops_internal.show_inserted_row()
 returns trigger
 language plpgsql
@@ -109,11 +116,15 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.show_inserted_row is
+  'Trigger, before each row that a service inserts without naming a tenant: lets RETURNING see the row (brainops.current_tenant_id).';
+
 revoke execute on function brainops_internal.show_inserted_row() from public;
 grant execute on function brainops_internal.show_inserted_row() to brainops_admin, brainops_system;
 
--- What a foreign key to tenants holds, once for a statement of many rows, as job tables have it
--- (sql/0003): row by row it was an eighth of what a new link costs.
+-- Does what a foreign key to tenants would do, once per statement, as job tables have it
+-- (brainops_internal.after_job_insert). Row by row it was an eighth of the cost of a new unsubscribe link. The other
+-- half, when a tenant is deleted, is brainops_internal.before_tenant_delete.
 create or replace function brainops_internal.check_tenants()
 returns trigger
 language plpgsql
@@ -121,19 +132,19 @@ security definer
 set search_path = ''
 as $$
 begin
-  -- The lock keeps the tenants from being deleted meanwhile.
+  -- The lock keeps the tenants from being deleted until this transaction ends.
   if (select count(*) from (
     select from public.tenants where id in (select tenant_id from changed) for key share
   ) as t) <> (select count(distinct tenant_id) from changed) then
-    raise exception 'tenant_id: % names a tenant that does not exist', tg_relid::regclass
-      using errcode = 'foreign_key_violation', column = 'tenant_id', hint = 'select id, slug from tenants';
+    raise exception 'tenant_id: a row of % names a tenant that does not exist', tg_relid::regclass
+      using errcode = 'foreign_key_violation', column = 'tenant_id', hint = 'Give the id of a tenant: select id, slug from tenants.';
   end if;
   return null;
 end;
 $$;
 
 comment on function brainops_internal.check_tenants is
-  'For tables without a foreign key to tenants: each statement''s rows are of tenants that are there, and a tenant that has rows stays.';
+  'Trigger, for tables without a foreign key to tenants: checks that the tenants of a statement''s rows exist. A tenant that has rows in such a table cannot be deleted. 23503: a tenant does not exist.';
 
 alter function brainops_internal.check_tenants() owner to brainops_system;
 revoke execute on function brainops_internal.check_tenants() from public;

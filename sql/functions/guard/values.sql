@@ -1,4 +1,6 @@
--- Most texts are told by their length, which spares them the regular expression.
+-- Small functions that convert and check values, and trigger functions that several tables share.
+
+-- The length rules most texts out, and saves them the regular expression.
 create or replace function brainops_internal.uuid_or_null(p_text text)
 returns uuid
 language sql
@@ -13,7 +15,8 @@ as $$
     end;
 $$;
 
-comment on function brainops_internal.uuid_or_null(text) is 'The uuid that the text spells, or null: never an error.';
+comment on function brainops_internal.uuid_or_null(text) is
+  'The text as a uuid; null if it is not one, and never an error.';
 
 revoke execute on function brainops_internal.uuid_or_null(text) from public;
 grant execute
@@ -35,7 +38,7 @@ end;
 $$;
 
 comment on function brainops_internal.timestamptz_or_null(text) is
-  'The instant that a text spells (UTC where it names no zone), or null: never an error.';
+  'The text as a timestamp, in UTC if it names no time zone; null if it is not one, and never an error.';
 
 revoke execute on function brainops_internal.timestamptz_or_null(text) from public;
 grant execute on function brainops_internal.timestamptz_or_null(text) to brainops_worker;
@@ -53,7 +56,8 @@ as $$
     end;
 $$;
 
-comment on function brainops_internal.text_array(jsonb) is 'A JSON list of texts as an array; null for anything else.';
+comment on function brainops_internal.text_array(jsonb) is
+  'The elements of a JSON array as text; null for any other JSON value.';
 
 revoke execute on function brainops_internal.text_array(jsonb) from public;
 grant execute on function brainops_internal.text_array(jsonb) to brainops_system;
@@ -66,37 +70,40 @@ as $$
 begin
   raise exception 'time_zone: % is not the name of a time zone', quote_literal(left(new.time_zone, 60))
     using errcode = 'check_violation', column = 'time_zone', table = tg_table_name, constraint = tg_table_name || '_time_zone_known',
-      hint = 'Give a name such as America/Denver; an offset or an abbreviation does not know summer time.';
+      hint = 'Give a name such as America/Denver; offsets and abbreviations do not follow daylight saving time.';
 end;
 $$;
 
+comment on function brainops_internal.refuse_time_zone is
+  'Trigger, for rows whose time_zone is not the name of a time zone: raises 23514 with a hint, before the check constraint does without.';
+
 revoke execute on function brainops_internal.refuse_time_zone() from public;
 
--- How much a mail may bring along in metadata. A claim of a thousand recipients holds all of theirs in
--- memory at once, so those get less than a mail of its own.
+-- A worker that claims a thousand recipients of a broadcast holds the metadata of all of them in memory, so a
+-- recipient may have less than a single mail.
 create or replace function brainops_internal.refuse_large_metadata()
 returns trigger
 language plpgsql
 set search_path = ''
 as $$
 declare
-  -- By table and kind of row; in a broadcast's own row is what all recipients share.
+  -- The broadcast's own row (ai_broadcasts) has what all recipients share, and the higher limit.
   c_of_recipient constant int := 32768;
   c_else constant int := 262144;
   v_bytes int := pg_column_size(new.metadata || '{}');
   v_most int := case when tg_table_name = 'ai_email_queue' and to_jsonb(new) ->> 'broadcast_id' is not null then c_of_recipient else c_else end;
 begin
   if v_bytes > v_most then
-    raise exception 'metadata: takes % bytes, at most % (% KiB) are allowed', v_bytes, v_most, v_most / 1024
+    raise exception 'metadata: has % bytes, and at most % (% KiB) are allowed', v_bytes, v_most, v_most / 1024
       using errcode = 'OP006', column = 'metadata',
-        hint = 'Give what the template needs; what all recipients share goes into ai_broadcasts.metadata.';
+        hint = 'Keep only the values that the template uses. Values that all recipients of a broadcast share belong in ai_broadcasts.metadata.';
   end if;
   return new;
 end;
 $$;
 
 comment on function brainops_internal.refuse_large_metadata is
-  'metadata of a mail or broadcast takes 256 KiB at most, of a broadcast''s recipient 32 KiB, as jsonb before compression.';
+  'Trigger: limits metadata to 256 KiB for a mail or a broadcast and to 32 KiB for a recipient of a broadcast, as jsonb before compression. OP006: larger.';
 
 revoke execute on function brainops_internal.refuse_large_metadata() from public;
 
@@ -111,6 +118,8 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.touch_updated_at is 'Trigger: sets updated_at to now on each update.';
+
 revoke execute on function brainops_internal.touch_updated_at() from public;
 
 create or replace function brainops_internal.refuse_change()
@@ -119,7 +128,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  -- The one exception: brainops.forget takes out of an event's words what may name a person.
+  -- The only exception: brainops.forget erases the detail of an event, which may name a person.
   if tg_op = 'UPDATE' and current_user = 'brainops_system'
     and to_jsonb(new) = to_jsonb(old) || '{"detail": "erased"}' then
     return new;
@@ -128,6 +137,9 @@ begin
     using errcode = 'insufficient_privilege', hint = 'Insert a new row; retention drops whole partitions.';
 end;
 $$;
+
+comment on function brainops_internal.refuse_change is
+  'Trigger, for append-only tables: raises 42501 on update, delete and truncate.';
 
 revoke execute on function brainops_internal.refuse_change() from public;
 grant execute on function brainops_internal.refuse_change() to brainops_system;
