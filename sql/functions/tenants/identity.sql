@@ -1,3 +1,9 @@
+-- Which tenant is asking. Start at brainops.current_tenant_id; the policies of every table with a tenant_id call it.
+--
+-- A login that is bound to a tenant (brainops.tenant_logins) is always that tenant, whatever it sets. A member of
+-- brainops_service is the tenant that it names: by app.tenant_id, else by the claim tenant_id in request.jwt.claims.
+-- Any other login has no tenant.
+
 create or replace function brainops.current_tenant_id()
 returns uuid
 language plpgsql
@@ -23,14 +29,14 @@ begin
   end if;
   return coalesce(
     brainops_internal.jwt_tenant_id(),
-    -- A service that names nobody sees the row it has just inserted: RETURNING needs that.
+    -- A service that names no tenant sees the row that it has just inserted: RETURNING needs that.
     case when brainops_internal.names_no_tenant() then brainops_internal.uuid_or_null(current_setting('brainops.inserted_tenant', true)) end
   );
 end;
 $$;
 
 comment on function brainops.current_tenant_id is
-  'The tenant that is asking, or null for nobody. In policies and queries always as (select brainops.current_tenant_id()): the bare call runs once for each row.';
+  'The id of the caller''s tenant; null if it has none. In policies and queries write (select brainops.current_tenant_id()): the bare call runs once per row.';
 
 alter function brainops.current_tenant_id() owner to brainops_system;
 revoke execute on function brainops.current_tenant_id() from public;
@@ -38,8 +44,8 @@ grant execute
 on function brainops.current_tenant_id()
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- For the policies of brainops_service: such a login may name the tenant by a setting, so it may
--- as well name it in each row. Not for brainops_worker: a worker without a tenant is a mistake.
+-- For the policies of brainops_service: a service may name its tenant by a setting, so it may as well name it in each
+-- row. Not for brainops_worker: a worker without a tenant is a mistake.
 create or replace function brainops.may_name_tenant()
 returns boolean
 language sql
@@ -55,7 +61,7 @@ as $$
 $$;
 
 comment on function brainops.may_name_tenant is
-  'Whether the caller may say in each row whose it is: a service login that has named no tenant by a setting.';
+  'True if the caller may name the tenant in each row: a member of brainops_service that is not bound to a tenant and has not named one by a setting. For policies.';
 
 alter function brainops.may_name_tenant() owner to brainops_system;
 revoke execute on function brainops.may_name_tenant() from public;
@@ -63,8 +69,8 @@ grant execute
 on function brainops.may_name_tenant()
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- A service that has named a tenant, even by a word that is no tenant, is never anybody else.
--- Inlined like the one above.
+-- A service that has named a tenant, even by a value that is not a tenant's id, gets no other one. Without a
+-- search_path of its own, so that Postgres inlines it.
 create or replace function brainops_internal.names_no_tenant()
 returns boolean
 language sql
@@ -77,14 +83,14 @@ as $$
 $$;
 
 comment on function brainops_internal.names_no_tenant is
-  'Whether neither app.tenant_id nor request.jwt.claims says anything at all.';
+  'True if neither app.tenant_id nor request.jwt.claims is set, or both are empty.';
 
 revoke execute on function brainops_internal.names_no_tenant() from public;
 grant execute
 on function brainops_internal.names_no_tenant()
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- The claim tenant_id of a verified JWT as PostgREST and Supabase hand it over; null for none.
+-- PostgREST and Supabase store the claims of a verified JWT in request.jwt.claims, as JSON.
 create or replace function brainops_internal.jwt_tenant_id()
 returns uuid
 language plpgsql
@@ -97,13 +103,13 @@ begin
     nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id'
   );
 exception
-  -- Not JSON, an escape that text cannot hold, or nested too deep.
+  -- Not JSON, an escape that text cannot hold, or nested too deeply.
   when data_exception or program_limit_exceeded then return null;
 end;
 $$;
 
 comment on function brainops_internal.jwt_tenant_id is
-  'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
+  'The claim tenant_id in request.jwt.claims; null if it is missing or not a uuid.';
 
 revoke execute on function brainops_internal.jwt_tenant_id() from public;
 grant execute

@@ -1,3 +1,6 @@
+-- What a tenant needs before it can send marketing, and the announcement of PUBLIC_URL, which is one of these things.
+-- Start at brainops.launch_problems.
+
 create or replace function brainops.launch_problems(p_tenant_id uuid, p_channel text default 'email')
 returns setof text
 language plpgsql
@@ -11,12 +14,12 @@ declare
   v_task text := case when p_channel = 'sms' then 'sms__send' else 'email__send' end;
 begin
   if not brainops_internal.may_act_for(p_tenant_id) then
-    raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
-      using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
+    raise exception 'tenant_id: % is not your tenant', coalesce(p_tenant_id::text, 'null')
+      using errcode = 'insufficient_privilege', hint = 'Give the id of your own tenant: select id from tenants.';
   end if;
   if v_provider is null then
-    raise exception 'channel: % is none', coalesce(quote_literal(p_channel), 'null')
-      using errcode = 'OP007', hint = 'Channels: email, sms.';
+    raise exception 'channel: % is not a channel', coalesce(quote_literal(p_channel), 'null')
+      using errcode = 'OP007', hint = 'Give email or sms.';
   end if;
   if p_channel = 'email' then
     if coalesce(btrim(v_settings ->> 'postal_address'), '') = '' then
@@ -28,7 +31,8 @@ begin
         || 'Start the web server (brainops serve or up) with PUBLIC_URL set';
     end if;
   end if;
-  -- Workers say which tasks they can do; where none is alive, nobody knows.
+  -- Live workers register the tasks that they can run. Without a live worker it is not known whether there is an
+  -- account, so nothing is reported.
   if exists (select from brainops.worker_processes as w where brainops_internal.worker_is_alive(w.number, w.backend_pid))
     and not exists (
       select from brainops.worker_processes as w
@@ -40,15 +44,15 @@ begin
     )
   then
     return next case p_channel
-      when 'sms' then 'there is no sender: no worker has TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and TWILIO_FROM, and the tenant has no Twilio credential of its own'
-      else 'there is no sender: no worker has SENDGRID_API_KEY and MAIL_FROM, and the tenant has no SendGrid credential of its own'
+      when 'sms' then 'a Twilio account is missing: no worker has TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and TWILIO_FROM, and the tenant has no active Twilio credential of its own'
+      else 'a SendGrid account is missing: no worker has SENDGRID_API_KEY and MAIL_FROM, and the tenant has no active SendGrid credential of its own'
     end;
   end if;
 end;
 $$;
 
 comment on function brainops.launch_problems(uuid, text) is
-  'What keeps the tenant from sending marketing by email or sms, one sentence each with its remedy; empty when nothing does.';
+  'What prevents tenant p_tenant_id from sending marketing by p_channel (email or sms), one text per problem with its remedy; no rows if nothing does. OP007: unknown channel. 42501: it is not the caller''s tenant.';
 
 alter function brainops.launch_problems(uuid, text) owner to brainops_system;
 revoke execute on function brainops.launch_problems(uuid, text) from public;
@@ -67,22 +71,23 @@ declare
 begin
   if v_problems <> '{}' then
     raise exception 'marketing by % cannot be launched: %', p_channel, array_to_string(v_problems, '; ')
-      using errcode = 'OP031', hint = 'Mend all of it, then launch again. select * from brainops.launch_problems(tenant_id, channel) lists it.';
+      using errcode = 'OP031', hint = 'Fix each of these problems, then launch again. To list them: select * from brainops.launch_problems(tenant_id, channel).';
   end if;
 end;
 $$;
 
 comment on function brainops_internal.refuse_launch(uuid, text) is
-  'Raises OP031 with everything that launch_problems finds; asked when a campaign or a broadcast becomes active.';
+  'Raises OP031 with all that brainops.launch_problems finds. Called when a campaign or a broadcast becomes active.';
 
 revoke execute on function brainops_internal.refuse_launch(uuid, text) from public;
 grant execute
 on function brainops_internal.refuse_launch(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- Opt-in requests from before any process had said PUBLIC_URL were mailed in one statement: one address that no mail can
--- go to undid the announcement, for every tenant, and no worker with PUBLIC_URL could start. Each stands alone now.
--- And a yes is kept though nothing can be mailed to its address; it was refused once PUBLIC_URL was known.
+-- Also mails the opt-in requests that were made before PUBLIC_URL was known. Each is queued in a subtransaction of
+-- its own: in a single statement, one address that no mail can go to would undo the announcement for every tenant,
+-- and no worker with PUBLIC_URL could start. The consent behind a request is kept even if nothing can be mailed to
+-- its address.
 create or replace function brainops.announce_public_url(p_public_url text)
 returns void
 language plpgsql
@@ -107,12 +112,12 @@ begin
       perform brainops_internal.mail_opt_in(v_id);
     exception
       when others then
-        -- What the server lacks (rollbacks, resources, locks, operators, the system, its own faults) is
-        -- nothing about the request: whoever announces tries again.
+        -- Rollbacks, resources, locks, operators, the system and internal errors say nothing about the request: the
+        -- caller announces again.
         if left(sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX') then
           raise;
         end if;
-        -- The mail queue refuses it, and will another time.
+        -- The mail queue refuses this request, and would refuse it again.
         update public.opt_in_requests set expires_at = brainops.now() where id = v_id;
     end;
   end loop;
@@ -120,7 +125,7 @@ end;
 $$;
 
 comment on function brainops.announce_public_url(text) is
-  'Said by a server or worker that has PUBLIC_URL, when it starts; opt-in mails that waited for it are queued, and a request that the mail queue refuses is closed.';
+  'Stores PUBLIC_URL, an http or https URL, and queues the opt-in mails that waited for it; a request that the mail queue refuses is closed. Servers and workers that have PUBLIC_URL call it when they start.';
 
 revoke execute on function brainops.announce_public_url(text) from public;
 grant execute on function brainops.announce_public_url(text) to brainops_system;

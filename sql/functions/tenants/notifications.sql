@@ -1,3 +1,6 @@
+-- Messages to a tenant itself (tenant_notifications), by its Slack or by mail. Start at brainops.notify; a row may
+-- also be inserted directly. The task tenant_notification__send delivers them.
+
 create or replace function brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text default null)
 returns uuid
 language sql
@@ -6,7 +9,8 @@ as $$
   select brainops.notify(p_tenant_id, p_subject, p_body, p_key, null);
 $$;
 
-comment on function brainops.notify(uuid, text, text, text) is 'The same about nobody in particular.';
+comment on function brainops.notify(uuid, text, text, text) is
+  'Sends tenant p_tenant_id a message, as the function with five parameters, about no lead. p_key null: sent each time.';
 
 revoke execute on function brainops.notify(uuid, text, text, text) from public;
 grant execute
@@ -16,7 +20,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 create or replace function brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid)
 returns uuid
 language plpgsql
--- Called from triggers of every seat; a service that names nobody would not see the row again.
+-- Called from triggers under every role; a service that names no tenant would not see the row that it inserted.
 security definer
 set search_path = ''
 as $$
@@ -24,8 +28,8 @@ declare
   v_id uuid;
 begin
   if not brainops_internal.may_act_for(p_tenant_id) then
-    raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
-      using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
+    raise exception 'tenant_id: % is not your tenant', coalesce(p_tenant_id::text, 'null')
+      using errcode = 'insufficient_privilege', hint = 'Give the id of your own tenant: select id from tenants.';
   end if;
   insert into public.tenant_notifications as n (tenant_id, subject, body, idempotency_key, lead_id, scheduled_for)
   values (
@@ -48,7 +52,7 @@ end;
 $$;
 
 comment on function brainops.notify(uuid, text, text, text, uuid) is
-  'Tells the tenant something, once for each key (null: always), about a lead (null: none); returns the row of tenant_notifications.';
+  'Sends tenant p_tenant_id a message, by its Slack or by mail. p_subject and p_body: plain text, cut to 300 and 20,000 characters. p_key: the message is sent once per key; null: each time. p_lead_id: the lead that it is about, and is erased with; null: none. Returns the id of the row in tenant_notifications, the existing one if the key was used before. 42501: it is not the caller''s tenant.';
 
 alter function brainops.notify(uuid, text, text, text, uuid) owner to brainops_system;
 revoke execute on function brainops.notify(uuid, text, text, text, uuid) from public;
@@ -56,8 +60,8 @@ grant execute
 on function brainops.notify(uuid, text, text, text, uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- By mail, where there is no Slack (or none that takes it). The words go in as values: they are
--- no Liquid.
+-- Used if the tenant has no Slack, or Slack refuses the message. Subject and body are passed as values, so that they
+-- are not read as Liquid.
 create or replace function brainops_internal.mail_notification(p_id uuid)
 returns uuid
 language sql
@@ -87,12 +91,12 @@ as $$
 $$;
 
 comment on function brainops_internal.mail_notification(uuid) is
-  'Queues the mail of a notification to settings.notify_email, once; null where it is queued already.';
+  'Queues the mail of a notification to settings.notify_email, and returns the mail''s id; null if it was queued before.';
 
 revoke execute on function brainops_internal.mail_notification(uuid) from public;
 grant execute on function brainops_internal.mail_notification(uuid) to brainops_worker, brainops_system;
 
--- What waited for a setting goes on as soon as it is there.
+-- Notifications that wait for a setting are due again as soon as the setting changes.
 create or replace function brainops_internal.wake_notifications()
 returns trigger
 language plpgsql
@@ -109,10 +113,13 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.wake_notifications is
+  'Trigger on tenants and provider_credentials: makes the tenant''s waiting notifications due now.';
+
 alter function brainops_internal.wake_notifications() owner to brainops_system;
 revoke execute on function brainops_internal.wake_notifications() from public;
 
--- Where nobody can be told, the row waits and says which setting is missing.
+-- If the tenant cannot be reached, the row waits, and its last_error names the missing setting.
 create or replace function brainops_internal.gate_tenant_notification(p_ids uuid[])
 returns setof brainops.verdict
 language sql
@@ -138,7 +145,7 @@ as $$
 $$;
 
 comment on function brainops_internal.gate_tenant_notification(uuid[]) is
-  'Holds the notifications of tenants that have neither a Slack credential nor settings.notify_email.';
+  'Defers notifications of tenants that have neither an active Slack credential nor settings.notify_email, by 10 minutes.';
 
 revoke execute on function brainops_internal.gate_tenant_notification(uuid[]) from public;
 grant execute on function brainops_internal.gate_tenant_notification(uuid[]) to brainops_worker, brainops_system;

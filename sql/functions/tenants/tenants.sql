@@ -1,3 +1,5 @@
+-- Tenants and their logins, and who may act for a tenant. Start at brainops.create_tenant.
+
 create or replace function brainops.create_tenant(p_slug text, p_name text, p_time_zone text default 'UTC')
 returns uuid
 language sql
@@ -7,12 +9,12 @@ as $$
 $$;
 
 comment on function brainops.create_tenant(text, text, text) is
-  'A new tenant: slug (a-z, 0-9, -), name, IANA time zone. Returns its id.';
+  'Creates a tenant, with the library''s campaigns as drafts, and returns its id. p_slug: a-z, 0-9 and -, at most 63 characters, unique. p_name: 1 to 200 characters. p_time_zone: IANA name, such as America/Denver.';
 
 revoke execute on function brainops.create_tenant(text, text, text) from public;
 grant execute on function brainops.create_tenant(text, text, text) to brainops_admin, brainops_system;
 
--- Runs with the caller's rights: to make a login one needs CREATEROLE, and we keep none in store.
+-- Runs with the caller's rights: creating a login needs CREATEROLE, which no role of BrainOps has.
 create or replace function brainops.create_login(p_tenant_slug text, p_role_name text, p_password text)
 returns void
 language plpgsql
@@ -23,7 +25,7 @@ declare
 begin
   if coalesce(length(p_password), 0) < 12 then
     raise exception 'password: has fewer than 12 characters'
-      using errcode = 'OP005', hint = 'Give 12 or more, or a SCRAM-SHA-256 verifier (brainops tenant login makes one, so that no log sees the password).';
+      using errcode = 'OP005', hint = 'Give 12 characters or more, or a SCRAM-SHA-256 verifier; `brainops tenant login` computes one, so that the password appears in no log.';
   end if;
   execute format('create role %I login password %L connection limit 20 in role brainops_tenant', p_role_name, p_password);
   execute format('alter role %I set statement_timeout = %L', p_role_name, '60s');
@@ -33,7 +35,7 @@ end;
 $$;
 
 comment on function brainops.create_login(text, text, text) is
-  'A database login that is the tenant: sees and writes its rows alone, whatever it sets. The password may be a SCRAM-SHA-256 verifier. Needs CREATEROLE.';
+  'Creates the database login p_role_name, bound to the tenant: it reaches that tenant''s rows only, whatever it sets. At most 20 connections; statements end after 60 s. p_tenant_slug: slug or id. p_password: at least 12 characters, or a SCRAM-SHA-256 verifier. Needs CREATEROLE. OP005: password too short. OP007: unknown tenant.';
 
 revoke execute on function brainops.create_login(text, text, text) from public;
 grant execute on function brainops.create_login(text, text, text) to brainops_admin, brainops_system;
@@ -50,14 +52,14 @@ begin
   select id into v_id from public.tenants where slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant);
   if not found then
     raise exception 'tenant: % is neither the slug nor the id of a tenant', quote_literal(p_tenant)
-      using errcode = 'OP007', hint = 'select slug, id from tenants';
+      using errcode = 'OP007', hint = 'To list the tenants: select slug, id from tenants.';
   end if;
   return v_id;
 end;
 $$;
 
 comment on function brainops_internal.tenant_id_of(text) is
-  'The id of a tenant by its slug or id; OP007 where there is none that the caller may see.';
+  'The id of a tenant, by its slug or id. OP007: it does not exist, or the caller may not see it.';
 
 revoke execute on function brainops_internal.tenant_id_of(text) from public;
 grant execute
@@ -76,19 +78,19 @@ begin
   if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member') then
     return brainops_internal.tenant_id_of(p_tenant);
   end if;
-  -- The same words for another tenant and for none: who exists is nobody's business.
+  -- The same message for another tenant and for one that does not exist, so that it does not show which ones exist.
   select id into v_tenant_id from public.tenants
     where id = brainops.current_tenant_id() and (slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant));
   if not found then
-    raise exception 'tenant: % is not yours', coalesce(quote_literal(p_tenant), 'null')
-      using errcode = 'insufficient_privilege', hint = 'Give your own slug: select slug from tenants.';
+    raise exception 'tenant: % is not your tenant', coalesce(quote_literal(p_tenant), 'null')
+      using errcode = 'insufficient_privilege', hint = 'Give the slug of your own tenant: select slug from tenants.';
   end if;
   return v_tenant_id;
 end;
 $$;
 
 comment on function brainops_internal.tenant_of_caller(text) is
-  'The tenant of this slug or id, where the caller is that tenant or an admin; refused otherwise.';
+  'The id of a tenant, by its slug or id, if the caller is that tenant or an admin. 42501: it is not the caller''s tenant. OP007 for admins: it does not exist.';
 
 revoke execute on function brainops_internal.tenant_of_caller(text) from public;
 grant execute on function brainops_internal.tenant_of_caller(text) to brainops_system;
@@ -106,7 +108,7 @@ as $$
 $$;
 
 comment on function brainops_internal.may_act_for(uuid) is
-  'Whether the caller is this tenant, a service that may name it, or an admin. For functions with the engine''s rights.';
+  'True if the caller is this tenant, a service that may name it, or an admin. For functions that run with the engine''s rights.';
 
 revoke execute on function brainops_internal.may_act_for(uuid) from public;
 grant execute
@@ -125,10 +127,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_tenant_insert is
+  'Trigger: gives a new tenant the campaigns and texts of the library, as drafts.';
+
 alter function brainops_internal.after_tenant_insert() owner to brainops_system;
 revoke execute on function brainops_internal.after_tenant_insert() from public;
 
--- The other half of that foreign key.
+-- Job tables, and tables with the trigger check_tenants, have no foreign key to tenants. This is the half of it that
+-- protects the referenced row.
 create or replace function brainops_internal.before_tenant_delete()
 returns trigger
 language plpgsql
@@ -153,6 +159,9 @@ begin
   return old;
 end;
 $$;
+
+comment on function brainops_internal.before_tenant_delete is
+  'Trigger: refuses to delete a tenant that has rows in a table without a foreign key to tenants (23503).';
 
 alter function brainops_internal.before_tenant_delete() owner to brainops_system;
 revoke execute on function brainops_internal.before_tenant_delete() from public;
