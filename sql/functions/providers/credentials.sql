@@ -1,8 +1,8 @@
--- A tenant's own Stripe account that was taken away left its cancelled links open for good: the row was gone, and with it
--- the key that switches links off, and the endpoint that the account's refunds are told to. Now it is switched off, and
--- only an admin deletes it. Clients that delete one are refused; they set active to false.
+-- What follows when a tenant's credential is added, changed or removed: rows that waited for the account are woken.
 --
--- Closures that wait for the account, or gave it up, go on when a credential comes. Old workers give up as they did.
+-- A tenant deactivates a credential (active = false) and cannot delete it: its key still switches off payment links
+-- that were created through the account, and its endpoint still receives the account's refunds. Only an admin deletes
+-- one.
 create or replace function brainops_internal.after_credential_change()
 returns trigger
 language plpgsql
@@ -11,8 +11,8 @@ set search_path = ''
 as $$
 begin
   if new.provider = 'stripe' and new.active then
-    -- What failed as well: with another key Stripe may say otherwise, and a link that stays open takes money. One that
-    -- somebody else has in hand is moved there, or asks again within the hour.
+    -- Failed closures as well: with another key Stripe may answer differently, and a link that stays open takes
+    -- money. A closure that is locked is being changed elsewhere, or asks again within the hour.
     update public.payment_link_closures
     set status = 'pending', scheduled_for = brainops.now()
     where id in (
@@ -29,6 +29,9 @@ begin
   return null;
 end;
 $$;
+
+comment on function brainops_internal.after_credential_change is
+  'Trigger on provider_credentials: queues jobs for the tenant''s due rows that go through the provider, and for an active Stripe credential makes waiting and failed payment link closures due again.';
 
 alter function brainops_internal.after_credential_change() owner to brainops_system;
 revoke execute on function brainops_internal.after_credential_change() from public;

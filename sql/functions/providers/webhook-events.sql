@@ -1,7 +1,7 @@
--- What providers report: a ledger first, effects later. The HTTP server verifies, records and
--- answers; a job processes. Any order, any number of times, one end state.
+-- Webhook events: recorded first, applied later. The HTTP server verifies a request, calls record_webhook_events and
+-- answers; the task webhook_event__process calls process_webhook_events. Events may arrive in any order and any
+-- number of times, with the same result.
 
--- Writes events down, each once, and sets jobs to process them. Returns how many were new.
 create or replace function brainops_internal.record_webhook_events(
   p_provider text,
   p_events jsonb,
@@ -12,7 +12,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  -- So many that the job's own cost does not count, so few that several workers share a large batch.
+  -- Enough that the cost of the job itself is negligible, and few enough that workers share a large request.
   c_per_job constant int := 500;
   v_ids uuid[];
 begin
@@ -37,7 +37,7 @@ begin
         limit 1
       ) as a on true
     ) as i
-    -- One order for everyone, so that two requests with the same events never wait for each other.
+    -- In one order for all requests, so that two requests with the same events cannot deadlock.
     order by i.event_id
     on conflict do nothing
     returning id
@@ -52,13 +52,14 @@ end;
 $$;
 
 comment on function brainops_internal.record_webhook_events(text, jsonb, uuid) is
-  'Ledgers an array of verified events, each once, and sets a job to process them; returns how many were new. p_tenant_id: whose own account sent them, null for the installation''s.';
+  'Records a JSON array of verified events, each once, and queues jobs that process them; returns the number of new ones. p_provider: sendgrid, twilio or stripe. p_tenant_id: the tenant whose own account sent them; null for the platform''s account.';
 
 revoke execute on function brainops_internal.record_webhook_events(text, jsonb, uuid) from public;
 grant execute on function brainops_internal.record_webhook_events(text, jsonb, uuid) to brainops_system;
 
--- Each event stands alone: one that fails takes nothing with it, is tried three times in all, and
--- then stays as failed. apply_<provider>_event returns null, or why the event has no effect.
+-- Each event is applied in a subtransaction of its own. One that fails does not affect the others, is tried three
+-- times in all, and then stays as failed. apply_<provider>_event returns null, or the reason why the event has no
+-- effect.
 create or replace function brainops_internal.process_webhook_events(p_ids uuid[])
 returns table (status text, events int)
 language plpgsql
@@ -73,8 +74,8 @@ begin
   for v_row in
     select * from public.webhook_events as w
     where w.id = any (p_ids) and w.status = 'pending'
-    -- By person or object, for everyone who processes: two who have the same ones in hand (a
-    -- repeated batch) never wait for each other crosswise.
+    -- By person or object, in the same order everywhere: two processes that have events about the same ones (a repeated
+    -- delivery) cannot deadlock.
     order by
       w.provider,
       lower(coalesce(w.payload ->> 'email', w.payload ->> 'From', w.payload #>> '{data,object,id}')),
@@ -86,10 +87,10 @@ begin
     v_error := null;
     v_skip_reason := null;
     begin
-      -- One statement each: a provider's function is looked for only when one of its events comes.
+      -- One statement per provider, so that its function is looked up only when one of its events comes.
       case v_row.provider
         when 'sendgrid' then
-          -- A tenant's own account may sign what it likes about its own mails, and no others.
+          -- A tenant's own account may report on the tenant's own mails, and on no others.
           if v_row.tenant_id <> (brainops_internal.find_email(v_row.payload)).tenant_id then
             v_skip_reason := 'it is about a message of another tenant';
           else
@@ -97,7 +98,7 @@ begin
           end if;
         when 'twilio' then v_skip_reason := brainops_internal.apply_twilio_event(v_row.payload, v_row.tenant_id);
         when 'stripe' then v_skip_reason := brainops_internal.apply_stripe_event(v_row.payload, v_row.tenant_id);
-        else v_skip_reason := 'nobody knows the provider ' || v_row.provider;
+        else v_skip_reason := 'unknown provider ' || v_row.provider;
       end case;
     exception
       when others then v_error := sqlerrm;
@@ -123,12 +124,12 @@ end;
 $$;
 
 comment on function brainops_internal.process_webhook_events(uuid[]) is
-  'Applies pending events, each on its own; returns how many rows now have which status.';
+  'Applies those of the events that are pending, each on its own; returns the number of the given events per status.';
 
 revoke execute on function brainops_internal.process_webhook_events(uuid[]) from public;
 grant execute on function brainops_internal.process_webhook_events(uuid[]) to brainops_system;
 
--- Setting a row to pending runs it again, as in every job table.
+-- Setting an event to pending runs it again, as in job tables.
 create or replace function brainops_internal.before_webhook_update()
 returns trigger
 language plpgsql
@@ -145,11 +146,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.before_webhook_update is
+  'Trigger: resets a webhook event whose status is set to pending, and queues a job that processes it.';
+
 alter function brainops_internal.before_webhook_update() owner to brainops_system;
 revoke execute on function brainops_internal.before_webhook_update() from public;
 
--- The sweep's second half: events whose job got lost, and mails that became unconfirmed after their
--- events had come (the webhook can be faster than our own time limit).
+-- Two things that no trigger sees: events whose job was lost, and mails that became unconfirmed after their events had
+-- come (a webhook can be faster than our own time limit).
 create or replace function brainops_internal.sweep_webhook_events()
 returns int
 language plpgsql
@@ -178,15 +182,18 @@ begin
     where q.status = 'unconfirmed'
       and exists (select from public.email_deliveries as d where d.tenant_id = q.tenant_id and d.email_id = q.id)
     limit 1000
-  ) as told;
+  ) as reported;
   return coalesce(cardinality(v_ids), 0);
 end;
 $$;
 
+comment on function brainops_internal.sweep_webhook_events is
+  'Queues a job for events that have been pending for more than a minute, and settles unconfirmed mails that have events, at most 1,000 of each. Returns the number of events. Called once a minute.';
+
 revoke execute on function brainops_internal.sweep_webhook_events() from public;
 grant execute on function brainops_internal.sweep_webhook_events() to brainops_system;
 
--- What an event is known by: the provider's id of it, and where it has none, its contents.
+-- The key by which a repeated event is recognised: the provider's id, or without one a digest of the contents.
 create or replace function brainops_internal.webhook_event_id(p_provider text, p_event jsonb)
 returns text
 language sql
@@ -195,8 +202,8 @@ set search_path = ''
 as $$
   select
     case
-      -- Ids have at most 100 characters; a longer one would not fit into the index, and would take
-      -- the whole batch with it.
+      -- Providers' ids have at most 100 characters. One that does not fit into the index would make the whole request
+      -- fail.
       when length(e.id) between 1 and 200 then e.id
       else 'md5:' || md5(p_event::text)
     end
@@ -212,13 +219,13 @@ as $$
 $$;
 
 comment on function brainops_internal.webhook_event_id(text, jsonb) is
-  'What an event is known by: sg_event_id, Stripe''s id, event_id (made by our own route for Twilio), else md5: of its contents.';
+  'The id of an event: SendGrid''s sg_event_id, Stripe''s id, or event_id, which our own route makes for Twilio; else md5: and the digest of its contents.';
 
 revoke execute on function brainops_internal.webhook_event_id(text, jsonb) from public;
 grant execute on function brainops_internal.webhook_event_id(text, jsonb) to brainops_system;
 
--- By our own id alone, which travels in SendGrid's custom arguments and in Twilio's callback URL:
--- it is what makes the same event the same row each time.
+-- Only by our own id, which travels in SendGrid's custom arguments and in Twilio's callback URL, so that the same event
+-- always refers to the same row.
 create or replace function brainops_internal.webhook_event_row(p_provider text, p_event jsonb)
 returns uuid
 language sql
@@ -235,7 +242,7 @@ as $$
 $$;
 
 comment on function brainops_internal.webhook_event_row(text, jsonb) is
-  'The id of the job row that an event says it is about; null where it says none.';
+  'The id of the job row that an event names by our id; null if it names none, and for Stripe.';
 
 revoke execute on function brainops_internal.webhook_event_row(text, jsonb) from public;
 grant execute on function brainops_internal.webhook_event_row(text, jsonb) to brainops_system;
