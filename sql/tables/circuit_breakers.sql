@@ -1,3 +1,4 @@
+-- Written by the engine; admins may reset a breaker or change its threshold and delays.
 alter table brainops.circuit_breakers enable row level security;
 alter table brainops.circuit_breakers force row level security;
 drop policy if exists every_row on brainops.circuit_breakers;

@@ -1,3 +1,4 @@
+-- The counterpart of worker_processes' advisory locks on the built-in Postgres; the same rights.
 alter table brainops.embedded_connections enable row level security;
 alter table brainops.embedded_connections force row level security;
 drop policy if exists every_row on brainops.embedded_connections;

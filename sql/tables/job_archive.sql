@@ -1,3 +1,4 @@
+-- Finished rows, moved here by brainops.archive_done. They may be deleted (brainops.forget), not changed.
 alter table brainops.job_archive enable row level security;
 alter table brainops.job_archive force row level security;
 drop policy if exists own_tenant on brainops.job_archive;
@@ -14,8 +15,7 @@ with check (true);
 grant select on brainops.job_archive to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 alter table brainops.job_archive owner to brainops_system;
 
--- A year ahead, though maintenance__retain adds months daily: a missing month would stop every
--- status change.
+-- A year ahead, as for brainops.job_events. brainops.archive_done also creates the months that it needs.
 select brainops_internal.ensure_partitions('brainops.job_archive', now()::date, 13);
 
 create or replace trigger b0_append_only

@@ -1,3 +1,5 @@
+-- The record of status changes. Only triggers with the engine's rights write it, and only brainops.forget changes a
+-- row: it erases the detail.
 alter table brainops.job_events enable row level security;
 alter table brainops.job_events force row level security;
 drop policy if exists own_tenant on brainops.job_events;
@@ -14,8 +16,8 @@ with check (true);
 grant select on brainops.job_events to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 alter table brainops.job_events owner to brainops_system;
 
--- A year ahead, though maintenance__retain adds months daily: a missing month would stop every
--- status change.
+-- A year ahead, although maintenance__retain adds months each night: without a partition for the current month, every
+-- status change would fail.
 select brainops_internal.ensure_partitions('brainops.job_events', now()::date, 13);
 
 create or replace trigger b0_append_only_truncate

@@ -1,7 +1,8 @@
+-- Which tables are job tables. Everyone may read it, because claims and functions with the caller's rights do.
 revoke all on brainops.job_tables from public;
 grant select on brainops.job_tables to brainops_tenant, brainops_worker, brainops_service, brainops_system;
 grant select on brainops.job_tables to brainops_admin;
--- Not relation and gate: the engine runs them as SQL, with rights that admins do not have.
+-- Not relation and gate, for example: the engine runs them as SQL, with rights that admins do not have.
 grant update (time_limit, max_deferrals, archive_after) on brainops.job_tables to brainops_admin;
 grant update (bulk_max) on brainops.job_tables to brainops_admin;
 

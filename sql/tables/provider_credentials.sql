@@ -1,6 +1,7 @@
+-- Tenants' own provider accounts. The triggers wake rows that waited for a credential.
 select brainops.protect_table('public.provider_credentials');
 
--- What is secret is for workers alone; a tenant sees that there is one, and may switch it off.
+-- Secrets are for workers only. A tenant sees which credentials it has, and may deactivate them (active = false).
 revoke all on public.provider_credentials from brainops_tenant, brainops_service;
 grant select (id, tenant_id, provider, name, hint, active, endpoint_token, created_at, updated_at)
 on public.provider_credentials

@@ -1,3 +1,4 @@
+-- Admins write the limits; claims reserve slots with the engine's rights (brainops_internal.reserve_rate_slots).
 alter table brainops.rate_limits enable row level security;
 alter table brainops.rate_limits force row level security;
 drop policy if exists every_row on brainops.rate_limits;
@@ -8,7 +9,7 @@ using (true)
 with check (true);
 grant select, insert, update, delete on brainops.rate_limits to brainops_admin, brainops_system;
 
--- A tenant may see its own limit and the common one: a claim looks whether there is any.
+-- A claim, which runs as the tenant, checks whether there is a limit: its own or the common one.
 drop policy if exists own_tenant on brainops.rate_limits;
 create policy own_tenant on brainops.rate_limits
 for select

@@ -1,4 +1,5 @@
+-- The tenants' keys for their credentials. Guarded like every tenant table, and closed to tenants.
 select brainops.protect_table('public.tenant_keys');
 
--- What is secret is for workers alone; a tenant sees that there is one, and may switch it off.
+-- Only workers and the engine need the keys.
 revoke all on public.tenant_keys from brainops_tenant, brainops_service;

@@ -1,3 +1,4 @@
+-- Only admins and the engine read it: brainops.current_tenant_id does so with the engine's rights.
 alter table brainops.tenant_logins enable row level security;
 alter table brainops.tenant_logins force row level security;
 

@@ -1,3 +1,5 @@
+-- Tenants see their own row; only admins write. The library's campaigns come with a new tenant, and a tenant that has
+-- rows cannot be deleted.
 alter table public.tenants enable row level security;
 alter table public.tenants force row level security;
 

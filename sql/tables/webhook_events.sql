@@ -1,3 +1,4 @@
+-- The ledger of webhook events. Without protect_table, because tenant_id may be null: such an event is for admins only.
 alter table public.webhook_events enable row level security;
 alter table public.webhook_events force row level security;
 

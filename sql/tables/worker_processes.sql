@@ -1,3 +1,4 @@
+-- Workers register themselves, with the rights of brainops_system. Admins read the view brainops.workers.
 alter table brainops.worker_processes enable row level security;
 alter table brainops.worker_processes force row level security;
 drop policy if exists every_row on brainops.worker_processes;

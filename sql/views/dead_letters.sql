@@ -8,7 +8,7 @@ as
   where status in ('failed', 'unconfirmed');
 
 comment on view brainops.dead_letters is
-  'Rows that need a person: failed (brainops.retry) and unconfirmed (brainops.confirm).';
+  'Rows of all job tables that need a person: failed (see brainops.retry) and unconfirmed (see brainops.confirm). since: when the row failed; for an unconfirmed row, when its last attempt started.';
 
 grant select
 on brainops.dead_letters

@@ -19,7 +19,7 @@ as
   from brainops.jobs
   where status not in ('completed', 'cancelled', 'skipped')
   group by table_name, tenant_id
-  -- No job table, but money may hang on an event that was given up.
+  -- Not a job table, but a payment may depend on an event that failed.
   union all
   select 'webhook_events', tenant_id, 0, 0, 0, 0, 0, count(*), null, null
   from public.webhook_events
@@ -27,7 +27,7 @@ as
   group by tenant_id;
 
 comment on view brainops.queue_health is
-  'For each job table and tenant: what waits, runs and failed, how late the oldest due row is, and one reason that rows wait for. And where webhook_events failed, how many (tenant_id null: nobody knows whose).';
+  'One row per job table and tenant that has unfinished or failed rows: how many are due, later, in processing, unconfirmed, awaiting approval and failed; oldest_due: how late the oldest due row is, null if none is due; waiting_for: one reason why rows wait. Failed webhook events are counted as table webhook_events, with tenant_id null if the tenant is not known.';
 
 grant select
 on brainops.queue_health

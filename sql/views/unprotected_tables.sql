@@ -1,6 +1,5 @@
 drop view if exists brainops.unprotected_tables;
 
--- The tables of these schemas that have a tenant_id but not the guard; empty is right.
 create view brainops.unprotected_tables
 with (security_invoker = true)
 as
@@ -24,6 +23,6 @@ as
     );
 
 comment on view brainops.unprotected_tables is
-  'Tables with a tenant_id and without the guard; brainops.protect_table gives it to them.';
+  'Tables with a column tenant_id that lack row level security or a policy, with the reason. Must be empty; brainops.protect_table gives a table the guard.';
 
 grant select on brainops.unprotected_tables to brainops_admin;

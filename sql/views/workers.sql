@@ -19,6 +19,6 @@ as
   from brainops.worker_processes;
 
 comment on view brainops.workers is
-  'Worker processes and whether they live: alive (holds its lock), suspect (lost it, about to be given up), unknown.';
+  'Worker processes. state: alive (holds its advisory lock), suspect (lost it, and is removed if it stays lost for 3 s), unknown (does not hold it, and no other worker has noticed yet). tasks: what it can run.';
 
 grant select on brainops.workers to brainops_admin, brainops_system;
