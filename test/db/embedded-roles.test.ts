@@ -50,7 +50,7 @@ const tenantA = (): Promise<Client> => login("tenant_a", `a's "secret"`);
 const tenantB = (): Promise<Client> => login("tenant_b", "b");
 const code = (expected: string): unknown => expect.objectContaining({ code: expected });
 
-/** pg takes queryMode, its types don't know it. */
+/** pg accepts queryMode, which its types lack. */
 const extended = (text: string): { text: string } => Object.assign({ text }, { queryMode: "extended" });
 
 const severalStatements = (sql: string): boolean => sql.startsWith("select 1;");
@@ -160,7 +160,7 @@ test("a connection whose role is dropped ends, and no other", async () => {
   expect((await admin.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
 });
 
-test("SQL is told when a connection ends, and which", async () => {
+test("SQL is notified when a connection ends, and of which", async () => {
   await admin.query(`
     create schema brainops;
     create schema brainops_internal;
@@ -171,8 +171,8 @@ test("SQL is told when a connection ends, and which", async () => {
   `);
   const b = await tenantB();
   const { rows } = await b.query<{ id: string }>("select current_setting('brainops.connection_id') as id");
-  const told = new Promise((resolve) => admin.once("notification", resolve));
+  const notified = new Promise((resolve) => admin.once("notification", resolve));
   await b.end();
-  await told;
+  await notified;
   expect((await admin.query("select id from brainops.ended")).rows).toEqual(rows);
 });

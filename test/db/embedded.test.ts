@@ -296,7 +296,7 @@ describe("settings", () => {
     await expect(client({ options: "-c no_such_setting=1" })).rejects.toEqual(code("42704"));
   });
 
-  test("the client is told of a changed parameter, and only of its own", async () => {
+  test("the client is notified of a changed parameter, and only of its own", async () => {
     const [one, two] = [await RawClient.login(), await client()];
     one.send(query("set timezone = 'Asia/Tokyo'"));
     expect(types(await one.until("Z"))).toBe("CSZ");
@@ -457,7 +457,7 @@ async function cancel(target: RawClient): Promise<void> {
   await once(socket, "close");
 }
 
-/** A client that sends exactly what it is told to. */
+/** A client that sends exactly the given messages. */
 class RawClient implements AsyncDisposable {
   pid = 0;
   secret = 0;

@@ -86,7 +86,7 @@ describe.skipIf(!isServer)("brainops migrate (needs a server with several databa
   it("builds indexes of concurrent/ outside a transaction, and again where one was left invalid", async () => {
     await run();
     await ask("create table public.things (a int); insert into public.things values (1), (1)");
-    // What a build that broke off leaves behind: an index by that name which is not valid.
+    // An interrupted build leaves an index of that name that is not valid.
     await onServer(url, (client) =>
       client.query("create unique index concurrently things_a on public.things (a)").catch(() => {}),
     );

@@ -1,4 +1,4 @@
-// Transactions as a tenant: all of it or nothing, whether or not its statements are sent together.
+// Transactions as a tenant: all or nothing, whether or not their statements are sent together.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createPool, isConnectionLost } from "../../src/db/pool.ts";

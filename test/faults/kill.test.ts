@@ -94,7 +94,7 @@ describe.skipIf(!isServer)(
       await db.until("select status = 'unconfirmed' from ai_email_queue where id = $1", [row?.id]);
       expect(Date.now() - killed).toBeLessThan(10_000);
       const [after] = await db.query("select last_error from ai_email_queue where id = $1", [row?.id]);
-      expect(after?.["last_error"]).toMatch(/its worker \(.*\) died while the row was in its hands/);
+      expect(after?.["last_error"]).toMatch(/its worker \(.*\) died while the row was in flight/);
       other.child.kill("SIGTERM");
       await other.exited;
     }, 60_000);

@@ -1,4 +1,4 @@
-// Rows that share a batch, claimed on two connections at once: each goes once, whoever asks for it.
+// Bulk rows, claimed on two connections at once: each goes once, whichever claim takes it.
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import type pg from "pg";
@@ -7,7 +7,7 @@ import { createTestDatabase, isServer, type TestDatabase } from "../support/data
 import { asWorker, beginAsWorker, type Claim } from "../support/jobs.ts";
 import { letMarketingGo } from "../support/marketing.ts";
 
-const CLAIM_BATCH =
+const CLAIM_BULK =
   "select id, outcome, lease from brainops_internal.claim('ai_email_queue', $1, $2, $3, null, null, $4)";
 
 let db: TestDatabase;
@@ -25,7 +25,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   await db.query("update brainops.job_tables set bulk_max = 1000 where table_name = 'ai_email_queue'");
   await db.query("delete from ai_email_queue");
-  // Those of claimed rows are their workers' to end.
+  // Deleting a row leaves the job of a claimed one: that is the worker's to end.
   await db.query("delete from graphile_worker._private_jobs");
   const [made] = await db.as<{ id: string }>(
     "tenantA",
@@ -45,11 +45,11 @@ async function addPeople(count: number): Promise<string[]> {
   return rows.map(({ id }) => id);
 }
 
-const claimBatch = (client: pg.Client, ids: readonly string[], lease: string = randomUUID(), batches = true) =>
+const claimBulk = (client: pg.Client, ids: readonly string[], lease: string = randomUUID(), batches = true) =>
   asWorker(
     client,
     db.tenantA,
-    async () => (await client.query<Claim>(CLAIM_BATCH, [ids, randomUUID(), lease, batches])).rows,
+    async () => (await client.query<Claim>(CLAIM_BULK, [ids, randomUUID(), lease, batches])).rows,
   );
 
 const idsOf = (claims: readonly Claim[]): string[] =>
@@ -63,15 +63,15 @@ interface DueJob {
 const jobsOf = (): Promise<DueJob[]> =>
   db.query<DueJob>("select payload ->> 'id' as id, run_at from graphile_worker._private_jobs order by run_at, id");
 
-/** Does as a worker with the oldest job that is due; false where there is none. */
-async function ring(client: pg.Client): Promise<boolean> {
+/** Does what a worker does with the oldest due job; false if no job is due. */
+async function wake(client: pg.Client): Promise<boolean> {
   const [job] = await db.query<{ id: string }>(
     `delete from graphile_worker._private_jobs
      where id = (select id from graphile_worker._private_jobs where run_at <= now() order by random() limit 1 for update skip locked)
      returning payload ->> 'id' as id`,
   );
   if (job === undefined) return false;
-  await claimBatch(client, [job.id]);
+  await claimBulk(client, [job.id]);
   return true;
 }
 
@@ -82,7 +82,7 @@ async function countOf(status: string): Promise<number> {
   return row?.n ?? -1;
 }
 
-describe("the jobs of a batch", () => {
+describe("the jobs of a bulk", () => {
   it("are one for a thousand rows of a statement, four at most, and one for each time they are due", async () => {
     await addPeople(900);
     expect(await jobsOf()).toHaveLength(1);
@@ -104,18 +104,18 @@ describe("the jobs of a batch", () => {
   it("follow each other until nothing is due, whatever comes in meanwhile", async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.record({ people: fc.integer({ min: 1, max: 700 }), rings: fc.integer({ min: 0, max: 3 }) }), {
+        fc.array(fc.record({ people: fc.integer({ min: 1, max: 700 }), wakes: fc.integer({ min: 0, max: 3 }) }), {
           minLength: 1,
           maxLength: 5,
         }),
         async (statements) => {
           await db.query("delete from ai_email_queue");
           await db.query("update brainops.job_tables set bulk_max = 250 where table_name = 'ai_email_queue'");
-          for (const { people, rings } of statements) {
+          for (const { people, wakes } of statements) {
             await addPeople(people);
-            for (let nth = 0; nth < rings; nth += 1) await ring(nth % 2 === 0 ? one : two);
+            for (let nth = 0; nth < wakes; nth += 1) await wake(nth % 2 === 0 ? one : two);
           }
-          while (await ring(one));
+          while (await wake(one));
           expect(await countOf("pending")).toBe(0);
           expect(await countOf("processing")).toBe(statements.reduce((sum, { people }) => sum + people, 0));
         },
@@ -124,7 +124,7 @@ describe("the jobs of a batch", () => {
     );
   });
 
-  it("come back by the sweep, one for each batch that lost them, and none where one is there", async () => {
+  it("come back by the sweep, one for each bulk that lost them, and none for a bulk that has one", async () => {
     const ids = await addPeople(40);
     const sweep = async (): Promise<number | undefined> =>
       (
@@ -138,7 +138,7 @@ describe("the jobs of a batch", () => {
     expect(await sweep()).toBe(0);
     const [job] = await jobsOf();
     expect(ids).toContain(job?.id);
-    await ring(two);
+    await wake(two);
     expect(await countOf("pending")).toBe(0);
     expect(await sweep()).toBe(0);
   });
@@ -159,35 +159,35 @@ describe("the jobs of a batch", () => {
     await db.query("delete from brainops.pauses");
     await db.query("select brainops_internal.wake_rows('ai_email_queue')");
     expect(await jobsOf()).toHaveLength(1);
-    await ring(one);
+    await wake(one);
     expect(await countOf("processing")).toBe(30);
   });
 });
 
-describe("a claim of a row with a batch", () => {
+describe("a claim of a row with a bulk key", () => {
   it("brings along what else is due of it, up to the most, and sets a job for what it leaves behind", async () => {
     const ids = await addPeople(1200);
     await db.query("update ai_email_queue set scheduled_for = now() + interval '1 hour' where id = any ($1)", [
       ids.slice(0, 100),
     ]);
     await db.query("delete from graphile_worker._private_jobs");
-    const first = await claimBatch(one, [ids[500] ?? ""]);
+    const first = await claimBulk(one, [ids[500] ?? ""]);
     expect(idsOf(first)).toHaveLength(1000);
     const left = ids.slice(100).filter((id) => !idsOf(first).includes(id));
     const [job, ...others] = await jobsOf();
     expect(others).toEqual([]);
     expect(left).toContain(job?.id);
-    expect(idsOf(await claimBatch(one, [job?.id ?? ""])).toSorted()).toEqual(left.toSorted());
+    expect(idsOf(await claimBulk(one, [job?.id ?? ""])).toSorted()).toEqual(left.toSorted());
   });
 
-  it("is of that row alone where the worker does not ask for more, and where the row has no batch", async () => {
+  it("is of that row alone if the worker does not ask for more, and if the row has no bulk key", async () => {
     const ids = await addPeople(5);
-    expect(idsOf(await claimBatch(one, ids.slice(0, 1), randomUUID(), false))).toEqual(ids.slice(0, 1));
+    expect(idsOf(await claimBulk(one, ids.slice(0, 1), randomUUID(), false))).toEqual(ids.slice(0, 1));
     const [single] = await db.as<{ id: string }>(
       "tenantA",
       "insert into ai_email_queue (recipient, subject, body) values ('s@example.com', 's', 'b') returning id",
     );
-    expect(idsOf(await claimBatch(one, [single?.id ?? ""]))).toEqual([single?.id]);
+    expect(idsOf(await claimBulk(one, [single?.id ?? ""]))).toEqual([single?.id]);
   });
 
   it("brings along nothing of another broadcast or tenant, nor while a pause holds", async () => {
@@ -197,18 +197,18 @@ describe("a claim of a row with a batch", () => {
        insert into ai_email_queue (tenant_id, broadcast_id, recipient) select tenant_id, id, 'o@example.com' from other`,
     );
     await db.as("admin", "select brainops.pause('ai_email_queue', 'tenant-a', p_reason => 'a test')");
-    expect((await claimBatch(one, [id])).map(({ outcome }) => outcome)).toEqual(["hold"]);
+    expect((await claimBulk(one, [id])).map(({ outcome }) => outcome)).toEqual(["hold"]);
     await db.as("admin", "select brainops.resume('ai_email_queue', 'tenant-a')");
     await db.query("update ai_email_queue set scheduled_for = now() - interval '1 second' where broadcast_id = $1", [
       broadcast,
     ]);
-    expect(idsOf(await claimBatch(one, [id]))).toHaveLength(3);
+    expect(idsOf(await claimBulk(one, [id]))).toHaveLength(3);
   });
 
-  it("is taken back by its lease when its answer was lost, rows that nobody named and all; they go again", async () => {
+  it("is taken back by its lease when its answer was lost, with the rows that it took along; they go again", async () => {
     const ids = await addPeople(50);
     const lease = randomUUID();
-    await claimBatch(one, ids.slice(0, 1), lease);
+    await claimBulk(one, ids.slice(0, 1), lease);
     await asWorker(one, db.tenantA, () =>
       one.query("select brainops_internal.unclaim('ai_email_queue', $1, $2)", [ids.slice(0, 1), lease]),
     );
@@ -216,12 +216,12 @@ describe("a claim of a row with a batch", () => {
       "select count(*) filter (where status = 'pending' and attempts = 0)::int as pending from ai_email_queue",
     );
     expect(state).toEqual({ pending: 50 });
-    await ring(one);
+    await wake(one);
     expect(await countOf("pending")).toBe(0);
   });
 });
 
-describe("a batch and single claims of the same rows, on two connections", () => {
+describe("bulk and single claims of the same rows, on two connections", () => {
   it.skipIf(!isServer)("each row goes once, in whatever order they come", async () => {
     await fc.assert(
       fc.asyncProperty(
@@ -235,7 +235,7 @@ describe("a batch and single claims of the same rows, on two connections", () =>
               const mine: string[] = [];
               for (const [nth, onFirst, batches] of claims) {
                 const id = ids[(nth + (onFirst === (seat === 0) ? 0 : 1)) % count] ?? "";
-                mine.push(...idsOf(await claimBatch(client, [id], randomUUID(), batches)));
+                mine.push(...idsOf(await claimBulk(client, [id], randomUUID(), batches)));
               }
               return mine;
             }),
@@ -253,14 +253,14 @@ describe("a batch and single claims of the same rows, on two connections", () =>
     );
   });
 
-  it.skipIf(!isServer)("a batch passes over a row that another claim holds, without waiting for it", async () => {
+  it.skipIf(!isServer)("a bulk claim passes over a row that another claim holds, without waiting for it", async () => {
     const ids = await addPeople(10);
     await beginAsWorker(one, db.tenantA);
-    await one.query(CLAIM_BATCH, [ids.slice(0, 1), randomUUID(), randomUUID(), false]);
-    // What a claim's own lock is. (Its gate then waits for the other claim: both concern persons.)
+    await one.query(CLAIM_BULK, [ids.slice(0, 1), randomUUID(), randomUUID(), false]);
+    // The lock that a claim takes. (Its gate would then wait for the other claim, because both lock persons.)
     const locked = await two.query("select id from ai_email_queue where id = any ($1) for update skip locked", [ids]);
     expect(locked.rows).toHaveLength(9);
     await one.query("commit");
-    expect(idsOf(await claimBatch(two, ids.slice(1, 2)))).toHaveLength(9);
+    expect(idsOf(await claimBulk(two, ids.slice(1, 2)))).toHaveLength(9);
   });
 });

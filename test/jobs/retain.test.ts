@@ -1,4 +1,4 @@
-// The nightly task: all of it, however much there is.
+// The nightly task does all the work, however much there is.
 import type { JobHelpers } from "graphile-worker";
 import type pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";

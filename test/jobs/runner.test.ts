@@ -15,8 +15,8 @@ afterAll(async () => {
   await db.close();
 });
 
-describe("a worker told to stop while graphile-worker is starting again", () => {
-  // The restart takes its time: stop at several moments of it.
+describe("a worker that is stopped while graphile-worker is starting again", () => {
+  // The restart takes a while: stop at several moments of it.
   it.each([0, 60, 150, 220, 300])("leaves no run behind (%i ms into it)", async (delayMs) => {
     const worker = await startTestWorker(db, simulator);
     worker.restart("a test");

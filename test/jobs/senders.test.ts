@@ -1,4 +1,4 @@
-// Tenants' own accounts: a breaker each, and rows that say what they wait for.
+// Tenants' own provider accounts: each has a breaker, and waiting rows name what they wait for.
 import { randomBytes } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Worker } from "../../src/jobs/worker.ts";
@@ -85,7 +85,7 @@ describe("a tenant's own account", () => {
     );
   });
 
-  it("is enough where the installation has none; who has neither waits, says for what, and goes on once it is there", async () => {
+  it("is enough without the platform's; rows with neither wait, name what is missing, and resume once it is there", async () => {
     await giveOwnAccount();
     const { SENDGRID_BASE_URL } = testConfig(simulator);
     worker = await startTestWorker(db, simulator, { config: testConfig(null, { ...SECRET, SENDGRID_BASE_URL }) });

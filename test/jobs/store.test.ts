@@ -127,7 +127,7 @@ describe("settling many rows at once", () => {
   });
 });
 
-describe("what outcomes say of the sender", () => {
+describe("what outcomes report about the provider account", () => {
   const breaker = async (): Promise<unknown> => (await db.query("select state, failures from brainops.breakers"))[0];
   const openBreaker = (until: string): Promise<unknown> =>
     db.query(
@@ -145,7 +145,7 @@ describe("what outcomes say of the sender", () => {
     expect(await breaker()).toEqual({ state: "closed", failures: 0 });
   });
 
-  it("a success of a row that was under way does not end the wait that the sender asked for", async () => {
+  it("a success of a row that was in flight does not end the wait that the provider asked for", async () => {
     const [early, late] = await claimed(2);
     await settle(late, { kind: "defer", reason: "429", at: new Date(Date.now() + 600_000), holdsAccount: true });
     await settle(early, { kind: "completed" });

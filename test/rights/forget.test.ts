@@ -99,7 +99,7 @@ describe("export", () => {
     for (const tenant of ["tenant-b", db.tenantB, "no-such-tenant"]) {
       expect(await refusal(db.as("tenantA", call, [tenant, ann.email]))).toMatchObject({
         code: "42501",
-        message: `tenant: '${tenant}' is not yours`,
+        message: `tenant: '${tenant}' is not your tenant`,
       });
     }
     expect((await refusal(db.as("anonymous", call, ["tenant-a", ann.email]))).code).toBe("42501");

@@ -73,14 +73,14 @@ describe("marketing", () => {
         rows[0]?.pid,
       ]);
       expect(alive).toEqual({ alive: true });
-      expect(await problems()).toEqual(["there is no sender"]);
-      expect(await problems("sms")).toEqual(["there is no sender"]);
+      expect(await problems()).toEqual(["a SendGrid account is missing"]);
+      expect(await problems("sms")).toEqual(["a Twilio account is missing"]);
       await db.query(
         "insert into provider_credentials (tenant_id, provider, sealed) values ($1, 'sendgrid', '\\x00')",
         [db.tenantA],
       );
       expect(await problems()).toEqual([]);
-      expect(await problems("sms")).toEqual(["there is no sender"]);
+      expect(await problems("sms")).toEqual(["a Twilio account is missing"]);
       await holder.end();
     },
   );

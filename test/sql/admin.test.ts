@@ -1,4 +1,4 @@
-// The SQL interface for admins: tenants, logins, the verbs on rows, the views.
+// The SQL interface for admins: tenants, logins, the functions that change rows, the views.
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from "node:crypto";
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -115,8 +115,8 @@ describe("the verbs on rows", () => {
     [confirm, "failed"],
   ])("%s is refused for a row that is %s", async (verb, status) => {
     const id = await insertMail(db, "tenantA", { status });
-    const told = await refusal(call("admin", verb, id));
-    expect(told).toMatchObject({ code: "OP010", message: expect.stringContaining(status) });
+    const refused = await refusal(call("admin", verb, id));
+    expect(refused).toMatchObject({ code: "OP010", message: expect.stringContaining(status) });
     expect(await mail(db, id)).toMatchObject({ status });
   });
 
@@ -128,9 +128,9 @@ describe("the verbs on rows", () => {
     expect(await call("admin", cancel, id)).toEqual([{ status: "cancelled" }]);
   });
 
-  it("name the job tables that there are, for one that is none", async () => {
-    const told = await refusal(db.as("admin", "select brainops.retry('tenants', gen_random_uuid())"));
-    expect(told).toMatchObject({
+  it("name the job tables, for a table that is not one", async () => {
+    const refused = await refusal(db.as("admin", "select brainops.retry('tenants', gen_random_uuid())"));
+    expect(refused).toMatchObject({
       code: "OP007",
       message: expect.stringContaining("'tenants'"),
       hint: expect.stringContaining("ai_email_queue"),

@@ -82,7 +82,7 @@ describe("claim", () => {
       last_error: expect.stringContaining("no e-mail address"),
     });
     expect(await jobsOf(db, suppressed)).toEqual([]);
-    // B's mail to the same person goes: a suppression is its tenant's.
+    // B's mail to the same person goes: a suppression applies to one tenant.
     expect(await claim(one, db.tenantB, [await insertMail(db, "tenantB")])).toMatchObject([{ outcome: "go" }]);
     await db.query("delete from contact_suppressions");
   });
@@ -92,7 +92,7 @@ describe("claim", () => {
     await beginAsWorker(one, db.tenantA);
     await beginAsWorker(two, db.tenantA);
     const first = (await one.query<Claim>(CLAIM, [ids.slice(0, 4), randomUUID()])).rows;
-    // While the first still holds its locks, the second neither waits nor takes the same.
+    // While the first still holds its locks, the second neither waits nor takes the same rows.
     const second = (await two.query<Claim>(CLAIM, [ids, randomUUID()])).rows;
     await two.query("commit");
     await one.query("commit");

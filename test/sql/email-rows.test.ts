@@ -63,7 +63,7 @@ describe("existing writers' inserts", () => {
     await db.as("tenantA", "update ai_email_queue set recipient = $2 where id = $1", [byRecipient, bob]);
     expect(await mail(db, byRecipient)).toMatchObject({ lead_id: bob });
     expect(await addressOf(byRecipient)).toBe("bob@example.com");
-    // Whatever lead_id says, the mail goes to whom the recipient names.
+    // Whatever lead_id is, the mail goes to the person that recipient names.
     await db.as("tenantA", "update ai_email_queue set lead_id = $2 where id = $1", [byRecipient, ann]);
     expect(await addressOf(byRecipient)).toBe("bob@example.com");
 
@@ -128,11 +128,11 @@ describe("a mail that can be sent", () => {
     await Promise.all([recipient(31), alone(255), shared(255)]);
     expect(await refusal(recipient(32))).toMatchObject({
       code: "OP006",
-      message: expect.stringMatching(/^metadata: takes 327\d\d bytes, at most 32768 \(32 KiB\) are allowed$/),
+      message: expect.stringMatching(/^metadata: has 327\d\d bytes, and at most 32768 \(32 KiB\) are allowed$/),
     });
     expect(await refusal(alone(256))).toMatchObject({ code: "OP006" });
     expect(await refusal(shared(256))).toMatchObject({ code: "OP006" });
-    // However well it compresses where it comes from.
+    // Also a value that compresses well in the table that it is read from.
     const id = await insertMail(db, "tenantA");
     await db.query("create table packed as select jsonb_build_object('note', repeat('x', 300 * 1024)) as metadata");
     await db.query("grant select on packed to public");
@@ -150,7 +150,7 @@ describe("a mail that can be sent", () => {
   });
 });
 
-describe("a mail that can never be sent is refused, and told why", () => {
+describe("a mail that can never be sent is refused, with the reason", () => {
   const long = `${"a".repeat(250)}@example.com`;
   const cases: readonly (readonly [column: string, value: unknown, code: string, says: string])[] = [
     ["recipient", null, "OP004", "is empty"],
@@ -178,13 +178,13 @@ describe("a mail that can never be sent is refused, and told why", () => {
     ["metadata", "true", "OP006", "'true'"],
   ];
   it.each(cases)("%s %j", async (column, value, code, says) => {
-    const told = await refusal(insertMail(db, "tenantA", { [column]: value }));
-    expect(told).toMatchObject({ code, column });
-    expect(told.message).toMatch(new RegExp(`^${column}: `));
-    expect(told.message).toContain(says);
-    expect(told.message.length).toBeLessThan(300);
-    expect(told.hint).toBeTruthy();
-    // The same at an update.
+    const refused = await refusal(insertMail(db, "tenantA", { [column]: value }));
+    expect(refused).toMatchObject({ code, column });
+    expect(refused.message).toMatch(new RegExp(`^${column}: `));
+    expect(refused.message).toContain(says);
+    expect(refused.message.length).toBeLessThan(300);
+    expect(refused.hint).toBeTruthy();
+    // The same for an update.
     const id = await insertMail(db, "tenantA");
     const update = db.as("tenantA", `update ai_email_queue set ${column} = $2 where id = $1`, [id, value]);
     expect(await refusal(update)).toMatchObject({ code, column });

@@ -13,13 +13,13 @@ let worker: pg.Client;
 beforeAll(async () => {
   db = await createTestDatabase();
   worker = await db.connect("worker");
-  // Refuses changes of rows that it cannot tell apart: an installation that is copied forgets as well.
+  // A publication refuses changes of rows without a replica identity: forget must work with one as well.
   await db.query("create publication copied for all tables");
 });
 
 afterAll(() => db.close());
 
-/** Where the address stands, in any text, text[] or jsonb column of any table: "table.column". */
+/** Where the address is, in any text, text[] or jsonb column of any table: "table.column". */
 async function tracesOf(address: string, tenantId: string): Promise<string[]> {
   const columns = await db.query<{ table: string; column: string; of_tenant: boolean }>(
     `select c.oid::regclass::text as table, quote_ident(a.attname) as column,
@@ -41,7 +41,7 @@ async function tracesOf(address: string, tenantId: string): Promise<string[]> {
   return [...new Set(found)].toSorted();
 }
 
-/** Everything that a life with a tenant leaves behind. */
+/** Rows about the person in every table that can have some. */
 async function live(seat: "tenantA" | "tenantB", tenantId: string): Promise<void> {
   const [lead] = await db.as<{ id: string }>(
     seat,
@@ -137,11 +137,11 @@ describe("forget", () => {
     expect(await claim(worker, db.tenantB, [fromB])).toMatchObject([{ outcome: "go" }]);
   });
 
-  it("is a tenant's for itself alone, and tells it nothing of others", async () => {
+  it("is a tenant's for itself alone, and shows it nothing of others", async () => {
     const others = ["tenant-b", db.tenantB, "no-such-tenant"];
     for (const tenant of others) {
       const refused = await refusal(db.as("tenantA", "select * from brainops.forget($1, $2)", [tenant, PERSON]));
-      expect(refused).toMatchObject({ code: "42501", message: `tenant: '${tenant}' is not yours` });
+      expect(refused).toMatchObject({ code: "42501", message: `tenant: '${tenant}' is not your tenant` });
     }
     expect((await refusal(db.as("service", "select * from brainops.forget('tenant-a', 'x@example.com')"))).code).toBe(
       "42501",

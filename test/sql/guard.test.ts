@@ -1,4 +1,4 @@
-// The guard, read back from the catalog: a table added tomorrow is held to it without a new test.
+// The guard, read back from the catalog, so that a table added later needs no test of its own.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, inject, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -42,7 +42,7 @@ describe.each(guardRules)("$rule", (rule) => {
 
 describe("the database", () => {
   it("lets no client make temporary tables", async () => {
-    // A clone does not take over its template's grants, so the template is asked.
+    // A clone does not get its template's grants, so the template is queried.
     const postgres = inject("postgres");
     const name = postgres.kind === "server" ? postgres.template : new URL(db.url).pathname.slice(1);
     const ask = "select has_database_privilege(role, $1, $2) as may from unnest($3::text[]) as role";

@@ -1,4 +1,4 @@
-// Who is asking: what a login may say of itself is believed from services alone.
+// Which tenant a login is: only services are trusted to name it.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createTestDatabase, type Seat, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
@@ -39,7 +39,7 @@ afterAll(() => db.close());
 
 const INSERT = "insert into ai_email_queue (recipient, subject, body) values ($1, 'Hello', 'Hi') returning tenant_id";
 
-/** Who the seat is once it has said all that. */
+/** Which tenant the seat is after these statements. */
 async function whoIs(seat: Seat, settings: Readonly<Record<string, string>>): Promise<string | null | undefined> {
   const client = await db.connect(seat);
   for (const [name, value] of Object.entries(settings))
@@ -142,7 +142,7 @@ describe("a service's login", () => {
     expect(await touched(client, "insert into revenue_leads (tenant_id) values ($1) returning id", [db.tenantA])).toBe(
       1,
     );
-    // Having said A, it is held to it.
+    // A service that has named A cannot write B's rows.
     await client.query("select set_config('app.tenant_id', $1, false)", [db.tenantA]);
     expect(await touched(client, "insert into revenue_leads (tenant_id) values ($1)", [db.tenantB])).toBe("42501");
     await client.query("select set_config('app.tenant_id', 'garbage', false)");
@@ -156,7 +156,7 @@ describe("a service's login", () => {
     await db.as("service", byMetadata, [leads.a]);
     const [row] = await db.query("select tenant_id from ai_email_queue where lead_id = $1", [leads.a]);
     expect(row).toEqual({ tenant_id: db.tenantA });
-    // Rows of several tenants in one statement, each its own.
+    // Rows of several tenants in one statement.
     const several =
       "insert into ai_email_queue (recipient, subject, body) values ($1, 'several', 'b'), ($2, 'several', 'b')";
     await db.as("service", several, [leads.a, leads.b]);
@@ -168,14 +168,14 @@ describe("a service's login", () => {
     expect((await refusal(db.as("service", INSERT, ["00000000-0000-4000-8000-000000000000"]))).code).toBe("OP004");
   });
 
-  it("inserts for the one default tenant, else is told how to name one", async () => {
-    const told = await refusal(db.as("service", INSERT, ["x@example.com"]));
-    expect(told.code).toBe("OP001");
-    expect(told.message).toContain("ai_email_queue");
-    expect(told.hint).toMatch(/tenant_id.*app\.tenant_id.*is_default/);
+  it("inserts for the one default tenant, else the error says how to name one", async () => {
+    const refused = await refusal(db.as("service", INSERT, ["x@example.com"]));
+    expect(refused.code).toBe("OP001");
+    expect(refused.message).toContain("ai_email_queue");
+    expect(refused.hint).toMatch(/tenant_id.*app\.tenant_id.*is_default/);
     await db.query("update tenants set is_default = true where id = $1", [db.tenantB]);
     expect(await db.as("service", INSERT, ["x@example.com"])).toEqual([{ tenant_id: db.tenantB }]);
-    // A word that is no tenant is a mistake, not a wish for the default one.
+    // A value that is not a tenant's id is a mistake, not a request for the default tenant.
     const client = await db.connect("service");
     await client.query("set app.tenant_id = 'tenant-a'");
     expect(await touched(client, INSERT, ["x@example.com"])).toBe("OP001");

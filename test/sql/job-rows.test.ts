@@ -1,4 +1,4 @@
-// The way of a row while no worker looks: what an insert, an update and a delete make of it and its job.
+// Job rows without a worker: what an insert, an update and a delete do to the row and its job.
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -54,9 +54,9 @@ describe("an inserted row", () => {
     ["Processing ", "OP003"],
     ["unconfirmed", "OP003"],
   ])("with status %j is refused", async (status, code) => {
-    const told = await refusal(insertMail(db, "tenantA", { status }));
-    expect(told).toMatchObject({ code, message: expect.stringContaining(`'${status}'`) });
-    expect(told.hint).toMatch(/pending/);
+    const refused = await refusal(insertMail(db, "tenantA", { status }));
+    expect(refused).toMatchObject({ code, message: expect.stringContaining(`'${status}'`) });
+    expect(refused.hint).toMatch(/pending/);
   });
 
   it("is due now when it does not say when, or says null", async () => {
@@ -91,12 +91,12 @@ describe("an inserted row", () => {
     await asA.query("begin");
     await asA.query(`insert into ai_email_queue (recipient, subject, body) values ${VALUES}`);
     await asA.query("rollback");
-    const told = await refusal(
+    const refused = await refusal(
       asA.query(
         `insert into ai_email_queue (recipient, subject, body) values ${VALUES}, ('nobody', 's', 'b'), ${VALUES}`,
       ),
     );
-    expect(told).toMatchObject({ code: "OP004", message: expect.stringContaining("'nobody'") });
+    expect(refused).toMatchObject({ code: "OP004", message: expect.stringContaining("'nobody'") });
     expect(await db.query("select from ai_email_queue")).toEqual([]);
     expect(await jobsOf(db)).toEqual([]);
   });
@@ -129,10 +129,10 @@ describe("an inserted row", () => {
     const id = await insertMail(db, "tenantB");
     const order = await jobsOf(db);
     const place = order.findIndex((job) => job.key.endsWith(id));
-    // Behind A's first 50 at most, whoever came first.
+    // Behind at most A's first 50, although A's rows came first.
     expect(place).toBeLessThanOrEqual(50);
     expect(order).toHaveLength(501);
-    // A's own later rows stand behind its earlier ones.
+    // A's own later rows come after its earlier ones.
     const later = await insertMail(db, "tenantA");
     expect((await jobsOf(db)).findIndex((job) => job.key.endsWith(later))).toBe(501);
   });

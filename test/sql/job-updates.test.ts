@@ -1,4 +1,4 @@
-// Steering by SQL: what an update and a delete make of a row and its job, and what only the engine may write.
+// Steering by SQL: what an update and a delete do to a row and its job, and what only the engine may write.
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -46,9 +46,11 @@ describe("an update", () => {
     ["unconfirmed", "OP003"],
   ])("to %s is refused", async (status, code) => {
     const id = await insertMail(db, "tenantA");
-    const told = await refusal(db.as("tenantA", "update ai_email_queue set status = $2 where id = $1", [id, status]));
-    expect(told).toMatchObject({ code });
-    expect(told.hint).toMatch(/pending|cancelled|confirm/);
+    const refused = await refusal(
+      db.as("tenantA", "update ai_email_queue set status = $2 where id = $1", [id, status]),
+    );
+    expect(refused).toMatchObject({ code });
+    expect(refused.hint).toMatch(/pending|cancelled|confirm/);
   });
 
   it("cannot cancel what was completed, nor pull back what is being processed", async () => {
@@ -58,10 +60,10 @@ describe("an update", () => {
     const running = await insertMail(db, "tenantA");
     await claimOne(worker, db.tenantA, running);
     for (const status of ["pending", "completed", "failed", "skipped"]) {
-      const told = await refusal(
+      const refused = await refusal(
         db.as("tenantA", "update ai_email_queue set status = $2 where id = $1", [running, status]),
       );
-      expect([status, told.code]).toEqual([status, "OP003"]);
+      expect([status, refused.code]).toEqual([status, "OP003"]);
     }
     await db.as("tenantA", cancel, [running]);
     expect(await mail(db, running)).toMatchObject({ status: "processing", cancel_requested_at: expect.any(Date) });

@@ -1,4 +1,4 @@
-// Pauses, suspended tenants and circuit breakers: what holds rows back, and what lets them go on.
+// Pauses, suspended tenants and circuit breakers: what holds rows back, and what releases them.
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -109,7 +109,7 @@ describe("a pause", () => {
 describe("a circuit breaker", () => {
   const START = Date.parse("2030-01-01T00:00:00Z");
   const at = (seconds: number): Promise<void> => setNow(db, new Date(START + seconds * 1000));
-  const tell = (succeeded: number, failed: number): Promise<unknown> =>
+  const record = (succeeded: number, failed: number): Promise<unknown> =>
     worker.query("select brainops_internal.record_breaker_result('sendgrid', $1, $2, 'no answer')", [
       succeeded,
       failed,
@@ -124,32 +124,32 @@ describe("a circuit breaker", () => {
 
   beforeEach(() => at(0));
 
-  it("opens at the threshold, and a success on the way starts the count anew", async () => {
-    await tell(0, 4);
+  it("opens at the threshold, and a success on the way starts the count again", async () => {
+    await record(0, 4);
     expect(await breaker()).toMatchObject({ state: "closed", failures: 4 });
-    await tell(1, 0);
-    await tell(0, 4);
-    await tell(3, 4);
+    await record(1, 0);
+    await record(0, 4);
+    await record(3, 4);
     expect(await breaker()).toMatchObject({ state: "closed", failures: 4 });
-    await tell(0, 1);
+    await record(0, 1);
     expect(await breaker()).toMatchObject({ state: "open", failures: 5, wait: 15 });
   });
 
-  it("counts what is told together by what most of it was", async () => {
-    await tell(0, 4);
-    await tell(95, 8);
+  it("counts results that are reported together by what most of them were", async () => {
+    await record(0, 4);
+    await record(95, 8);
     expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
-    await tell(5, 5);
+    await record(5, 5);
     expect(await breaker()).toMatchObject({ state: "open", failures: 5, wait: 15 });
     await at(16);
     await worker.query("select brainops_internal.acquire_breaker('sendgrid', 10, '40 seconds')");
-    await tell(9, 5);
+    await record(9, 5);
     expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
   });
 
   it("lets nothing go while open, says so on the rows, and then one row alone", async () => {
     const ids = [await insertMail(db, "tenantA"), await insertMail(db, "tenantA"), await insertMail(db, "tenantA")];
-    await tell(0, 5);
+    await record(0, 5);
     expect((await claim(worker, db.tenantA, ids)).map((row) => row.outcome)).toEqual(["defer", "defer", "defer"]);
     const row = await mail(db, ids[0] ?? "");
     expect(row).toMatchObject({
@@ -164,7 +164,7 @@ describe("a circuit breaker", () => {
     const probing = await claim(worker, db.tenantA, ids);
     expect(probing.map((answer) => answer.outcome).toSorted()).toEqual(["defer", "defer", "go"]);
     expect(await breaker()).toMatchObject({ state: "half_open" });
-    await tell(1, 0);
+    await record(1, 0);
     expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
     await at(60);
     const rest = probing.filter((answer) => answer.outcome === "defer").map((answer) => answer.id);
@@ -172,7 +172,7 @@ describe("a circuit breaker", () => {
   });
 
   it("waits twice as long after each failed probe, up to its limit, however late the probe comes", async () => {
-    await tell(0, 5);
+    await record(0, 5);
     let now = 0;
     const waits: unknown[] = [];
     for (let i = 0; i < 8; i += 1) {
@@ -184,20 +184,20 @@ describe("a circuit breaker", () => {
         "select allowed from brainops_internal.acquire_breaker('sendgrid', 10, '40 seconds')",
       );
       expect(rows).toEqual([{ allowed: 1 }]);
-      await tell(0, 1);
+      await record(0, 1);
     }
     expect(waits).toEqual([15, 30, 60, 120, 240, 480, 600, 600]);
   });
 
   it("is not prolonged by rows that were under way when it opened", async () => {
-    await tell(0, 5);
+    await record(0, 5);
     await at(5);
-    await tell(0, 7);
+    await record(0, 7);
     expect(await breaker()).toMatchObject({ state: "open", failures: 12, wait: 10 });
   });
 
   it("gives the probe to another when its worker is lost with it", async () => {
-    await tell(0, 5);
+    await record(0, 5);
     const ask = async (): Promise<unknown> =>
       (
         await worker.query<{ allowed: number }>(
@@ -212,7 +212,7 @@ describe("a circuit breaker", () => {
     expect(allowed).toEqual([0, 1, 0, 0, 1, 0]);
   });
 
-  it("holds a sender that said when to come back, and closes again by one success", async () => {
+  it("holds an account whose provider named a time, and closes again by one success", async () => {
     await worker.query("select brainops_internal.hold_account('sendgrid', $1)", [new Date(START + 60_000)]);
     expect(await breaker()).toMatchObject({ state: "open", failures: 0, wait: 60 });
     const id = await insertMail(db, "tenantA");
@@ -220,17 +220,17 @@ describe("a circuit breaker", () => {
     await at(90);
     expect(await outcomeOf(db.tenantA, id)).toBe("go");
     // A probe that fails after a hold opens it again at once, whatever the threshold.
-    await tell(0, 1);
+    await record(0, 1);
     expect(await breaker()).toMatchObject({ state: "open", failures: 1, wait: 15 });
     await at(106);
     expect(await outcomeOf(db.tenantB, await insertMail(db, "tenantB"))).toBe("go");
-    await tell(1, 0);
+    await record(1, 0);
     expect(await breaker()).toMatchObject({ state: "closed" });
   });
 
   it.skipIf(!isServer)("gives one probe to two workers that ask at once (needs a server)", async () => {
     const [a, b] = [await insertMail(db, "tenantA"), await insertMail(db, "tenantB")];
-    await tell(0, 5);
+    await record(0, 5);
     await at(20);
     await beginAsWorker(worker, db.tenantA);
     await beginAsWorker(other, db.tenantB);

@@ -1,4 +1,4 @@
-// brainops.protect_table: the guard for tables that were there before us.
+// brainops.protect_table: the guard for tables that exist already.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { guardRules } from "../support/guardRules.ts";
@@ -74,8 +74,8 @@ describe("protect_table", () => {
   });
 
   const obstacles: Readonly<Record<string, readonly [string, RegExp]>> = {
-    "no tenant_id": ["create table o (id int)", /no column tenant_id uuid/],
-    "a tenant_id that is no uuid": ["create table o (tenant_id text)", /no column tenant_id uuid/],
+    "no tenant_id": ["create table o (id int)", /not have a column tenant_id of type uuid/],
+    "a tenant_id that is not a uuid": ["create table o (tenant_id text)", /not have a column tenant_id of type uuid/],
     "a unique key without the tenant": [
       "create table o (tenant_id uuid, email text unique)",
       /o_email_key does not begin with tenant_id/,
@@ -94,9 +94,9 @@ describe("protect_table", () => {
     ],
     "a policy for everybody": [
       "create table o (tenant_id uuid); create policy open_house on o using (true)",
-      /policy open_house is for every role/,
+      /policy open_house applies to every role/,
     ],
-    "a view": ["create view o as select id as tenant_id from tenants", /no ordinary or partitioned table/],
+    "a view": ["create view o as select id as tenant_id from tenants", /not an ordinary or partitioned table/],
     "rows of nobody": ["create table o (tenant_id uuid); insert into o values (null)", /rows without a tenant_id/],
     "rows of a tenant that is not": [
       "create table o (tenant_id uuid); insert into o values (gen_random_uuid())",
@@ -107,10 +107,10 @@ describe("protect_table", () => {
     const client = await db.connect("superuser");
     await client.query("begin");
     await client.query(create);
-    const told = await refusal(client.query("select brainops.protect_table('o')"));
-    expect(told).toMatchObject({ code: "OP008" });
-    expect(told.message).toMatch(says);
-    expect(told.hint).toBeTruthy();
+    const refused = await refusal(client.query("select brainops.protect_table('o')"));
+    expect(refused).toMatchObject({ code: "OP008" });
+    expect(refused.message).toMatch(says);
+    expect(refused.hint).toBeTruthy();
     await client.query("rollback");
     await client.end();
   });

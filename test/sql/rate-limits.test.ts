@@ -1,4 +1,4 @@
-// Rate limits, in exact time: never more than burst + rate × t rows in any window, and a row waits once.
+// Rate limits, with exact times: at most burst + rate × t rows in any window, and a row waits once.
 import fc from "fast-check";
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -53,7 +53,7 @@ async function run(
     const [row] = await db.query<{ next: Date | null }>(
       "select min(scheduled_for) as next from ai_email_queue where status = 'pending'",
     );
-    // Up to the next millisecond: the clock of this test has no finer ones.
+    // Rounded up to a millisecond, the resolution of this test's clock.
     const next = row?.next === null || row?.next === undefined ? Infinity : row.next.getTime() + 1;
     now = Math.max(now, Math.min(next, ...waiting.map((arrival) => arrival.at)));
     if (now === Infinity) return { gone, held };
@@ -85,7 +85,7 @@ function excess(times: readonly number[], perSecond: number, burst: number): num
   let worst = -Infinity;
   times.forEach((from, i) =>
     times.slice(i).forEach((to, n) => {
-      // A millisecond of grace: run() comes up to one late.
+      // A millisecond of tolerance: run() may be late by that much.
       worst = Math.max(worst, n + 1 - (burst + (perSecond * (to - from + 1)) / 1000));
     }),
   );
@@ -163,7 +163,7 @@ describe("a rate limit", () => {
       last_error: "rate limit",
       attempts: 0,
     });
-    // Ten minutes later, after a standstill: nothing bursts.
+    // Ten minutes later, after a pause: no burst.
     await setNow(db, new Date(START + 600_000));
     expect((await claim(worker, db.tenantA, waiting)).map((answer) => answer.outcome).toSorted()).toEqual([
       "go",

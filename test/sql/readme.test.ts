@@ -1,11 +1,11 @@
-// The SQL of the pages: each example runs, in the order in which it stands there. And what the pages list is what there is.
+// The SQL of the pages: the examples run in their order on the page, and what the pages list exists.
 import { readFile } from "node:fs/promises";
 import { isDeepStrictEqual } from "node:util";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 
-// In this order: the first makes the tenant that the others go on with.
+// In this order: the first page creates the tenant that the others use.
 const pages = [
   "sql/_README.md",
   "src/revenue/README.md",
@@ -34,7 +34,7 @@ const examples = [...texts.join("\n").matchAll(/^## (?<section>.+)$|^```sql\n(?<
 
 let db: TestDatabase;
 let client: pg.Client;
-// Logins belong to the whole server: these must not meet another run's.
+// Logins belong to the whole server: these must not collide with those of another run.
 const suffix = Math.random().toString(36).slice(2, 10);
 const logins = ["acme_app", "my_worker", "new_owner"];
 const login = `acme_app_${suffix}`;
@@ -121,7 +121,7 @@ describe("the table of functions", () => {
   });
 });
 
-/** p_tenant text DEFAULT NULL::text, p_most int = 5 → ["p_tenant text?", "p_most int?"]; what a function gives back is left out. */
+/** p_tenant text DEFAULT NULL::text, p_most int = 5 → ["p_tenant text?", "p_most int?"]; return types are left out. */
 function argumentsOf(parameters: string): string[] {
   return parameters
     .replaceAll("integer", "int")

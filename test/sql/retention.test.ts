@@ -1,4 +1,4 @@
-// What keeps promises by the clock: the sweep, the archive, the months.
+// What runs by the clock: the sweep, the archive, the partitions by month.
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -98,7 +98,7 @@ describe("the sweep", () => {
 });
 
 describe("the archive", () => {
-  /** Of which tables it took something. */
+  /** The tables that it took rows from. */
   const archive = async (): Promise<unknown> =>
     (await worker.query("select * from brainops.archive_done(2) where archived > 0 or table_name = 'ai_email_queue'"))
       .rows;
@@ -174,7 +174,7 @@ describe("the archive", () => {
       { provider_event_id: "new" },
       { provider_event_id: "pending" },
     ]);
-    // A year from now, a change of status still finds its month.
+    // A year from now, a change of status still has its partition.
     const months = "select count(*)::int as n from pg_inherits where inhparent = 'brainops.job_events'::regclass";
     const [before] = await db.query<{ n: number }>(months);
     await db.setClock("6 months");

@@ -1,4 +1,4 @@
-// brainops_internal.settle: what an outcome makes of a row, and whose word counts; then rows whose worker is gone.
+// brainops_internal.settle: what each outcome does to a row, and whose result counts; then rows whose worker is gone.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -136,7 +136,7 @@ describe("settle", () => {
   });
 });
 
-describe("a wish to cancel what is being processed", () => {
+describe("a request to cancel what is being processed", () => {
   const cancel = "update ai_email_queue set status = 'cancelled' where id = $1 returning status";
   it.each([
     ["retry", "cancelled"],

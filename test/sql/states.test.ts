@@ -66,7 +66,7 @@ async function check(model: Model, real: Real): Promise<void> {
   }
 }
 
-/** A step on one row, chosen among those that there are. */
+/** A step on one of the existing rows. */
 function step(
   name: string,
   pick: number,

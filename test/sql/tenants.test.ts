@@ -1,4 +1,4 @@
-// Every tenant table from a tenant's seat: whatever the statement, it touches no row of another.
+// Every tenant table as seen by a tenant: no statement touches a row of another tenant.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -31,7 +31,7 @@ async function rowsOfB(): Promise<string> {
   return parts.join("\n");
 }
 
-/** A column of each table that tenants may write, where there is one. */
+/** For each table a column that tenants may write, if the table has one. */
 async function writable(privilege: "INSERT" | "UPDATE"): Promise<Map<string, string>> {
   const rows = await db.query<{ table: string; column: string }>(
     `select distinct on (attrelid) attrelid::regclass::text as table, quote_ident(attname) as column from pg_attribute
@@ -72,7 +72,8 @@ describe("tenant A", () => {
     select: (table) => `select * from ${table} where tenant_id <> $1`,
     "select for update": (table) => `select * from ${table} where tenant_id <> $1 for update`,
     "select for key share": (table) => `select * from ${table} where tenant_id <> $1 for key share`,
-    "a condition that tells": (table) => `select * from ${table} as t where t.tenant_id <> $1 and t::text like '%'`,
+    "a condition on the whole row": (table) =>
+      `select * from ${table} as t where t.tenant_id <> $1 and t::text like '%'`,
     delete: (table) => `delete from ${table} where tenant_id <> $1`,
     "delete returning": (table) => `delete from ${table} where tenant_id <> $1 returning *`,
     merge: (table) =>
@@ -105,7 +106,7 @@ describe("tenant A", () => {
 
   it("cannot insert a row of B, nor make one of its own B's", async () => {
     const found = await touchesOfEachTable((table) => `insert into ${table} (tenant_id) values ($1)`, [db.tenantB]);
-    // A row that could not be anybody's is refused for that, before anyone asks whose it is.
+    // A row that no tenant could have is refused for that reason, before its tenant is looked up.
     const refusals = new Set([REFUSED, "23502", "OP004", "OP005", "OP017"]);
     expect(new Set(Object.values(found)).difference(refusals)).toEqual(new Set());
     for (const text of [
