@@ -1,3 +1,6 @@
+-- Events of leads. lead_events is the append-only history that scores, campaigns and onboarding read.
+-- record_lead_event writes to it; the triggers turn provider reports into events, and events into rescores.
+
 create or replace function brainops_internal.record_lead_event(
   p_tenant_id uuid,
   p_lead_id uuid,
@@ -26,7 +29,7 @@ as $$
 $$;
 
 comment on function brainops_internal.record_lead_event(uuid, uuid, text, text, timestamptz, text, jsonb) is
-  'Writes an event of a lead down; told again under the same source_key it stays one. Nulls: now, and a key made up.';
+  'Records an event of a lead, once for each p_source_key. Null p_occurred_at means now; null p_source_key means a random key, so the event is always recorded.';
 
 revoke execute
 on function brainops_internal.record_lead_event(uuid, uuid, text, text, timestamptz, text, jsonb)
@@ -35,7 +38,7 @@ grant execute
 on function brainops_internal.record_lead_event(uuid, uuid, text, text, timestamptz, text, jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- For clients who see the answers to our mails, which the provider does not.
+-- For clients that receive the replies to our mails themselves, because SendGrid does not see them.
 create or replace function brainops.record_reply(
   p_lead_id uuid,
   p_channel text default 'email',
@@ -51,11 +54,11 @@ declare
   v_event_id uuid;
 begin
   if v_lead_id is null then
-    raise exception 'lead_id: % is no lead of yours', coalesce(p_lead_id::text, 'null')
-      using errcode = 'OP009', hint = 'select id, email from revenue_leads';
+    raise exception 'lead_id: % is not a lead, or it belongs to another tenant', coalesce(p_lead_id::text, 'null')
+      using errcode = 'OP009', hint = 'Give the id of one of your leads: select id, email from revenue_leads.';
   end if;
   if p_channel is null or p_channel not in ('email', 'sms') then
-    raise exception 'channel: % is none that people reply by', coalesce(quote_literal(left(p_channel, 80)), 'null')
+    raise exception 'channel: unknown channel %, expected email or sms', coalesce(quote_literal(left(p_channel, 80)), 'null')
       using errcode = 'OP007', hint = 'Give email or sms.';
   end if;
   insert into public.lead_events (tenant_id, lead_id, event, channel, metadata)
@@ -69,7 +72,7 @@ end;
 $$;
 
 comment on function brainops.record_reply(uuid, text, text) is
-  'Tells that a lead replied, by email or sms: it is scored, and sequences that end on a reply end. Returns the event''s id.';
+  'Records that a lead replied. It counts for the score, and ends campaigns that end on a reply. p_channel: email or sms. p_text: the reply, of which the first 10,000 characters are kept; null if not known. Returns the id of the event in lead_events. OP009 if the lead does not exist or belongs to another tenant, OP007 for another channel.';
 
 alter function brainops.record_reply(uuid, text, text) owner to brainops_system;
 revoke execute on function brainops.record_reply(uuid, text, text) from public;
@@ -77,7 +80,6 @@ grant execute
 on function brainops.record_reply(uuid, text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- Behind the two tables that feed the score.
 create or replace function brainops_internal.after_lead_events()
 returns trigger
 language plpgsql
@@ -97,10 +99,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_lead_events is
+  'Trigger after insert on lead_events: requests a rescore of leads with an event that scores (brainops.score_reasons).';
+
 alter function brainops_internal.after_lead_events() owner to brainops_system;
 revoke execute on function brainops_internal.after_lead_events() from public;
 
--- What the provider reported about a mail, as events of the lead that it went to.
 create or replace function brainops_internal.after_delivery_report()
 returns trigger
 language plpgsql
@@ -133,7 +137,7 @@ begin
         limit 1;
     end if;
   end if;
-  -- A mail to an address and not to a lead: the lead may have that address.
+  -- The mail named an address instead of a lead: a lead may have that address.
   if v_lead_id is null then
     select id into v_lead_id
       from public.revenue_leads
@@ -148,6 +152,9 @@ begin
   return null;
 end;
 $$;
+
+comment on function brainops_internal.after_delivery_report is
+  'Trigger after insert on email_deliveries and email_bounces: records the report as an event of the lead that the mail went to.';
 
 alter function brainops_internal.after_delivery_report() owner to brainops_system;
 revoke execute on function brainops_internal.after_delivery_report() from public;

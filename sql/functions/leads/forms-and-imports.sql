@@ -1,4 +1,8 @@
--- What a file or a form says about one person. Told again it changes nothing.
+-- Leads from files and forms. capture_lead takes one person, import_leads part of a file, submit_lead_form one
+-- submission of a form.
+
+-- Idempotent: the same call again changes nothing. A person who is known by every address in p_lead is found
+-- without an insert (known_lead); anything else goes through the insert and its merge.
 create or replace function brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb)
 returns table (lead_id uuid, is_new boolean)
 language plpgsql
@@ -19,8 +23,8 @@ begin
     or brainops.may_name_tenant()
     or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
   ) is true then
-    raise exception 'tenant_id: % is not yours', p_tenant_id
-      using errcode = 'insufficient_privilege', hint = 'Capture leads as a login of the tenant, or as a service.';
+    raise exception 'tenant_id: this login may not add leads to tenant %', p_tenant_id
+      using errcode = 'insufficient_privilege', hint = 'Connect as a login of that tenant, or as a service.';
   end if;
   v_row := jsonb_populate_record(
     null::public.revenue_leads,
@@ -30,13 +34,13 @@ begin
   v_row.source := coalesce(v_row.source, p_source);
   v_row := brainops_internal.normal_lead(v_row);
   if brainops_internal.email_key(v_row.email) is null and v_row.phone_e164 is null then
-    raise exception 'email: % and phone: % are no addresses',
+    raise exception 'email: % is not an e-mail address, and phone: % is not a complete phone number',
       coalesce(quote_literal(left(v_row.email, 120)), 'null'), coalesce(quote_literal(left(v_row.phone, 60)), 'null')
       using errcode = 'OP013', column = 'email',
-        hint = 'Give an e-mail address or a phone number with its country code: without one nobody can tell whether the person is a lead already.';
+        hint = 'Give an e-mail address, or a phone number with its country code; leads are recognised by them.';
   end if;
   if brainops_internal.normal_stage(v_stage) is null then
-    raise exception 'stage: unknown word %', quote_literal(left(v_stage, 80))
+    raise exception 'stage: unknown stage %', quote_literal(left(v_stage, 80))
       using errcode = 'OP011', column = 'stage',
         hint = 'Write new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing, or leave stage out.';
   end if;
@@ -66,7 +70,7 @@ end;
 $$;
 
 comment on function brainops.capture_lead(uuid, jsonb, text, jsonb) is
-  'Takes what is said about a person (columns of revenue_leads, email_consent and sms_consent true or false) as a lead: a new one, or the one that the person is. p_source: where it comes from; p_evidence: what shows the consents.';
+  'Adds a person as a lead, or adds to the lead that the person already is. p_lead: columns of revenue_leads, and email_consent and sms_consent (true or false; with any other value no consent is recorded). p_source: import, form or another name; it is the source of the lead unless p_lead has one. p_evidence: what proves the consents, stored with them. Returns the lead''s id, and whether it is new. OP013 without a usable address, OP011 for an unknown stage, 42501 for another tenant.';
 
 alter function brainops.capture_lead(uuid, jsonb, text, jsonb) owner to brainops_system;
 revoke execute on function brainops.capture_lead(uuid, jsonb, text, jsonb) from public;
@@ -74,8 +78,8 @@ grant execute
 on function brainops.capture_lead(uuid, jsonb, text, jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- A file is old news: it never lifts what the person has said since. A form is the person's own word
--- of now.
+-- An import is old information: it grants consent only where nothing is recorded yet. A form is the person's own
+-- current decision.
 create or replace function brainops_internal.capture_consent(
   p_tenant_id uuid,
   p_lead_id uuid,
@@ -105,13 +109,16 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb) is
+  'Records the consent that came with a lead, unless the address already has it. p_granted: true or false; otherwise nothing is recorded.';
+
 revoke execute on function brainops_internal.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb) from public;
 grant execute
 on function brainops_internal.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb)
 to brainops_system;
 
--- A part of a file. Each row stands alone: what is wrong with one is told, and costs the others
--- nothing. The scores are asked for once, at the end.
+-- Each row stands alone: a rejected row is reported, and does not affect the others. Scoring is queued once, at
+-- the end.
 create or replace function brainops.import_leads(p_tenant_id uuid, p_rows jsonb)
 returns table (line int, lead_id uuid, outcome text, column_name text, problem text, expected text)
 language plpgsql
@@ -123,7 +130,7 @@ declare
   v_is_new boolean;
   v_ids uuid[];
 begin
-  -- Two files of the same people, in different orders, would end each other as deadlocks.
+  -- Without this lock, two imports of the same people in different orders would deadlock.
   perform pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || p_tenant_id, 0));
   perform set_config('brainops.hold_rescores', 'on', true);
   for v_row in
@@ -152,7 +159,7 @@ end;
 $$;
 
 comment on function brainops.import_leads(uuid, jsonb) is
-  'Behind `brainops leads import`: takes rows {line, lead, evidence} as capture_lead does, and says of each whether it was new, known, or rejected and why.';
+  'capture_lead for a list of rows {line, lead, evidence}. Returns one row for each, with the outcome new, known or rejected; for a rejected one also the column, the problem, and what was expected. Used by `brainops leads import`.';
 
 alter function brainops.import_leads(uuid, jsonb) owner to brainops_system;
 revoke execute on function brainops.import_leads(uuid, jsonb) from public;
@@ -160,10 +167,7 @@ grant execute
 on function brainops.import_leads(uuid, jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- A form's submission that was sent again took back what the person had said since: the event was written once, but the
--- lead and its consents were taken anew, so an old "yes" came after a later "no". Now what was taken once changes nothing.
---
--- One submission of a form. The same one sent again finds the same person, and stays one event.
+-- A repeated submission changes nothing, so that an old "yes" cannot replace a later "no".
 create or replace function brainops_internal.submit_lead_form(
   p_tenant_id uuid,
   p_form text,
@@ -181,16 +185,16 @@ declare
 begin
   select * into v_form from public.lead_forms where tenant_id = p_tenant_id and name = p_form and active;
   if not found then
-    raise exception 'form: % is none, or is switched off', quote_literal(left(p_form, 80))
-      using errcode = 'OP009', hint = 'select name, active from lead_forms';
+    raise exception 'form: % does not exist, or is not active', quote_literal(left(p_form, 80))
+      using errcode = 'OP009', hint = 'Create it with `brainops leads form`, or set active: select name, active from lead_forms.';
   end if;
-  -- The same one at the same moment waits here, and then finds the event.
+  -- A concurrent repetition waits here, and then finds the event.
   perform pg_advisory_xact_lock(hashtextextended('brainops_internal.submit_lead_form:' || p_tenant_id || ':' || v_key, 0));
-  -- A merge takes the event along, so its lead is the one that is left.
+  -- A merge moves the event, so its lead is the remaining one.
   select e.lead_id, false into lead_id, is_new
     from public.lead_events as e
     where e.tenant_id = p_tenant_id and e.event = 'form_submitted' and e.source_key = v_key
-    -- Before this, one id with two addresses was two events: the first is the submission.
+    -- The unique key includes the lead, so there may be several; the first one is the submission.
     order by e.created_at
     limit 1;
   if found then
@@ -213,7 +217,7 @@ end;
 $$;
 
 comment on function brainops_internal.submit_lead_form(uuid, text, text, jsonb, jsonb) is
-  'Behind POST /forms/<token>: a lead, its consents, and the event form_submitted, once for each p_submission_id.';
+  'Takes a submission of a form, once for each p_submission_id: captures the lead with its consents, and records the event form_submitted. Used by POST /forms/<token>. OP009 if the form does not exist or is not active.';
 
 revoke execute on function brainops_internal.submit_lead_form(uuid, text, text, jsonb, jsonb) from public;
 grant execute

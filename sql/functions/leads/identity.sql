@@ -1,59 +1,9 @@
-create or replace function brainops_internal.phone_e164(p_phone text, p_country text default 'US')
-returns text
-language sql
-immutable
-parallel safe
-set search_path = ''
-as $$
-  select
-    case
-      -- A "+" is a number as the world writes it; 00 is what Europe dials for it.
-      when p_phone ~ '^\s*(\+|00)'
-      and d ~ '^[1-9][0-9]{6,14}$' then '+' || d
-      -- Ten digits where the North American plan rules, and eleven with its leading 1.
-      when p_country in ('US', 'CA')
-      and d ~ '^1?[2-9][0-9]{2}[2-9][0-9]{6}$' then '+1' || right(d, 10)
-    end
-  from
-    (
-      select regexp_replace(regexp_replace(p_phone, '(?i)\s*(ext|x|#).*$', ''), '^\s*00|\(0\)|\D', '', 'g') as d
-      where length(p_phone) <= 60
-    ) as s;
-$$;
+-- Who a lead is: the keys by which a person is recognised (lead_keys), the ids of merged leads
+-- (revenue_lead_aliases), and lookups by both. Other subjects call find_lead, and put resolve_lead_id on their
+-- tables.
 
-comment on function brainops_internal.phone_e164(text, text) is
-  'A phone number as +<country><number>, or null where that can''t be told: a number without "+" is understood in the United States and Canada alone. `brainops leads import` knows every country''s plan.';
-
-revoke execute on function brainops_internal.phone_e164(text, text) from public;
-grant execute
-on function brainops_internal.phone_e164(text, text)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
--- The lead that an id means: itself, or the one that it was merged into.
-create or replace function brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid default null)
-returns uuid
-language plpgsql
-stable
-security definer
-set search_path = ''
-as $$
-begin
-  return (
-    select a.lead_id
-    from public.revenue_lead_aliases as a
-    where a.id = p_lead_id and (p_tenant_id is null or a.tenant_id = p_tenant_id)
-  );
-end;
-$$;
-
-comment on function brainops_internal.lead_alias(uuid, uuid) is
-  'The lead that this id''s lead was merged into; null for an id that is no alias.';
-
-alter function brainops_internal.lead_alias(uuid, uuid) owner to brainops_system;
-revoke execute on function brainops_internal.lead_alias(uuid, uuid) from public;
-
--- A lead by its id, for callers that may know it: the tenant's own, or (services that have not
--- said whose row it is, and admins) anyone's.
+-- A caller may refer to the leads of its own tenant. Admins, and services that have not named a tenant, may refer
+-- to any lead.
 create or replace function brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid)
 returns uuid
 language sql
@@ -74,7 +24,7 @@ as $$
 $$;
 
 comment on function brainops_internal.find_lead(uuid, uuid) is
-  'The id of the lead that the id means (itself, or the lead it was merged into), where the caller may refer to it; else null.';
+  'The id of the lead that an id refers to: itself, or the lead that it was merged into. Null if it does not exist, is not of tenant p_tenant_id (null: any tenant), or the caller may not refer to it.';
 
 alter function brainops_internal.find_lead(uuid, uuid) owner to brainops_system;
 revoke execute on function brainops_internal.find_lead(uuid, uuid) from public;
@@ -82,13 +32,35 @@ grant execute
 on function brainops_internal.find_lead(uuid, uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- Hangs on every table with a lead_id, before its tenant is filled in. The lock is the one that the
--- foreign key takes a moment later: taken here, it waits for a merge that is under way, and the
--- alias is seen.
+create or replace function brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid default null)
+returns uuid
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+begin
+  return (
+    select a.lead_id
+    from public.revenue_lead_aliases as a
+    where a.id = p_lead_id and (p_tenant_id is null or a.tenant_id = p_tenant_id)
+  );
+end;
+$$;
+
+comment on function brainops_internal.lead_alias(uuid, uuid) is
+  'The lead that a lead was merged into; null if the id is not an alias, or not of tenant p_tenant_id (null: any tenant).';
+
+alter function brainops_internal.lead_alias(uuid, uuid) owner to brainops_system;
+revoke execute on function brainops_internal.lead_alias(uuid, uuid) from public;
+
+-- On every table with a lead_id, as trigger a0_resolve_lead_id before insert, before the tenant is filled in. The
+-- lock is the one that the foreign key takes a moment later; taken here, it waits for a merge in progress, so that
+-- the alias is visible.
 create or replace function brainops_internal.resolve_lead_id()
 returns trigger
 language plpgsql
--- The lead may be of a tenant that a service has not named yet.
+-- The lead may belong to a tenant that the calling service has not named yet.
 security definer
 set search_path = ''
 as $$
@@ -107,14 +79,12 @@ end;
 $$;
 
 comment on function brainops_internal.resolve_lead_id is
-  'Trigger of tables that refer to leads, as a0_resolve_lead_id before insert: takes the id of a lead that was merged as the one that it was merged into.';
+  'Trigger before insert on tables that refer to leads: replaces the id of a merged lead by that of the lead it was merged into.';
 
 alter function brainops_internal.resolve_lead_id() owner to brainops_system;
 revoke execute on function brainops_internal.resolve_lead_id() from public;
 grant execute on function brainops_internal.resolve_lead_id() to brainops_admin;
 
--- The lead of a person who is known by every address that the row has; null where the row is somebody
--- new, or tells something new of who is who: then it takes an insert.
 create or replace function brainops_internal.known_lead(p_lead public.revenue_leads)
 returns uuid
 language plpgsql
@@ -138,11 +108,13 @@ begin
 end;
 $$;
 
-revoke execute on function brainops_internal.known_lead(revenue_leads) from public;
-grant execute on function brainops_internal.known_lead(revenue_leads) to brainops_system;
+comment on function brainops_internal.known_lead(public.revenue_leads) is
+  'The lead that has every address of the row; null if the row is a new person, or connects addresses that no lead has together. Then only an insert can decide.';
 
--- Whose key it is now: the one that holds it, or p_lead_id, for whom it is claimed. Waits for a
--- transaction that is claiming the same one.
+revoke execute on function brainops_internal.known_lead(public.revenue_leads) from public;
+grant execute on function brainops_internal.known_lead(public.revenue_leads) to brainops_system;
+
+-- Waits for a concurrent transaction that claims the same key.
 create or replace function brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid)
 returns uuid
 language plpgsql
@@ -161,7 +133,7 @@ begin
     if v_holder = p_lead_id or exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = v_holder) then
       return v_holder;
     end if;
-    -- Claimed by an insert that came to nothing.
+    -- The insert that claimed it did not complete.
     update brainops.lead_keys set lead_id = p_lead_id
     where tenant_id = p_tenant_id and key = p_key and lead_id = v_holder;
     if found then
@@ -170,6 +142,9 @@ begin
   end loop;
 end;
 $$;
+
+comment on function brainops_internal.claim_lead_key(uuid, text, uuid) is
+  'Claims a key (email:… or phone:…) for p_lead_id, and returns the lead that holds it: p_lead_id, or the lead that had it before.';
 
 revoke execute on function brainops_internal.claim_lead_key(uuid, text, uuid) from public;
 grant execute on function brainops_internal.claim_lead_key(uuid, text, uuid) to brainops_system;
@@ -186,15 +161,15 @@ declare
   v_holder uuid;
 begin
   if new.merged_into is not null then
-    return new; -- its keys go to the other lead
+    return new; -- the merge gives its keys to the other lead
   end if;
   if v_new is distinct from v_old then
     if v_new is not null then
       v_holder := brainops_internal.claim_lead_key(new.tenant_id, v_new, new.id);
       if v_holder <> new.id then
-        raise exception 'email: % is lead %''s already', quote_literal(left(new.email, 120)), v_holder
+        raise exception 'email: % already belongs to lead %', quote_literal(left(new.email, 120)), v_holder
           using errcode = 'OP012', column = 'email',
-            hint = format('If they are one person: select brainops.merge_leads(%L, %L).', v_holder, new.id);
+            hint = format('If both are the same person, merge them: select brainops.merge_leads(%L, %L).', v_holder, new.id);
       end if;
     end if;
     delete from brainops.lead_keys where tenant_id = new.tenant_id and key = v_old and lead_id = new.id;
@@ -208,6 +183,9 @@ begin
   return new;
 end;
 $$;
+
+comment on function brainops_internal.move_lead_keys is
+  'Trigger before update on revenue_leads: moves the lead''s keys to its new addresses. OP012 if another lead has the new e-mail address.';
 
 alter function brainops_internal.move_lead_keys() owner to brainops_system;
 revoke execute on function brainops_internal.move_lead_keys() from public;
@@ -223,7 +201,39 @@ as $$
   where l.tenant_id = p_tenant_id and lower(l.email) = lower(btrim(p_address));
 $$;
 
-comment on function brainops_internal.leads_at(uuid, text) is 'The leads of a tenant with this e-mail address.';
+comment on function brainops_internal.leads_at(uuid, text) is
+  'The leads of a tenant with this e-mail address, in any case.';
 
 revoke execute on function brainops_internal.leads_at(uuid, text) from public;
 grant execute on function brainops_internal.leads_at(uuid, text) to brainops_system;
+
+create or replace function brainops_internal.phone_e164(p_phone text, p_country text default 'US')
+returns text
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select
+    case
+      -- International format: a leading +, or 00 as it is dialled in Europe.
+      when p_phone ~ '^\s*(\+|00)'
+      and d ~ '^[1-9][0-9]{6,14}$' then '+' || d
+      -- North American numbering plan: ten digits, or eleven with a leading 1.
+      when p_country in ('US', 'CA')
+      and d ~ '^1?[2-9][0-9]{2}[2-9][0-9]{6}$' then '+1' || right(d, 10)
+    end
+  from
+    (
+      select regexp_replace(regexp_replace(p_phone, '(?i)\s*(ext|x|#).*$', ''), '^\s*00|\(0\)|\D', '', 'g') as d
+      where length(p_phone) <= 60
+    ) as s;
+$$;
+
+comment on function brainops_internal.phone_e164(text, text) is
+  'A phone number in E.164 (+<country><number>), or null if it cannot be read. A number without + or 00 is read only if p_country is US or CA; `brainops leads import` knows the numbering plan of every country.';
+
+revoke execute on function brainops_internal.phone_e164(text, text) from public;
+grant execute
+on function brainops_internal.phone_e164(text, text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

@@ -1,3 +1,7 @@
+-- Merging. People call merge_leads; merge_lead_into does the work, also for an insert which shows that two leads
+-- are the same person; merge_row_into_lead combines the columns. merge-references.sql moves the rows that refer to
+-- a merged lead.
+
 create or replace function brainops.merge_leads(p_into uuid, p_from uuid)
 returns uuid
 language plpgsql
@@ -10,23 +14,23 @@ declare
   v_tenant_id uuid;
 begin
   if v_into is null or v_from is null then
-    raise exception 'lead: % is no lead of yours', coalesce(case when v_into is null then p_into::text else p_from::text end, 'null')
-      using errcode = 'OP009', hint = 'select id, email from revenue_leads';
+    raise exception 'lead: % is not a lead, or it belongs to another tenant', coalesce(case when v_into is null then p_into::text else p_from::text end, 'null')
+      using errcode = 'OP009', hint = 'Give the ids of two of your leads: select id, email from revenue_leads.';
   end if;
   if v_into = v_from then
     return v_into;
   end if;
   select tenant_id into v_tenant_id from public.revenue_leads where id = v_into;
   if not exists (select from public.revenue_leads where id = v_from and tenant_id = v_tenant_id) then
-    raise exception 'lead: % and % are not of one tenant', p_into, p_from
-      using errcode = 'OP012', hint = 'A person is one lead in each tenant; leads of two tenants stay two.';
+    raise exception 'lead: % and % belong to different tenants', p_into, p_from
+      using errcode = 'OP012', hint = 'Only leads of the same tenant can be merged.';
   end if;
   return brainops_internal.merge_lead_into(v_tenant_id, v_into, v_from);
 end;
 $$;
 
 comment on function brainops.merge_leads(uuid, uuid) is
-  'Makes two leads of one tenant one: the first is filled from the second, everything that refers to the second is moved (what there is no room for is kept in the event merged), and its id goes on as an alias. Returns the id that is left; twice is as once.';
+  'Merges two leads of one tenant: fills p_into from p_from, moves all rows that refer to p_from, and makes its id an alias of p_into. A row that cannot be moved, because p_into has one with the same unique key, is kept in the event merged. Returns the id of the remaining lead; idempotent. OP009 if a lead does not exist or belongs to another tenant than the caller''s, OP012 if the two belong to different tenants.';
 
 alter function brainops.merge_leads(uuid, uuid) owner to brainops_system;
 revoke execute on function brainops.merge_leads(uuid, uuid) from public;
@@ -34,9 +38,8 @@ grant execute
 on function brainops.merge_leads(uuid, uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- Behind merge_leads, and behind an insert that tells that two leads are one person. Of what the row
--- scored by its facts nothing moves: they are reckoned anew; what the person did goes along.
--- As in sql/0013, but for broadcasts and entrances.
+-- Locks both leads in the order of their ids. Points for what the person did are moved; points for facts are
+-- computed again, because they depend on the row.
 create or replace function brainops_internal.merge_lead_into(p_tenant_id uuid, p_into uuid, p_from uuid)
 returns uuid
 language plpgsql
@@ -50,12 +53,12 @@ begin
   perform from public.revenue_leads where tenant_id = p_tenant_id and id in (p_into, p_from) order by id for update;
   select * into v_lead from public.revenue_leads where tenant_id = p_tenant_id and id = p_from;
   if not found or not exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = p_into) then
-    -- Somebody else joined or deleted one of them while this waited.
+    -- One of them was merged or deleted while this waited.
     return coalesce(brainops_internal.lead_alias(p_into, p_tenant_id), p_into);
   end if;
 
   update brainops.lead_keys set lead_id = p_into where tenant_id = p_tenant_id and lead_id = p_from;
-  -- Its address is the other's to take from here on.
+  -- Makes its email_key null, so that the other lead can take the address.
   update public.revenue_leads set merged_into = p_into where id = p_from;
   perform brainops_internal.merge_row_into_lead(p_into, v_lead);
 
@@ -67,7 +70,7 @@ begin
   )
   select coalesce(jsonb_agg(jsonb_build_object('table', 'public.lead_score_events', 'row', to_jsonb(d))), '[]') into v_kept
     from dropped as d;
-  -- While it can be told which row is whose.
+  -- Before the rows are moved: afterwards nothing shows which lead a row came from.
   perform brainops_internal.skip_second_recipients(p_tenant_id, p_into, p_from);
   perform brainops_internal.renumber_entrances(p_tenant_id, p_into, p_from);
   v_kept := v_kept || brainops_internal.move_lead_rows(p_tenant_id, p_into, p_from);
@@ -78,7 +81,7 @@ begin
     p_tenant_id, p_into, 'merged', null, null, p_from::text, jsonb_build_object('id', p_from, 'kept', v_kept)
   );
   perform brainops_internal.score_leads(array[p_into]);
-  -- Joining never cools a lead.
+  -- A merge never lowers the score.
   perform brainops_internal.set_score(p_tenant_id, p_into, v_lead.score, 'merged')
   from public.revenue_leads
   where id = p_into and score < v_lead.score;
@@ -86,234 +89,125 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.merge_lead_into(uuid, uuid, uuid) is
+  'Merges lead p_from into p_into, both of tenant p_tenant_id, and returns the id of the remaining lead. Does not check what the caller may do.';
+
 alter function brainops_internal.merge_lead_into(uuid, uuid, uuid) owner to brainops_system;
 revoke execute on function brainops_internal.merge_lead_into(uuid, uuid, uuid) from public;
 
--- What refers to one lead refers to the other from then on, in every table with a foreign key to
--- leads. Returns the rows for which there was no room, because the other has the like (by a unique
--- key): they are out of their tables then.
-create or replace function brainops_internal.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid)
-returns jsonb
+-- Nulls are filled; the further stage, the higher score, the later last_contact and the earlier created_at are
+-- kept. Values that differ are kept in metadata.merged, so that nothing is lost.
+create or replace function brainops_internal.merge_row_into_lead(p_into uuid, p_row public.revenue_leads)
+returns boolean
 language plpgsql
+security definer
 set search_path = ''
 as $$
 declare
-  v_child record;
-  v_id uuid;
-  v_kept jsonb := '[]';
+  c_columns constant text[] := array[
+    'company_name', 'contact_name', 'email', 'phone', 'website', 'value_estimate', 'source', 'time_zone', 'state',
+    'location', 'industry', 'status', 'assigned_agent_id', 'lead_id', 'owner_email', 'next_action', 'next_action_date'
+  ];
+  v_lead public.revenue_leads;
+  v_new public.revenue_leads;
+  v_old jsonb;
+  v_given jsonb := to_jsonb(p_row);
+  v_other jsonb;
+  v_more jsonb;
+  v_other_metadata jsonb;
+  v_merged jsonb;
 begin
-  for v_child in
-    select r.relation, r.column_name from brainops_internal.references_to('public.revenue_leads') as r
-  loop
-    begin
-      execute format('update %s set %I = $1 where tenant_id = $2 and %2$I = $3', v_child.relation, v_child.column_name)
-        using p_into, p_tenant_id, p_from;
-    exception
-      when unique_violation then
-        for v_id in
-          execute format('select id from %s where tenant_id = $1 and %I = $2', v_child.relation, v_child.column_name)
-            using p_tenant_id, p_from
-        loop
-          begin
-            execute format('update %s set %I = $1 where tenant_id = $2 and id = $3', v_child.relation, v_child.column_name)
-              using p_into, p_tenant_id, v_id;
-          exception
-            when unique_violation then
-              v_kept := v_kept || jsonb_build_array(brainops_internal.delete_row_as_json(v_child.relation, p_tenant_id, v_id));
-          end;
-        end loop;
-    end;
-  end loop;
-  return v_kept;
-end;
-$$;
+  select * into v_lead from public.revenue_leads where id = p_into and tenant_id = p_row.tenant_id for no key update;
+  if not found then
+    return false;
+  end if;
+  v_old := to_jsonb(v_lead);
 
-revoke execute on function brainops_internal.move_lead_rows(uuid, uuid, uuid) from public;
-grant execute on function brainops_internal.move_lead_rows(uuid, uuid, uuid) to brainops_system;
-
--- A row out of its table, with every row that hangs on it, as JSON.
-create or replace function brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid)
-returns jsonb
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_child record;
-  v_id uuid;
-  v_row jsonb;
-  v_below jsonb := '[]';
-begin
-  for v_child in
-    -- Rows whose reference is merely emptied stay where they are.
-    select r.relation, r.column_name from brainops_internal.references_to(p_table) as r where r.keeps_row is not true
-  loop
-    for v_id in
-      execute format('select id from %s where tenant_id = $1 and %I = $2', v_child.relation, v_child.column_name)
-        using p_tenant_id, p_id
-    loop
-      v_below := v_below || jsonb_build_array(brainops_internal.delete_row_as_json(v_child.relation, p_tenant_id, v_id));
-    end loop;
-  end loop;
-  execute format('delete from %s as t where tenant_id = $1 and id = $2 returning to_jsonb(t)', p_table)
-    into v_row
-    using p_tenant_id, p_id;
-  return jsonb_build_object('table', p_table::text, 'row', v_row)
-    || case when v_below <> '[]' then jsonb_build_object('rows', v_below) else '{}' end;
-end;
-$$;
-
-revoke execute on function brainops_internal.delete_row_as_json(regclass, uuid, uuid) from public;
-grant execute on function brainops_internal.delete_row_as_json(regclass, uuid, uuid) to brainops_system;
-
--- Which columns refer to a table's rows, asked in one place: by a merge of leads, which moves what
--- refers to one of them, and by what takes a row away with everything that hangs on it.
-create or replace function brainops_internal.references_to(p_table regclass)
-returns table (relation regclass, column_name name, keeps_row boolean)
-language sql
-stable
-set search_path = ''
-as $$
   select
-    c.conrelid::regclass,
-    a.attname,
-    c.confdeltype in ('n', 'd')
-  from
-    pg_catalog.pg_constraint as c
-    inner join pg_catalog.pg_attribute as f on f.attrelid = c.confrelid and f.attname = 'id'
-    inner join pg_catalog.pg_attribute as a
-      on a.attrelid = c.conrelid and a.attnum = c.conkey[array_position(c.confkey, f.attnum)]
-  where c.confrelid = p_table and c.contype = 'f' and c.conparentid = 0
-  order by c.conrelid::regclass::text;
-$$;
+    coalesce(jsonb_object_agg(c, v_given -> c) filter (where v_old ->> c is null), '{}'),
+    coalesce(jsonb_object_agg(c, v_given -> c) filter (where lower(btrim(v_old ->> c)) <> lower(btrim(v_given ->> c))), '{}')
+    into v_more, v_other
+    from unnest(c_columns) as c
+    where v_given ->> c is not null;
+  v_new := jsonb_populate_record(v_lead, v_more);
+  if v_lead.phone is null or v_lead.phone_e164 is null and v_lead.phone = p_row.phone then
+    v_new.phone_e164 := p_row.phone_e164;
+  elsif v_lead.phone_e164 = p_row.phone_e164 then
+    v_other := v_other - 'phone'; -- the same number, formatted differently
+  end if;
 
-comment on function brainops_internal.references_to(regclass) is
-  'The columns with a foreign key to the id of a table; keeps_row: whether a row outlives what it refers to, with the column emptied.';
+  select
+    coalesce(jsonb_object_agg(k.key, k.value) filter (where coalesce(v_lead.metadata -> k.key, 'null') = 'null'), '{}'),
+    coalesce(jsonb_object_agg(k.key, k.value) filter (where v_lead.metadata -> k.key not in (k.value, 'null')), '{}')
+    into v_more, v_other_metadata
+    from jsonb_each(p_row.metadata - 'merged') as k
+    where k.value <> 'null';
+  if v_other_metadata <> '{}' then
+    v_other := v_other || jsonb_build_object('metadata', v_other_metadata);
+  end if;
 
-revoke execute on function brainops_internal.references_to(regclass) from public;
-grant execute on function brainops_internal.references_to(regclass) to brainops_system;
+  if brainops_internal.stage_rank(p_row.stage) > brainops_internal.stage_rank(v_lead.stage)
+    and p_row.stage = any (brainops.next_stages(v_lead.stage))
+    -- An old list must neither reopen a lost lead nor end a deal in progress.
+    and (p_row.stage <> 'lost' or v_lead.stage = 'new')
+  then
+    v_new.stage := p_row.stage;
+  elsif p_row.stage not in ('new', v_lead.stage) then
+    v_other := v_other || jsonb_build_object('stage', p_row.stage);
+  end if;
+  if p_row.score > v_lead.score and v_lead.scored_at is null then
+    v_new.score := p_row.score;
+  elsif p_row.score > 0 and p_row.score < v_lead.score then
+    v_other := v_other || jsonb_build_object('score', p_row.score);
+  end if;
+  v_new.last_contact := greatest(v_lead.last_contact, p_row.last_contact);
+  v_new.created_at := least(v_lead.created_at, p_row.created_at);
 
-create or replace function brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_enrolment record;
-begin
-  -- A step that is being performed ends before.
-  perform from public.ai_nurture_campaigns
-  where tenant_id = p_tenant_id and lead_id in (p_into, p_from)
-  order by id
-  for no key update;
-  for v_enrolment in
-    select
-      r.id,
-      case when r.runs then r.over_into + r.over_from + 1 else r.entrance + r.over_into end as entrance
-    from (
-      select
-        e.id,
-        e.lead_id,
-        e.entrance,
-        e.campaign_id,
-        e.runs,
-        count(*) filter (where e.runs) over campaign as running,
-        coalesce(max(e.entrance) filter (where e.lead_id = p_into and not e.runs) over campaign, 0) as over_into,
-        coalesce(max(e.entrance) filter (where e.lead_id = p_from and not e.runs) over campaign, 0) as over_from
-      from (
-        select n.*, n.status in ('active', 'paused') as runs
-        from public.ai_nurture_campaigns as n
-        where n.tenant_id = p_tenant_id and n.lead_id in (p_into, p_from)
-      ) as e
-      window campaign as (partition by e.campaign_type)
-    ) as r
-    inner join public.campaigns as c on c.tenant_id = p_tenant_id and c.id = r.campaign_id
-    where (r.runs or r.lead_id = p_from)
-      -- Where both run, the one of the lead that is left goes on. Where a lead enters once, having been there is what
-      -- keeps it out: the person has been there, and what ran of the other lead would not have begun.
-      and r.running <= 1
-      and c.reentry = 'after_exit'
-    -- From above, so that none meets the next of its own lead.
-    order by 2 desc
-  loop
-    update public.ai_nurture_campaigns set entrance = v_enrolment.entrance
-    where id = v_enrolment.id and entrance <> v_enrolment.entrance;
-    update public.ai_campaign_touches set entrance = v_enrolment.entrance
-    where tenant_id = p_tenant_id and campaign_id = v_enrolment.id and entrance <> v_enrolment.entrance;
-  end loop;
+  v_merged := coalesce(case when jsonb_typeof(v_lead.metadata -> 'merged') = 'array' then v_lead.metadata -> 'merged' end, '[]')
+    || coalesce(case when jsonb_typeof(p_row.metadata -> 'merged') = 'array' then p_row.metadata -> 'merged' end, '[]');
+  -- Kept once: a client that inserts its whole list every night must not make the row grow.
+  if v_other <> '{}' and not exists (select from jsonb_array_elements(v_merged) as m where m -> 'values' = v_other) then
+    v_merged := v_merged || jsonb_build_object('id', p_row.id, 'at', brainops.now(), 'values', v_other);
+  end if;
+  v_new.metadata := v_lead.metadata || v_more || case when v_merged <> '[]' then jsonb_build_object('merged', v_merged) else '{}' end;
+
+  if v_new is distinct from v_lead then
+    update public.revenue_leads
+    set
+      company_name = v_new.company_name,
+      contact_name = v_new.contact_name,
+      email = v_new.email,
+      phone = v_new.phone,
+      phone_e164 = v_new.phone_e164,
+      website = v_new.website,
+      value_estimate = v_new.value_estimate,
+      source = v_new.source,
+      time_zone = v_new.time_zone,
+      state = v_new.state,
+      location = v_new.location,
+      industry = v_new.industry,
+      status = v_new.status,
+      assigned_agent_id = v_new.assigned_agent_id,
+      lead_id = v_new.lead_id,
+      owner_email = v_new.owner_email,
+      next_action = v_new.next_action,
+      next_action_date = v_new.next_action_date,
+      stage = v_new.stage,
+      score = v_new.score,
+      last_contact = v_new.last_contact,
+      created_at = v_new.created_at,
+      metadata = v_new.metadata
+    where id = p_into;
+  end if;
+  if p_row.score > v_lead.score and v_lead.scored_at is not null then
+    perform brainops_internal.set_score(v_lead.tenant_id, p_into, p_row.score, 'merged');
+  end if;
+  return true;
 end;
 $$;
 
-comment on function brainops_internal.renumber_entrances(uuid, uuid, uuid) is
-  'Of two leads that are being made one: numbers their enrolments in each campaign that takes people again through, those of the second after those of the first, and last the one that runs. Where both run in it, or it takes nobody twice, they stay as they are.';
+comment on function brainops_internal.merge_row_into_lead(uuid, public.revenue_leads) is
+  'Fills a lead from another row of the same person, and returns true; false if the lead does not exist any more.';
 
-revoke execute on function brainops_internal.renumber_entrances(uuid, uuid, uuid) from public;
-grant execute on function brainops_internal.renumber_entrances(uuid, uuid, uuid) to brainops_system;
-
--- What two leads that are made one may be in twice: a broadcast, and a campaign.
---
--- A broadcast went twice to a person whose leads were merged: its recipients are told apart by the id that the lead had
--- (idempotency_key), and the merge moves lead_id alone. Now broadcast_to_leads asks for lead_id too, and a merge skips
--- what waits for the one lead where the other has a row.
---
--- A campaign ended for a person because an old enrolment was in the way: both leads' first ones are entrance 1, so the
--- merge took the one that came along out, also where it ran and the other was over. Now they are numbered through.
-create or replace function brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-begin
-  -- No launch, pause or cancellation of the same rows at the same time, which takes them in another order.
-  perform
-  from public.ai_broadcasts as b
-  where b.tenant_id = p_tenant_id
-    and b.id in (
-      select q.broadcast_id from public.ai_email_queue as q
-      where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
-    )
-  order by b.id
-  for share;
-  -- A worker either has claimed a row by now, which counts below, or finds it taken.
-  perform
-  from public.ai_email_queue as q
-  where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
-    and q.status in ('pending', 'awaiting_approval', 'failed')
-  order by q.id
-  for no key update;
-
-  with recipients as (
-    select
-      q.id,
-      q.lead_id,
-      first_value(q.lead_id) over (
-        partition by q.broadcast_id
-        order by
-          case
-            when q.status in ('completed', 'processing', 'unconfirmed') then 1
-            -- Somebody stopped it for this person; a merge does not set it going.
-            when q.status = 'cancelled' then 2
-            when q.status in ('pending', 'awaiting_approval') then 3
-            else 4
-          end,
-          q.created_at,
-          q.lead_id = p_from,
-          q.id
-      ) as kept_lead_id
-    from public.ai_email_queue as q
-    where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
-      -- Why the one was skipped need not hold for the other: its gate asks when it is due.
-      and q.status <> 'skipped'
-  )
-  update public.ai_email_queue as q
-  set status = 'skipped', skip_reason = 'another lead of the same person is a recipient of this broadcast'
-  from recipients as r
-  -- One lead's own rows, at two addresses say, are as somebody wanted them. A failed one would be tried again by retry_failed.
-  where q.id = r.id and r.lead_id <> r.kept_lead_id and q.status in ('pending', 'awaiting_approval', 'failed');
-end;
-$$;
-
-comment on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) is
-  'Of two leads that are being made one: skips what waits for the one in each broadcast that the other has a row in. What was sent, or may have been, stays; else the older row.';
-
-revoke execute on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) from public;
-grant execute on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) to brainops_system;
+alter function brainops_internal.merge_row_into_lead(uuid, public.revenue_leads) owner to brainops_system;
+revoke execute on function brainops_internal.merge_row_into_lead(uuid, public.revenue_leads) from public;
