@@ -175,7 +175,11 @@ describe("a lost bounce to an address", () => {
        where payload ->> 'event' = 'bounce' and payload ->> 'email' in ('shared@example.com', 'nobody@example.com')
        order by 1`,
     );
-    const because = { status: "skipped", skip_reason: "it is about no message of ours", tenant_id: null };
+    const because = {
+      status: "skipped",
+      skip_reason: "the event is not about a message of this installation",
+      tenant_id: null,
+    };
     expect(rows).toEqual([
       { email: "nobody@example.com", ...because },
       { email: "shared@example.com", ...because },
@@ -247,10 +251,10 @@ describe("a batch with something else among its events", () => {
       "select distinct skip_reason from webhook_events where status = 'skipped' and not payload @> '{\"event\": \"bounce\"}' order by 1",
     );
     expect(rows.map((row) => row.skip_reason)).toEqual([
-      'it has no usable "email" and "timestamp"',
-      'it is no event: it has no field "event"',
-      "nobody knows the event '7'",
-      "nobody knows the event 'teleported'",
+      'not an event: the field "event" is missing',
+      'the fields "email" and "timestamp" are missing or malformed',
+      "unknown event '7'",
+      "unknown event 'teleported'",
     ]);
   });
 

@@ -1,3 +1,6 @@
+-- Broadcasts: one mail to many people. broadcast_to_leads adds recipients, which are rows of ai_email_queue; the
+-- triggers let recipients follow the status of their broadcast.
+
 create or replace function brainops.broadcast_to_leads(
   p_broadcast_id uuid,
   p_where text default 'true',
@@ -8,7 +11,7 @@ create or replace function brainops.broadcast_to_leads(
 )
 returns record
 language plpgsql
--- With the caller's rights: the condition is the caller's own SQL.
+-- Runs with the rights of the caller, because the condition is the caller's own SQL.
 set search_path = ''
 as $$
 declare
@@ -17,11 +20,11 @@ declare
 begin
   select tenant_id into v_tenant_id from public.ai_broadcasts where id = p_broadcast_id;
   if not found then
-    raise exception 'ai_broadcasts has no row %', p_broadcast_id
-      using errcode = 'OP009', hint = 'select id, subject, status from ai_broadcasts';
+    raise exception 'broadcast % does not exist, or belongs to another tenant', p_broadcast_id
+      using errcode = 'OP009', hint = 'Give the id of one of your broadcasts: select id, subject, status from ai_broadcasts.';
   end if;
-  -- The lock is the one that the rows' foreign key takes a moment later: taken here, it waits for a merge that is under
-  -- way, and the next statement sees which rows that moved.
+  -- The lock is the one that the new rows' foreign key takes a moment later; taken here, it waits for a merge in
+  -- progress, so that the next statement sees the rows that the merge moved.
   execute format(
     $sql$
     select array_agg(p.id order by p.id)
@@ -39,8 +42,8 @@ begin
     using v_tenant_id, p_after, p_most;
   last_id := v_lead_ids[cardinality(v_lead_ids)];
   update public.ai_broadcasts set audience = p_where where id = p_broadcast_id and audience is null;
-  -- Planned anew each time: the table may have grown a hundredfold since the last page. What a lead was sent is looked
-  -- for by the lead (offset 0), as it is little; a broadcast has a million rows.
+  -- Dynamic, so that every call gets a new plan: the table may have grown a hundredfold since the last page. With
+  -- "offset 0" Postgres searches the few rows of the lead, not the million rows of the broadcast.
   execute $sql$
     with inserted as (
       insert into public.ai_email_queue (tenant_id, broadcast_id, recipient, idempotency_key)
@@ -63,7 +66,7 @@ end;
 $$;
 
 comment on function brainops.broadcast_to_leads(uuid, text, uuid, int) is
-  'Adds leads with an address as recipients, each once however often it is called: those of the broadcast''s tenant for which p_where holds (SQL over revenue_leads as l), after p_after by id, p_most at a time. Returns how many are new, and the last id, null at the end: the next p_after.';
+  'Adds leads with an e-mail address as recipients of a broadcast, each once however often it is called. p_where: a condition in SQL over revenue_leads as l. p_after and p_most: a page of the leads, in the order of their ids; p_after null: from the start. Returns how many recipients were added, and the last id of the page, which is the next p_after (null when the page is empty: the end). OP009 if the broadcast does not exist or belongs to another tenant.';
 
 revoke execute on function brainops.broadcast_to_leads(uuid, text, uuid, int) from public;
 grant execute
@@ -79,20 +82,20 @@ as $$
 declare
   v_template public.ai_campaign_templates;
 begin
-  -- Row level security refuses the row in a moment; until then nothing of the other tenant is read.
+  -- Row level security refuses a row of another tenant after this trigger; until then nothing of that tenant is read.
   if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
   if tg_op = 'UPDATE' and old.status <> new.status and (old.status = 'cancelled' or new.status = 'draft') then
     raise exception 'status: broadcast % is %, so it cannot be set to %', old.id, old.status, quote_literal(new.status)
       using errcode = 'OP038', column = 'status',
-        hint = 'A draft becomes active; active and paused ones become each other; any becomes cancelled, for good. Insert a new broadcast for another content.';
+        hint = 'A draft may become active, an active broadcast paused, and a paused one active again. Any may become cancelled, which is final: then insert a new broadcast.';
   end if;
   if tg_op = 'UPDATE' and old.launched_at is not null
     and (old.subject, old.body, old.metadata, old.template) is distinct from (new.subject, new.body, new.metadata, new.template)
   then
     raise exception 'broadcast % was launched at %, so its content is fixed', old.id, old.launched_at
-      using errcode = 'OP038', hint = 'Cancel it and insert a new one: everybody who was written to got the same.';
+      using errcode = 'OP038', hint = 'Cancel it and insert a new broadcast: all recipients of a broadcast get the same content.';
   end if;
 
   if new.template is not null and (tg_op = 'INSERT' or old.template is distinct from new.template) then
@@ -102,7 +105,7 @@ begin
       order by version desc
       limit 1;
     if not found then
-      raise exception 'template: % is no e-mail template of this tenant', quote_literal(left(new.template, 120))
+      raise exception 'template: % is not an e-mail template of this tenant', quote_literal(left(new.template, 120))
         using errcode = 'OP007', column = 'template',
           hint = 'select distinct name from ai_campaign_templates where channel = ''email''';
     end if;
@@ -118,10 +121,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.check_broadcast is
+  'Trigger before insert or update on ai_broadcasts: checks changes of the status and of a launched broadcast''s content (OP038), copies the template''s subject and body, and checks at the launch that the tenant may send marketing (OP031).';
+
 alter function brainops_internal.check_broadcast() owner to brainops_system;
 revoke execute on function brainops_internal.check_broadcast() from public;
 
--- Recipients follow their broadcast. What is under way ends as it ends.
 create or replace function brainops_internal.after_broadcast_status()
 returns trigger
 language plpgsql
@@ -145,11 +150,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_broadcast_status is
+  'Trigger after update on ai_broadcasts: releases, holds or cancels the recipients when a broadcast is launched, paused or cancelled. Mails in flight finish.';
+
 alter function brainops_internal.after_broadcast_status() owner to brainops_system;
 revoke execute on function brainops_internal.after_broadcast_status() from public;
 
--- What is not to go now waits for a person; that holds too for what comes back to pending (a
--- provider said later, somebody retries) after its broadcast was paused or cancelled.
+-- Also for a recipient that returns to pending, because of a retry or a late answer of the provider, after its
+-- broadcast was paused or cancelled.
 create or replace function brainops_internal.before_broadcast_recipient()
 returns trigger
 language plpgsql
@@ -157,10 +165,10 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- Locked once for the transaction, not for each of 10,000 rows: until its end nobody else changes
-  -- the status, and a change of our own forgets what was known.
-  v_known text := current_setting('brainops.followed_broadcast', true);
-  v_status text := case when v_known like new.broadcast_id || ' %' then split_part(v_known, ' ', 2) end;
+  -- "<id> <status>" of the broadcast that this transaction locked last, so that 10,000 rows lock it once. Until the
+  -- end of the transaction nobody else can change the status; a change by this one clears it (after_broadcast_status).
+  v_locked text := current_setting('brainops.followed_broadcast', true);
+  v_status text := case when v_locked like new.broadcast_id || ' %' then split_part(v_locked, ' ', 2) end;
 begin
   if coalesce(new.status, 'pending') <> 'pending' and brainops_internal.normal_status(new.status) <> 'pending' then
     return new;
@@ -176,18 +184,20 @@ begin
     new.finished_at := brainops.now();
   elsif v_status = 'cancelled' then
     raise exception 'broadcast_id: broadcast % is cancelled', new.broadcast_id
-      using errcode = 'OP038', column = 'broadcast_id', hint = 'Insert a new broadcast, and its recipients.';
+      using errcode = 'OP038', column = 'broadcast_id', hint = 'Insert a new broadcast, and the recipients for that one.';
   end if;
-  -- An unknown one is left to the foreign key.
+  -- If the broadcast does not exist, the foreign key refuses the row.
   return new;
 end;
 $$;
 
+comment on function brainops_internal.before_broadcast_recipient is
+  'Trigger before insert or update on ai_email_queue: a recipient of a broadcast that is not active is held (awaiting_approval) or cancelled; a new recipient of a cancelled broadcast is refused (OP038).';
+
 alter function brainops_internal.before_broadcast_recipient() owner to brainops_system;
 revoke execute on function brainops_internal.before_broadcast_recipient() from public;
 
--- The broadcast's status as of now, and so until the end of the transaction: a recipient that is
--- inserted while somebody pauses is either seen by the pause, or sees it.
+-- A recipient that is inserted while somebody pauses the broadcast is either seen by the pause, or sees it.
 create or replace function brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid)
 returns text
 language sql
@@ -200,7 +210,7 @@ as $$
   where
     tenant_id = p_tenant_id
     and id = p_broadcast_id
-    -- Whoever inserts calls it, and could call it for anybody; the engine asks for every tenant.
+    -- Inserting logins call it, and could call it for any tenant; only the engine may ask about all of them.
     and (
       brainops_internal.may_act_for(p_tenant_id)
       or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member')
@@ -209,7 +219,7 @@ as $$
 $$;
 
 comment on function brainops_internal.lock_broadcast(uuid, uuid) is
-  'The status of a broadcast, which stays so until the end of the transaction; null for an unknown one and for another tenant''s.';
+  'The status of a broadcast, which nobody can change until the end of the transaction. Null if the broadcast does not exist, or belongs to another tenant than the caller''s.';
 
 alter function brainops_internal.lock_broadcast(uuid, uuid) owner to brainops_system;
 revoke execute on function brainops_internal.lock_broadcast(uuid, uuid) from public;

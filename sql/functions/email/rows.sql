@@ -1,6 +1,7 @@
--- Refuses what can never be sent, naming the column, the value and the remedy. Runs before the
--- tenant is filled in, which may come from the lead.
--- As in sql/0009, but for the text, which is its broadcast's where the row has one.
+-- Rows of ai_email_queue: what may be inserted (check_email_row), which address a row means (email_address), and
+-- whether it may be sent now (gate_email, which the claim calls because job_tables.gate names it).
+
+-- Runs before the tenant is filled in, because the tenant may come from the lead.
 create or replace function brainops_internal.check_email_row()
 returns trigger
 language plpgsql
@@ -8,12 +9,12 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- The lengths apart: bounds within the expression made it fifteen times as slow.
+  -- Without lengths, which are checked separately: bounds in the expression made it fifteen times as slow.
   c_address constant text := '^[a-z0-9.!#$%&''*+/=?^_`{|}~-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-][a-z0-9-]+$';
   v_lead_id uuid;
 begin
   new.recipient := btrim(new.recipient, E' \t\r\n');
-  -- Clients write the JSON null where they mean none.
+  -- Clients write the JSON null for "no metadata".
   new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
   v_lead_id := brainops_internal.uuid_or_null(new.recipient);
 
@@ -31,17 +32,17 @@ begin
   ) then
     raise exception 'recipient: % is not an e-mail address', quote_literal(left(new.recipient, 120))
       using errcode = 'OP004', column = 'recipient',
-        hint = 'Give one bare address such as ann@example.com (a domain with other letters in punycode), or the id of a lead.';
+        hint = 'Give one address without a name, such as ann@example.com (an international domain in punycode), or the id of a lead.';
   end if;
   if new.broadcast_id is null then
     perform brainops_internal.check_mail_text(new.subject, new.body);
   elsif new.subject is not null or new.body is not null then
-    raise exception 'subject and body: are those of broadcast %', new.broadcast_id
-      using errcode = 'OP005', hint = 'Leave both out, or insert a mail of its own without broadcast_id.';
+    raise exception 'subject and body: must be null for a recipient of broadcast %', new.broadcast_id
+      using errcode = 'OP005', hint = 'Leave both out: recipients get the content of the broadcast. For other content insert a mail without broadcast_id.';
   end if;
   if jsonb_typeof(new.metadata) <> 'object' then
-    raise exception 'metadata: % is no JSON object', quote_literal(left(new.metadata::text, 120))
-      using errcode = 'OP006', column = 'metadata', hint = 'Give an object such as {"first_name": "Ann"}; {} or null for none.';
+    raise exception 'metadata: % is not a JSON object', quote_literal(left(new.metadata::text, 120))
+      using errcode = 'OP006', column = 'metadata', hint = 'Give an object such as {"first_name": "Ann"}, or {} or null for no values.';
   end if;
 
   if tg_op = 'INSERT' then
@@ -52,13 +53,13 @@ begin
       new.lead_id := brainops_internal.find_lead(brainops_internal.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
     end if;
   elsif new.recipient = old.recipient then
-    -- The lead may be gone by now: the gate says so when the mail is due.
+    -- The lead may have been deleted since: the gate reports that when the mail is due.
     return new;
   end if;
   if v_lead_id is not null then
     new.lead_id := brainops_internal.find_lead(v_lead_id, new.tenant_id);
     if new.lead_id is null then
-      raise exception 'recipient: % is no lead of this tenant', new.recipient
+      raise exception 'recipient: % is not a lead of this tenant', new.recipient
         using errcode = 'OP004', column = 'recipient', hint = 'Give an e-mail address, or the id of a row in revenue_leads.';
     end if;
   end if;
@@ -66,10 +67,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.check_email_row is
+  'Trigger before insert or update on ai_email_queue: refuses what can never be sent, naming the column, the value and the remedy (OP004, OP005, OP006), and fills lead_id and job_priority.';
+
 alter function brainops_internal.check_email_row() owner to brainops_system;
 revoke execute on function brainops_internal.check_email_row() from public;
 
--- What can never be sent is refused where it is written, naming the column, the value and the remedy.
 create or replace function brainops_internal.check_mail_text(p_subject text, p_body text)
 returns void
 language plpgsql
@@ -86,12 +89,12 @@ begin
       using errcode = 'OP005', column = 'subject', hint = 'Shorten it.';
   end if;
   if p_subject ~ '[\x01-\x1f\x7f]' then
-    raise exception 'subject: % holds a control character', quote_literal(left(p_subject, 120))
+    raise exception 'subject: % contains a control character', quote_literal(left(p_subject, 120))
       using errcode = 'OP005', column = 'subject', hint = 'Remove line breaks, tabs and other control characters.';
   end if;
   if coalesce(p_body, '') = '' then
     raise exception 'body: is empty'
-      using errcode = 'OP005', column = 'body', hint = 'Give the mail''s text or HTML.';
+      using errcode = 'OP005', column = 'body', hint = 'Give the content of the mail as HTML or text.';
   end if;
   if octet_length(p_body) > 1048576 then
     raise exception 'body: has % bytes, at most 1048576 (1 MiB) are allowed', octet_length(p_body)
@@ -101,14 +104,15 @@ end;
 $$;
 
 comment on function brainops_internal.check_mail_text(text, text) is
-  'Raises OP005 for a subject or body that can never be sent.';
+  'Raises OP005 if a subject or body can never be sent.';
 
 revoke execute on function brainops_internal.check_mail_text(text, text) from public;
 grant execute
 on function brainops_internal.check_mail_text(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- A mail to a lead goes to that lead, whatever lead_id says; or to the one that it was merged into.
+-- A mail whose recipient is a lead's id goes to that lead, whatever lead_id is, or to the lead that it was merged
+-- into.
 create or replace function brainops_internal.email_address(p_email public.ai_email_queue)
 returns text
 language sql
@@ -136,36 +140,11 @@ as $$
 $$;
 
 comment on function brainops_internal.email_address(public.ai_email_queue) is
-  'The address that a mail goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
+  'The address that a mail goes to as of now: its recipient, or the address of the lead that recipient names. Null if that lead does not exist or has no address.';
 
-revoke execute on function brainops_internal.email_address(ai_email_queue) from public;
+revoke execute on function brainops_internal.email_address(public.ai_email_queue) from public;
 grant execute
-on function brainops_internal.email_address(ai_email_queue)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
--- Asked for each message: without a search_path, so that it is inlined.
-create or replace function brainops_internal.address_digest(p_address text)
-returns text
-language sql
-stable
-parallel safe
-as $$
-  select
-    pg_catalog.textcat(
-      'sha256:',
-      pg_catalog.encode(
-        pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.lower(pg_catalog.btrim(p_address)), 'UTF8')),
-        'hex'
-      )
-    );
-$$;
-
-comment on function brainops_internal.address_digest(text) is
-  'What is left of the address of a person who was forgotten.';
-
-revoke execute on function brainops_internal.address_digest(text) from public;
-grant execute
-on function brainops_internal.address_digest(text)
+on function brainops_internal.email_address(public.ai_email_queue)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 create or replace function brainops_internal.gate_email(p_ids uuid[])
@@ -177,8 +156,8 @@ as $$
 declare
   v_rows brainops.contact[];
 begin
-  -- The address as brainops_internal.email_address has it, a lead's only where the row names one. What is looked
-  -- for is reckoned a step before: behind row level security an index serves plain columns alone.
+  -- The address follows the rule of brainops_internal.email_address, but only rows that name a lead look it up. The
+  -- inner queries compute what is looked up: behind row level security an index is used only for plain columns.
   select array_agg(
     row(
       q.id, q.tenant_id, q.lead_id,
@@ -215,7 +194,33 @@ end;
 $$;
 
 comment on function brainops_internal.gate_email(uuid[]) is
-  'Which of the mails may not go now: the rules of brainops_internal.contact_verdicts.';
+  'Which of these mails may not be sent now, and why: the verdicts of brainops_internal.contact_verdicts.';
 
 revoke execute on function brainops_internal.gate_email(uuid[]) from public;
 grant execute on function brainops_internal.gate_email(uuid[]) to brainops_worker;
+
+-- Computed for each message, so it must be inlined: it sets no search_path, and is stable because convert_to is.
+-- Declared immutable, it would not be inlined.
+create or replace function brainops_internal.address_digest(p_address text)
+returns text
+language sql
+stable
+parallel safe
+as $$
+  select
+    pg_catalog.textcat(
+      'sha256:',
+      pg_catalog.encode(
+        pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.lower(pg_catalog.btrim(p_address)), 'UTF8')),
+        'hex'
+      )
+    );
+$$;
+
+comment on function brainops_internal.address_digest(text) is
+  'What remains of the address of a person who was forgotten: sha256:<hex>, of the address trimmed and in lower case.';
+
+revoke execute on function brainops_internal.address_digest(text) from public;
+grant execute
+on function brainops_internal.address_digest(text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;

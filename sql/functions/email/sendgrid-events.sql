@@ -1,4 +1,6 @@
--- One SendGrid event. Returns null, or why it has no effect.
+-- SendGrid's events about mails. process_webhook_events calls apply_sendgrid_event for each event, in any order
+-- and possibly more than once; the result is the same.
+
 create or replace function brainops_internal.apply_sendgrid_event(p_event jsonb)
 returns text
 language plpgsql
@@ -19,20 +21,20 @@ declare
   v_hard boolean;
 begin
   if jsonb_typeof(p_event) <> 'object' or v_event is null then
-    return 'it is no event: it has no field "event"';
+    return 'not an event: the field "event" is missing';
   end if;
   if v_event <> all (c_events) then
-    return 'nobody knows the event ' || quote_literal(left(v_event, 80));
+    return 'unknown event ' || quote_literal(left(v_event, 80));
   end if;
   if length(coalesce(v_recipient, '')) not between 1 and 320
     or coalesce(p_event ->> 'timestamp', '') !~ '^[0-9]{9,11}$'
   then
-    return 'it has no usable "email" and "timestamp"';
+    return 'the fields "email" and "timestamp" are missing or malformed';
   end if;
   v_at := to_timestamp((p_event ->> 'timestamp')::bigint);
   v_email := brainops_internal.find_email(p_event);
   if v_email.tenant_id is null then
-    return 'it is about no message of ours';
+    return 'the event is not about a message of this installation';
   end if;
 
   insert into public.email_deliveries (tenant_id, email_id, recipient, event, provider_message_id, occurred_at, detail, metadata)
@@ -43,7 +45,7 @@ begin
     v_event,
     brainops_internal.sendgrid_message_id(p_event),
     v_at,
-    -- A clicked url may be longer than an index takes.
+    -- A clicked URL may be longer than an index entry can be.
     case when length(v_detail) <= 500 then v_detail else left(v_detail, 400) || ' md5:' || md5(v_detail) end,
     jsonb_strip_nulls(jsonb_build_object(
       'reason', v_reason,
@@ -57,16 +59,16 @@ begin
   )
   on conflict do nothing;
   if not found then
-    return null; -- told before, under another event id
+    return null; -- reported before, under another event id
   end if;
 
-  -- Asked first, because an update of no row still costs the queue's triggers.
+  -- Checked first, because an update of no row still runs the queue's statement triggers.
   if exists (select from public.ai_email_queue where id = v_email.email_id and status = 'unconfirmed') then
     perform brainops_internal.settle_by_events(v_email.tenant_id, v_email.email_id);
   end if;
 
   if v_event = 'bounce' then
-    -- "blocked" and the soft classes may work another day; an address that does not exist will not.
+    -- "blocked" and the soft classes may be delivered another day; an address that does not exist will not.
     v_hard := coalesce(p_event ->> 'type', 'bounce') = 'bounce'
       and v_classification not in ('reputation', 'content', 'technical failure', 'frequency or volume too high')
       and (
@@ -85,7 +87,7 @@ begin
   elsif v_event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe') then
     perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
   elsif v_event = 'dropped' then
-    -- The provider knows of an older refusal: take it over.
+    -- SendGrid has an earlier bounce, complaint or opt-out on record: record it here too.
     case lower(v_reason)
       when 'bounced address' then
         perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
@@ -94,17 +96,23 @@ begin
       when 'unsubscribed address' then
         perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
       else
-        null; -- about the mail, not about the person
+        null; -- a reason in the mail, not the person
     end case;
   end if;
   return null;
 end;
 $$;
 
+comment on function brainops_internal.apply_sendgrid_event(jsonb) is
+  'Applies one event. Returns null, or why the event has no effect.';
+
 revoke execute on function brainops_internal.apply_sendgrid_event(jsonb) from public;
 grant execute on function brainops_internal.apply_sendgrid_event(jsonb) to brainops_system;
 
--- As in sql/0010, but that an address is looked for where the index has it.
+-- By our id in the event, else by SendGrid's message id. A bounce that came back as a mail of its own may carry
+-- neither: then by the recent mails to its address, if all of them are of one tenant (email_id stays null if there
+-- are several). Any other event without our ids is about a mail that somebody else sent through the same SendGrid
+-- account.
 create or replace function brainops_internal.find_email(p_event jsonb)
 returns brainops.email_reference
 language plpgsql
@@ -128,7 +136,7 @@ begin
     return v_found;
   end if;
   if v_message_id is not null then
-    -- One message of many recipients has one id: the address decides.
+    -- A message with several recipients has one id: the address decides.
     select found.tenant_id, found.id into v_found
       from (
         select tenant_id, id, recipient_key from public.ai_email_queue
@@ -154,11 +162,14 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.find_email(jsonb) is
+  'The mail that an event is about, in ai_email_queue or the archive; tenant_id is null if it is not known.';
+
 revoke execute on function brainops_internal.find_email(jsonb) from public;
 grant execute on function brainops_internal.find_email(jsonb) to brainops_system;
 
--- SendGrid's X-Message-Id, as events carry it: before the first dot of sg_message_id; a bounce that
--- came as a mail of its own lacks that, but may have it in smtp-id, <X-Message-Id@…>.
+-- SendGrid's X-Message-Id is the part of sg_message_id before the first dot. A bounce that came back as a mail of
+-- its own lacks that field, but may have the id in smtp-id: <X-Message-Id@…>.
 create or replace function brainops_internal.sendgrid_message_id(p_event jsonb)
 returns text
 language sql
@@ -171,11 +182,14 @@ as $$
   )
 $$;
 
+comment on function brainops_internal.sendgrid_message_id(jsonb) is
+  'The X-Message-Id of the mail that an event is about; null if the event has none.';
+
 revoke execute on function brainops_internal.sendgrid_message_id(jsonb) from public;
 grant execute on function brainops_internal.sendgrid_message_id(jsonb) to brainops_system;
 
--- An event about a mail whose outcome we lost says that the provider had it. The result is the
--- same whichever of the mail's events comes first.
+-- An event about a mail whose outcome was lost shows that SendGrid had it. The result does not depend on the order
+-- of the mail's events.
 create or replace function brainops_internal.settle_by_events(p_tenant_id uuid, p_email_id uuid)
 returns void
 language sql
@@ -207,6 +221,9 @@ as $$
     ) as e
   where q.tenant_id = p_tenant_id and q.id = p_email_id and q.status = 'unconfirmed' and e.taken is not null;
 $$;
+
+comment on function brainops_internal.settle_by_events(uuid, uuid) is
+  'Settles an unconfirmed mail from the events that came about it: completed, or failed if SendGrid only dropped it.';
 
 revoke execute on function brainops_internal.settle_by_events(uuid, uuid) from public;
 grant execute on function brainops_internal.settle_by_events(uuid, uuid) to brainops_system;

@@ -1,4 +1,7 @@
--- By whoever holds the token: no login, no tenant. Twice is as once.
+-- Unsubscribe links (RFC 8058). A link's token identifies a tenant and an address; it is created when it is first
+-- needed.
+
+-- For anyone who has the token: no login and no tenant are needed. Idempotent.
 create or replace function brainops_internal.unsubscribe(p_token text)
 returns boolean
 language plpgsql
@@ -8,7 +11,7 @@ as $$
 declare
   v_link public.email_unsubscribe_links;
 begin
-  -- Two words at once are said one after the other.
+  -- Serialises concurrent requests of one link.
   select * into v_link from public.email_unsubscribe_links where token = p_token for no key update;
   if not found then
     return false;
@@ -19,7 +22,7 @@ end;
 $$;
 
 comment on function brainops_internal.unsubscribe(text) is
-  'Suppresses the address of an unsubscribe link; false for an unknown token.';
+  'Suppresses the address of an unsubscribe link, and returns true; false if the token is unknown.';
 
 alter function brainops_internal.unsubscribe(text) owner to brainops_system;
 revoke execute on function brainops_internal.unsubscribe(text) from public;
@@ -33,7 +36,7 @@ as $$
 $$;
 
 comment on function brainops_internal.unsubscribe_token(uuid, text) is
-  'The token of the recipient''s unsubscribe link; made when first asked for.';
+  'The token of one address; see brainops_internal.unsubscribe_tokens.';
 
 revoke execute on function brainops_internal.unsubscribe_token(uuid, text) from public;
 grant execute on function brainops_internal.unsubscribe_token(uuid, text) to brainops_worker;
@@ -46,7 +49,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  -- In one order for everyone, so that two who make links never wait for each other crosswise.
+  -- Everyone inserts in the same order, so that concurrent inserts of links cannot deadlock.
   v_missing text[] := array(
     select distinct lower(btrim(a)) collate "C" from unnest(p_addresses) as a where a is not null order by 1
   );
@@ -55,7 +58,7 @@ declare
   v_found text[];
   v_found_tokens text[];
 begin
-  -- A second time only where another makes a link in this very moment: its row can be seen then.
+  -- Repeats only if another transaction inserts a link at this moment: the next statement sees it.
   while v_missing <> '{}' loop
     with
       known as materialized (
@@ -81,7 +84,7 @@ end;
 $$;
 
 comment on function brainops_internal.unsubscribe_tokens(uuid, text[]) is
-  'The tokens of the recipients'' unsubscribe links, one row for each address (address_key: in lower case); made when first asked for.';
+  'The tokens of the unsubscribe links of these addresses, created where missing: one row for each distinct address, with address_key in lower case. Null addresses are left out.';
 
 revoke execute on function brainops_internal.unsubscribe_tokens(uuid, text[]) from public;
 grant execute on function brainops_internal.unsubscribe_tokens(uuid, text[]) to brainops_worker;
