@@ -1,4 +1,7 @@
--- Makes the reminders of a step what its status and due date say.
+-- Reminders of steps that are due, as rows of a job table. set_onboarding_reminders makes them,
+-- gate_onboarding_reminder skips those that no longer apply, and send_onboarding_reminder is the effect of the
+-- task onboarding_reminder__send.
+
 create or replace function brainops_internal.set_onboarding_reminders(p_step public.ai_onboarding_steps)
 returns void
 language plpgsql
@@ -25,10 +28,10 @@ begin
       ('escalation', p_step.due_at + p_step.escalate_after, p_step.escalate_after is not null)
   ) as k (kind, at, wanted)
   where k.wanted
-    -- Who was told about an earlier date is not told at once about a later one.
+    -- A reminder that was sent for an earlier date is not sent at once for a later one.
     and (k.at > brainops.now() or not exists (
-      select from public.onboarding_reminders as told
-      where told.tenant_id = p_step.tenant_id and told.step_id = p_step.id and told.kind = k.kind and told.status = 'completed'
+      select from public.onboarding_reminders as sent
+      where sent.tenant_id = p_step.tenant_id and sent.step_id = p_step.id and sent.kind = k.kind and sent.status = 'completed'
     ))
   on conflict (tenant_id, step_id, kind, due_at) do update
     set status = 'pending', scheduled_for = excluded.scheduled_for
@@ -37,8 +40,11 @@ begin
 end;
 $$;
 
-revoke execute on function brainops_internal.set_onboarding_reminders(ai_onboarding_steps) from public;
-grant execute on function brainops_internal.set_onboarding_reminders(ai_onboarding_steps) to brainops_system;
+comment on function brainops_internal.set_onboarding_reminders(public.ai_onboarding_steps) is
+  'Creates, moves and cancels the reminders of a step, so that they match its status and due date.';
+
+revoke execute on function brainops_internal.set_onboarding_reminders(public.ai_onboarding_steps) from public;
+grant execute on function brainops_internal.set_onboarding_reminders(public.ai_onboarding_steps) to brainops_system;
 
 create or replace function brainops_internal.gate_onboarding_reminder(p_ids uuid[])
 returns setof brainops.verdict
@@ -53,7 +59,7 @@ as $$
     case
       when w.status <> 'in_progress' then 'the onboarding is ' || w.status
       when s.status <> 'in_progress' then 'the step is ' || s.status
-      else 'the step is due at another time now'
+      else 'the due date of the step has changed'
     end
   from
     public.onboarding_reminders as r
@@ -65,13 +71,12 @@ as $$
 $$;
 
 comment on function brainops_internal.gate_onboarding_reminder(uuid[]) is
-  'Which reminders have nothing to say any more: the step is closed, paused or due at another time.';
+  'Which of these reminders no longer apply, and why: the step or the workflow is not in progress, or the due date has changed.';
 
 revoke execute on function brainops_internal.gate_onboarding_reminder(uuid[]) from public;
 grant execute on function brainops_internal.gate_onboarding_reminder(uuid[]) to brainops_worker, brainops_system;
 
--- Returns null when somebody was told, else why there is nothing to tell. Under keys of its own,
--- so that twice is as once.
+-- Idempotent: what it queues has idempotency keys made of the reminder's id.
 create or replace function brainops_internal.send_onboarding_reminder(p_id uuid)
 returns text
 language plpgsql
@@ -89,13 +94,13 @@ declare
   v_owner text;
 begin
   select * into strict v_reminder from public.onboarding_reminders where id = p_id;
-  -- Whoever closes the step now waits until this is decided.
+  -- A transaction that closes the step waits until this one ends.
   select * into v_step from public.ai_onboarding_steps
     where tenant_id = v_reminder.tenant_id and id = v_reminder.step_id
     for share;
   select * into v_workflow from public.ai_onboarding_workflows where tenant_id = v_step.tenant_id and id = v_step.workflow_id;
   if v_step.status <> 'in_progress' or v_workflow.status <> 'in_progress' then
-    return format('the step is %s, the onboarding %s', v_step.status, v_workflow.status);
+    return format('the step is %s and the onboarding is %s', v_step.status, v_workflow.status);
   end if;
   select * into v_lead from public.revenue_leads where tenant_id = v_workflow.tenant_id and id = v_workflow.lead_id;
   select * into v_tenant from public.tenants where id = v_workflow.tenant_id;
@@ -125,8 +130,8 @@ begin
       v_reminder.tenant_id, v_lead.id::text,
       'Next step with {{ tenant.name }}: {{ step.name }}',
       '<p>Hello{% if lead.contact_name %} {{ lead.contact_name }}{% endif %},</p><p>the next step is: {{ step.name }}'
-        || '{% if step.description != "" %} ({{ step.description }}){% endif %}. We would like to be done by {{ step.due }}.</p>'
-        || '<p>If something is unclear or the date does not suit you, answer this mail.</p><p>{{ tenant.name }}</p>',
+        || '{% if step.description != "" %} ({{ step.description }}){% endif %}. We would like to finish it by {{ step.due }}.</p>'
+        || '<p>If something is unclear, or the date does not suit you, reply to this email.</p><p>{{ tenant.name }}</p>',
       jsonb_build_object(
         'type', 'onboarding',
         'onboarding_workflow_id', v_workflow.id,
@@ -146,7 +151,7 @@ begin
         v_workflow.lead_id
       );
     else
-      -- Without lead_id: what the owner opens is nothing that the lead did.
+      -- Without lead_id: an open by the owner is not an event of the lead.
       insert into public.ai_email_queue (tenant_id, recipient, subject, body, metadata, idempotency_key, scheduled_for)
       values (
         v_reminder.tenant_id, v_owner,
@@ -170,7 +175,7 @@ end;
 $$;
 
 comment on function brainops_internal.send_onboarding_reminder(uuid) is
-  'Queues the mails or the notification of a reminder, once; returns null, or why there is nothing to tell.';
+  'Queues the mails or the notification of a reminder. Returns null, or why there is nothing to send.';
 
 revoke execute on function brainops_internal.send_onboarding_reminder(uuid) from public;
 grant execute on function brainops_internal.send_onboarding_reminder(uuid) to brainops_worker, brainops_system;

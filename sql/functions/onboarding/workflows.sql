@@ -1,3 +1,7 @@
+-- Workflows: the onboarding of one lead. Start at start_onboarding (called by people) and after_lead_won (a lead
+-- is won); both end in open_onboarding. The triggers keep the state machine that sql/0009-onboarding.sql draws;
+-- steps.sql has the part of the steps.
+
 create or replace function brainops.start_onboarding(p_lead_id uuid, p_reason text default 'asked for')
 returns uuid
 language plpgsql
@@ -9,8 +13,8 @@ declare
   v_tenant_id uuid;
 begin
   if v_lead_id is null then
-    raise exception 'lead_id: % is no lead of yours', coalesce(p_lead_id::text, 'null')
-      using errcode = 'OP009', hint = 'Give the id of a row of revenue_leads.';
+    raise exception 'lead_id: % is not a lead, or it belongs to another tenant', coalesce(p_lead_id::text, 'null')
+      using errcode = 'OP009', hint = 'Give the id of one of your leads: select id, email from revenue_leads.';
   end if;
   select tenant_id into v_tenant_id from public.revenue_leads where id = v_lead_id;
   return brainops_internal.open_onboarding(v_tenant_id, v_lead_id, p_reason);
@@ -18,7 +22,7 @@ end;
 $$;
 
 comment on function brainops.start_onboarding(uuid, text) is
-  'Begins the onboarding of a lead and returns its workflow; the one there is, where it has begun.';
+  'Starts the onboarding of a lead, and returns the id of its workflow in ai_onboarding_workflows; if the lead has one, in any status, returns that one. p_reason: stored in reason. OP009 if the lead does not exist or belongs to another tenant.';
 
 alter function brainops.start_onboarding(uuid, text) owner to brainops_system;
 revoke execute on function brainops.start_onboarding(uuid, text) from public;
@@ -26,7 +30,6 @@ grant execute
 on function brainops.start_onboarding(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- The rule without the question who asks: triggers have answered that.
 create or replace function brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text)
 returns uuid
 language plpgsql
@@ -46,12 +49,15 @@ begin
   where l.tenant_id = p_tenant_id and l.id = p_lead_id
   returning id into v_id;
   if v_id is null then
-    -- Another transaction was first, and is committed by now.
+    -- Another transaction inserted it first, and has committed by now.
     select id into v_id from public.ai_onboarding_workflows where tenant_id = p_tenant_id and lead_id = p_lead_id;
   end if;
   return v_id;
 end;
 $$;
+
+comment on function brainops_internal.open_onboarding(uuid, uuid, text) is
+  'The id of a lead''s workflow, which is created if the lead has none. Does not check what the caller may do: triggers and start_onboarding have checked it.';
 
 alter function brainops_internal.open_onboarding(uuid, uuid, text) owner to brainops_system;
 revoke execute on function brainops_internal.open_onboarding(uuid, uuid, text) from public;
@@ -68,85 +74,23 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_lead_won is
+  'Trigger after insert or update on revenue_leads: starts the onboarding of a lead that was won.';
+
 alter function brainops_internal.after_lead_won() owner to brainops_system;
 revoke execute on function brainops_internal.after_lead_won() from public;
 
--- Words that clients write -> our words. Null for one that nobody knows.
-create or replace function brainops_internal.normal_onboarding_status(p_word text)
-returns text
-language sql
-immutable
-parallel safe
-set search_path = ''
-as $$
-  select
-    case pg_catalog.lower(pg_catalog.btrim(p_word))
-      when 'in_progress' then 'in_progress'
-      when 'active' then 'in_progress'
-      when 'started' then 'in_progress'
-      when 'running' then 'in_progress'
-      when 'reactivated' then 'in_progress'
-      when 'pending' then 'pending'
-      when 'not_started' then 'pending'
-      when 'open' then 'pending'
-      when 'new' then 'pending'
-      when 'paused' then 'paused'
-      when 'completed' then 'completed'
-      when 'complete' then 'completed'
-      when 'done' then 'completed'
-      when 'skipped' then 'skipped'
-      when 'cancelled' then 'cancelled'
-      when 'canceled' then 'cancelled'
-      when 'abandoned' then 'cancelled'
-    end;
-$$;
-
-comment on function brainops_internal.normal_onboarding_status(text) is
-  'The status of a workflow or step that a word means; null for an unknown word.';
-
-revoke execute on function brainops_internal.normal_onboarding_status(text) from public;
-grant execute
-on function brainops_internal.normal_onboarding_status(text)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
--- The status that a word means, where the table has it.
-create or replace function brainops_internal.onboarding_status(p_word text, p_known text[])
-returns text
-language plpgsql
-immutable
-set search_path = ''
-as $$
-declare
-  v_status text := brainops_internal.normal_onboarding_status(p_word);
-begin
-  if v_status = 'pending' and v_status <> all (p_known) then
-    v_status := 'in_progress';
-  end if;
-  if v_status is null or v_status <> all (p_known) then
-    raise exception 'status: unknown word %', coalesce(quote_literal(left(p_word, 80)), 'null')
-      using errcode = 'OP002', column = 'status', hint = 'Write one of ' || array_to_string(p_known, ', ') || '.';
-  end if;
-  return v_status;
-end;
-$$;
-
-comment on function brainops_internal.onboarding_status(text, text[]) is
-  'The status that a word means, of those that a table knows; OP002 for any other.';
-
-revoke execute on function brainops_internal.onboarding_status(text, text[]) from public;
-grant execute
-on function brainops_internal.onboarding_status(text, text[])
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
+-- A second workflow of the same lead is not inserted: its id becomes an alias of the first one, so that steps
+-- inserted for it find the first (resolve_onboarding_workflow).
 create or replace function brainops_internal.before_onboarding_insert()
 returns trigger
 language plpgsql
--- A service that has named nobody does not see what is there already.
+-- A service that has not named a tenant does not see the workflows that exist.
 security definer
 set search_path = ''
 as $$
 begin
-  -- Another tenant's is refused by the policies, once this is over; until then nothing of it is touched.
+  -- Row level security refuses a row of another tenant after this trigger; until then nothing of that tenant is touched.
   if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
@@ -158,7 +102,7 @@ begin
   new.completed_at := case when new.status = 'completed' then coalesce(new.completed_at, brainops.now()) end;
   new.paused_at := case when new.status = 'paused' then brainops.now() end;
   new.alias_ids := '{}';
-  -- Whoever comes second with the same lead waits here, and then finds the first one's.
+  -- A concurrent insert for the same lead waits here, and then finds the first workflow.
   perform from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for no key update;
   update public.ai_onboarding_workflows
   set alias_ids = alias_ids || new.id
@@ -169,6 +113,9 @@ begin
   return new;
 end;
 $$;
+
+comment on function brainops_internal.before_onboarding_insert is
+  'Trigger before insert on ai_onboarding_workflows: fills defaults, and drops a second workflow of a lead.';
 
 alter function brainops_internal.before_onboarding_insert() owner to brainops_system;
 revoke execute on function brainops_internal.before_onboarding_insert() from public;
@@ -186,13 +133,12 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_onboarding_insert is
+  'Trigger after insert on ai_onboarding_workflows: creates the steps of the template, and starts the first one.';
+
 alter function brainops_internal.after_onboarding_insert() owner to brainops_system;
 revoke execute on function brainops_internal.after_onboarding_insert() from public;
 
--- Two ways in which an onboarding stood still for good. One that was inserted as paused (or cancelled) got no steps
--- when it went on. And cancelled and reopened, it waited for a welcome mail that was cancelled with it. Now a begun
--- onboarding without steps gets the template's, and a step that begins again takes its mail along.
--- Those that stand still already are in brainops.stuck_onboarding: pause them, then set them to in_progress again.
 create or replace function brainops_internal.make_onboarding_steps(p_workflow public.ai_onboarding_workflows)
 returns void
 language sql
@@ -229,10 +175,11 @@ as $$
   from brainops_internal.onboarding_steps_of((p_workflow).tenant_id, (p_workflow).template) as p;
 $$;
 
-comment on function brainops_internal.make_onboarding_steps is 'Gives a workflow the steps of its template.';
+comment on function brainops_internal.make_onboarding_steps(public.ai_onboarding_workflows) is
+  'Inserts the steps of a workflow''s template.';
 
-revoke execute on function brainops_internal.make_onboarding_steps(ai_onboarding_workflows) from public;
-grant execute on function brainops_internal.make_onboarding_steps(ai_onboarding_workflows) to brainops_system;
+revoke execute on function brainops_internal.make_onboarding_steps(public.ai_onboarding_workflows) from public;
+grant execute on function brainops_internal.make_onboarding_steps(public.ai_onboarding_workflows) to brainops_system;
 
 create or replace function brainops_internal.before_onboarding_update()
 returns trigger
@@ -247,14 +194,14 @@ begin
   end if;
   if old.status = 'completed' and new.status in ('paused', 'cancelled') then
     raise exception 'status: onboarding % was completed at %, so it cannot become %', old.id, old.completed_at, new.status
-      using errcode = 'OP030', column = 'status', hint = 'Reopen one of its steps (set it to pending), or leave it.';
+      using errcode = 'OP030', column = 'status', hint = 'To reopen it, set one of its steps to pending.';
   end if;
   if old.status = 'completed' and not exists (
     select from public.ai_onboarding_steps
     where tenant_id = old.tenant_id and workflow_id = old.id and status in ('pending', 'in_progress')
   ) then
     raise exception 'status: onboarding % was completed at %, and none of its steps is open', old.id, old.completed_at
-      using errcode = 'OP030', column = 'status', hint = 'Reopen one of its steps (set it to pending): the onboarding follows.';
+      using errcode = 'OP030', column = 'status', hint = 'Set one of its steps to pending; that reopens the onboarding too.';
   end if;
   if old.status = 'cancelled' and new.status <> 'in_progress' then
     raise exception 'status: onboarding % is cancelled, so it cannot become %', old.id, new.status
@@ -265,6 +212,9 @@ begin
   return new;
 end;
 $$;
+
+comment on function brainops_internal.before_onboarding_update is
+  'Trigger before update on ai_onboarding_workflows: translates the status, and refuses changes that the state machine does not allow (OP030).';
 
 alter function brainops_internal.before_onboarding_update() owner to brainops_system;
 revoke execute on function brainops_internal.before_onboarding_update() from public;
@@ -299,7 +249,7 @@ begin
     where tenant_id = new.tenant_id and workflow_id = new.id and status = 'cancelled';
   end if;
   if old.status = 'paused' then
-    -- Nobody is late because of a pause.
+    -- Due dates move by the length of the pause.
     update public.ai_onboarding_steps
     set due_at = due_at + (brainops.now() - old.paused_at)
     where tenant_id = new.tenant_id and workflow_id = new.id and status in ('pending', 'in_progress') and due_at is not null;
@@ -310,7 +260,7 @@ begin
     where s.tenant_id = new.tenant_id and s.workflow_id = new.id and s.status = 'in_progress';
   end if;
   if new.status = 'in_progress' and old.status <> 'completed' then
-    -- It did not begin when it was inserted; whoever brings steps has said how many, or brought them.
+    -- Inserted as paused or cancelled. A client that brings its own steps has set total_steps, or inserted some.
     if new.total_steps = 0 and not exists (
       select from public.ai_onboarding_steps where tenant_id = new.tenant_id and workflow_id = new.id
     ) then
@@ -322,42 +272,8 @@ begin
 end;
 $$;
 
+comment on function brainops_internal.after_onboarding_update is
+  'Trigger after update on ai_onboarding_workflows: applies the new status to the steps and reminders, and starts the next step.';
+
 alter function brainops_internal.after_onboarding_update() owner to brainops_system;
 revoke execute on function brainops_internal.after_onboarding_update() from public;
-
--- What became of a mail before its step began again is seen at the step again; what was only held back goes.
-create or replace function brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_mail public.ai_email_queue;
-  v_problem text;
-begin
-  update public.ai_email_queue
-  set status = 'pending'
-  where tenant_id = (p_step).tenant_id and id = (p_step).email_id and status = 'cancelled' and sent_at is null;
-  if found then
-    return;
-  end if;
-  select * into v_mail from public.ai_email_queue where tenant_id = (p_step).tenant_id and id = (p_step).email_id;
-  if v_mail.status in ('failed', 'skipped', 'unconfirmed') then
-    v_problem := format('its mail is %s: %s', v_mail.status, coalesce(v_mail.skip_reason, v_mail.last_error, 'no reason given'));
-  elsif v_mail.id is null and not exists (
-    select from brainops.job_archive as a
-    where a.tenant_id = (p_step).tenant_id and a.row_id = (p_step).email_id and a.status = 'completed'
-  ) then
-    v_problem := 'its mail was not sent and is no longer in the queue: write to the lead, then complete the step';
-  end if;
-  if v_problem is not null then
-    update public.ai_onboarding_steps set problem = v_problem where tenant_id = (p_step).tenant_id and id = (p_step).id;
-  end if;
-end;
-$$;
-
-comment on function brainops_internal.wake_onboarding_mail is
-  'Queues the cancelled mail of a step that begins again; where it cannot go, the step says so.';
-
-revoke execute on function brainops_internal.wake_onboarding_mail(ai_onboarding_steps) from public;
-grant execute on function brainops_internal.wake_onboarding_mail(ai_onboarding_steps) to brainops_system;
