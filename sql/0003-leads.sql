@@ -1,22 +1,23 @@
--- Leads as a pipeline: stages, scores with their reasons, one row for each person, and the stream
--- of everything that happens to a lead.
+-- Leads: the people who may become customers of a tenant, each with a stage, a score and the reasons for it, and the
+-- events that happened to them.
 --
--- A person is who has an e-mail address, or a phone number, in one tenant. Whoever inserts the same
--- person again gets the row that he asked for (RETURNING works), but that row is merged into the
--- first one before the statement ends, and its id goes on as an alias:
+-- A person is an e-mail address or a phone number in one tenant, and is one row of revenue_leads. Inserting the same
+-- person again returns the inserted row (RETURNING works), but the row is merged into the existing lead before the
+-- statement ends, and its id becomes an alias of that lead:
 --
---   insert ──▶ before: whose address is it? ──nobody's──▶ a lead
---                        └─▶ another lead's: fill it, write the alias, mark the row (merged_into)
---              after: a marked row is deleted
+--   insert ──▶ before: which lead has the address? ──none──▶ the row becomes a lead
+--                        └─▶ another one: fill that lead, write the alias, set the row's merged_into
+--              after: a row with merged_into is deleted
 --
--- So a trigger of another table's business that hangs on revenue_leads after insert says
--- "when (new.merged_into is null)".
+-- So a trigger after insert on revenue_leads that belongs to another subject needs "when (new.merged_into is null)".
 --
--- Lock order: lead_keys, then leads by id, then what refers to them.
+-- Lock order: lead_keys, then leads by id, then the rows that refer to them.
+--
+-- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
--- These two are part of a generated column and of every insert: without a search_path, so that they
--- are inlined.
+-- Part of a generated column: it must not change without rewriting the stored values, so it is not among functions/. It
+-- sets no search_path, so that Postgres inlines it.
 create function brainops_internal.email_key(p_email text)
 returns text
 language sql
@@ -32,7 +33,7 @@ as $$
 $$;
 
 comment on function brainops_internal.email_key(text) is
-  'What two spellings of one e-mail address have in common; null for what is no address ("n/a", "-"), which makes nobody the same person.';
+  'The form in which e-mail addresses are compared: trimmed, in lower case. Null for a text that is not an address ("n/a", "-"), so that it does not make two leads the same person.';
 
 revoke execute on function brainops_internal.email_key(text) from public;
 grant execute
@@ -77,7 +78,7 @@ create table public.revenue_leads (
   state text,
   scored_at timestamptz,
   rescore_requested_at timestamptz,
-  -- What existing clients write beside the above.
+  -- Also written by existing clients.
   location text,
   industry text,
   status text,
@@ -98,32 +99,36 @@ create unique index revenue_leads_person on public.revenue_leads (tenant_id, ema
 create index revenue_leads_phone on public.revenue_leads (tenant_id, phone_e164) where phone_e164 is not null;
 create index revenue_leads_merged_into on public.revenue_leads (tenant_id, merged_into) where merged_into is not null;
 
-comment on table public.revenue_leads is 'People and companies that may become customers of a tenant.';
+comment on table public.revenue_leads is
+  'People and companies that may become customers of a tenant; each person is one row. Inserting a person who is a lead already adds to that lead.';
 comment on column public.revenue_leads.score is
-  '0 (cold) to 100 (hot), reckoned from lead_score_events. What a client writes is kept (as the reason set_by_client) and goes on from there; above 0 and below 1 is taken as a share of 1, so 0.85 is 85.';
+  'From 0 (cold) to 100 (hot), computed from lead_score_events. A score that a client writes is kept, as the reason set_by_client, and later points add to it. A value between 0 and 1 is a share of 1: 0.85 is stored as 85.';
 comment on column public.revenue_leads.value_estimate is
-  'What the deal may be worth, in the tenant''s currency; null for not known.';
-comment on column public.revenue_leads.time_zone is 'IANA name; null for not known, then the tenant''s zone counts.';
+  'What the deal may be worth, in the tenant''s currency; null if not known.';
+comment on column public.revenue_leads.time_zone is
+  'IANA name; null if not known: then the tenant''s time zone is used.';
 comment on column public.revenue_leads.stage is
-  'new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing; other words are understood where brainops_internal.normal_stage knows them. brainops.next_stages says where a lead may go.';
-comment on column public.revenue_leads.tier is 'hot from 80, warm from 60, cool from 40, else cold.';
-comment on column public.revenue_leads.email_key is 'The address as it is compared; null where email is no address.';
+  'new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing. Other names are translated if brainops_internal.normal_stage knows them. brainops.next_stages lists the stages that a lead may move to.';
+comment on column public.revenue_leads.tier is 'hot from a score of 80, warm from 60, cool from 40, else cold.';
+comment on column public.revenue_leads.email_key is
+  'email in lower case, as it is compared; null if email is not an address. Look leads up by this column: it is indexed.';
 comment on column public.revenue_leads.phone_e164 is
-  'phone as +<country><number>; null where that can''t be told. May be given.';
-comment on column public.revenue_leads.owner_email is 'Who looks after the lead; null for nobody.';
+  'phone as +<country><number>; null if it cannot be read. Filled in unless given.';
+comment on column public.revenue_leads.owner_email is
+  'E-mail address of the person who looks after the lead; null for nobody.';
 comment on column public.revenue_leads.state is
-  'State or province, e.g. CO; null for not known. The rules for text messages go by it.';
+  'State or province, e.g. CO; null if not known. Rules for text messages depend on it.';
 comment on column public.revenue_leads.merged_into is
-  'Not null only while an insert of a person who is a lead already is under way.';
-comment on column public.revenue_leads.scored_at is 'When the score was last reckoned; null: not yet.';
+  'The lead that this row is being merged into. Null except within the transaction that merges it.';
+comment on column public.revenue_leads.scored_at is 'When the score was last computed; null: not yet.';
 comment on column public.revenue_leads.rescore_requested_at is
-  'Set it, and the score is reckoned anew by a job; null when that is done.';
-comment on column public.revenue_leads.status is 'A word of existing clients; nothing here goes by it.';
-comment on column public.revenue_leads.lead_id is 'Link of existing clients to a table of theirs.';
+  'Set it to have a job compute the score again; null once that is done.';
+comment on column public.revenue_leads.status is 'For existing clients; not used here.';
+comment on column public.revenue_leads.lead_id is
+  'For existing clients: a reference to one of their own tables; not used here.';
 
--- Every key that makes somebody the same person, and whose it is. A second table because its unique
--- key makes a concurrent insert of the same person wait for the first, and then merge, where one on
--- the leads would make it fail.
+-- The keys by which a person is recognised. A table of its own, because a concurrent insert of the same person waits at
+-- its unique key and then merges; at a unique key of the leads it would fail.
 create table brainops.lead_keys (
   tenant_id uuid not null references public.tenants (id)
     on delete cascade,
@@ -132,16 +137,16 @@ create table brainops.lead_keys (
   constraint lead_keys_once unique (tenant_id, key)
 );
 
--- The table has no primary key, and a publication of all tables refuses updates of rows it cannot tell apart.
+-- The table has no primary key, and in a publication of all tables, updates need a replica identity.
 alter table brainops.lead_keys replica identity using index lead_keys_once;
 
 create index lead_keys_lead_id on brainops.lead_keys (tenant_id, lead_id);
 
-comment on table brainops.lead_keys is 'Which lead an e-mail address or phone number means. Written by triggers alone.';
+comment on table brainops.lead_keys is 'Which lead has an e-mail address or a phone number. Written only by triggers.';
 comment on column brainops.lead_keys.key is
-  'email:<address in lower case> or phone:<E.164>. Of several leads with one phone number it is the first.';
+  'email:<address in lower case> or phone:<E.164>. If several leads have one phone number, the key belongs to the first.';
 comment on column brainops.lead_keys.lead_id is
-  'No foreign key: it is claimed before the lead is there. One whose lead is gone is taken over.';
+  'Without a foreign key, because a key is claimed before its lead is inserted. A key whose lead does not exist may be taken over.';
 
 create table public.revenue_lead_aliases (
   id uuid primary key,
@@ -156,8 +161,8 @@ create table public.revenue_lead_aliases (
 create index revenue_lead_aliases_lead_id on public.revenue_lead_aliases (tenant_id, lead_id);
 
 comment on table public.revenue_lead_aliases is
-  'Ids of leads that were merged into another: rows that refer to one are taken as the other''s.';
-comment on column public.revenue_lead_aliases.id is 'The id that is no lead''s any more.';
+  'Ids of leads that were merged into another one. Rows that refer to such an id are stored with the id of the other lead.';
+comment on column public.revenue_lead_aliases.id is 'The former id of a lead that was merged.';
 
 create table public.lead_events (
   id uuid primary key default gen_random_uuid(),
@@ -182,14 +187,14 @@ create table public.lead_events (
 create index lead_events_form_submitted on public.lead_events (tenant_id, source_key) where event = 'form_submitted';
 
 comment on table public.lead_events is
-  'Everything that a person did or that happened to a lead, append only. Scores, exits, waits and branches read it.';
+  'Everything that a lead did or that happened to it, append only. Scores and campaigns (ends, waits, branches) read it.';
 comment on column public.lead_events.event is
-  'captured, merged, form_submitted, stage_changed, email_opened (never a machine''s), email_clicked, email_replied, email_bounced, email_complained, email_unsubscribed, sms_delivered, sms_failed, sms_replied, opted_in, opted_out, meeting_booked, paid, payment_failed, refunded, disputed, onboarded, or a word of your own.';
-comment on column public.lead_events.channel is 'email, sms, web, payment, …; null for none.';
+  'captured, merged, form_submitted, stage_changed, email_opened (not by a machine), email_clicked, email_replied, email_bounced, email_complained, email_unsubscribed, sms_delivered, sms_failed, sms_replied, opted_in, opted_out, meeting_booked, paid, payment_failed, refunded, disputed, onboarded, or a name of your own.';
+comment on column public.lead_events.channel is 'email, sms, web, payment, …; null if the event has no channel.';
 comment on column public.lead_events.source_key is
-  'What makes the same event told twice one; made up where none is given.';
+  'Identifies the event, so that it is recorded once; a random one if not given.';
 comment on column public.lead_events.metadata is
-  'May hold email_id, sms_id, touch_id, campaign_id, url; for stage_changed from and to.';
+  'Details: email_id, sms_id, touch_id, campaign_id, url; for stage_changed from and to.';
 
 create table brainops.score_reasons (
   reason text primary key,
@@ -202,10 +207,11 @@ create table brainops.score_reasons (
 );
 
 comment on table brainops.score_reasons is
-  'What scores how much. Points and half-lives may be edited: those of events count for events from then on, those of facts from the next reckoning of each lead.';
+  'What scores how many points. Points and half-lives may be edited: for events the change applies to later events, for facts from each lead''s next rescore on.';
 comment on column brainops.score_reasons.kind is
-  'fact: something that the lead''s row says; event: a word in lead_events.';
-comment on column brainops.score_reasons.half_life is 'After this time half of the points are left; null: they stay.';
+  'fact: something in the lead''s row. event: a value of lead_events.event.';
+comment on column brainops.score_reasons.half_life is
+  'The time after which half of the points remain; null: they do not decay.';
 
 create table public.lead_score_events (
   id uuid primary key default gen_random_uuid(),
@@ -228,14 +234,15 @@ create table public.lead_score_events (
 );
 
 comment on table public.lead_score_events is
-  'Why a lead''s score is what it is, append only. score = the sum of points * 0.5 ^ (age / half_life), rounded, never below 0 or above 100.';
+  'The reasons for a lead''s score, append only. The score is the sum of points * 0.5 ^ (age / half_life), rounded and limited to 0 to 100.';
 comment on column public.lead_score_events.reason is
-  'A word of brainops.score_reasons, set_by_client (what it took to get to the score that a client wrote), merged, or a word of your own.';
+  'A reason of brainops.score_reasons, set_by_client (the difference to a score that a client wrote), merged, or a name of your own.';
 comment on column public.lead_score_events.points is
-  'Signed. A fact that changes is corrected by another row with the difference.';
-comment on column public.lead_score_events.half_life is 'Null: the points stay.';
+  'May be negative. If a fact changes, another row with the difference is added.';
+comment on column public.lead_score_events.half_life is
+  'The time after which half of the points remain; null: they do not decay.';
 comment on column public.lead_score_events.source_key is
-  'What makes the same reason told twice one; for a mail''s opens and clicks the mail, of which the earliest counts.';
+  'Identifies the reason, so that it counts once; a random one if not given. For opens and clicks it is the mail''s id, and the earliest of each counts.';
 
 create table public.lead_forms (
   id uuid primary key default gen_random_uuid(),
@@ -251,8 +258,8 @@ create table public.lead_forms (
 );
 
 comment on table public.lead_forms is
-  'Forms that send leads to POST /forms/<token>, signed. `brainops leads form` makes one; its secret and its token are in provider_credentials, provider form, under the same name.';
-comment on column public.lead_forms.source is 'source of the leads that come from it.';
+  'Forms that may post leads to /forms/<token>, signed. `brainops leads form` creates them; their secret and token are in provider_credentials, with provider form and the same name.';
+comment on column public.lead_forms.source is 'source of the leads that come from the form.';
 comment on column public.lead_forms.defaults is
-  'What a lead is given where the form says nothing, by columns of revenue_leads; others go into metadata.';
-comment on column public.lead_forms.active is 'False: what it sends is refused.';
+  'Values for what a submission leaves out, by columns of revenue_leads; other keys go into metadata.';
+comment on column public.lead_forms.active is 'False: submissions are refused.';

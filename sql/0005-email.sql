@@ -1,12 +1,13 @@
--- E-mail: the queue that clients insert into, what the provider reported back, and whom not to
--- write to.
+-- E-mail: the queue that clients insert into, broadcasts to many leads, what SendGrid reported about each mail, and the
+-- tokens of unsubscribe links.
+--
+-- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
--- The e-mail an event is about: by our id in it, else by the provider's message id. A bounce that
--- came as a mail of its own may carry neither: then by the recent mails to its address, where all
--- of them are one tenant's (email_id stays null where they are several). Any other event without
--- our ids is about a mail that someone else sent through the same SendGrid account.
 create type brainops.email_reference as (tenant_id uuid, email_id uuid);
+
+comment on type brainops.email_reference is
+  'The mail that an event is about, as brainops_internal.find_email finds it. email_id is null if only the tenant is known.';
 
 create table public.ai_broadcasts (
   id uuid primary key default gen_random_uuid(),
@@ -27,18 +28,18 @@ create table public.ai_broadcasts (
 );
 
 comment on table public.ai_broadcasts is
-  'One mail to many people. Recipients are rows of ai_email_queue with broadcast_id; up to 1,000 of them go out in one call. brainops.broadcast_results counts them.';
-comment on column public.ai_broadcasts.name is 'For people; null for none.';
+  'One mail to many people. Its recipients are rows of ai_email_queue with broadcast_id; up to 1,000 of them are sent in one call. brainops.broadcast_results counts them by status.';
+comment on column public.ai_broadcasts.name is 'A name for people; null for none.';
 comment on column public.ai_broadcasts.audience is
-  'Whom it is for, in words; brainops.broadcast_to_leads writes its condition here. Null for none.';
+  'A description of the recipients; brainops.broadcast_to_leads stores its first condition here if it is null.';
 comment on column public.ai_broadcasts.template is
-  'Name of a template of ai_campaign_templates: subject and body are copied from its newest version. Null for none.';
+  'Name of a template in ai_campaign_templates, from whose newest version subject and body are copied. Null for none.';
 comment on column public.ai_broadcasts.subject is
-  'Liquid, as in ai_email_queue; fixed once the broadcast was launched, as body and metadata are.';
+  'Liquid, as in ai_email_queue. Like body, metadata and template it cannot change after the launch.';
 comment on column public.ai_broadcasts.metadata is
-  'Variables for Liquid, below those of each row; and reply_to, category. At most 256 KiB.';
+  'Variables for Liquid, which those of each recipient override; and reply_to, category. At most 256 KiB.';
 comment on column public.ai_broadcasts.status is
-  'draft: recipients wait (awaiting_approval). active: they go. paused: they wait again. cancelled: those left are cancelled, for good.';
+  'draft: recipients wait (awaiting_approval). active: they are sent. paused: they wait again. cancelled: the remaining ones are cancelled; this is final.';
 comment on column public.ai_broadcasts.launched_at is 'When it first became active; null before.';
 
 create table public.ai_email_queue (
@@ -58,7 +59,7 @@ create table public.ai_email_queue (
   touch_id uuid,
   broadcast_id uuid,
   first_due_at timestamptz,
-  -- Stored, because row level security lets no index on lower(recipient) be used: lower() might leak.
+  -- Stored, because lower() is not leakproof: behind row level security an index on lower(recipient) is not used.
   recipient_key text collate "C" not null generated always as (lower(recipient)) stored,
   is_marketing boolean not null generated always as (
     coalesce(metadata ->> 'marketing', '') = 'true'
@@ -84,11 +85,11 @@ create table public.ai_email_queue (
 
 select brainops_internal.add_job_columns('public.ai_email_queue');
 
--- Nothing refers to mails by this pair; the primary key finds them.
+-- No foreign key refers to this pair of columns, and lookups use the primary key.
 alter table public.ai_email_queue drop constraint ai_email_queue_tenant_row;
 
 create index ai_email_queue_lead_id on public.ai_email_queue (tenant_id, lead_id) where lead_id is not null;
--- What counts against a cap: marketing that went, or may have gone.
+-- What counts against a cap: marketing that was sent, or may have been.
 create index ai_email_queue_contacted_lead on public.ai_email_queue (tenant_id, lead_id, started_at)
 where is_marketing and lead_id is not null and status in ('processing', 'completed', 'unconfirmed');
 create index ai_email_queue_enrolment on public.ai_email_queue (tenant_id, enrolment_id) where enrolment_id is not null;
@@ -97,32 +98,34 @@ create index ai_email_queue_provider_message_id on public.ai_email_queue (provid
 where provider_message_id is not null and broadcast_id is null;
 
 comment on table public.ai_email_queue is
-  'Insert a row: the mail is sent once, when it is due. status tells how it went, last_error why it waits or failed.';
+  'Insert a row: the mail is sent once, when it is due. status shows the result, last_error why it waits or failed.';
 comment on column public.ai_email_queue.recipient is
-  'One address, or the id of a lead of the tenant, whose address at the time of sending is taken.';
+  'One e-mail address, or the id of a lead of the tenant: then the address that the lead has when the mail is sent.';
 comment on column public.ai_email_queue.subject is
-  'Liquid, at most 998 characters. Variables: metadata''s keys, metadata, lead, tenant.';
+  'Liquid, at most 998 characters. Variables: the keys of metadata, and metadata, lead, tenant. Null for a recipient of a broadcast.';
 comment on column public.ai_email_queue.body is
-  'HTML with Liquid, at most 1 MiB; values are HTML-escaped. The text part is made from it.';
-comment on column public.ai_email_queue.scheduled_for is 'Null on insert means now. Update it to move the mail.';
+  'HTML with Liquid, at most 1 MiB; values are HTML-escaped. The text part is made from it. Null for a recipient of a broadcast.';
+comment on column public.ai_email_queue.scheduled_for is
+  'When the mail is due; null on insert means now. Update it to move the mail.';
 comment on column public.ai_email_queue.metadata is
-  'Variables for Liquid, and: marketing true (the rules for marketing, unsubscribe headers), expires_at (not to be sent later), priority high, lead_id, reply_to, category. At most 256 KiB, as a recipient of a broadcast 32.';
-comment on column public.ai_email_queue.sent_at is 'When the provider took the mail; null until it did.';
+  'Variables for Liquid, and: marketing true (marketing rules and unsubscribe headers apply), expires_at (not sent after that time), priority high, lead_id, reply_to, category. At most 256 KiB; for a recipient of a broadcast 32 KiB.';
+comment on column public.ai_email_queue.sent_at is 'When SendGrid accepted the mail; null before.';
 comment on column public.ai_email_queue.lead_id is
-  'Filled from recipient or metadata.lead_id where that is a lead of the tenant.';
+  'The lead that the mail is about; filled from recipient or metadata.lead_id if that is a lead of the tenant.';
 comment on column public.ai_email_queue.provider_message_id is
-  'SendGrid''s X-Message-Id; events carry it before the first dot of sg_message_id.';
+  'SendGrid''s X-Message-Id; events have it before the first dot of sg_message_id.';
 comment on column public.ai_email_queue.enrolment_id is
-  'Row of ai_nurture_campaigns that the mail belongs to; null for none. No foreign key: mails outlive enrolments.';
-comment on column public.ai_email_queue.touch_id is 'Row of ai_campaign_touches that made the mail; null for none.';
+  'The enrolment (row of ai_nurture_campaigns) that the mail belongs to; null for none. No foreign key, because mails outlive enrolments.';
+comment on column public.ai_email_queue.touch_id is
+  'The row of ai_campaign_touches that queued the mail; null for none.';
 comment on column public.ai_email_queue.first_due_at is
-  'When the mail was due before the engine first put it off; null while it never did. A move by a client, or running it again, starts anew.';
+  'When the mail was due before the engine first deferred it; null if it never did. Starts again when a client moves the mail or runs it again.';
 comment on column public.ai_email_queue.recipient_key is
-  'The recipient in lower case, as a column: behind row level security an index on lower(recipient) is not used.';
+  'recipient in lower case. A stored column, because behind row level security an index on lower(recipient) is not used.';
 comment on column public.ai_email_queue.is_marketing is
-  'Whether the rules for marketing hold: metadata.marketing true, metadata.type marketing, or a mail of a campaign or broadcast.';
+  'Whether marketing rules apply: metadata.marketing is true, metadata.type is marketing, or the mail belongs to a campaign or broadcast.';
 comment on column public.ai_email_queue.broadcast_id is
-  'The broadcast that the row is a recipient of; subject and body are the broadcast''s then, and null here.';
+  'The broadcast that the row is a recipient of; null for a mail of its own.';
 
 create table public.email_deliveries (
   id uuid primary key default gen_random_uuid(),
@@ -136,8 +139,7 @@ create table public.email_deliveries (
   detail text not null default ''
 );
 
--- SendGrid repeats an event under a new sg_event_id (sendgrid-nodejs #1435): this is what makes
--- a repetition one, whatever its id.
+-- SendGrid may repeat an event with a new sg_event_id (sendgrid-nodejs #1435), so the contents identify it.
 create unique index email_deliveries_once on public.email_deliveries (
   tenant_id,
   email_id,
@@ -149,19 +151,19 @@ create unique index email_deliveries_once on public.email_deliveries (
 nulls not distinct;
 create index email_deliveries_recipient on public.email_deliveries (tenant_id, recipient, occurred_at);
 create index email_deliveries_complaints on public.email_deliveries (tenant_id, occurred_at) where event = 'spamreport';
--- Summaries of a few bytes for every 128 pages: reports come in by their time, and are only looked for by night.
+-- A few bytes for every 128 pages: reports arrive in the order of their time, and are searched by time only at night.
 -- squawk-ignore require-concurrent-index-creation
 create index email_deliveries_occurred_at on public.email_deliveries using brin (occurred_at);
 
 comment on table public.email_deliveries is
-  'What became of each mail, as the provider told it: one row for each event, however often it was told.';
+  'What SendGrid reported about each mail: one row for each event, however often it was reported.';
 comment on column public.email_deliveries.email_id is
-  'Row of ai_email_queue (or of the archive, so no foreign key); null where the event did not say.';
-comment on column public.email_deliveries.recipient is 'In lower case.';
+  'Row of ai_email_queue or of the archive (so no foreign key); null if the event did not identify it.';
+comment on column public.email_deliveries.recipient is 'The address in lower case.';
 comment on column public.email_deliveries.event is
   'processed, deferred, delivered, bounce, dropped, open, click, spamreport, unsubscribe, group_unsubscribe, group_resubscribe.';
 comment on column public.email_deliveries.detail is
-  'What tells two events of one kind in one second apart: the clicked url and its place, the attempt; else empty.';
+  'Distinguishes events of one kind in the same second: the clicked URL and its position, the attempt; else empty.';
 
 create table public.email_bounces (
   id uuid primary key default gen_random_uuid(),
@@ -180,15 +182,15 @@ create index email_bounces_hard on public.email_bounces (tenant_id, occurred_at)
 -- squawk-ignore require-concurrent-index-creation
 create index email_bounces_occurred_at on public.email_bounces using brin (occurred_at);
 
-comment on table public.email_bounces is 'Mails that came back. A hard bounce suppresses the address.';
+comment on table public.email_bounces is 'Mails that bounced. A hard bounce suppresses the address.';
 comment on column public.email_bounces.bounce_type is
-  'hard: the address does not exist or is closed. soft: blocked or full now, may work later.';
+  'hard: the address does not exist or is closed. soft: blocked or full now; may be delivered later.';
 
 create table public.email_unsubscribe_links (
   tenant_id uuid not null,
-  -- Compared for equality alone, so by its bytes.
+  -- Only compared for equality, so by its bytes.
   address_key text collate "C" not null,
-  -- 244 random bits; two uuids, because Postgres has no other generator without an extension.
+  -- 244 random bits, of two uuids: Postgres has no other secure generator without an extension.
   token text not null default replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''),
   created_at timestamptz not null default now(),
   primary key (tenant_id, address_key)
@@ -197,4 +199,4 @@ create table public.email_unsubscribe_links (
 create index email_unsubscribe_links_token on public.email_unsubscribe_links using hash (token);
 
 comment on table public.email_unsubscribe_links is
-  'The token in each recipient''s unsubscribe link (RFC 8058), the same in every mail to the address.';
+  'The token in the unsubscribe link (RFC 8058) of each recipient; the same in every mail to the address.';

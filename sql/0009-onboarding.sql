@@ -1,20 +1,20 @@
--- Onboarding: what follows when a lead is won, as rows that can be seen and steered; and word to
--- the tenant itself, when somebody there has to act.
+-- Onboarding: what happens after a lead is won, as rows that people can see and steer.
 --
--- A workflow and its steps are a state machine kept by triggers, so that it goes on whoever moves
--- it: an update, a function, a mail that was sent, an event of the lead.
+-- Triggers keep a workflow and its steps as a state machine, whoever changes it: an update, a function, a mail that was
+-- sent, an event of the lead.
 --
 --   step:      pending ──▶ in_progress ──▶ completed          workflow: in_progress ◀──▶ paused
 --                 │  ◀──────────┘  ├─────▶ skipped                          │
---                 └────────────────┴─────▶ cancelled                        ├──▶ completed (every step closed)
---              closed ones may be reopened (pending, in_progress)           └──▶ cancelled ──▶ in_progress
+--                 └────────────────┴─────▶ cancelled                        ├──▶ completed (every step is closed)
+--              closed steps may be reopened (pending, in_progress)          └──▶ cancelled ──▶ in_progress
 --
--- A workflow whose steps were all closed is completed; the first pending step begins when none is
--- in progress. What is begun has a due date, and what is due has reminders: job rows that end with
--- the step.
+-- When no step is in progress, the first pending one starts; when all are closed, the workflow is completed. A step that
+-- starts gets a due date and reminders, which are rows of a job table and end with the step.
 --
--- Lock order: step, then its workflow (a row trigger runs with its row locked). Changes of a
--- workflow's status by hand go the other way; Postgres breaks the rare tie, and one repeats.
+-- Lock order: the step, then its workflow (a row trigger runs with its row locked). An update of a workflow's status locks
+-- in the opposite order; Postgres resolves the rare deadlock, and one of the two has to try again.
+--
+-- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
 create type brainops.onboarding_plan as (
@@ -30,7 +30,8 @@ create type brainops.onboarding_plan as (
   escalate_after interval
 );
 
-comment on type brainops.onboarding_plan is 'A step as a template has it; see public.onboarding_templates.';
+comment on type brainops.onboarding_plan is
+  'A step of an onboarding template; the columns are those of onboarding_templates.';
 
 create table public.onboarding_templates (
   id uuid primary key default gen_random_uuid(),
@@ -63,20 +64,21 @@ create table public.onboarding_templates (
 );
 
 comment on table public.onboarding_templates is
-  'A tenant''s own onboarding, a row for each step. Copied when a workflow begins, so that edits do not change what runs. Without rows for default, brainops.default_onboarding_steps() is used.';
+  'A tenant''s own onboarding: one row for each step. Copied when a workflow starts, so edits do not change workflows that have started. Without rows named default, brainops.default_onboarding_steps() is used.';
 comment on column public.onboarding_templates.template is
-  'default, or a name that a lead asks for by metadata.onboarding_template.';
+  'default, or a name that leads choose by metadata.onboarding_template.';
 comment on column public.onboarding_templates.duration is
-  'How long the step may take from its beginning: gives due_at.';
+  'How long the step may take from its start; due_at is computed from it.';
 comment on column public.onboarding_templates.subject is
-  'Liquid, with body: a mail to the lead when the step begins. Null: none.';
+  'Liquid. With body: a mail to the lead when the step starts. Null: no mail.';
 comment on column public.onboarding_templates.advance_on is
-  'What completes the step by itself: a word of lead_events, or email_sent (its own mail went). Null: somebody does.';
+  'What completes the step automatically: a value of lead_events.event, or email_sent (the step''s own mail was sent). Null: a person completes it.';
 comment on column public.onboarding_templates.remind is
-  'Who is reminded by mail: customer, owner (the lead''s owner_email, else settings.notify_email), both or nobody.';
-comment on column public.onboarding_templates.remind_before is 'How long before due_at; 0 for when it is due.';
+  'Who gets a mail as a reminder: customer, owner (the lead''s owner_email, else settings.notify_email), both or nobody.';
+comment on column public.onboarding_templates.remind_before is
+  'How long before due_at the reminder is sent; 0: when the step is due.';
 comment on column public.onboarding_templates.escalate_after is
-  'How long after due_at the tenant is notified; null for never.';
+  'How long after due_at the tenant is notified; null: never.';
 
 create table public.ai_onboarding_workflows (
   id uuid primary key default gen_random_uuid(),
@@ -106,16 +108,16 @@ create table public.ai_onboarding_workflows (
 create index ai_onboarding_workflows_alias_ids on public.ai_onboarding_workflows using gin (alias_ids);
 
 comment on table public.ai_onboarding_workflows is
-  'The onboarding of a customer, one for each lead. Insert a lead_id and it begins; a won lead gets one by itself, unless its metadata.onboarding is none (old customers that are imported).';
+  'The onboarding of a customer, one for each lead. Insert a lead_id to start it. A won lead gets one automatically, unless its metadata.onboarding is "none" (for old customers that are imported).';
 comment on column public.ai_onboarding_workflows.status is
-  'in_progress, paused (nothing begins, nobody is reminded, due dates move), completed, cancelled. Stuck ones: brainops.stuck_onboarding.';
+  'in_progress, paused (no step starts, no reminder is sent, due dates move), completed or cancelled. Stuck ones are in brainops.stuck_onboarding.';
 comment on column public.ai_onboarding_workflows.current_step is
-  'Number of the first step that is in progress, else of the first pending one, else of the last. Follows the steps.';
+  'Number of the first step in progress, else of the first pending one, else of the last one. Follows the steps.';
 comment on column public.ai_onboarding_workflows.total_steps is
-  '0 on insert: the steps of the template are made. More: whoever inserts brings so many steps, and the workflow is not completed before.';
-comment on column public.ai_onboarding_workflows.reason is 'Why it began, e.g. won, paid.';
+  'On insert, 0 means that the steps of the template are created. A higher number means that the client inserts that many steps itself; the workflow is not completed before it has them.';
+comment on column public.ai_onboarding_workflows.reason is 'Why it started, e.g. won, paid.';
 comment on column public.ai_onboarding_workflows.alias_ids is
-  'Ids under which it was inserted again: steps for them are taken as this workflow''s.';
+  'Ids under which the same onboarding was inserted again; steps inserted for them go to this workflow.';
 
 create table public.ai_onboarding_steps (
   id uuid primary key default gen_random_uuid(),
@@ -158,16 +160,17 @@ create index ai_onboarding_steps_email on public.ai_onboarding_steps (tenant_id,
 where email_id is not null;
 
 comment on table public.ai_onboarding_steps is
-  'Steps of a workflow. update … set status = ''completed'' moves it on; skipped, in_progress (again) and pending are taken too.';
+  'Steps of a workflow. Set status to completed to advance it; skipped, pending and in_progress (again) are accepted too.';
 comment on column public.ai_onboarding_steps.step_name is
-  'welcome_email, data_collection, … or a word of the tenant''s own template, of which it takes what is not given.';
+  'welcome_email, data_collection, … or a name from the tenant''s own template. Columns that are not given are filled from the template''s step of this name.';
 comment on column public.ai_onboarding_steps.due_at is
-  'Filled when the step begins, from duration; may be moved. Reminders follow it.';
+  'Set when the step starts, from duration; may be changed. Reminders follow it.';
 comment on column public.ai_onboarding_steps.email_id is
-  'The mail that the step sent when it began (in ai_email_queue or the archive); never a second one.';
+  'The mail that the step sent when it first started (in ai_email_queue or the archive); a step sends only one.';
 comment on column public.ai_onboarding_steps.problem is
-  'Why its mail did not go; null where there is nothing to mend. Shown by brainops.stuck_onboarding.';
-comment on column public.ai_onboarding_steps.duration is 'As the others below: copied from the template.';
+  'Why its mail was not sent; null without a problem. Shown by brainops.stuck_onboarding.';
+comment on column public.ai_onboarding_steps.duration is
+  'Copied from the template, like subject, body, advance_on, remind, remind_before and escalate_after.';
 
 create table public.onboarding_reminders (
   id uuid primary key default gen_random_uuid(),
@@ -188,8 +191,8 @@ create table public.onboarding_reminders (
 select brainops_internal.add_job_columns('public.onboarding_reminders');
 
 comment on table public.onboarding_reminders is
-  'When somebody is told about a step that is due: made when it begins, cancelled when it is closed.';
+  'Reminders of steps that are due: created when the step starts, cancelled when it is closed.';
 comment on column public.onboarding_reminders.kind is
-  'reminder: a mail to the customer or the lead''s owner. escalation: the tenant is notified.';
+  'reminder: a mail to the customer or the lead''s owner. escalation: a notification to the tenant.';
 comment on column public.onboarding_reminders.due_at is
-  'The due date that it is about; another date has other reminders.';
+  'The due date that the reminder is about; another due date has its own reminders.';

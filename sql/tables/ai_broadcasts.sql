@@ -1,3 +1,4 @@
+-- One mail to many people: the triggers check a broadcast, and let its recipients follow its status.
 select brainops.protect_table('public.ai_broadcasts');
 
 revoke insert, update on public.ai_broadcasts from brainops_tenant, brainops_service;

@@ -1,3 +1,4 @@
+-- Job table: one mail per row. Recipients of a broadcast are claimed and sent in bulk.
 select
   brainops.define_job_table(
     'public.ai_email_queue',
@@ -10,7 +11,7 @@ select
     p_bulk_column => 'broadcast_id'
   );
 
--- The engine's, and a recipient stays with its broadcast.
+-- first_due_at is written by the engine, and a recipient never changes its broadcast.
 revoke insert (first_due_at), update (broadcast_id, first_due_at)
 on public.ai_email_queue
 from brainops_tenant, brainops_service;
@@ -31,14 +32,14 @@ for each row
 when (new.lead_id is not null)
 execute function brainops_internal.resolve_lead_id();
 
--- After the tenant is filled in, before the engine looks at the status.
+-- After the tenant is filled in (a1), before the engine reads the status (b0).
 create or replace trigger a2_before_broadcast_recipient
 before insert on public.ai_email_queue
 for each row
 when (new.broadcast_id is not null)
 execute function brainops_internal.before_broadcast_recipient();
 
--- Nearly always a look at the size is all. Joined with nothing it is unpacked, as it will be when read.
+-- The condition nearly always decides alone. "|| '{}'" decompresses the value, so that its size in memory is measured.
 create or replace trigger a3_refuse_large_metadata
 before insert or update of metadata on public.ai_email_queue
 for each row

@@ -1,6 +1,7 @@
+-- Steps of an onboarding: the triggers keep the state machine, and queue mails and reminders.
 select brainops.protect_table('public.ai_onboarding_steps');
 
--- Clients say what is to happen; what came of it is the triggers' to write.
+-- Clients write what is to happen; only triggers write email_id and problem.
 revoke insert, update on public.ai_onboarding_steps from brainops_tenant, brainops_service;
 grant
   insert (

@@ -1,6 +1,7 @@
+-- The onboarding of a lead: the triggers keep the state machine, one workflow for each lead.
 select brainops.protect_table('public.ai_onboarding_workflows');
 
--- Clients say what is to happen; what came of it is the triggers' to write.
+-- Clients write what is to happen; only triggers write paused_at and alias_ids, and the times after the insert.
 revoke insert, update on public.ai_onboarding_workflows from brainops_tenant, brainops_service;
 grant
   insert (

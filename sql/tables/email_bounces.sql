@@ -1,6 +1,7 @@
+-- Mails that bounced: a hard bounce becomes an event of the lead.
 select brainops.protect_table('public.email_bounces');
 
--- Reports are the provider's to write, links the worker's.
+-- Written only by the engine, from SendGrid's events.
 revoke insert, update, delete on public.email_bounces from brainops_tenant, brainops_service;
 
 create or replace trigger d0_after_delivery_report

@@ -1,4 +1,5 @@
--- Without the foreign key to tenants: c0_check_tenants and c1_check_tenants check a whole statement at once.
+-- Tokens of unsubscribe links. Clients may not read them: a token unsubscribes its address.
+-- No foreign key to tenants: c0_check_tenants and c1_check_tenants check all rows of a statement at once.
 select brainops_internal.guard_table('public.email_unsubscribe_links', p_reference_tenants => false);
 
 revoke all on public.email_unsubscribe_links from brainops_tenant, brainops_service;

@@ -1,7 +1,7 @@
+-- Events of leads: each insert feeds scores, campaigns and onboarding, in this order.
 select brainops.protect_table('public.lead_events');
 
--- Append only: what happened stays. brainops_system moves rows when two leads are one, and erases
--- a person who asks for it.
+-- Append only. Only brainops_system changes rows: it moves them when leads are merged, and erases a person on request.
 revoke update, delete on public.lead_events from brainops_tenant, brainops_service, brainops_worker, brainops_admin;
 
 create or replace trigger a0_resolve_lead_id

@@ -1,1 +1,2 @@
+-- Forms that may post leads.
 select brainops.protect_table('public.lead_forms');

@@ -1,7 +1,7 @@
+-- Reasons of scores: an insert requests a rescore of the lead.
 select brainops.protect_table('public.lead_score_events');
 
--- Append only: what happened stays. brainops_system moves rows when two leads are one, and erases
--- a person who asks for it.
+-- Append only. Only brainops_system changes rows: it moves them when leads are merged, and erases a person on request.
 revoke update, delete
 on public.lead_score_events
 from brainops_tenant, brainops_service, brainops_worker, brainops_admin;
@@ -11,7 +11,7 @@ before insert on public.lead_score_events
 for each row
 execute function brainops_internal.resolve_lead_id();
 
--- The reckoning's own rows ask for no other one.
+-- Rows that the scoring itself writes do not request another one.
 create or replace trigger c0_after_lead_score_events
 after insert on public.lead_score_events
 referencing new table as inserted

@@ -1,3 +1,4 @@
+-- A tenant's own onboarding steps.
 select brainops.protect_table('public.onboarding_templates');
 
 create or replace trigger z0_touch_updated_at

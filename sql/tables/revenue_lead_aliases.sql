@@ -1,3 +1,4 @@
+-- Ids of merged leads. Only the engine writes them.
 select brainops.protect_table('public.revenue_lead_aliases');
 
 revoke insert, update, delete

@@ -1,3 +1,4 @@
+-- Leads: capture and merge on insert, stages and keys on update, then scores, campaigns and onboarding.
 select brainops.protect_table('public.revenue_leads');
 
 create or replace trigger a2_capture_lead
@@ -22,6 +23,7 @@ for each row
 when (not brainops_internal.is_time_zone(new.time_zone))
 execute function brainops_internal.refuse_time_zone();
 
+-- A trigger's condition is evaluated with the rights of the statement, which distinguishes clients from the engine.
 create or replace trigger d0_after_lead_score_update
 after update on public.revenue_leads
 for each row
@@ -73,8 +75,8 @@ for each row
 when (new.stage = 'won' and new.merged_into is null and new.metadata ->> 'onboarding' is distinct from 'none')
 execute function brainops_internal.after_lead_won();
 
--- In the transaction that wins the lead: no won lead is ever without its onboarding. Not "of
--- stage", because a trigger of the table may set it too.
+-- In the transaction that wins the lead, so that every won lead has its onboarding. Not "update of stage", because
+-- another trigger of the table may set the stage too.
 create or replace trigger d2_after_lead_won
 after update on public.revenue_leads
 for each row
@@ -89,7 +91,7 @@ execute function brainops_internal.after_lead_insert();
 
 do $$
 begin
-  -- In here, because the formatter knows no trigger with two transition tables.
+  -- In a do block, because the formatter cannot parse a trigger with two transition tables.
   create or replace trigger c1_after_lead_update
   after update on public.revenue_leads
   referencing old table as before_rows new table as after_rows

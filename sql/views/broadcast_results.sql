@@ -36,7 +36,7 @@ as
       on r.tenant_id = b.tenant_id and r.broadcast_id = b.id;
 
 comment on view brainops.broadcast_results is
-  'How each broadcast goes, by the statuses of its recipients that are still in ai_email_queue.';
+  'Recipients of each broadcast by status. Counts rows that are still in ai_email_queue, so not those that were archived.';
 
 grant select
 on brainops.broadcast_results

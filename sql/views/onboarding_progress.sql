@@ -33,7 +33,8 @@ as
       where s.tenant_id = w.tenant_id and s.workflow_id = w.id
     ) as n;
 
-comment on view brainops.onboarding_progress is 'Each onboarding with its current step, due date and how far it is.';
+comment on view brainops.onboarding_progress is
+  'Each onboarding with its current step, that step''s due date, whether it is overdue, and how many steps are closed.';
 
 grant select
 on brainops.onboarding_progress

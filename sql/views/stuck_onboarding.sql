@@ -11,7 +11,7 @@ as
     s.step_number,
     s.step_name,
     case
-      when s.id is null then format('no step is in progress: %s of %s steps are there', n.total, w.total_steps)
+      when s.id is null then format('no step is in progress: %s of %s steps exist', n.total, w.total_steps)
       when s.problem is not null then s.problem
       else 'overdue'
     end as reason,
@@ -32,7 +32,7 @@ as
   where w.status = 'in_progress' and (s.id is null or s.problem is not null or s.due_at < brainops.now());
 
 comment on view brainops.stuck_onboarding is
-  'Onboardings that need a person: a step is overdue, its mail did not go, or there is nothing to go on with. Paused ones are not.';
+  'Onboardings in progress that need a person: a step is overdue, its mail was not sent, or no step is in progress. reason says which; since is the time when it began.';
 
 grant select
 on brainops.stuck_onboarding
