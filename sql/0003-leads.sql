@@ -16,6 +16,10 @@
 -- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
+-- Deliberately looser than brainops_internal.is_email_address. This one says who is the same person, not who can be written
+-- to: a lead with jörg@exämple.de or a@b.c_d, which the mail queue refuses, is accepted, must be found when it is inserted
+-- again, and must be found by brainops.forget. gate_email keeps mail from going to such an address.
+--
 -- Part of a generated column: it must not change without rewriting the stored values, so it is not among functions/. It
 -- sets no search_path, so that Postgres inlines it.
 create function brainops_internal.email_key(p_email text)

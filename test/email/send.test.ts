@@ -90,6 +90,33 @@ describe("a row in ai_email_queue", () => {
     );
   });
 
+  it.each(["Ann <ann2@example.com>", "ann2@b.c_d"])(
+    "fails without a call when the address of its lead is %j, which the queue would refuse",
+    async (email) => {
+      await db.as(
+        "tenantA",
+        "insert into contact_suppressions (channel, address) values ('email', 'ann2@example.com') on conflict do nothing",
+      );
+      const [lead] = await db.as<{ id: string }>(
+        "tenantA",
+        "insert into revenue_leads (email) values ($1) returning id",
+        [email],
+      );
+      const id = await insert({ recipient: lead?.id ?? "" });
+      await becomes(id, "failed");
+      expect(await rowOf(id)).toMatchObject({
+        attempts: 0,
+        last_error: `recipient: '${email}', the address of lead ${lead?.id}, is not an e-mail address; correct it and set status to pending`,
+      });
+      expect(simulator.messages).toEqual([]);
+
+      await db.as("tenantA", "update revenue_leads set email = 'ann3@example.com' where id = $1", [lead?.id]);
+      await db.as("tenantA", "update ai_email_queue set status = 'pending' where id = $1", [id]);
+      await becomes(id, "completed");
+      await db.as("tenantA", "delete from revenue_leads where id = $1", [lead?.id]);
+    },
+  );
+
   it.each([
     ["as it is written", "stop@example.com", "stop@example.com"],
     ["in another case", "Stop2@Example.com", "STOP2@example.COM"],

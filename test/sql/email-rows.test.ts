@@ -150,6 +150,68 @@ describe("a mail that can be sent", () => {
   });
 });
 
+describe("brainops_internal.is_email_address", () => {
+  const label = (length: number): string => "x".repeat(length);
+  const addresses: readonly (readonly [address: string, isOne: boolean])[] = [
+    ["ann@example.com", true],
+    ["Ann.O'Neil+news@Sub.Example.COM", true],
+    ["!#$%&'*+/=?^_`{|}~-@example.com", true],
+    ["ann@a.bc", true],
+    ["ann@a.b-", true],
+    ["ann@a.b", false],
+    ["ann@-a.com", false],
+    ["ann@a-.com", false],
+    ["ann@a..com", false],
+    ["ann@b@example.com", false],
+    ["a@b.c_d", false],
+    ["jörg@example.com", false],
+    ["ann@exämple.com", false],
+    ["Ann <ann@example.com>", false],
+    ["ann@example.com, bob@example.com", false],
+    [`${label(64)}@example.com`, true],
+    [`${label(65)}@example.com`, false],
+    [`ann@${label(63)}.com`, true],
+    [`ann@${label(64)}.com`, false],
+    [`ann@a.${label(63)}`, true],
+    [`ann@a.${label(64)}`, false],
+    [`${label(64)}@${label(63)}.${label(63)}.${label(57)}.com`, true],
+    [`${label(64)}@${label(63)}.${label(63)}.${label(58)}.com`, false],
+  ];
+
+  it.each(addresses)("of %j is %s, and the queue does the same", async (address, isOne) => {
+    const [row] = await db.query<{ is_one: boolean }>("select brainops_internal.is_email_address($1) as is_one", [
+      address,
+    ]);
+    expect(row?.is_one).toBe(isOne);
+    const inserted = insertMail(db, "tenantA", { recipient: address });
+    await (isOne ? inserted : expect(inserted).rejects.toMatchObject({ code: "OP004", column: "recipient" }));
+  });
+
+  it("is false for null and for white space around an address, which the queue trims", async () => {
+    expect(
+      await db.query(
+        "select brainops_internal.is_email_address(a) as is_one from unnest($1::text[]) with ordinality as u (a, n) order by n",
+        [[null, "", " ann@example.com", "ann@example.com\n"]],
+      ),
+    ).toEqual(Array(4).fill({ is_one: false }));
+  });
+
+  it("is stricter than what makes two leads one person: a lead may have any address", async () => {
+    for (const email of ["one@b.c_d", "jörg@exämple.de"]) {
+      const insert = "insert into revenue_leads (email) values ($1) returning id";
+      const [first] = await db.as<{ id: string }>("tenantA", insert, [email]);
+      const [second] = await db.as<{ id: string }>("tenantA", insert, [email.toUpperCase()]);
+      expect(
+        await db.query(
+          `select l.id, l.email_key, brainops_internal.is_email_address(l.email) as can_be_sent_to
+           from revenue_lead_aliases as a inner join revenue_leads as l on l.id = a.lead_id where a.id = $1`,
+          [second?.id],
+        ),
+      ).toEqual([{ id: first?.id, email_key: email, can_be_sent_to: false }]);
+    }
+  });
+});
+
 describe("a mail that can never be sent is refused, with the reason", () => {
   const long = `${"a".repeat(250)}@example.com`;
   const cases: readonly (readonly [column: string, value: unknown, code: string, says: string])[] = [

@@ -1,5 +1,5 @@
--- Rows of ai_email_queue: what may be inserted (check_email_row), which address a row means (email_address), and
--- whether it may be sent now (gate_email, which the claim calls because job_tables.gate names it).
+-- Rows of ai_email_queue: what may be inserted (check_email_row), and whether it may be sent now (gate_email, which
+-- the claim calls because job_tables.gate names it). addresses.sql says which address a row means.
 
 -- Runs before the tenant is filled in, because the tenant may come from the lead.
 create or replace function brainops_internal.check_email_row()
@@ -9,8 +9,6 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- Without lengths, which are checked separately: bounds in the expression made it fifteen times as slow.
-  c_address constant text := '^[a-z0-9.!#$%&''*+/=?^_`{|}~-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-][a-z0-9-]+$';
   v_lead_id uuid;
 begin
   new.recipient := btrim(new.recipient, E' \t\r\n');
@@ -22,14 +20,7 @@ begin
     raise exception 'recipient: is empty'
       using errcode = 'OP004', column = 'recipient', hint = 'Give one e-mail address, or the id of a lead.';
   end if;
-  if v_lead_id is null and (
-    new.recipient !~* c_address
-    or length(new.recipient) > 254
-    or position('@' in new.recipient) > 65
-    or length(new.recipient) > 64 and 63 < any (
-      select length(label) from unnest(string_to_array(split_part(new.recipient, '@', 2), '.')) as label
-    )
-  ) then
+  if v_lead_id is null and not brainops_internal.is_email_address(new.recipient) then
     raise exception 'recipient: % is not an e-mail address', quote_literal(left(new.recipient, 120))
       using errcode = 'OP004', column = 'recipient',
         hint = 'Give one address without a name, such as ann@example.com (an international domain in punycode), or the id of a lead.';
@@ -111,42 +102,6 @@ grant execute
 on function brainops_internal.check_mail_text(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- A mail whose recipient is a lead's id goes to that lead, whatever lead_id is, or to the lead that it was merged
--- into.
-create or replace function brainops_internal.email_address(p_email public.ai_email_queue)
-returns text
-language sql
-stable
-set search_path = ''
-as $$
-  select
-    case
-      when brainops_internal.uuid_or_null(p_email.recipient) is null then p_email.recipient
-      else (
-        select nullif(btrim(l.email), '')
-        from public.revenue_leads as l
-        where
-          l.tenant_id = p_email.tenant_id
-          and l.id = coalesce(
-            (
-              select a.lead_id
-              from public.revenue_lead_aliases as a
-              where a.tenant_id = p_email.tenant_id and a.id = brainops_internal.uuid_or_null(p_email.recipient)
-            ),
-            brainops_internal.uuid_or_null(p_email.recipient)
-          )
-      )
-    end;
-$$;
-
-comment on function brainops_internal.email_address(public.ai_email_queue) is
-  'The address that a mail goes to as of now: its recipient, or the address of the lead that recipient names. Null if that lead does not exist or has no address.';
-
-revoke execute on function brainops_internal.email_address(public.ai_email_queue) from public;
-grant execute
-on function brainops_internal.email_address(public.ai_email_queue)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
 create or replace function brainops_internal.gate_email(p_ids uuid[])
 returns setof brainops.verdict
 language plpgsql
@@ -189,38 +144,25 @@ begin
       ) as u
       offset 0
     ) as q;
+  -- A recipient that is an address was checked at the insert; a lead may have any text. SendGrid's client would take the
+  -- address out of "Ann <ann@example.com>", whose suppression and consent nothing here finds.
+  return query
+    select
+      u.id, 'fail', null::timestamptz,
+      format('recipient: %L, the address of lead %s, is not an e-mail address; correct it and set status to pending', left(u.address, 120), u.recipient)
+    from unnest(v_rows) as u
+    where u.address <> u.recipient and not brainops_internal.is_email_address(u.address);
+  if found then
+    select array_agg(u) into v_rows
+      from unnest(v_rows) as u
+      where u.address is null or u.address = u.recipient or brainops_internal.is_email_address(u.address);
+  end if;
   return query select * from brainops_internal.contact_verdicts('email', v_rows);
 end;
 $$;
 
 comment on function brainops_internal.gate_email(uuid[]) is
-  'Which of these mails may not be sent now, and why: the verdicts of brainops_internal.contact_verdicts.';
+  'Which of these mails may not be sent now, and why: the lead that a recipient names has no usable address, and the verdicts of brainops_internal.contact_verdicts.';
 
 revoke execute on function brainops_internal.gate_email(uuid[]) from public;
 grant execute on function brainops_internal.gate_email(uuid[]) to brainops_worker;
-
--- Computed for each message, so it must be inlined: it sets no search_path, and is stable because convert_to is.
--- Declared immutable, it would not be inlined.
-create or replace function brainops_internal.address_digest(p_address text)
-returns text
-language sql
-stable
-parallel safe
-as $$
-  select
-    pg_catalog.textcat(
-      'sha256:',
-      pg_catalog.encode(
-        pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.lower(pg_catalog.btrim(p_address)), 'UTF8')),
-        'hex'
-      )
-    );
-$$;
-
-comment on function brainops_internal.address_digest(text) is
-  'What remains of the address of a person who was forgotten: sha256:<hex>, of the address trimmed and in lower case.';
-
-revoke execute on function brainops_internal.address_digest(text) from public;
-grant execute
-on function brainops_internal.address_digest(text)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
