@@ -44,6 +44,23 @@ describe("revenue_leads", () => {
     expect(row).toEqual({ stage: "contacted", status: "outreach_enrolled", score: 72, theirs: "lead-0123456789ab" });
   });
 
+  it.each([
+    ["us", "+13035550188"],
+    ["CA", "+13035550188"],
+    ["gb", null],
+    ["USA", "+13035550188"],
+    [null, "+13035550188"],
+  ])("reads a phone number without + by the tenant's country: %j gives %j", async (country, number) => {
+    await db.query(
+      "update tenants set settings = settings - 'country' || jsonb_strip_nulls(jsonb_build_object('country', $2::text)) where id = $1",
+      [db.tenantA, country],
+    );
+    const row = await insert("insert into revenue_leads (phone) values ('(303) 555-0188') returning id, phone_e164");
+    await db.query("delete from revenue_leads where id = $1", [row["id"]]);
+    await db.query("update tenants set settings = settings - 'country' where id = $1", [db.tenantA]);
+    expect(row["phone_e164"]).toBe(number);
+  });
+
   it("takes nulls where clients write them", async () => {
     const row = await insert(
       "insert into revenue_leads (company_name, email, phone, stage, score, metadata) values (null, null, null, null, null, null) returning stage, score::float8 as score, metadata",

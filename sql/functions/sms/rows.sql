@@ -208,28 +208,6 @@ grant execute
 on function brainops_internal.sms_number(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops_internal.tenant_country(p_settings jsonb)
-returns text
-language sql
-immutable
-parallel safe
-set search_path = ''
-as $$
-  select
-    case
-      when p_settings ->> 'country' ~* '^[a-z]{2}$' then upper(p_settings ->> 'country')
-      else 'US'
-    end;
-$$;
-
-comment on function brainops_internal.tenant_country(jsonb) is
-  'The country by which numbers without + are read: tenants.settings.country (ISO 3166, two letters) in upper case; US if it is missing or malformed.';
-
-revoke execute on function brainops_internal.tenant_country(jsonb) from public;
-grant execute
-on function brainops_internal.tenant_country(jsonb)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
-
 -- A number belongs to one tenant. A unique index would let tenants learn of each other's numbers; this error reaches
 -- admins only, because only they may write the table. Two inserts of one number at the same moment wait for each other
 -- by the advisory lock.
