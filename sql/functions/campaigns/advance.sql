@@ -29,18 +29,28 @@ end;
 $$;
 
 comment on function brainops_internal.schedule_next_step(
-  ai_nurture_campaigns,
-  ai_campaign_touches,
-  campaign_steps,
+  public.ai_nurture_campaigns,
+  public.ai_campaign_touches,
+  public.campaign_steps,
   int
 ) is
   'Creates the touch that follows a performed one, or completes the enrolment. p_to_number: the step that the touch chose; null for the usual next one.';
 
 revoke execute
-on function brainops_internal.schedule_next_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
+on function brainops_internal.schedule_next_step(
+  public.ai_nurture_campaigns,
+  public.ai_campaign_touches,
+  public.campaign_steps,
+  int
+)
 from public;
 grant execute
-on function brainops_internal.schedule_next_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, int)
+on function brainops_internal.schedule_next_step(
+  public.ai_nurture_campaigns,
+  public.ai_campaign_touches,
+  public.campaign_steps,
+  int
+)
 to brainops_system;
 
 -- Creates the touch of p_step, after a touch that was due at p_due_at; a null p_step completes the enrolment. p_at:
@@ -124,17 +134,27 @@ end;
 $$;
 
 comment on function brainops_internal.advance_enrolment(
-  ai_nurture_campaigns,
-  campaign_steps,
+  public.ai_nurture_campaigns,
+  public.campaign_steps,
   timestamptz,
   timestamptz
 ) is
   'Creates the touch of a step, planned from p_due_at (or for p_at, if given); a null step completes the enrolment. The caller holds the enrolment''s lock.';
 
-alter function brainops_internal.advance_enrolment(ai_nurture_campaigns, campaign_steps, timestamptz, timestamptz)
+alter function brainops_internal.advance_enrolment(
+  public.ai_nurture_campaigns,
+  public.campaign_steps,
+  timestamptz,
+  timestamptz
+)
 owner to brainops_system;
 revoke execute
-on function brainops_internal.advance_enrolment(ai_nurture_campaigns, campaign_steps, timestamptz, timestamptz)
+on function brainops_internal.advance_enrolment(
+  public.ai_nurture_campaigns,
+  public.campaign_steps,
+  timestamptz,
+  timestamptz
+)
 from public;
 
 -- A step that has a touch in the current entrance is never reached again, even if a version gives it another number.
@@ -164,11 +184,11 @@ as $$
   limit 1;
 $$;
 
-comment on function brainops_internal.step_from(ai_nurture_campaigns, int) is
+comment on function brainops_internal.step_from(public.ai_nurture_campaigns, int) is
   'The first step from this number on that the enrolment has not reached yet; null if none is left.';
 
-revoke execute on function brainops_internal.step_from(ai_nurture_campaigns, int) from public;
-grant execute on function brainops_internal.step_from(ai_nurture_campaigns, int) to brainops_system;
+revoke execute on function brainops_internal.step_from(public.ai_nurture_campaigns, int) from public;
+grant execute on function brainops_internal.step_from(public.ai_nurture_campaigns, int) to brainops_system;
 
 create or replace function brainops_internal.step_due_at(
   p_enrolment public.ai_nurture_campaigns,
@@ -191,12 +211,17 @@ as $$
     end;
 $$;
 
-comment on function brainops_internal.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text) is
+comment on function brainops_internal.step_due_at(
+  public.ai_nurture_campaigns,
+  public.campaign_steps,
+  timestamptz,
+  text
+) is
   'When a step is due: its delay after p_base, or, with delay_from = enrolment, after schedule_start, but not before p_base.';
 
 revoke execute
-on function brainops_internal.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text)
+on function brainops_internal.step_due_at(public.ai_nurture_campaigns, public.campaign_steps, timestamptz, text)
 from public;
 grant execute
-on function brainops_internal.step_due_at(ai_nurture_campaigns, campaign_steps, timestamptz, text)
+on function brainops_internal.step_due_at(public.ai_nurture_campaigns, public.campaign_steps, timestamptz, text)
 to brainops_system;

@@ -88,8 +88,8 @@ $$;
 comment on function brainops_internal.condition_holds(jsonb, public.revenue_leads, timestamptz) is
   'Whether a condition is true for a lead now; never null. Events count from p_since on, unless the condition says within.';
 
-alter function brainops_internal.condition_holds(jsonb, revenue_leads, timestamptz) owner to brainops_system;
-revoke execute on function brainops_internal.condition_holds(jsonb, revenue_leads, timestamptz) from public;
+alter function brainops_internal.condition_holds(jsonb, public.revenue_leads, timestamptz) owner to brainops_system;
+revoke execute on function brainops_internal.condition_holds(jsonb, public.revenue_leads, timestamptz) from public;
 
 create or replace function brainops_internal.condition_problems(p_condition jsonb)
 returns setof text

@@ -200,8 +200,8 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.entry_refusal(campaigns, revenue_leads) is
+comment on function brainops_internal.entry_refusal(public.campaigns, public.revenue_leads) is
   'Why a lead may not be in a campaign (already won, already lost, topic_not_wanted); null if it may.';
 
-revoke execute on function brainops_internal.entry_refusal(campaigns, revenue_leads) from public;
-grant execute on function brainops_internal.entry_refusal(campaigns, revenue_leads) to brainops_system;
+revoke execute on function brainops_internal.entry_refusal(public.campaigns, public.revenue_leads) from public;
+grant execute on function brainops_internal.entry_refusal(public.campaigns, public.revenue_leads) to brainops_system;

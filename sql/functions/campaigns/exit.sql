@@ -65,11 +65,11 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.close_enrolment(ai_nurture_campaigns) is
+comment on function brainops_internal.close_enrolment(public.ai_nurture_campaigns) is
   'Skips the waiting touches of an enrolment that has ended and, unless it is completed, its queued messages.';
 
-alter function brainops_internal.close_enrolment(ai_nurture_campaigns) owner to brainops_system;
-revoke execute on function brainops_internal.close_enrolment(ai_nurture_campaigns) from public;
+alter function brainops_internal.close_enrolment(public.ai_nurture_campaigns) owner to brainops_system;
+revoke execute on function brainops_internal.close_enrolment(public.ai_nurture_campaigns) from public;
 
 create or replace function brainops_internal.exit_reason_of(
   p_campaign public.campaigns,
@@ -99,11 +99,11 @@ as $$
     ) as w;
 $$;
 
-comment on function brainops_internal.exit_reason_of(campaigns, text, text, jsonb) is
+comment on function brainops_internal.exit_reason_of(public.campaigns, text, text, jsonb) is
   'The exit_reason if this event ends an enrolment in the campaign, by its goal_event or exit_on; null if it does not. stage_changed to won or lost counts as the event won or lost.';
 
-revoke execute on function brainops_internal.exit_reason_of(campaigns, text, text, jsonb) from public;
-grant execute on function brainops_internal.exit_reason_of(campaigns, text, text, jsonb) to brainops_system;
+revoke execute on function brainops_internal.exit_reason_of(public.campaigns, text, text, jsonb) from public;
+grant execute on function brainops_internal.exit_reason_of(public.campaigns, text, text, jsonb) to brainops_system;
 
 create or replace function brainops_internal.enrolment_exit_reason(p_enrolment_id uuid)
 returns text

@@ -177,9 +177,11 @@ $$;
 comment on function brainops_internal.enrolment_hold_reason(public.ai_nurture_campaigns, public.campaigns) is
   'Why an enrolment is held, for last_error: its own pause, its campaign''s, or that the campaign is not launched; null if it is not held.';
 
-revoke execute on function brainops_internal.enrolment_hold_reason(ai_nurture_campaigns, campaigns) from public;
+revoke execute
+on function brainops_internal.enrolment_hold_reason(public.ai_nurture_campaigns, public.campaigns)
+from public;
 grant execute
-on function brainops_internal.enrolment_hold_reason(ai_nurture_campaigns, campaigns)
+on function brainops_internal.enrolment_hold_reason(public.ai_nurture_campaigns, public.campaigns)
 to brainops_worker, brainops_system;
 
 -- hold_enrolments passes over a message that a worker has claimed. If the worker then defers it, the message waits for

@@ -80,18 +80,28 @@ end;
 $$;
 
 comment on function brainops_internal.queue_touch(
-  ai_nurture_campaigns,
-  ai_campaign_touches,
-  campaign_steps,
+  public.ai_nurture_campaigns,
+  public.ai_campaign_touches,
+  public.campaign_steps,
   revenue_leads
 ) is
   'Queues the message of a touch from the newest version of its template; without an address of the lead, the step is skipped.';
 
 revoke execute
-on function brainops_internal.queue_touch(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
+on function brainops_internal.queue_touch(
+  public.ai_nurture_campaigns,
+  public.ai_campaign_touches,
+  public.campaign_steps,
+  public.revenue_leads
+)
 from public;
 grant execute
-on function brainops_internal.queue_touch(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
+on function brainops_internal.queue_touch(
+  public.ai_nurture_campaigns,
+  public.ai_campaign_touches,
+  public.campaign_steps,
+  public.revenue_leads
+)
 to brainops_system;
 
 create or replace function brainops_internal.after_touch_message()

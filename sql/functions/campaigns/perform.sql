@@ -163,18 +163,28 @@ end;
 $$;
 
 comment on function brainops_internal.perform_step(
-  ai_nurture_campaigns,
-  ai_campaign_touches,
-  campaign_steps,
+  public.ai_nurture_campaigns,
+  public.ai_campaign_touches,
+  public.campaign_steps,
   revenue_leads
 ) is
   'Does what a step does: queues a message, creates a task, notifies the tenant, or chooses where to go next.';
 
 revoke execute
-on function brainops_internal.perform_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
+on function brainops_internal.perform_step(
+  public.ai_nurture_campaigns,
+  public.ai_campaign_touches,
+  public.campaign_steps,
+  public.revenue_leads
+)
 from public;
 grant execute
-on function brainops_internal.perform_step(ai_nurture_campaigns, ai_campaign_touches, campaign_steps, revenue_leads)
+on function brainops_internal.perform_step(
+  public.ai_nurture_campaigns,
+  public.ai_campaign_touches,
+  public.campaign_steps,
+  public.revenue_leads
+)
 to brainops_system;
 
 create or replace function brainops_internal.lead_variable(p_lead public.revenue_leads)
@@ -197,8 +207,8 @@ $$;
 comment on function brainops_internal.lead_variable(public.revenue_leads) is
   'Describes a lead for a person to read: name, addresses, stage, score and id, one per line.';
 
-revoke execute on function brainops_internal.lead_variable(revenue_leads) from public;
-grant execute on function brainops_internal.lead_variable(revenue_leads) to brainops_system;
+revoke execute on function brainops_internal.lead_variable(public.revenue_leads) from public;
+grant execute on function brainops_internal.lead_variable(public.revenue_leads) to brainops_system;
 
 create or replace function brainops_internal.before_lead_task()
 returns trigger

@@ -61,11 +61,11 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.route_lead(revenue_leads, revenue_leads) is
+comment on function brainops_internal.route_lead(public.revenue_leads, public.revenue_leads) is
   'Enrols a lead in the active campaigns whose rules it has come to fit, and ends the enrolments in the campaigns that these rules name in leaves. p_old: the lead before the change; null for a new lead.';
 
-alter function brainops_internal.route_lead(revenue_leads, revenue_leads) owner to brainops_system;
-revoke execute on function brainops_internal.route_lead(revenue_leads, revenue_leads) from public;
+alter function brainops_internal.route_lead(public.revenue_leads, public.revenue_leads) owner to brainops_system;
+revoke execute on function brainops_internal.route_lead(public.revenue_leads, public.revenue_leads) from public;
 
 create or replace function brainops_internal.after_lead_tier()
 returns trigger
@@ -105,8 +105,8 @@ $$;
 comment on function brainops_internal.rule_fits(public.campaign_rules, public.revenue_leads) is
   'Whether a lead fits a rule: its tiers, stages, sources and condition, as far as they are set. Without stages, a lead that is won or lost does not fit.';
 
-revoke execute on function brainops_internal.rule_fits(campaign_rules, revenue_leads) from public;
-grant execute on function brainops_internal.rule_fits(campaign_rules, revenue_leads) to brainops_system;
+revoke execute on function brainops_internal.rule_fits(public.campaign_rules, public.revenue_leads) from public;
+grant execute on function brainops_internal.rule_fits(public.campaign_rules, public.revenue_leads) to brainops_system;
 
 create or replace function brainops_internal.broken_rules(p_lead public.revenue_leads)
 returns uuid[]
@@ -138,8 +138,8 @@ $$;
 comment on function brainops_internal.broken_rules(public.revenue_leads) is
   'Ids of the active rules of the lead''s tenant whose condition raises an error for this lead; each is reported to the tenant.';
 
-alter function brainops_internal.broken_rules(revenue_leads) owner to brainops_system;
-revoke execute on function brainops_internal.broken_rules(revenue_leads) from public;
+alter function brainops_internal.broken_rules(public.revenue_leads) owner to brainops_system;
+revoke execute on function brainops_internal.broken_rules(public.revenue_leads) from public;
 
 -- If another transaction is reporting the same condition at this moment, this one does not wait for it. Inserts into
 -- the table rather than by brainops.notify, because the nightly scoring acts for no tenant.
@@ -180,8 +180,8 @@ $$;
 comment on function brainops_internal.report_broken_rule(public.campaign_rules, text) is
   'Notifies the tenant, once for each condition, that a rule enrols no lead because its condition cannot be evaluated.';
 
-alter function brainops_internal.report_broken_rule(campaign_rules, text) owner to brainops_system;
-revoke execute on function brainops_internal.report_broken_rule(campaign_rules, text) from public;
+alter function brainops_internal.report_broken_rule(public.campaign_rules, text) owner to brainops_system;
+revoke execute on function brainops_internal.report_broken_rule(public.campaign_rules, text) from public;
 
 -- A condition that cannot be evaluated, such as {"event": "visited", "within": "soon"}, would fail every insert of a
 -- lead of its tenant, and the nightly scoring of all tenants. So it is refused where it is written, as in a step that

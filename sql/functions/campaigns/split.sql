@@ -45,11 +45,15 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.choose_variant(ai_nurture_campaigns, campaign_steps) is
+comment on function brainops_internal.choose_variant(public.ai_nurture_campaigns, public.campaign_steps) is
   'The variant, an item of config.variants, that an enrolment takes. Also decides the winner, once there are enough touches or enough time has passed.';
 
-revoke execute on function brainops_internal.choose_variant(ai_nurture_campaigns, campaign_steps) from public;
-grant execute on function brainops_internal.choose_variant(ai_nurture_campaigns, campaign_steps) to brainops_system;
+revoke execute
+on function brainops_internal.choose_variant(public.ai_nurture_campaigns, public.campaign_steps)
+from public;
+grant execute
+on function brainops_internal.choose_variant(public.ai_nurture_campaigns, public.campaign_steps)
+to brainops_system;
 
 -- The rate of a variant is its hits (touches whose message was opened, clicked or replied to, as winner.by says)
 -- divided by its touches; equal rates go to the higher weight.
@@ -94,11 +98,11 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.leading_variant(campaign_steps) is
+comment on function brainops_internal.leading_variant(public.campaign_steps) is
   'The variant with the best rate; null before after_touches or after is reached, or if no variant has a hit. figures: touches and hits of each variant.';
 
-revoke execute on function brainops_internal.leading_variant(campaign_steps) from public;
-grant execute on function brainops_internal.leading_variant(campaign_steps) to brainops_system;
+revoke execute on function brainops_internal.leading_variant(public.campaign_steps) from public;
+grant execute on function brainops_internal.leading_variant(public.campaign_steps) to brainops_system;
 
 create or replace function brainops_internal.split_key(p_step public.campaign_steps)
 returns text
@@ -109,8 +113,8 @@ as $$
   select p_step.campaign_id || '/' || p_step.version || '/' || p_step.step_key;
 $$;
 
-comment on function brainops_internal.split_key(campaign_steps) is
+comment on function brainops_internal.split_key(public.campaign_steps) is
   'The key under which touches and enrolments store the variant of a split: campaign/version/step_key.';
 
-revoke execute on function brainops_internal.split_key(campaign_steps) from public;
-grant execute on function brainops_internal.split_key(campaign_steps) to brainops_system;
+revoke execute on function brainops_internal.split_key(public.campaign_steps) from public;
+grant execute on function brainops_internal.split_key(public.campaign_steps) to brainops_system;

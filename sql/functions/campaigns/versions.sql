@@ -179,11 +179,14 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) is
+comment on function brainops_internal.replace_open_step(public.ai_nurture_campaigns, public.ai_campaign_touches) is
   'Replaces the open touch of an enrolment whose version does not have its step by the touch of the next step.';
 
-alter function brainops_internal.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) owner to brainops_system;
-revoke execute on function brainops_internal.replace_open_step(ai_nurture_campaigns, ai_campaign_touches) from public;
+alter function brainops_internal.replace_open_step(public.ai_nurture_campaigns, public.ai_campaign_touches)
+owner to brainops_system;
+revoke execute
+on function brainops_internal.replace_open_step(public.ai_nurture_campaigns, public.ai_campaign_touches)
+from public;
 
 create or replace function brainops_internal.before_campaign_step()
 returns trigger

@@ -94,9 +94,11 @@ $$;
 comment on function brainops_internal.cap_verdicts(public.contact_policies, brainops.recipient_context[]) is
   'Which messages are over the tenant''s or the legal frequency cap, and until when. Locks the persons.';
 
-revoke execute on function brainops_internal.cap_verdicts(contact_policies, brainops.recipient_context[]) from public;
+revoke execute
+on function brainops_internal.cap_verdicts(public.contact_policies, brainops.recipient_context[])
+from public;
 grant execute
-on function brainops_internal.cap_verdicts(contact_policies, brainops.recipient_context[])
+on function brainops_internal.cap_verdicts(public.contact_policies, brainops.recipient_context[])
 to brainops_worker;
 
 -- Sent, in flight and unconfirmed messages count: all that may have arrived. A message counts once for a person,

@@ -83,8 +83,10 @@ $$;
 comment on function brainops_internal.consent_verdicts(public.contact_policies, brainops.contact[]) is
   'Marketing messages that may not go whatever the time: no consent, left the campaign, expired (skip), no postal address (fail), on hold or campaign paused (defer).';
 
-revoke execute on function brainops_internal.consent_verdicts(contact_policies, brainops.contact[]) from public;
-grant execute on function brainops_internal.consent_verdicts(contact_policies, brainops.contact[]) to brainops_worker;
+revoke execute on function brainops_internal.consent_verdicts(public.contact_policies, brainops.contact[]) from public;
+grant execute
+on function brainops_internal.consent_verdicts(public.contact_policies, brainops.contact[])
+to brainops_worker;
 
 -- For many addresses at once; brainops.consent_state is the same for one. For the planner settings, see
 -- message_verdicts.

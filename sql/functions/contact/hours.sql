@@ -71,9 +71,9 @@ $$;
 comment on function brainops_internal.contact_hours(public.contact_policies, text, text) is
   'Contact hours of each weekday, Monday first, that the tenant''s policy and the law of the country and state allow; null for a closed day. p_state null: every state''s hours must agree. p_country null: the policy''s hours.';
 
-revoke execute on function brainops_internal.contact_hours(contact_policies, text, text) from public;
+revoke execute on function brainops_internal.contact_hours(public.contact_policies, text, text) from public;
 grant execute
-on function brainops_internal.contact_hours(contact_policies, text, text)
+on function brainops_internal.contact_hours(public.contact_policies, text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- Spread over the first part of the next open hours, so that messages that waited overnight do not all go at once.

@@ -30,10 +30,10 @@ comment on function brainops_internal.hourly_verdicts(public.contact_policies, b
   'Messages that are over the hourly limit, and when to check them again. Takes slots for the others.';
 
 revoke execute
-on function brainops_internal.hourly_verdicts(contact_policies, brainops.recipient_context[])
+on function brainops_internal.hourly_verdicts(public.contact_policies, brainops.recipient_context[])
 from public;
 grant execute
-on function brainops_internal.hourly_verdicts(contact_policies, brainops.recipient_context[])
+on function brainops_internal.hourly_verdicts(public.contact_policies, brainops.recipient_context[])
 to brainops_worker;
 
 -- What has no room in this hour is spread over later hours that have room, up to 14 days ahead, so that a backlog is not
