@@ -34,9 +34,19 @@ async function mailTo(email: string, leadId: string | null): Promise<string> {
 
 let told = 0;
 const apply = (mail: string, email: string, event: string, more: object = {}) =>
-  db.query<{ why: string | null }>("select brainops_internal.apply_sendgrid_event($1) as why", [
-    JSON.stringify({ bo_msg: mail, email, event, timestamp: 1_770_000_000 + ++told, sg_event_id: `e${told}`, ...more }),
-  ]);
+  db.query<{ why: string | null }>(
+    "select brainops_internal.apply_sendgrid_event($1, brainops_internal.find_email($1)) as why",
+    [
+      JSON.stringify({
+        bo_msg: mail,
+        email,
+        event,
+        timestamp: 1_770_000_000 + ++told,
+        sg_event_id: `e${told}`,
+        ...more,
+      }),
+    ],
+  );
 
 describe("what SendGrid reports of a lead's mail", () => {
   it("is an event of the lead, with the mail and the link; a machine's open is none", async () => {

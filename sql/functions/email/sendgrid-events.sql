@@ -1,7 +1,7 @@
--- SendGrid's events about mails. process_webhook_events calls apply_sendgrid_event for each event, in any order
--- and possibly more than once; the result is the same.
+-- SendGrid's events about mails. For each event, process_webhook_events calls find_email, checks whose mail it is, and
+-- calls apply_sendgrid_event; in any order and possibly more than once, the result is the same.
 
-create or replace function brainops_internal.apply_sendgrid_event(p_event jsonb)
+create or replace function brainops_internal.apply_sendgrid_event(p_event jsonb, p_email brainops.email_reference)
 returns text
 language plpgsql
 set search_path = ''
@@ -14,7 +14,6 @@ declare
   v_event text := p_event ->> 'event';
   v_recipient text := lower(btrim(p_event ->> 'email'));
   v_at timestamptz;
-  v_email brainops.email_reference;
   v_reason text := coalesce(p_event ->> 'reason', p_event ->> 'response');
   v_detail text := concat_ws(' ', p_event ->> 'url', (p_event -> 'url_offset')::text, p_event ->> 'attempt');
   v_classification text := lower(coalesce(p_event ->> 'bounce_classification', ''));
@@ -32,15 +31,14 @@ begin
     return 'the fields "email" and "timestamp" are missing or malformed';
   end if;
   v_at := to_timestamp((p_event ->> 'timestamp')::bigint);
-  v_email := brainops_internal.find_email(p_event);
-  if v_email.tenant_id is null then
+  if p_email.tenant_id is null then
     return 'the event is not about a message of this installation';
   end if;
 
   insert into public.email_deliveries (tenant_id, email_id, recipient, event, provider_message_id, occurred_at, detail, metadata)
   values (
-    v_email.tenant_id,
-    v_email.email_id,
+    p_email.tenant_id,
+    p_email.email_id,
     v_recipient,
     v_event,
     brainops_internal.sendgrid_message_id(p_event),
@@ -63,8 +61,8 @@ begin
   end if;
 
   -- Checked first, because an update of no row still runs the queue's statement triggers.
-  if exists (select from public.ai_email_queue where id = v_email.email_id and status = 'unconfirmed') then
-    perform brainops_internal.settle_by_events(v_email.tenant_id, v_email.email_id);
+  if exists (select from public.ai_email_queue where id = p_email.email_id and status = 'unconfirmed') then
+    perform brainops_internal.settle_by_events(p_email.tenant_id, p_email.email_id);
   end if;
 
   if v_event = 'bounce' then
@@ -77,24 +75,24 @@ begin
         or coalesce(v_reason, '') ~ '^5'
       );
     insert into public.email_bounces (tenant_id, recipient, bounce_type, reason, occurred_at, email_id)
-    values (v_email.tenant_id, v_recipient, case when v_hard then 'hard' else 'soft' end, v_reason, v_at, v_email.email_id)
+    values (p_email.tenant_id, v_recipient, case when v_hard then 'hard' else 'soft' end, v_reason, v_at, p_email.email_id)
     on conflict do nothing;
     if v_hard then
-      perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+      perform brainops_internal.suppress(p_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
     end if;
   elsif v_event = 'spamreport' then
-    perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+    perform brainops_internal.suppress(p_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
   elsif v_event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe') then
-    perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
+    perform brainops_internal.settle_consent(p_email.tenant_id, v_recipient);
   elsif v_event = 'dropped' then
     -- SendGrid has an earlier bounce, complaint or opt-out on record: record it here too.
     case lower(v_reason)
       when 'bounced address' then
-        perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+        perform brainops_internal.suppress(p_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
       when 'spam reporting address' then
-        perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+        perform brainops_internal.suppress(p_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
       when 'unsubscribed address' then
-        perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
+        perform brainops_internal.settle_consent(p_email.tenant_id, v_recipient);
       else
         null; -- a reason in the mail, not the person
     end case;
@@ -103,11 +101,11 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.apply_sendgrid_event(jsonb) is
-  'Applies one event. Returns null, or why the event has no effect.';
+comment on function brainops_internal.apply_sendgrid_event(jsonb, brainops.email_reference) is
+  'Applies one event, about the mail that brainops_internal.find_email found for it. Returns null, or why the event has no effect.';
 
-revoke execute on function brainops_internal.apply_sendgrid_event(jsonb) from public;
-grant execute on function brainops_internal.apply_sendgrid_event(jsonb) to brainops_system;
+revoke execute on function brainops_internal.apply_sendgrid_event(jsonb, brainops.email_reference) from public;
+grant execute on function brainops_internal.apply_sendgrid_event(jsonb, brainops.email_reference) to brainops_system;
 
 -- By our id in the event, else by SendGrid's message id. A bounce that came back as a mail of its own may carry
 -- neither: then by the recent mails to its address, if all of them are of one tenant (email_id stays null if there
