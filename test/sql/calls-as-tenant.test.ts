@@ -15,6 +15,7 @@ const CALLS: Readonly<Record<string, string>> = {
   "consent_state(uuid,text,text)": "'$me', 'email', 'ann@example.com'",
   "contact_policy(uuid,text)": "'$me', 'email'",
   "current_tenant_id()": "",
+  "tenant_country(uuid)": "brainops.current_tenant_id()",
   "default_onboarding_steps()": "",
   "enrol(uuid,text)": "'$me', 'seed'",
   "exit_enrolment(uuid,text)": "'$me', 'a test'",

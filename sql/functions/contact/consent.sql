@@ -158,7 +158,7 @@ as $$
     end
   from
     (select regexp_replace(p_address, '^[[:space:]]+|[[:space:]]+$', '', 'g') as address) as a
-    cross join lateral (select brainops_internal.tenant_country(p_tenant_id) as country) as t;
+    cross join lateral (select brainops.tenant_country(p_tenant_id) as country) as t;
 $$;
 
 comment on function brainops_internal.contact_address(uuid, text, text) is

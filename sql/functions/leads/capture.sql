@@ -109,7 +109,7 @@ begin
       p_lead.phone,
       case
         when p_lead.phone ~ '^(\+|00)' then null
-        else brainops_internal.tenant_country(p_lead.tenant_id)
+        else brainops.tenant_country(p_lead.tenant_id)
       end
     );
   end if;

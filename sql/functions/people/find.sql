@@ -11,7 +11,7 @@ declare
   v_person brainops.person;
   v_given text := coalesce(
     brainops_internal.email_key(p_address),
-    brainops_internal.sms_number(p_address, brainops_internal.tenant_country(p_tenant_id))
+    brainops_internal.sms_number(p_address, brainops.tenant_country(p_tenant_id))
   );
   v_patterns text[];
   v_notified uuid[];

@@ -23,20 +23,21 @@ grant execute
 on function brainops_internal.tenant_country(jsonb)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
-create or replace function brainops_internal.tenant_country(p_tenant_id uuid)
+-- begin atomic binds the function above when this one is created, so that a tenant needs no right to its schema.
+create or replace function brainops.tenant_country(p_tenant_id uuid)
 returns text
 language sql
 stable
 parallel safe
 set search_path = ''
-as $$
+begin atomic
   select brainops_internal.tenant_country((select t.settings from public.tenants as t where t.id = p_tenant_id));
-$$;
+end;
 
-comment on function brainops_internal.tenant_country(uuid) is
-  'The country of a tenant: two letters of ISO 3166, in upper case. US if its settings have none, or the caller may not see the tenant.';
+comment on function brainops.tenant_country(uuid) is
+  'The country by which a tenant''s phone numbers without a country code are read: settings.country in upper case (ISO 3166, two letters), US if it is missing or malformed, or if the caller may not see the tenant.';
 
-revoke execute on function brainops_internal.tenant_country(uuid) from public;
+revoke execute on function brainops.tenant_country(uuid) from public;
 grant execute
-on function brainops_internal.tenant_country(uuid)
+on function brainops.tenant_country(uuid)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
