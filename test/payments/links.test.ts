@@ -1,4 +1,4 @@
-// From a row to a link at Stripe and from a payment back to the row, whatever goes wrong between.
+// From a row to a link at Stripe, and from a payment back to the row, with faults in between.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { saveCredential } from "../../src/revenue/credentials/store.ts";
 import type { Worker } from "../../src/jobs/worker.ts";
@@ -25,18 +25,18 @@ afterAll(async () => {
   await stage?.close();
 });
 
-const becomes = (id: string, column: "status" | "payment_status", word: string): Promise<void> =>
-  stage.db.until(`select ${column} = $2 from payment_requests where id = $1`, [id, word]);
-/** Lets a row that waits for its next try go now. */
-const hurry = (table: string, id: string) =>
+const becomes = (id: string, column: "status" | "payment_status", value: string): Promise<void> =>
+  stage.db.until(`select ${column} = $2 from payment_requests where id = $1`, [id, value]);
+/** Makes a pending row due now. */
+const makeDue = (table: string, id: string) =>
   stage.db.query(`update ${table} set scheduled_for = now() where id = $1 and status = 'pending'`, [id]);
 const cancel = (id: string) =>
   stage.db.as("tenantA", "update payment_requests set payment_status = 'cancelled' where id = $1", [id]);
 const linksOf = (id: string) => stage.stripe.links({ request: id });
 
 describe("a row in payment_requests", () => {
-  it("is one link for one payment, at the plan's price, that names nobody", async () => {
-    const id = await stage.ask();
+  it("creates one link for one payment, at the plan's price, without personal data", async () => {
+    const id = await stage.request();
     const url = await stage.linkOf(id);
     const [link, ...others] = linksOf(id);
     expect(others).toEqual([]);
@@ -58,82 +58,82 @@ describe("a row in payment_requests", () => {
     });
   });
 
-  it("of a currency without decimals asks for whole units", async () => {
-    const id = await stage.ask({ plan_code: "yen" });
+  it("in a currency without decimals charges whole units", async () => {
+    const id = await stage.request({ plan_code: "yen" });
     await stage.linkOf(id);
     expect(stage.stripe.linesOf(linksOf(id)[0]?.id ?? "")).toMatchObject([{ amount_total: 9900, currency: "jpy" }]);
   });
 
-  it("is one link though every answer gets lost: the second try has the first one's key", async () => {
+  it("creates one link even if every response is lost: the retry uses the same idempotency key", async () => {
     stage.stripe.faults.add({ kind: "reset", moment: "after", times: 3 });
-    const id = await stage.ask();
+    const id = await stage.request();
     await stage.db.until("select status = 'pending' and attempts = 1 from payment_requests where id = $1", [id]);
     expect(await requestOf(stage.db, id)).toMatchObject({ key_generation: 0, payment_url: null });
-    await hurry("payment_requests", id);
+    await makeDue("payment_requests", id);
     const url = await stage.linkOf(id);
     expect(linksOf(id).map((link) => link.url)).toEqual([url]);
   }, 30_000);
 
-  it("finds the link that Stripe made while it answered 500, which its key gives for good", async () => {
+  it("finds the link that Stripe created although its key keeps returning a 500", async () => {
     stage.stripe.faults.add({ kind: "server_error", moment: "after" });
-    const id = await stage.ask();
+    const id = await stage.request();
     const url = await stage.linkOf(id);
     expect(linksOf(id).map((link) => link.url)).toEqual([url]);
     expect(await requestOf(stage.db, id)).toMatchObject({ key_generation: 0, attempts: 1 });
   });
 
-  it("takes another key where the first one gives a 500 for good, and there is no link", async () => {
+  it("uses a new key if the first one keeps returning a 500 and no link exists", async () => {
     stage.stripe.faults.add({ kind: "server_error", moment: "before", stored: true });
-    const id = await stage.ask();
+    const id = await stage.request();
     const url = await stage.linkOf(id);
     expect(linksOf(id)).toMatchObject([{ url, metadata: { link: "1" } }]);
     expect(await requestOf(stage.db, id)).toMatchObject({ key_generation: 1 });
   });
 
-  it("looks for its link first where the key is older than Stripe remembers", async () => {
+  it("looks for an existing link first if its key is older than Stripe keeps keys", async () => {
     stage.stripe.faults.add({ kind: "reset", moment: "after", times: 3 });
-    const id = await stage.ask();
+    const id = await stage.request();
     await stage.db.until("select status = 'pending' and attempts = 1 from payment_requests where id = $1", [id]);
     await stage.db.query("update payment_requests set key_started_at = now() - interval '2 days' where id = $1", [id]);
     stage.stripe.advance(2 * 86_400_000);
-    await hurry("payment_requests", id);
+    await makeDue("payment_requests", id);
     const url = await stage.linkOf(id);
     expect(linksOf(id).map((link) => link.url)).toEqual([url]);
   }, 30_000);
 
-  it("fails with Stripe's words on a 400, and waits its turn on a 429", async () => {
+  it("fails with Stripe's message on a 400, and is retried after a 429", async () => {
     stage.stripe.faults.add({ kind: "bad_request", message: "Amount must be no more than $999,999.99" });
-    const refused = await stage.ask();
+    const refused = await stage.request();
     await becomes(refused, "status", "failed");
     expect(await requestOf(stage.db, refused)).toMatchObject({
       attempts: 1,
       last_error: "Stripe answered 400: Amount must be no more than $999,999.99",
     });
     stage.stripe.faults.add({ kind: "rate_limited" });
-    const late = await stage.ask();
+    const late = await stage.request();
     await stage.db.until("select status = 'pending' and attempts = 1 from payment_requests where id = $1", [late]);
-    await hurry("payment_requests", late);
+    await makeDue("payment_requests", late);
     await stage.linkOf(late);
     expect(linksOf(late)).toHaveLength(1);
   });
 
-  it("pauses the table on a 401, and goes on when an admin resumes", async () => {
+  it("pauses the table on a 401, and continues when an admin resumes it", async () => {
     stage.stripe.faults.add({ kind: "unauthorized" });
-    const id = await stage.ask();
+    const id = await stage.request();
     await stage.db.until("select exists (select from brainops.pauses)");
     await stage.db.until("select last_error like '%check STRIPE_SECRET_KEY%' from payment_requests where id = $1", [
       id,
     ]);
     await stage.db.as("admin", "select brainops.resume('payment_requests')");
-    await hurry("payment_requests", id);
+    await makeDue("payment_requests", id);
     await stage.linkOf(id);
     expect(linksOf(id)).toHaveLength(1);
   });
 });
 
 describe("a row that is run again", () => {
-  it("keeps its link, and asks nothing of Stripe", async () => {
-    const id = await stage.ask();
+  it("keeps its link, and sends no request to Stripe", async () => {
+    const id = await stage.request();
     const url = await stage.linkOf(id);
     await becomes(id, "status", "completed");
     await stage.db.as("tenantA", "update payment_requests set status = 'pending' where id = $1", [id]);
@@ -149,8 +149,8 @@ describe("a link is closed", () => {
     expect(linksOf(id)).toMatchObject([{ active: false }]);
   };
 
-  it("when its time is over: the request is expired, and takes no payment", async () => {
-    const id = await stage.ask();
+  it("when it expires: the request is expired, and accepts no payment", async () => {
+    const id = await stage.request();
     const url = await stage.linkOf(id);
     await stage.db.as("tenantA", "update payment_requests set expires_at = now() where id = $1", [id]);
     await closed(id);
@@ -158,8 +158,8 @@ describe("a link is closed", () => {
     expect(stage.stripe.pay(url, { email: "late@x.example" })).toMatchObject({ outcome: "refused" });
   });
 
-  it("when it is cancelled; open makes another link, and that one stays open", async () => {
-    const id = await stage.ask();
+  it("when it is cancelled; open creates another link, which stays open", async () => {
+    const id = await stage.request();
     const url = await stage.linkOf(id);
     await cancel(id);
     await closed(id);
@@ -170,9 +170,9 @@ describe("a link is closed", () => {
     expect(linksOf(id).filter(({ active }) => active)).toMatchObject([{ url: second, metadata: { link: "1" } }]);
   });
 
-  it("when it was cancelled while it was being made", async () => {
+  it("when it is cancelled while it is being created", async () => {
     stage.stripe.faults.add({ kind: "slow", delayMs: 1000 });
-    const id = await stage.ask();
+    const id = await stage.request();
     await stage.db.until(
       "select status = 'processing' and key_started_at is not null from payment_requests where id = $1",
       [id],
@@ -186,26 +186,26 @@ describe("a link is closed", () => {
     expect(await requestOf(stage.db, id)).toMatchObject({ payment_status: "cancelled" });
   });
 
-  it("when nobody knows its id, because its making was cut off", async () => {
+  it("when its id is unknown because its creation was interrupted", async () => {
     stage.stripe.faults.add({ kind: "reset", moment: "after", times: 3 });
-    const id = await stage.ask();
+    const id = await stage.request();
     await stage.db.until("select status = 'pending' and attempts = 1 from payment_requests where id = $1", [id]);
     await cancel(id);
     const [closure] = await stage.db.query<{ id: string }>(
       "select id from payment_link_closures where payment_request_id = $1 and stripe_payment_link_id is null",
       [id],
     );
-    await hurry("payment_link_closures", closure?.id ?? "");
+    await makeDue("payment_link_closures", closure?.id ?? "");
     await closed(id);
     expect(await requestOf(stage.db, id)).toMatchObject({ status: "cancelled", payment_url: null });
   }, 30_000);
 
   it("once it is paid, by us as well as by Stripe", async () => {
-    const id = await stage.ask();
+    const id = await stage.request();
     const url = await stage.linkOf(id);
     expect(stage.stripe.pay(url, { email: "ann@x.example" })).toMatchObject({ outcome: "paid" });
     expect(stage.stripe.pay(url, { email: "ann@x.example" })).toMatchObject({ outcome: "refused" });
-    await stage.hear();
+    await stage.deliverEvents();
     await closed(id);
     expect(
       await stage.db.query("select reason from payment_link_closures where payment_request_id = $1", [id]),
@@ -213,10 +213,10 @@ describe("a link is closed", () => {
   });
 });
 
-describe("what Stripe tells, twice, under two ids and out of order", () => {
-  it("becomes the state of each request, one entry for each movement, and one onboarding", async () => {
+describe("events delivered twice, under two ids and out of order", () => {
+  it("give each request its state, one ledger entry per movement, and one onboarding", async () => {
     stage.stripe.setModes({ duplicates: "new_event", copies: 2, reorder: true, concurrent: 4 });
-    const ids = await Promise.all(Array.from({ length: 6 }, () => stage.ask()));
+    const ids = await Promise.all(Array.from({ length: 6 }, () => stage.request()));
     const urls = await Promise.all(ids.map((id) => stage.linkOf(id)));
     const [paid = "", late = "", broken = "", refunded = "", disputed = "", declined = ""] = urls;
     const ann = { email: "ann@x.example" };
@@ -229,9 +229,9 @@ describe("what Stripe tells, twice, under two ids and out of order", () => {
     stage.stripe.pay(disputed, ann);
     stage.stripe.closeDispute(stage.stripe.dispute(disputed).id, "lost");
     expect(stage.stripe.pay(declined, { ...ann, card: "declined" })).toMatchObject({ outcome: "declined" });
-    await stage.hear();
+    await stage.deliverEvents();
     stage.stripe.settle();
-    await stage.hear();
+    await stage.deliverEvents();
 
     const states = await Promise.all(ids.map((id) => requestOf(stage.db, id)));
     expect(states.map(({ payment_status: state }) => state)).toEqual([
@@ -267,18 +267,18 @@ describe("what Stripe tells, twice, under two ids and out of order", () => {
     expect(await stage.db.query("select last_error from webhook_events where status = 'failed'")).toEqual([]);
   }, 60_000);
 
-  it("follows a subscription: renewals, a renewal that fails, and its end", async () => {
-    const id = await stage.ask({ plan_code: "care" });
+  it("follow a subscription: renewals, a failed renewal, and its end", async () => {
+    const id = await stage.request({ plan_code: "care" });
     const { subscription } = stage.stripe.pay(await stage.linkOf(id), { email: "ann@x.example" });
-    await stage.hear();
+    await stage.deliverEvents();
     expect(await requestOf(stage.db, id)).toMatchObject({ payment_status: "paid", interval: "month" });
     stage.stripe.advance(32 * 86_400_000);
-    await stage.hear();
+    await stage.deliverEvents();
     stage.stripe.failPayments(subscription?.id ?? "");
     stage.stripe.advance(31 * 86_400_000);
-    await stage.hear();
+    await stage.deliverEvents();
     stage.stripe.cancel(subscription?.id ?? "");
-    await stage.hear();
+    await stage.deliverEvents();
     const [sums] = await stage.db.query(
       `select sum(amount_minor)::int as minor, count(*)::int as n, count(distinct object_id)::int as invoices
        from payment_ledger where payment_request_id = $1 and kind = 'payment'`,
@@ -292,10 +292,10 @@ describe("what Stripe tells, twice, under two ids and out of order", () => {
     ]);
     expect(
       await stage.db.query(
-        "select count(*)::int > 0 as told from lead_events where event = 'payment_failed' and metadata ->> 'payment_request_id' = $1",
+        "select count(*)::int > 0 as recorded from lead_events where event = 'payment_failed' and metadata ->> 'payment_request_id' = $1",
         [id],
       ),
-    ).toEqual([{ told: true }]);
+    ).toEqual([{ recorded: true }]);
     expect(await requestOf(stage.db, id)).toMatchObject({ payment_status: "paid", attention: null });
   }, 60_000);
 });
@@ -311,15 +311,15 @@ describe("a tenant's own Stripe account", () => {
       ),
     );
 
-  it("makes the tenant's links and tells of its payments, signed with its own secret", async () => {
+  it("creates the tenant's links and reports its payments, signed with its own secret", async () => {
     stage.stripe.faults.add({ kind: "reset", moment: "after", times: 3 });
-    const begun = await stage.ask({}, "tenantB");
+    const begun = await stage.request({}, "tenantB");
     await stage.db.until("select status = 'pending' and attempts = 1 from payment_requests where id = $1", [begun]);
     const own = stage.stripe.addAccount("sk_test_of_tenant_b");
     const token = await save({ secret_key: own.secretKey, webhook_secret: own.webhookSecret });
     own.setWebhook(`${stage.server.url}/webhooks/stripe/${token}`);
-    // What was begun through the other account is not made twice.
-    await hurry("payment_requests", begun);
+    // A link whose creation began through the other account is not created again.
+    await makeDue("payment_requests", begun);
     await becomes(begun, "status", "failed");
     expect(await requestOf(stage.db, begun)).toMatchObject({
       last_error:
@@ -328,10 +328,10 @@ describe("a tenant's own Stripe account", () => {
     expect(linksOf(begun)).toHaveLength(1);
 
     stage.stripe.faults.add({ kind: "server_error", key: stage.stripe.secretKey });
-    const id = await stage.ask({}, "tenantB");
+    const id = await stage.request({}, "tenantB");
     const url = await stage.linkOf(id);
     expect(stage.stripe.pay(url, { email: "bea@x.example" })).toMatchObject({ outcome: "paid" });
-    await stage.hear();
+    await stage.deliverEvents();
     expect(await requestOf(stage.db, id)).toMatchObject({ payment_status: "paid" });
     await stage.db.until("select status = 'completed' from payment_link_closures where payment_request_id = $1", [id]);
     expect(
@@ -341,22 +341,22 @@ describe("a tenant's own Stripe account", () => {
     ).toEqual([{ tenant_id: stage.db.tenantB }]);
   });
 
-  it("with a key that is refused pauses that tenant alone", async () => {
+  it("with a refused key pauses only that tenant", async () => {
     stage.stripe.faults.add({ kind: "unauthorized", key: "sk_test_of_tenant_b", times: 1 });
-    const theirs = await stage.ask({}, "tenantB");
+    const theirs = await stage.request({}, "tenantB");
     await stage.db.until(
       "select last_error like '%set the tenant''s Stripe credential again%' from payment_requests where id = $1",
       [theirs],
     );
-    const ours = await stage.ask();
+    const ours = await stage.request();
     await stage.linkOf(ours);
     await stage.db.as("admin", "select brainops.resume('payment_requests', 'tenant-b')");
-    await hurry("payment_requests", theirs);
+    await makeDue("payment_requests", theirs);
     await stage.linkOf(theirs);
     expect([...linksOf(ours), ...linksOf(theirs)]).toHaveLength(2);
   });
 
-  describe("that is taken away, though what it made is cancelled afterwards", () => {
+  describe("that is removed before its links are cancelled", () => {
     const keys = { secret_key: "sk_test_of_tenant_b" };
     const erase = () => stage.db.query("delete from provider_credentials where provider = 'stripe'");
     const cancelled = async (id: string): Promise<void> => {
@@ -373,8 +373,8 @@ describe("a tenant's own Stripe account", () => {
       await save(keys);
     });
 
-    it("has its links closed through it where it is switched off", async () => {
-      const id = await stage.ask({}, "tenantB");
+    it("still closes its links if it is only switched off", async () => {
+      const id = await stage.request({}, "tenantB");
       await stage.linkOf(id);
       await stage.db.as("tenantB", "update provider_credentials set active = false");
       await cancelled(id);
@@ -382,14 +382,14 @@ describe("a tenant's own Stripe account", () => {
       expect(linksOf(id)).toMatchObject([{ active: false }]);
     });
 
-    it("waits where it is switched off and its key refused, and holds up no other link", async () => {
-      const id = await stage.ask({}, "tenantB");
+    it("waits if it is switched off and its key is refused, without delaying other links", async () => {
+      const id = await stage.request({}, "tenantB");
       await stage.linkOf(id);
       await stage.db.as("tenantB", "update provider_credentials set active = false");
       stage.stripe.faults.add({ kind: "unauthorized", key: keys.secret_key, times: 1 });
       await cancelled(id);
       await closureIs(id, "pending", "waiting: ");
-      const common = await stage.ask({}, "tenantB");
+      const common = await stage.request({}, "tenantB");
       await stage.linkOf(common);
       await cancelled(common);
       await closureIs(common, "completed");
@@ -398,8 +398,8 @@ describe("a tenant's own Stripe account", () => {
       expect([...linksOf(id), ...linksOf(common)].filter(({ active }) => active)).toEqual([]);
     });
 
-    it("has them closed through the one that was written anew", async () => {
-      const id = await stage.ask({}, "tenantB");
+    it("closes them through the credential that was saved again", async () => {
+      const id = await stage.request({}, "tenantB");
       await stage.linkOf(id);
       await erase();
       await save(keys);
@@ -408,8 +408,8 @@ describe("a tenant's own Stripe account", () => {
       expect(linksOf(id)).toMatchObject([{ active: false }]);
     });
 
-    it("waits for it where it is erased, and goes on when it comes back, given up or not", async () => {
-      const [first, second] = [await stage.ask({}, "tenantB"), await stage.ask({}, "tenantB")];
+    it("waits while it is erased, and continues when it is saved again, even for failed closures", async () => {
+      const [first, second] = [await stage.request({}, "tenantB"), await stage.request({}, "tenantB")];
       await Promise.all([first, second].map((id) => stage.linkOf(id)));
       await erase();
       await cancelled(first);
@@ -435,9 +435,9 @@ describe("a tenant's own Stripe account", () => {
       }
     });
 
-    it("fails where the present account is another one, which Stripe says", async () => {
+    it("fails if the current account is another one, as Stripe's 404 shows", async () => {
       stage.stripe.addAccount("sk_test_another_of_tenant_b");
-      const id = await stage.ask({}, "tenantB");
+      const id = await stage.request({}, "tenantB");
       await stage.linkOf(id);
       await erase();
       await save({ secret_key: "sk_test_another_of_tenant_b" });
@@ -447,8 +447,8 @@ describe("a tenant's own Stripe account", () => {
       await erase();
     });
 
-    it("fails where nobody knows whether there is a link, and the present account has none", async () => {
-      const id = await stage.ask({}, "tenantB");
+    it("fails if the link may not exist, and the current account has none", async () => {
+      const id = await stage.request({}, "tenantB");
       await stage.linkOf(id);
       await erase();
       await save({ secret_key: "sk_test_another_of_tenant_b" });
@@ -474,14 +474,14 @@ describe("a tenant's own Stripe account", () => {
 
 describe("workers", () => {
   it.skipIf(!isServer)(
-    "killed between Stripe's yes and our note of it leave one link",
+    "killed after Stripe created the link and before it is stored leave one link",
     async () => {
       await worker.stop();
       const environment = { ...stage.environment, PUBLIC_URL: "https://ops.example" };
       const victim = await startWorkerProcess(stage.db.urlOf("worker"), environment);
       stage.stripe.faults.add({ kind: "slow", delayMs: 60_000, times: 1 });
       const before = stage.stripe.stats.links;
-      const id = await stage.ask();
+      const id = await stage.request();
       await stage.stripe.waitFor(({ links }) => links > before);
       victim.child.kill("SIGKILL");
       await victim.exited;
@@ -493,25 +493,25 @@ describe("workers", () => {
     60_000,
   );
 
-  it("that cannot open a tenant's account pause that tenant, and say what to set", async () => {
+  it("that cannot decrypt a tenant's credential pause that tenant, and report what to set", async () => {
     await worker.stop();
     const other = { ...stage.environment, BRAINOPS_SECRET_KEY: Buffer.alloc(32, 7).toString("base64") };
     const stranger = await stage.startWorker(other);
-    const [theirs, ours] = [await stage.ask({}, "tenantB"), await stage.ask()];
+    const [theirs, ours] = [await stage.request({}, "tenantB"), await stage.request()];
     await stage.linkOf(ours);
     await stage.db.until("select last_error like '%OP036%' from payment_requests where id = $1", [theirs]);
     expect(await requestOf(stage.db, theirs)).toMatchObject({ status: "pending", key_started_at: null });
     await stranger.stop();
     worker = await stage.startWorker();
     await stage.db.as("admin", "select brainops.resume('payment_requests', 'tenant-b')");
-    await hurry("payment_requests", theirs);
+    await makeDue("payment_requests", theirs);
     await stage.linkOf(theirs);
   }, 40_000);
 
-  it("without STRIPE_SECRET_KEY leave rows waiting, which say so, and go on once one has it", async () => {
+  it("without STRIPE_SECRET_KEY leave rows waiting with that reason, until a worker has it", async () => {
     await worker.stop();
     const poor = await stage.startWorker({});
-    const id = await stage.ask();
+    const id = await stage.request();
     await stage.db.query("select graphile_worker.add_job('maintenance__sweep')");
     await stage.db.until("select last_error like 'waiting:%STRIPE_SECRET_KEY%' from payment_requests where id = $1", [
       id,
@@ -519,7 +519,7 @@ describe("workers", () => {
     expect(await requestOf(stage.db, id)).toMatchObject({ status: "pending", attempts: 0, key_started_at: null });
     await poor.stop();
     worker = await stage.startWorker();
-    await hurry("payment_requests", id);
+    await makeDue("payment_requests", id);
     await stage.linkOf(id);
   }, 40_000);
 });

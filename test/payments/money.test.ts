@@ -1,5 +1,5 @@
-// Amounts: exact in both directions for every currency, refused where they do not come out even,
-// and added up by the database as numbers, never as floats.
+// Amounts: exact in both directions for every currency, refused if they have too many decimals, and
+// added up by the database as numeric, never as floats.
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -25,14 +25,14 @@ const anyCurrency = (): fc.Arbitrary<Currency> => fc.constantFrom(...currencies)
 const minor = async (amount: string, code: string): Promise<string | undefined> =>
   (await db.query<{ m: string }>("select brainops_internal.minor_units($1, $2)::text as m", [amount, code]))[0]?.m;
 
-/** The amount with the point in its place, without reckoning. */
+/** The amount with its decimal point, by string operations only. */
 function spelled(units: bigint, decimals: number): string {
   const digits = units.toString().padStart(decimals + 1, "0");
   return decimals === 0 ? digits : `${digits.slice(0, -decimals)}.${digits.slice(-decimals)}`;
 }
 
 describe("an amount", () => {
-  it("is the same after it went to Stripe's units and back, in every currency", async () => {
+  it("is unchanged by conversion to Stripe's units and back, in every currency", async () => {
     await fc.assert(
       fc.asyncProperty(anyCurrency(), fc.bigInt({ min: 1n, max: 10n ** 11n }), async (currency, n) => {
         const units = n * BigInt(currency.stripe_multiple);
@@ -48,10 +48,10 @@ describe("an amount", () => {
     );
   });
 
-  it("that does not come out even is refused, never rounded", async () => {
+  it("with too many decimals is refused, never rounded", async () => {
     await fc.assert(
       fc.asyncProperty(anyCurrency(), fc.bigInt({ min: 1n, max: 10n ** 9n }), async (currency, n) => {
-        // One decimal more than Stripe takes, and that decimal no zero.
+        // One decimal more than Stripe accepts, and that decimal is not zero.
         const amount = `${spelled(n, currency.stripe_exponent)}${currency.stripe_exponent === 0 ? "." : ""}${(n % 9n) + 1n}`;
         expect(await refusal(minor(amount, currency.code))).toMatchObject({ code: "OP027", column: "amount" });
       }),
@@ -90,10 +90,10 @@ describe("an amount", () => {
   });
 });
 
-it("every currency has what the rules rest on", () => {
+it("the currencies have the decimals that Stripe documents", () => {
   expect(currencies.length).toBeGreaterThan(130);
   const zero = currencies.filter(({ stripe_exponent: e }) => e === 0).map(({ code }) => code);
-  // Stripe's own list of currencies without decimals.
+  // Stripe's list of currencies without decimals.
   expect(zero).toEqual("bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split(" "));
   expect(currencies.filter(({ exponent }) => exponent === 3).map(({ code }) => code)).toEqual(
     "bhd jod kwd omr tnd".split(" "),

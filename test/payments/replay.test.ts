@@ -1,5 +1,5 @@
-// Every event three times, in any order, under one id or several: the state of once, in order.
-// Stripe promises neither order nor that an event comes once.
+// Every event three times, in any order, under one id or several, gives the same state as each event once,
+// in order. Stripe guarantees neither order nor that an event arrives once.
 import fc from "fast-check";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -7,7 +7,7 @@ import type { HttpServer } from "../../src/http/server.ts";
 import { startTestServer } from "../http/support.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import {
-  askFor,
+  createLinkedRequest,
   charge,
   checkout,
   dispute,
@@ -16,9 +16,9 @@ import {
   postEvent,
   processAll,
   refund,
-  retold,
+  withNewId,
   WEBHOOK_SECRET,
-  type Asked,
+  type LinkedRequest,
   type StripeEvent,
 } from "./support.ts";
 
@@ -27,7 +27,7 @@ let server: HttpServer;
 let workers: pg.Client[];
 let history: StripeEvent[];
 let inOrder: State;
-const requests: Record<string, Asked> = {};
+const requests: Record<string, LinkedRequest> = {};
 
 beforeAll(async () => {
   db = await createTestDatabase();
@@ -47,35 +47,35 @@ afterAll(async () => {
   await db?.close();
 });
 
-async function ask(name: string, plan: string, seat: "tenantA" | "tenantB" = "tenantA"): Promise<string> {
-  requests[name] = await askFor(db, seat, plan);
+async function createRequest(name: string, plan: string, seat: "tenantA" | "tenantB" = "tenantA"): Promise<string> {
+  requests[name] = await createLinkedRequest(db, seat, plan);
   return requests[name].link;
 }
 
 async function createHistory(): Promise<StripeEvent[]> {
   const done = "checkout.session.completed";
   const [plain, late, broken, lost] = [
-    await ask("plain", "setup"),
-    await ask("late", "setup"),
-    await ask("broken", "setup"),
-    await ask("lost", "setup"),
+    await createRequest("plain", "setup"),
+    await createRequest("late", "setup"),
+    await createRequest("broken", "setup"),
+    await createRequest("lost", "setup"),
   ];
   const [won, back, wrong, twice, off] = [
-    await ask("won", "setup"),
-    await ask("back", "setup"),
-    await ask("wrong", "yen"),
-    await ask("twice", "setup"),
-    await ask("off", "setup"),
+    await createRequest("won", "setup"),
+    await createRequest("back", "setup"),
+    await createRequest("wrong", "yen"),
+    await createRequest("twice", "setup"),
+    await createRequest("off", "setup"),
   ];
-  const other = await ask("other", "setup", "tenantB");
+  const other = await createRequest("other", "setup", "tenantB");
   const unpaid = { payment_status: "unpaid" };
   return [
-    // Paid, and a part of it refunded, which Stripe tells in three ways.
+    // Paid and partly refunded, which Stripe reports in three ways.
     event(done, 10, checkout("plain", plain, 12_000)),
     event("refund.created", 20, refund("re_plain", "plain", 5000, { status: "pending" })),
     event("charge.refunded", 20, charge("plain", 12_000, 5000)),
     event("refund.updated", 21, refund("re_plain", "plain", 5000)),
-    // A bank debit: first there is no money, then there is, or there never is.
+    // Two bank debits: unpaid at first; then one succeeds and one fails.
     event(done, 10, checkout("late", late, 12_000, unpaid)),
     event("checkout.session.async_payment_succeeded", 90, checkout("late", late, 12_000)),
     event(done, 10, checkout("broken", broken, 12_000, unpaid)),
@@ -100,12 +100,12 @@ async function createHistory(): Promise<StripeEvent[]> {
       60,
       refund("re_back", "back", 12_000, { status: "failed", failure_reason: "lost_or_stolen_card" }),
     ),
-    // Another amount than was asked for.
+    // An amount other than the requested one.
     event(done, 14, checkout("wrong", wrong, 99, { currency: "jpy" })),
-    // Two checkouts of one link: Stripe's limit keeps them from it, but not from us.
+    // Two checkouts of one link: Stripe's limit prevents them, but we do not rely on it.
     event(done, 15, checkout("twice1", twice, 12_000)),
     event(done, 16, checkout("twice2", twice, 12_000)),
-    // Switched off by somebody at Stripe, after a checkout that nobody finished.
+    // Switched off at Stripe, after a checkout that was never completed.
     event(
       "checkout.session.expired",
       17,
@@ -118,15 +118,15 @@ async function createHistory(): Promise<StripeEvent[]> {
     event("charge.refunded", 20, charge("other", 12_000, 12_000)),
     event("refund.created", 20, refund("re_other", "other", 12_000)),
     ...(await createSubscription()),
-    // Nobody's: another link, whatever its metadata says; and a kind that nothing follows from.
+    // Without effect: an unknown link, despite its metadata; and an event type that is not used.
     event(done, 10, checkout("forged", "plink_forged", 12_000, { metadata: { request: requests["broken"]?.id } })),
     event("customer.created", 10, { id: "cus_1", object: "customer" }),
   ];
 }
 
-/** A subscription over two months: the second invoice needs two tries, and is refunded. */
+/** A subscription over two months: the second invoice needs two attempts, and is refunded. */
 async function createSubscription(): Promise<StripeEvent[]> {
-  const link = await ask("care", "care");
+  const link = await createRequest("care", "care");
   const session = { mode: "subscription", payment_intent: null, subscription: "sub_1", invoice: "in_1" };
   const subscription = (status: string, start: number, more = {}) => ({
     id: "sub_1",
@@ -176,7 +176,7 @@ const EMPTIED =
 
 async function startOver(): Promise<void> {
   const client = await db.connect("superuser");
-  // No triggers: nothing follows from this.
+  // Disables triggers, so these statements have no side effects.
   await client.query("set session_replication_role = replica");
   for (const table of [...EMPTIED.split(" "), ...RESTORED]) await client.query(`delete from ${table}`);
   for (const table of RESTORED) await client.query(`insert into ${table} select * from public.${table}_before`);
@@ -186,7 +186,7 @@ async function startOver(): Promise<void> {
 
 type State = Readonly<Record<string, unknown>>;
 
-/** What counts afterwards; ids of ours, and the times at which we wrote, differ. */
+/** The state to compare, without our generated ids and the times of our writes. */
 async function endState(): Promise<State> {
   const [state] = await db.query(`
     select
@@ -209,10 +209,10 @@ async function endState(): Promise<State> {
   return state ?? {};
 }
 
-/** Posts batch by batch, and after each applies what came, two workers at once. */
-async function send(told: readonly StripeEvent[], perBatch: number): Promise<void> {
-  for (let i = 0; i < told.length; i += perBatch) {
-    const answers = await Promise.all(told.slice(i, i + perBatch).map((one) => postEvent(server, one)));
+/** Posts in batches, and after each batch applies the pending events with two workers at once. */
+async function send(events: readonly StripeEvent[], perBatch: number): Promise<void> {
+  for (let i = 0; i < events.length; i += perBatch) {
+    const answers = await Promise.all(events.slice(i, i + perBatch).map((one) => postEvent(server, one)));
     expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
     const pending = await db.query<{ id: string }>(
       "select id from webhook_events where status = 'pending' order by id",
@@ -264,7 +264,7 @@ describe("the history, once and in order", () => {
     expect(subscriptions.map(({ status }) => status)).toEqual(["canceled"]);
   });
 
-  it("wins the leads that paid what was asked, and starts one onboarding for each", () => {
+  it("marks the leads that paid the requested amount as won, and starts one onboarding for each", () => {
     const paid = ["plain", "late", "lost", "won", "back", "twice", "other", "care"].map(
       (n) => requests[n]?.leadId ?? "",
     );
@@ -284,19 +284,19 @@ describe("the same events, three times each", () => {
     return fc.shuffledSubarray(indexes, { minLength: indexes.length, maxLength: indexes.length });
   };
 
-  it("leave the same state in any order, whether repeated by id or told under another", async () => {
+  it("leave the same state in any order, whether repeated under the same id or under new ids", async () => {
     await fc.assert(
       fc.asyncProperty(order(), fc.constantFrom(3, 10, 50), fc.boolean(), async (indexes, perBatch, underOneId) => {
         await startOver();
-        const told = indexes.flatMap((index) => history[index] ?? []);
-        await send(underOneId ? told : told.map(retold), perBatch);
+        const events = indexes.flatMap((index) => history[index] ?? []);
+        await send(underOneId ? events : events.map(withNewId), perBatch);
         expect(await endState()).toEqual(inOrder);
       }),
       { numRuns: 8 },
     );
   }, 120_000);
 
-  it("and processed anew by an admin, change nothing", async () => {
+  it("change nothing when an admin sets them to pending again", async () => {
     await startOver();
     await send(history, history.length);
     await db.as("admin", "update webhook_events set status = 'pending'");

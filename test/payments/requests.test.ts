@@ -1,10 +1,19 @@
-// A payment request from the seats: prices come from plans alone, the money is Stripe's to report,
-// and what a client wishes (cancel, ask again, accept) has its place.
+// A payment request from each seat: prices come from plans only, only Stripe reports money, and a client
+// may cancel, reopen or accept through payment_status.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { renderHtml, renderText } from "../../src/revenue/email/template.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
-import { askFor, checkout, event, giveLink, insertRow, requestOf, tell, type Json } from "./support.ts";
+import {
+  createLinkedRequest,
+  checkout,
+  event,
+  storeLink,
+  insertRow,
+  requestOf,
+  applyEvents,
+  type Json,
+} from "./support.ts";
 
 let db: TestDatabase;
 
@@ -18,7 +27,7 @@ beforeEach(async () => {
   await db.query("delete from payment_link_closures");
 });
 
-const ask = (row: Json, seat: "tenantA" | "tenantB" | "service" = "tenantA"): Promise<string> =>
+const request = (row: Json, seat: "tenantA" | "tenantB" | "service" = "tenantA"): Promise<string> =>
   insertRow(db, seat, "payment_requests", row);
 const update = (id: string, change: string, seat: "tenantA" | "tenantB" = "tenantA") =>
   db.as(seat, `update payment_requests set ${change} where id = $1 returning payment_status`, [id]);
@@ -26,11 +35,11 @@ const update = (id: string, change: string, seat: "tenantA" | "tenantB" = "tenan
 describe("the price", () => {
   it.each([
     ["a plan's code", { plan_code: "starter" }],
-    ["a plan's name as product_service, as old writers give it", { product_service: " Starter " }],
+    ["a plan's name as product_service, as older clients send it", { product_service: " Starter " }],
     ["the plan and the same amount", { product_service: "starter", amount: "999.00", currency: "USD", status: "open" }],
   ])("is the plan's, by %s", async (_name, row) => {
-    const request = await requestOf(db, await ask(row));
-    expect(request).toMatchObject({
+    const stored = await requestOf(db, await request(row));
+    expect(stored).toMatchObject({
       tenant_id: db.tenantA,
       plan_code: "starter",
       amount: "999",
@@ -50,52 +59,57 @@ describe("the price", () => {
       "OP026",
       /costs 999/,
     ],
-    ["an amount that is none", { plan_code: "starter", amount: "NaN" }, "OP026", /NaN/],
+    ["an amount that is not a number", { plan_code: "starter", amount: "NaN" }, "OP026", /NaN/],
     ["no plan", { amount: "999", currency: "usd" }, "OP025", /null is not a plan/],
-    ["a product that is no plan", { product_service: "Moon trip", amount: "1" }, "OP025", /'Moon trip' is not a plan/],
+    [
+      "a product that is not a plan",
+      { product_service: "Moon trip", amount: "1" },
+      "OP025",
+      /'Moon trip' is not a plan/,
+    ],
     ["another tenant's plan", { plan_code: "b-only" }, "OP025", /'b-only' is not a plan/],
-    ["a request that says it is paid", { plan_code: "starter", payment_status: "paid" }, "OP029", /'paid'/],
+    ["a request that claims to be paid", { plan_code: "starter", payment_status: "paid" }, "OP029", /'paid'/],
   ])("is refused with %s", async (_name, row, code, message) => {
-    const refused = await refusal(ask(row));
+    const refused = await refusal(request(row));
     expect(refused).toMatchObject({ code });
     expect(refused.message).toMatch(message);
     expect(refused.hint).toMatch(/\S/);
     expect(refused.hint).not.toContain("b-only");
   });
 
-  it("of a service is the plan's of the tenant it names, and refused alike", async () => {
-    const id = await ask({ tenant_id: db.tenantB, plan_code: "b-only" }, "service");
+  it("of a service's request is from the plan of the tenant it names, with the same checks", async () => {
+    const id = await request({ tenant_id: db.tenantB, plan_code: "b-only" }, "service");
     expect(await requestOf(db, id)).toMatchObject({ tenant_id: db.tenantB, amount: "5" });
-    const refused = await refusal(ask({ tenant_id: db.tenantB, plan_code: "b-only", amount: "4" }, "service"));
+    const refused = await refusal(request({ tenant_id: db.tenantB, plan_code: "b-only", amount: "4" }, "service"));
     expect(refused.code).toBe("OP026");
-    expect((await refusal(ask({ tenant_id: db.tenantA, plan_code: "b-only" }, "service"))).code).toBe("OP025");
+    expect((await refusal(request({ tenant_id: db.tenantA, plan_code: "b-only" }, "service"))).code).toBe("OP025");
   });
 
-  it("of a tenant's own plan goes before the common one, and of one lead's before both", async () => {
+  it("comes from the lead's own plan first, then from the tenant's, then from the common one", async () => {
     await insertRow(db, "admin", "plans", { code: "own", name: "Own", amount: "10" });
     await insertRow(db, "tenantA", "plans", { code: "own", name: "Own of A", amount: "20" });
     const lead = await insertRow(db, "tenantA", "revenue_leads", { email: "special@x.example" });
     await insertRow(db, "tenantA", "plans", { code: "own-ann", name: "Own of A", amount: "15", lead_id: lead });
-    expect(await requestOf(db, await ask({ plan_code: "own" }))).toMatchObject({ amount: "20" });
-    expect(await requestOf(db, await ask({ plan_code: "own" }, "tenantB"))).toMatchObject({ amount: "10" });
-    expect(await requestOf(db, await ask({ product_service: "own of a", lead_id: lead }))).toMatchObject({
+    expect(await requestOf(db, await request({ plan_code: "own" }))).toMatchObject({ amount: "20" });
+    expect(await requestOf(db, await request({ plan_code: "own" }, "tenantB"))).toMatchObject({ amount: "10" });
+    expect(await requestOf(db, await request({ product_service: "own of a", lead_id: lead }))).toMatchObject({
       amount: "15",
     });
-    expect((await refusal(ask({ plan_code: "own-ann" }))).code).toBe("OP025");
+    expect((await refusal(request({ plan_code: "own-ann" }))).code).toBe("OP025");
   });
 
-  it("stays what it was: neither the request nor the plan's change moves it", async () => {
+  it("is fixed: neither an update of the request nor of the plan changes it", async () => {
     const plan = await insertRow(db, "tenantA", "plans", { code: "moves", name: "Moves", amount: "10" });
-    const id = await ask({ plan_code: "moves" });
+    const id = await request({ plan_code: "moves" });
     await db.as("tenantA", "update plans set amount = 11 where id = $1", [plan]);
     expect(await requestOf(db, id)).toMatchObject({ amount: "10", amount_minor: "1000" });
     expect((await refusal(update(id, "amount = 1"))).code).toBe("OP026");
     expect((await refusal(update(id, "plan_id = gen_random_uuid()"))).code).toBe("OP026");
     await db.as("tenantA", "update plans set active = false where id = $1", [plan]);
-    expect((await refusal(ask({ plan_code: "moves" }))).message).toMatch(/not a plan that is active/);
+    expect((await refusal(request({ plan_code: "moves" }))).message).toMatch(/not a plan that is active/);
   });
 
-  it("for everyone is an admin's to write: a tenant's plan is its own", async () => {
+  it("for all tenants is set by admins only: a tenant's plan is its own", async () => {
     const plan = await insertRow(db, "tenantA", "plans", { code: "mine", name: "Mine", amount: "1" });
     expect(await db.query("select tenant_id from plans where id = $1", [plan])).toEqual([{ tenant_id: db.tenantA }]);
     expect(await db.as("tenantA", "update plans set amount = 1 where code = 'starter' returning id")).toEqual([]);
@@ -118,15 +132,15 @@ describe("what Stripe reports", () => {
     "stripe_payment_link_id",
     "livemode",
     "attention",
-  ])("is not a client's to write: %s", async (column) => {
-    const id = await ask({ plan_code: "starter" });
+  ])("cannot be written by clients: %s", async (column) => {
+    const id = await request({ plan_code: "starter" });
     expect((await refusal(update(id, `${column} = null`))).code).toBe("42501");
-    expect((await refusal(ask({ plan_code: "starter", [column]: null }))).code).toBe("42501");
+    expect((await refusal(request({ plan_code: "starter", [column]: null }))).code).toBe("42501");
   });
 
-  it("is append only in the ledger, for workers too, and closed to clients", async () => {
-    const { id, link } = await askFor(db, "tenantA", "starter");
-    await tell(db, [event("checkout.session.completed", 1, checkout("ledger", link, 99_900))]);
+  it("is append-only in the ledger, even for workers, and read-only for clients", async () => {
+    const { id, link } = await createLinkedRequest(db, "tenantA", "starter");
+    await applyEvents(db, [event("checkout.session.completed", 1, checkout("ledger", link, 99_900))]);
     const of = "where payment_request_id = $1 returning id";
     expect(
       await db.as("tenantA", "select kind, amount_minor::int from payment_ledger where payment_request_id = $1", [id]),
@@ -140,14 +154,14 @@ describe("what Stripe reports", () => {
     }
   });
 
-  it("concerns one tenant's request alone: B sees and moves nothing of A's", async () => {
-    const { id } = await askFor(db, "tenantA", "starter");
+  it("is isolated by tenant: B neither sees nor changes A's request", async () => {
+    const { id } = await createLinkedRequest(db, "tenantA", "starter");
     expect(await update(id, "payment_status = 'cancelled'", "tenantB")).toEqual([]);
     expect(await requestOf(db, id)).toMatchObject({ payment_status: "open" });
   });
 });
 
-describe("payment_status as a wish", () => {
+describe("payment_status set by a client", () => {
   const closures = (id: string) =>
     db.query(
       `select key_generation, reason, status, scheduled_for <= now() as due, stripe_payment_link_id is not null as known
@@ -155,15 +169,15 @@ describe("payment_status as a wish", () => {
       [id],
     );
 
-  it("cancelled stops a link that is not made yet", async () => {
-    const id = await ask({ plan_code: "starter" });
+  it("cancelled stops a link that is not created yet", async () => {
+    const id = await request({ plan_code: "starter" });
     expect(await update(id, "payment_status = 'canceled'")).toEqual([{ payment_status: "cancelled" }]);
     expect(await requestOf(db, id)).toMatchObject({ status: "cancelled", payment_url: null });
     expect(await closures(id)).toEqual([]);
   });
 
-  it("cancelled closes a link that is there, now; open makes another, under another key", async () => {
-    const { id, link } = await askFor(db, "tenantA", "starter");
+  it("cancelled closes an existing link now; open creates another, with another key", async () => {
+    const { id, link } = await createLinkedRequest(db, "tenantA", "starter");
     expect(await closures(id)).toMatchObject([{ key_generation: 0, reason: "expired", due: false }]);
     await update(id, "payment_status = 'cancelled'");
     expect(await closures(id)).toMatchObject([
@@ -171,19 +185,19 @@ describe("payment_status as a wish", () => {
     ]);
     expect(await update(id, "payment_status = 'open'")).toEqual([{ payment_status: "open" }]);
     expect(await requestOf(db, id)).toMatchObject({ status: "pending", key_generation: 1, payment_url: null });
-    expect(await giveLink(db, id)).not.toBe(link);
+    expect(await storeLink(db, id)).not.toBe(link);
     expect(await closures(id)).toMatchObject([
       { key_generation: 0, reason: "cancelled", due: true },
       { key_generation: 1, reason: "expired", due: false },
     ]);
   });
 
-  it("a payment by the first link still counts, and closes the second", async () => {
-    const { id, link } = await askFor(db, "tenantA", "starter");
+  it("open lets a payment through the first link still count, and close the second", async () => {
+    const { id, link } = await createLinkedRequest(db, "tenantA", "starter");
     await update(id, "payment_status = 'cancelled'");
     await update(id, "payment_status = 'open'");
-    await giveLink(db, id);
-    await tell(db, [event("checkout.session.completed", 1, checkout("first", link, 99_900))]);
+    await storeLink(db, id);
+    await applyEvents(db, [event("checkout.session.completed", 1, checkout("first", link, 99_900))]);
     expect(await requestOf(db, id)).toMatchObject({ payment_status: "paid", attention: null });
     expect(await closures(id)).toMatchObject([
       { key_generation: 0, due: true },
@@ -191,10 +205,10 @@ describe("payment_status as a wish", () => {
     ]);
   });
 
-  it("a payment after it was cancelled is a payment, and asks for a person", async () => {
-    const { id, leadId, link } = await askFor(db, "tenantA", "starter");
+  it("cancelled lets a later payment count, and marks it for attention", async () => {
+    const { id, leadId, link } = await createLinkedRequest(db, "tenantA", "starter");
     await update(id, "payment_status = 'cancelled'");
-    await tell(db, [event("checkout.session.completed", 1, checkout("after", link, 99_900))]);
+    await applyEvents(db, [event("checkout.session.completed", 1, checkout("after", link, 99_900))]);
     expect(await requestOf(db, id)).toMatchObject({
       payment_status: "paid",
       attention: "paid although it was cancelled",
@@ -204,11 +218,11 @@ describe("payment_status as a wish", () => {
     ]);
   });
 
-  it("paid accepts another amount that came, and nothing where nothing came", async () => {
-    const { id, leadId, link } = await askFor(db, "tenantA", "starter");
+  it("paid accepts a different amount that was paid, and is refused if nothing was paid", async () => {
+    const { id, leadId, link } = await createLinkedRequest(db, "tenantA", "starter");
     const early = await refusal(update(id, "payment_status = 'paid'"));
     expect(early).toMatchObject({ code: "OP029", column: "payment_status" });
-    await tell(db, [event("checkout.session.completed", 1, checkout("less", link, 90_000))]);
+    await applyEvents(db, [event("checkout.session.completed", 1, checkout("less", link, 90_000))]);
     expect(await requestOf(db, id)).toMatchObject({
       payment_status: "open",
       attention: "paid 900.00 USD but 999.00 USD was requested",
@@ -218,16 +232,16 @@ describe("payment_status as a wish", () => {
   });
 
   it.each(["refunded", "disputed", "partially_refunded", "expired", "payment_failed", "nonsense"])(
-    "%s is Stripe's to report",
-    async (word) => {
-      const id = await ask({ plan_code: "starter" });
-      expect((await refusal(update(id, `payment_status = '${word}'`))).code).toBe("OP029");
+    "%s is refused: only Stripe reports it",
+    async (value) => {
+      const id = await request({ plan_code: "starter" });
+      expect((await refusal(update(id, `payment_status = '${value}'`))).code).toBe("OP029");
     },
   );
 
-  it("cannot be cancelled once it is paid", async () => {
-    const { id, link } = await askFor(db, "tenantA", "starter");
-    await tell(db, [event("checkout.session.completed", 1, checkout("done", link, 99_900))]);
+  it("cancelled is refused once the request is paid", async () => {
+    const { id, link } = await createLinkedRequest(db, "tenantA", "starter");
+    await applyEvents(db, [event("checkout.session.completed", 1, checkout("done", link, 99_900))]);
     expect((await refusal(update(id, "payment_status = 'cancelled'"))).code).toBe("OP029");
   });
 });
@@ -239,26 +253,26 @@ describe("a request", () => {
     db.as("admin", "update tenants set status = $2 where id = $1", [db.tenantA, status]);
 
   it("without a link may be deleted", async () => {
-    const id = await ask({ plan_code: "starter" });
+    const id = await request({ plan_code: "starter" });
     expect(await remove(id)).toEqual([{ id }]);
   });
 
   const begun = async (): Promise<string> => {
-    const id = await ask({ plan_code: "starter" });
+    const id = await request({ plan_code: "starter" });
     await db.query("update payment_requests set key_started_at = brainops.now() where id = $1", [id]);
     return id;
   };
   const after = async (...changes: string[]): Promise<string> => {
-    const { id } = await askFor(db, "tenantA", "starter");
+    const { id } = await createLinkedRequest(db, "tenantA", "starter");
     for (const change of changes) await update(id, change);
     return id;
   };
   it.each([
-    ["is being made", begun],
+    ["is being created", begun],
     ["is live", () => after()],
     ["is being closed", () => after("payment_status = 'cancelled'")],
-    ["is another's successor", () => after("payment_status = 'cancelled'", "payment_status = 'open'")],
-  ])("whose link %s stays, whoever deletes it", async (_name, make) => {
+    ["replaces another", () => after("payment_status = 'cancelled'", "payment_status = 'open'")],
+  ])("whose link %s cannot be deleted by anyone", async (_name, make) => {
     const id = await make();
     for (const seat of ["tenantA", "worker", "admin"] as const) {
       const refused = await refusal(remove(id, seat));
@@ -267,8 +281,8 @@ describe("a request", () => {
     }
   });
 
-  it("that was cancelled instead has its link closed, and its payment booked", async () => {
-    const { id, link } = await askFor(db, "tenantA", "starter");
+  it("that is cancelled instead has its link closed, and a late payment booked", async () => {
+    const { id, link } = await createLinkedRequest(db, "tenantA", "starter");
     expect((await refusal(remove(id))).code).toBe("OP010");
     await update(id, "payment_status = 'cancelled'");
     expect(
@@ -276,21 +290,21 @@ describe("a request", () => {
         id,
       ]),
     ).toEqual([{ stripe_payment_link_id: link, status: "pending" }]);
-    await tell(db, [event("checkout.session.completed", 1, checkout("stays", link, 99_900))]);
+    await applyEvents(db, [event("checkout.session.completed", 1, checkout("stays", link, 99_900))]);
     expect(await requestOf(db, id)).toMatchObject({ payment_status: "paid" });
   });
 
-  it("of somebody who is forgotten is cancelled, and its payment still booked", async () => {
-    const { id, leadId, link } = await askFor(db, "tenantA", "starter");
+  it("of a forgotten person is cancelled, and its payment is still booked", async () => {
+    const { id, leadId, link } = await createLinkedRequest(db, "tenantA", "starter");
     const [lead] = await db.query<{ email: string }>("select email from revenue_leads where id = $1", [leadId]);
     await db.as("tenantA", "select brainops.forget('tenant-a', $1)", [lead?.email]);
     expect(await requestOf(db, id)).toMatchObject({ payment_status: "cancelled", lead_id: null });
-    await tell(db, [event("checkout.session.completed", 1, checkout("forgot", link, 99_900))]);
+    await applyEvents(db, [event("checkout.session.completed", 1, checkout("forgot", link, 99_900))]);
     expect(await requestOf(db, id)).toMatchObject({ payment_status: "paid", lead_id: null });
   });
 
-  it("goes with a tenant that is suspended, by an admin", async () => {
-    const { id } = await askFor(db, "tenantA", "starter");
+  it("of a suspended tenant can be deleted by an admin", async () => {
+    const { id } = await createLinkedRequest(db, "tenantA", "starter");
     await suspend("suspended");
     try {
       expect((await refusal(remove(id))).code).toBe("OP010");
@@ -302,16 +316,16 @@ describe("a request", () => {
 });
 
 describe("deliver_by", () => {
-  it("email queues a mail with the link to the lead, once", async () => {
+  it("email queues one mail to the lead for each link", async () => {
     const lead = await insertRow(db, "tenantA", "revenue_leads", { contact_name: "Ann", email: "deliver@x.example" });
-    const id = await ask({ plan_code: "starter", lead_id: lead, deliver_by: "Email" });
+    const id = await request({ plan_code: "starter", lead_id: lead, deliver_by: "Email" });
     const mails = () =>
       db.query(
         "select subject, body, metadata, is_marketing from ai_email_queue where lead_id = $1 and metadata ? 'payment'",
         [lead],
       );
     expect(await mails()).toEqual([]);
-    await giveLink(db, id);
+    await storeLink(db, id);
     const { payment_url: url } = await requestOf(db, id);
     const [mail] = await mails();
     const variables = { ...(mail?.["metadata"] as object), lead: { contact_name: "Ann" }, tenant: { name: "Acme" } };
@@ -325,11 +339,11 @@ describe("deliver_by", () => {
     ]);
     await update(id, "payment_status = 'cancelled'");
     await update(id, "payment_status = 'open'");
-    await giveLink(db, id);
+    await storeLink(db, id);
     expect(await mails()).toHaveLength(2);
   });
 
-  it("takes the words of the tenant's template payment_link", async () => {
+  it("uses the tenant's template payment_link", async () => {
     await insertRow(db, "tenantB", "ai_campaign_templates", {
       name: "payment_link",
       channel: "email",
@@ -337,13 +351,13 @@ describe("deliver_by", () => {
       body: "Here: {{ payment.url }}",
     });
     const lead = await insertRow(db, "tenantB", "revenue_leads", { email: "words@x.example" });
-    await giveLink(db, await ask({ plan_code: "starter", lead_id: lead, deliver_by: "email" }, "tenantB"));
+    await storeLink(db, await request({ plan_code: "starter", lead_id: lead, deliver_by: "email" }, "tenantB"));
     expect(
       await db.query("select subject, body from ai_email_queue where lead_id = $1 and metadata ? 'payment'", [lead]),
     ).toEqual([{ subject: "Pay us", body: "Here: {{ payment.url }}" }]);
   });
 
-  it("costs no link where the message is refused: the tenant is told", async () => {
+  it("keeps the link if the message is refused, and notifies the tenant", async () => {
     await insertRow(db, "tenantB", "ai_campaign_templates", {
       name: "payment_link",
       channel: "email",
@@ -351,24 +365,24 @@ describe("deliver_by", () => {
       body: "Here: {{ payment.url }}",
     });
     const lead = await insertRow(db, "tenantB", "revenue_leads", { email: "refused@x.example" });
-    const id = await ask({ plan_code: "starter", lead_id: lead, deliver_by: "email" }, "tenantB");
-    const link = await giveLink(db, id);
+    const id = await request({ plan_code: "starter", lead_id: lead, deliver_by: "email" }, "tenantB");
+    const link = await storeLink(db, id);
     expect(await requestOf(db, id)).toMatchObject({ stripe_payment_link_id: link, status: "completed" });
-    const [told] = await db.query("select subject, body from tenant_notifications where lead_id = $1", [lead]);
-    expect(told?.["subject"]).toBe("A payment link could not be sent: Starter");
-    expect(told?.["body"]).toMatch(/which could not be sent by email: subject: has 1400 characters/);
+    const [notification] = await db.query("select subject, body from tenant_notifications where lead_id = $1", [lead]);
+    expect(notification?.["subject"]).toBe("A payment link could not be sent: Starter");
+    expect(notification?.["body"]).toMatch(/which could not be sent by email: subject: has 1400 characters/);
   });
 
-  it("sms queues a text, which is no marketing", async () => {
+  it("sms queues a text that is not marketing", async () => {
     const lead = await insertRow(db, "tenantA", "revenue_leads", { phone: "+13035550123" });
-    await giveLink(db, await ask({ plan_code: "starter", lead_id: lead, deliver_by: "sms" }));
+    await storeLink(db, await request({ plan_code: "starter", lead_id: lead, deliver_by: "sms" }));
     expect(
       await db.query("select is_marketing, metadata ->> 'type' as type from ai_sms_queue where lead_id = $1", [lead]),
     ).toEqual([{ is_marketing: false, type: "payment_link" }]);
   });
 
-  it("is refused for another way, and without a lead", async () => {
-    expect(await refusal(ask({ plan_code: "starter", deliver_by: "fax" }))).toMatchObject({ code: "OP007" });
-    expect(await refusal(ask({ plan_code: "starter", deliver_by: "email" }))).toMatchObject({ code: "OP004" });
+  it("is refused for an unknown channel, and without a lead", async () => {
+    expect(await refusal(request({ plan_code: "starter", deliver_by: "fax" }))).toMatchObject({ code: "OP007" });
+    expect(await refusal(request({ plan_code: "starter", deliver_by: "email" }))).toMatchObject({ code: "OP004" });
   });
 });

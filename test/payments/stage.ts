@@ -1,5 +1,5 @@
-// Everything a payment goes through: a database, Stripe's stand-in, a worker, and a server that the
-// stand-in's events are posted to.
+// Everything that a payment involves: a database, the Stripe simulator, a worker, and a server that
+// receives the simulator's events.
 import { randomBytes } from "node:crypto";
 import { startHttpServer, type HttpServer } from "../../src/http/server.ts";
 import { startWorker, type Worker } from "../../src/jobs/worker.ts";
@@ -13,12 +13,12 @@ export interface Stage {
   readonly stripe: StripeSimulator;
   readonly server: HttpServer;
   readonly environment: Readonly<Record<string, string>>;
-  /** Inserts a request of a new lead; returns its id. */
-  ask(row?: Json, seat?: "tenantA" | "tenantB"): Promise<string>;
-  /** Resolves when the request's link is there; returns its url. */
+  /** Inserts a request for a new lead; returns its id. */
+  request(row?: Json, seat?: "tenantA" | "tenantB"): Promise<string>;
+  /** Resolves to the URL of the request's link when it exists. */
   linkOf(id: string): Promise<string>;
-  /** Delivers what Stripe has to tell, and waits until all of it is applied. */
-  hear(): Promise<void>;
+  /** Delivers Stripe's outstanding events, and waits until all are applied. */
+  deliverEvents(): Promise<void>;
   startWorker(environment?: Readonly<Record<string, string>>): Promise<Worker>;
   close(): Promise<void>;
 }
@@ -47,7 +47,7 @@ export async function createStage(): Promise<Stage> {
     stripe,
     server,
     environment,
-    ask: async (row = {}, seat = "tenantA") => {
+    request: async (row = {}, seat = "tenantA") => {
       people += 1;
       const lead = await insertRow(db, seat, "revenue_leads", { email: `person${people}@x.example` });
       return insertRow(db, seat, "payment_requests", { lead_id: lead, plan_code: "starter", ...row });
@@ -59,7 +59,7 @@ export async function createStage(): Promise<Stage> {
       ]);
       return row?.payment_url ?? "";
     },
-    hear: async () => {
+    deliverEvents: async () => {
       await stripe.flushEvents();
       await db.until("select not exists (select from webhook_events where status = 'pending')");
     },

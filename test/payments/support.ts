@@ -1,5 +1,5 @@
-// Payment requests and their links without a worker, and what Stripe says of them: events in the
-// shapes of its API version 2026-10-28, signed as Stripe signs.
+// Payment requests and their links without a worker, and Stripe's events about them: in the shapes of
+// its API version 2026-10-28, signed as Stripe signs.
 import { sign } from "../../src/http/webhooks/stripeSignature.ts";
 import type { TestDatabase } from "../support/database.ts";
 
@@ -30,34 +30,34 @@ export async function insertRow(
   return inserted.id;
 }
 
-export interface Asked {
+export interface LinkedRequest {
   readonly id: string;
   readonly leadId: string;
   readonly link: string;
 }
 
-let asked = 0;
+let serial = 0;
 
-/** A lead, a request to it, and its link, as if a worker had made it at Stripe. */
-export async function askFor(
+/** A lead, a request to it, and its link, as if a worker had created it at Stripe. */
+export async function createLinkedRequest(
   db: TestDatabase,
   seat: "tenantA" | "tenantB",
   plan: string,
   account: string | null = null,
-): Promise<Asked> {
-  asked += 1;
+): Promise<LinkedRequest> {
+  serial += 1;
   const leadId = await insertRow(db, seat, "revenue_leads", {
-    contact_name: `Payer ${asked}`,
-    email: `payer${asked}@x.example`,
+    contact_name: `Payer ${serial}`,
+    email: `payer${serial}@x.example`,
   });
   const id = await insertRow(db, seat, "payment_requests", { lead_id: leadId, plan_code: plan });
-  return { id, leadId, link: await giveLink(db, id, account) };
+  return { id, leadId, link: await storeLink(db, id, account) };
 }
 
-/** What a worker does for a request: fixes the key, gets the link. */
-export async function giveLink(db: TestDatabase, id: string, account: string | null = null): Promise<string> {
-  asked += 1;
-  const link = `plink_${asked}`;
+/** What a worker does for a request: sets the key, stores the link. */
+export async function storeLink(db: TestDatabase, id: string, account: string | null = null): Promise<string> {
+  serial += 1;
+  const link = `plink_${serial}`;
   await db.query("update payment_requests set key_started_at = brainops.now(), key_account = $2 where id = $1", [
     id,
     account,
@@ -70,14 +70,14 @@ export async function giveLink(db: TestDatabase, id: string, account: string | n
   return link;
 }
 
-let events = 0;
+let eventCount = 0;
 
-/** An event about the object, `second` seconds after the history's beginning. */
+/** An event about the object, `second` seconds after the start of the history. */
 export function event(type: string, second: number, object: Json): StripeEvent {
-  events += 1;
+  eventCount += 1;
   const created = 1_700_000_000 + second;
   return {
-    id: `evt_${events}`,
+    id: `evt_${eventCount}`,
     object: "event",
     api_version: "2026-10-28.endive",
     created,
@@ -87,13 +87,13 @@ export function event(type: string, second: number, object: Json): StripeEvent {
   };
 }
 
-/** The same change, told under another id, as Stripe may. */
-export function retold(told: StripeEvent): StripeEvent {
-  events += 1;
-  return { ...told, id: `evt_${events}` };
+/** The same change under a new event id; Stripe may send both. */
+export function withNewId(original: StripeEvent): StripeEvent {
+  eventCount += 1;
+  return { ...original, id: `evt_${eventCount}` };
 }
 
-/** A completed checkout of a link; `n` tells its objects from those of other checkouts. */
+/** A completed checkout of a link; `n` is part of the ids of its objects. */
 export function checkout(n: string, link: string, minor: number, changes: Json = {}): Json {
   return {
     id: `cs_${n}`,
@@ -154,48 +154,52 @@ export function dispute(n: string, minor: number, status: string): Json {
   };
 }
 
-export interface Sent {
+export interface PostOptions {
   /** @default WEBHOOK_SECRET */
   readonly secret?: string;
-  /** Seconds since it was signed; below zero for the future. @default 0 */
+  /** Seconds since it was signed; negative for the future. @default 0 */
   readonly age?: number;
-  /** What is sent instead of what was signed. */
+  /** Sent instead of the signed body. */
   readonly body?: Buffer;
-  /** The whole header instead of the right one; null leaves it out. */
+  /** The whole header instead of the valid one; null leaves it out. */
   readonly signature?: string | null;
   /** @default /webhooks/stripe */
   readonly path?: string;
 }
 
 /** POST /webhooks/stripe, signed. */
-export function postEvent(server: { readonly url: string }, told: Json | string, sent: Sent = {}): Promise<Response> {
-  const body = Buffer.from(typeof told === "string" ? told : JSON.stringify(told));
-  const timestamp = String(Math.floor(Date.now() / 1000) - (sent.age ?? 0));
+export function postEvent(
+  server: { readonly url: string },
+  posted: Json | string,
+  options: PostOptions = {},
+): Promise<Response> {
+  const body = Buffer.from(typeof posted === "string" ? posted : JSON.stringify(posted));
+  const timestamp = String(Math.floor(Date.now() / 1000) - (options.age ?? 0));
   const signature =
-    sent.signature === undefined
-      ? `t=${timestamp},v1=${sign(sent.secret ?? WEBHOOK_SECRET, timestamp, body)}`
-      : sent.signature;
-  return fetch(`${server.url}${sent.path ?? "/webhooks/stripe"}`, {
+    options.signature === undefined
+      ? `t=${timestamp},v1=${sign(options.secret ?? WEBHOOK_SECRET, timestamp, body)}`
+      : options.signature;
+  return fetch(`${server.url}${options.path ?? "/webhooks/stripe"}`, {
     method: "POST",
-    body: new Uint8Array(sent.body ?? body),
+    body: new Uint8Array(options.body ?? body),
     headers: { "content-type": "application/json", ...(signature === null ? {} : { "stripe-signature": signature }) },
   });
 }
 
-/** Records and applies events without a server; the tenant's own account where tenantId is given. */
-export async function tell(
+/** Records and applies events without a server; from the tenant's own account if tenantId is not null. */
+export async function applyEvents(
   db: TestDatabase,
-  told: readonly StripeEvent[],
+  events: readonly StripeEvent[],
   tenantId: string | null = null,
 ): Promise<void> {
   await db.as("worker", "select brainops_internal.record_webhook_events('stripe', $1::jsonb, $2)", [
-    JSON.stringify(told),
+    JSON.stringify(events),
     tenantId,
   ]);
   await processAll(db);
 }
 
-/** Applies everything that is recorded, as the worker's job would. */
+/** Applies all recorded events, as the worker's job would. */
 export async function processAll(db: TestDatabase): Promise<void> {
   await db.as(
     "worker",
