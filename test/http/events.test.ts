@@ -32,7 +32,7 @@ afterAll(async () => {
   await db?.close();
 });
 
-/** Queues one mail each, waits until none is under way; returns the rows' ids. */
+/** Queues one mail each, waits until none is pending or processing; returns the rows' ids. */
 async function send(seat: Seat, ...recipients: string[]): Promise<string[]> {
   const rows = await db.as<{ id: string }>(
     seat,
@@ -46,7 +46,7 @@ async function send(seat: Seat, ...recipients: string[]): Promise<string[]> {
   return ids;
 }
 
-/** Lets SendGrid report, and waits until all of it has been processed. */
+/** Delivers SendGrid's events, and waits until all are processed. */
 async function report(): Promise<void> {
   const { failed } = await simulator.flushEvents();
   expect(failed).toBe(0);
@@ -80,8 +80,8 @@ async function bounceOf(recipient: string): Promise<string | null> {
   return row?.bounce_type ?? null;
 }
 
-describe("what became of a mail", () => {
-  // recipient, its events, its bounce, its suppression
+describe("the events of a mail", () => {
+  // recipient, events, bounce, suppression
   it.each([
     ["ann@example.com", ["delivered", "processed"], null, null],
     ["deferred@example.com", ["deferred", "processed"], null, null],
@@ -104,17 +104,17 @@ describe("what became of a mail", () => {
     ["unsub@example.com", ["delivered", "processed", "unsubscribe"], null, "unsubscribed (sendgrid)"],
     ["groupunsub@example.com", ["delivered", "group_unsubscribe", "processed"], null, "unsubscribed (sendgrid)"],
     ["groupresub@example.com", ["delivered", "group_resubscribe", "processed"], null, null],
-  ])("to %s is %j", async (recipient, events, bounce, suppression) => {
+  ])("to %s are %j", async (recipient, events, bounce, suppression) => {
     const [id] = await send("tenantA", recipient);
     await report();
     expect(await eventsOf("tenantA", recipient)).toEqual(events);
     expect(await bounceOf(recipient)).toBe(bounce);
     expect(await suppressionOf(recipient)).toBe(suppression);
-    const told = await db.query("select distinct email_id from email_deliveries where recipient = $1", [recipient]);
-    expect(told).toEqual([{ email_id: id }]);
+    const mails = await db.query("select distinct email_id from email_deliveries where recipient = $1", [recipient]);
+    expect(mails).toEqual([{ email_id: id }]);
   });
 
-  it("says that a machine opened it", async () => {
+  it("mark an open by a machine", async () => {
     const [row] = await db.as<{ metadata: unknown }>(
       "tenantA",
       "select metadata from email_deliveries where recipient = 'machine@example.com' and event = 'open'",
@@ -124,7 +124,7 @@ describe("what became of a mail", () => {
 });
 
 describe("the next mail", () => {
-  it("to an address that bounced, complained or left is skipped, whatever its case", async () => {
+  it("to an address that bounced, complained or unsubscribed is skipped, regardless of case", async () => {
     await send("tenantA", "bounce-2@example.com", "spam-2@example.com", "unsub-2@example.com");
     await report();
     const before = simulator.stats.messages;
@@ -142,7 +142,7 @@ describe("the next mail", () => {
     expect(simulator.stats.messages).toBe(before);
   });
 
-  it("of another tenant to the same address goes", async () => {
+  it("of another tenant to the same address is sent", async () => {
     const [id] = await send("tenantB", "bounce-2@example.com");
     expect(simulator.acceptedCount(id ?? "")).toBe(1);
     await report();
@@ -150,21 +150,21 @@ describe("the next mail", () => {
   });
 });
 
-describe("a lost bounce to an address", () => {
-  it("with several recent mails of one tenant suppresses it, and names no mail", async () => {
+describe("a bounce without our ids", () => {
+  it("to an address with several recent mails of one tenant suppresses it, and is linked to no mail", async () => {
     await send("tenantA", "several@example.com");
     await send("tenantA", "several@example.com");
     await report();
     simulator.webhook.push([bounceWithoutIds("several@example.com")]);
     await report();
     expect(await suppressionOf("several@example.com")).toBe("bounced (sendgrid)");
-    const told = await db.query(
+    const mails = await db.query(
       "select email_id from email_deliveries where recipient = 'several@example.com' and event = 'bounce'",
     );
-    expect(told).toEqual([{ email_id: null }]);
+    expect(mails).toEqual([{ email_id: null }]);
   });
 
-  it("that two tenants wrote to, or none, has no effect and says why", async () => {
+  it("to an address of two tenants, or of none, is skipped with a reason", async () => {
     await send("tenantA", "shared@example.com");
     await send("tenantB", "shared@example.com");
     await report();
@@ -192,7 +192,7 @@ describe("an unconfirmed mail", () => {
   it.each([
     ["is completed by an event with our id", "taken@example.com", "completed", null],
     [
-      "that SendGrid dropped is failed, and says why",
+      "that SendGrid dropped is failed, with the reason",
       "drop-2@example.com",
       "failed",
       "SendGrid dropped it: Bounced Address",
@@ -221,10 +221,10 @@ describe("an unconfirmed mail", () => {
     expect(change).toEqual({ from_status: "unconfirmed", to_status: status });
   });
 
-  it("whose events came before its own time limit is settled by the sweep", async () => {
+  it("whose events were processed before it timed out is settled by the sweep", async () => {
     const [id] = await send("tenantA", "faster@example.com");
     await report();
-    // As if our side had given up after the events were processed.
+    // As if the send had timed out on our side after the events were processed.
     const client = await db.connect("superuser");
     await client.query("set session_replication_role = replica");
     await client.query(
@@ -239,8 +239,8 @@ describe("an unconfirmed mail", () => {
   });
 });
 
-describe("a batch with something else among its events", () => {
-  it("has effect but for that, which says why it has none", async () => {
+describe("a batch with malformed events", () => {
+  it("is applied except for those, which are skipped with a reason", async () => {
     simulator.setModes({ malformed: true });
     for (let batch = 1; batch <= 6; batch += 1) {
       await send("tenantA", `bounce-batch-${batch}@example.com`);
@@ -258,7 +258,7 @@ describe("a batch with something else among its events", () => {
     ]);
   });
 
-  it("keeps an event that can't be applied as failed, with its error, and runs it again when asked", async () => {
+  it("keeps an event that cannot be applied as failed, with its error, and retries it on request", async () => {
     await db.query(
       `create function public.stumble() returns trigger language plpgsql as $$ begin raise exception 'stumbled'; end $$;
        create trigger stumble before insert on email_deliveries for each row
@@ -266,11 +266,11 @@ describe("a batch with something else among its events", () => {
     );
     await send("tenantA", "open-2@example.com");
     await simulator.flushEvents();
-    // The job comes back by itself in seconds; here it is not waited for.
-    const ask =
+    // The job retries by itself within seconds; the test does not wait for it.
+    const processPending =
       "select brainops_internal.process_webhook_events(array(select id from webhook_events where status = 'pending'))";
     await db.until("select count(*) = 2 from email_deliveries where recipient = 'open-2@example.com'");
-    for (let attempt = 2; attempt <= 3; attempt += 1) await db.as("worker", ask);
+    for (let attempt = 2; attempt <= 3; attempt += 1) await db.as("worker", processPending);
     const failed = "select id, status, attempts, last_error from webhook_events where payload @> $1";
     const event = [{ email: "open-2@example.com", event: "open" }];
     const [row] = await db.as<{ id: string }>("tenantA", failed, event);
@@ -284,7 +284,7 @@ describe("a batch with something else among its events", () => {
 });
 
 describe("a tenant", () => {
-  it("sees the events and deliveries of its own mails alone, and can't write them", async () => {
+  it("sees the events and deliveries of its own mails only, and cannot write them", async () => {
     await send("tenantA", "mine@example.com");
     await send("tenantB", "yours@example.com");
     await report();
@@ -301,7 +301,7 @@ describe("a tenant", () => {
     }
   });
 
-  it("gets nothing from an event that names another tenant's mail, whatever else it says", async () => {
+  it("is not affected by an event that names another tenant's mail, whatever its other fields", async () => {
     const [id] = await send("tenantB", "theirs@example.com");
     await report();
     const before = await everythingOf(db.tenantA);

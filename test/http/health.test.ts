@@ -17,7 +17,7 @@ afterAll(async () => {
 
 const OUT_OF_REACH = "postgres://someone:hush@127.0.0.1:1/nowhere";
 
-/** Takes connections and never says a word. */
+/** Accepts connections and never responds. */
 async function createSilentServer(): Promise<{ url: string; server: Server }> {
   const server = createServer((socket) => void socket.on("error", () => {}));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -25,7 +25,7 @@ async function createSilentServer(): Promise<{ url: string; server: Server }> {
 }
 
 describe("GET /healthz", () => {
-  it("is 200 for as long as the process lives, Postgres or not", async () => {
+  it("is 200 as long as the process runs, with or without Postgres", async () => {
     const server = await startTestServer(db, {}, { connectionString: OUT_OF_REACH });
     const response = await fetch(`${server.url}/healthz`);
     expect(response.status).toBe(200);
@@ -35,7 +35,7 @@ describe("GET /healthz", () => {
 });
 
 describe("GET /readyz", () => {
-  it("is 200 where the database is migrated and within reach", async () => {
+  it("is 200 if the database is migrated and reachable", async () => {
     const server = await startTestServer(db);
     const response = await fetch(`${server.url}/readyz`);
     expect(await response.json()).toEqual({ status: "ready" });
@@ -51,11 +51,11 @@ describe("GET /readyz", () => {
       "the login of DATABASE_URL lacks the role brainops_system; grant it",
     ],
     [
-      "the login has no right at all",
+      "the login has no privileges",
       () => db.urlOf("anonymous"),
       "the login of DATABASE_URL lacks the role brainops_system; grant it",
     ],
-  ])("is 503 where %s, and gives no names away", async (_name, connectionString, reason) => {
+  ])("is 503 if %s, and reveals no names", async (_name, connectionString, reason) => {
     const server = await startTestServer(db, {}, { connectionString: connectionString() });
     const response = await fetch(`${server.url}/readyz`);
     expect(response.status).toBe(503);
@@ -63,7 +63,7 @@ describe("GET /readyz", () => {
     await server.close();
   });
 
-  it.skipIf(!isServer)("is 503 where the database is not migrated (needs a server with another database)", async () => {
+  it.skipIf(!isServer)("is 503 if the database is not migrated (needs a server with another database)", async () => {
     const url = new URL(db.url);
     url.pathname = "/template1";
     const server = await startTestServer(db, {}, { connectionString: url.href });
@@ -78,8 +78,8 @@ describe("GET /readyz", () => {
   it.each([
     ["older than the database allows", "99.1.0", "99.0.0", /^this program is release .*needs 99\.0\.0 or newer/],
     ["newer than the database", "0.0.1", "0.0.0", /^the database has release 0\.0\.1, .*run brainops migrate$/],
-    ["here before the first migration has succeeded", null, "0.0.0", /^the database is not migrated/],
-  ])("is 503 where the program is %s", async (_name, release, oldestProgram, reason) => {
+    ["started before the first migration has succeeded", null, "0.0.0", /^the database is not migrated/],
+  ])("is 503 if the program is %s", async (_name, release, oldestProgram, reason) => {
     const store = (values: readonly (string | null)[]): Promise<object[]> =>
       db.query("update brainops.release set release = $1, oldest_program = $2", values);
     await store([release, oldestProgram]);
@@ -92,7 +92,7 @@ describe("GET /readyz", () => {
     await server.close();
   });
 
-  it("is 503 within about a second where Postgres is silent, however many ask", async () => {
+  it("is 503 within about a second if Postgres does not respond, for many requests at once", async () => {
     const silent = await createSilentServer();
     const server = await startTestServer(db, {}, { connectionString: silent.url });
     const start = performance.now();
@@ -108,7 +108,7 @@ describe("GET /readyz", () => {
     await server.close();
   });
 
-  it("is 503 with the worker's own reason where it can't work", async () => {
+  it("is 503 with the worker's own reason if it cannot work", async () => {
     let health: { ok: boolean; reason?: string } = { ok: false, reason: "Postgres was lost a moment ago" };
     const server = await startTestServer(db, {}, { workerHealth: () => health });
     const response = await fetch(`${server.url}/readyz`);
@@ -124,7 +124,7 @@ describe("GET /metrics", () => {
   const token = "a-token-of-tests";
   const bearer = (given: string): RequestInit => ({ headers: { authorization: `Bearer ${given}` } });
 
-  it("is 503 and names the variable where METRICS_TOKEN is not set, whatever is sent", async () => {
+  it("is 503 and names the variable if METRICS_TOKEN is not set, whatever is sent", async () => {
     const server = await startTestServer(db);
     for (const init of [{}, bearer(""), bearer("undefined")]) {
       const response = await fetch(`${server.url}/metrics`, init);

@@ -1,4 +1,4 @@
-// The preference page and the page behind a double opt-in: from the link to the rows that count.
+// The preference page and the page of a double opt-in: from the link to the stored rows.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { HttpServer } from "../../src/http/server.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -58,7 +58,7 @@ function post(
   return fetch(`${server.url}/preferences/${of}`, { method: "POST", body, redirect: "manual" });
 }
 
-/** Name -> ticked, as the page shows it. */
+/** Name -> ticked, as shown by the page. */
 async function boxes(response: Response): Promise<Record<string, boolean>> {
   const page = await response.text();
   const found = [...page.matchAll(/<input type="checkbox" name="([^"]+)"( checked)?>/g)];
@@ -69,12 +69,12 @@ async function open(): Promise<Record<string, boolean>> {
   return boxes(await fetch(`${server.url}/preferences/${token}`));
 }
 
-async function words(): Promise<unknown[]> {
+async function consents(): Promise<unknown[]> {
   return db.query("select channel, state, source from contact_consents order by created_at, channel");
 }
 
 describe("the preference page", () => {
-  it("shows what may be chosen, the address only so far that its owner knows it, and nothing of others", async () => {
+  it("shows the choices, the address masked, and nothing of other people", async () => {
     const response = await fetch(`${server.url}/preferences/${token}`);
     expect(response.status).toBe(200);
     const page = await response.text();
@@ -90,18 +90,18 @@ describe("the preference page", () => {
 
   it("changes nothing when it is opened, looked at or previewed", async () => {
     for (const method of ["GET", "HEAD", "GET"]) await fetch(`${server.url}/preferences/${token}`, { method });
-    expect(await words()).toEqual([]);
+    expect(await consents()).toEqual([]);
     expect(await db.query("select from contact_suppressions")).toEqual([]);
     expect(await db.query("select from lead_events")).toEqual([]);
   });
 
-  it("stops mail and brings it back, each once however often it is saved", async () => {
+  it("stops mail and resumes it, each once, however often it is saved", async () => {
     const without = { shown: everything.shown, ticked: ["topic:news", "topic:tips", "sms"] };
     for (let i = 0; i < 3; i += 1) expect((await post(without)).status).toBe(200);
     expect(await db.query("select address, reason, source from contact_suppressions")).toEqual([
       { address: ANN, reason: "unsubscribed", source: "preference_page" },
     ]);
-    expect(await words()).toEqual([{ channel: "email", state: "denied", source: "preference_page" }]);
+    expect(await consents()).toEqual([{ channel: "email", state: "denied", source: "preference_page" }]);
     expect(await db.query("select event, channel from lead_events")).toEqual([
       { event: "email_unsubscribed", channel: "email" },
     ]);
@@ -109,12 +109,12 @@ describe("the preference page", () => {
 
     for (let i = 0; i < 2; i += 1) await post(everything);
     expect(await db.query("select from contact_suppressions")).toEqual([]);
-    expect((await words()).at(-1)).toEqual({ channel: "email", state: "granted", source: "preference_page" });
+    expect((await consents()).at(-1)).toEqual({ channel: "email", state: "granted", source: "preference_page" });
     expect(await db.query("select event from lead_events where event = 'opted_in'")).toHaveLength(1);
     expect((await open())["email"]).toBe(true);
   });
 
-  it("takes back only what the person said: not a bounce, a complaint or the tenant's own word", async () => {
+  it("removes only the person's own unsubscription, not a bounce, a complaint or the tenant's own entry", async () => {
     await db.query("insert into contact_suppressions (tenant_id, address, reason) values ($1, $2, 'complained')", [
       db.tenantA,
       ANN,
@@ -124,7 +124,7 @@ describe("the preference page", () => {
     expect((await open())["email"]).toBe(false);
   });
 
-  it("keeps a topic off and on; a topic that was not on the page is not touched", async () => {
+  it("turns a topic off and on; a topic that was not on the page is unchanged", async () => {
     await post({ shown: ["email", "topic:news", "topic:tips"], ticked: ["email", "topic:tips"] });
     expect(await open()).toMatchObject({ email: true, "topic:news": false, "topic:tips": true });
     await post({ shown: ["email", "topic:tips"], ticked: ["email", "topic:tips"] });
@@ -135,7 +135,7 @@ describe("the preference page", () => {
     expect(await db.query("select from contact_topic_optouts")).toEqual([]);
   });
 
-  it("stops text messages and brings back what was stopped here, but not what was stopped by a text", async () => {
+  it("stops text messages, and resumes those stopped here, but not those stopped by a text", async () => {
     await post({ shown: everything.shown, ticked: ["email", "topic:news", "topic:tips"] });
     expect(await db.query("select channel, address, source from contact_suppressions")).toEqual([
       { channel: "sms", address: PHONE, source: "preference_page" },
@@ -152,7 +152,7 @@ describe("the preference page", () => {
     expect(await db.query("select source from contact_suppressions")).toEqual([{ source: "twilio" }]);
   });
 
-  it("takes back a stop of texts that was made here after another had run out", async () => {
+  it("removes a stop of texts that was made here after another had expired", async () => {
     await db.query(
       `insert into contact_suppressions (tenant_id, channel, address, reason, source, expires_at)
        values ($1, 'sms', $2, 'manual', 'import', now() - interval '1 day')`,
@@ -168,7 +168,7 @@ describe("the preference page", () => {
     expect((await open())["sms"]).toBe(true);
   });
 
-  it("says the same of a token that never was, is cut off or is no token, and writes nothing", async () => {
+  it("responds the same to an unknown, truncated or malformed token, and writes nothing", async () => {
     for (const of of ["0".repeat(64), token.slice(1), "x", "%27"]) {
       const [got, posted] = [
         await fetch(`${server.url}/preferences/${of}`),
@@ -177,19 +177,19 @@ describe("the preference page", () => {
       expect([of, got.status, posted.status]).toEqual([of, 404, 404]);
       expect(await posted.text()).toContain("This link does not work");
     }
-    expect(await words()).toEqual([]);
+    expect(await consents()).toEqual([]);
   });
 
-  it("refuses a body that is not its form: mail is not stopped by an empty post", async () => {
+  it("refuses a body that is not its form: an empty POST does not stop mail", async () => {
     expect((await post(everything, token, {})).status).toBe(400);
     const json = { method: "POST", body: "{}", headers: { "content-type": "application/json" } };
     expect((await fetch(`${server.url}/preferences/${token}`, json)).status).toBe(415);
     const large = { method: "POST", body: new URLSearchParams({ save: "x".repeat(20_000) }) };
     expect((await fetch(`${server.url}/preferences/${token}`, large)).status).toBe(413);
-    expect(await words()).toEqual([]);
+    expect(await consents()).toEqual([]);
   });
 
-  it("two who save at once leave one of the two choices, whole", async () => {
+  it("applies one of two concurrent choices as a whole", async () => {
     const without = { shown: everything.shown, ticked: [] };
     const answers = await Promise.all([post(everything), post(without), post(everything), post(without)]);
     expect(answers.map((answer) => answer.status)).toEqual([200, 200, 200, 200]);
@@ -206,18 +206,18 @@ describe("the preference page", () => {
 });
 
 describe("the link of the unsubscribe page", () => {
-  it("leads here, and an unsubscribed person finds mail off", async () => {
+  it("leads here, where mail is off for an unsubscribed person", async () => {
     const page = await (await fetch(`${server.url}/unsubscribe/${token}`)).text();
     const href = /<a href="([^"]+)">/.exec(page)?.[1] ?? "";
     expect(new URL(href, `${server.url}/unsubscribe/${token}`).href).toBe(`${server.url}/preferences/${token}`);
     await fetch(`${server.url}/unsubscribe/${token}`, { method: "POST" });
     expect((await open())["email"]).toBe(false);
-    expect(await words()).toEqual([{ channel: "email", state: "denied", source: "unsubscribe_link" }]);
+    expect(await consents()).toEqual([{ channel: "email", state: "denied", source: "unsubscribe_link" }]);
   });
 });
 
 describe("the page of a double opt-in", () => {
-  async function ask(): Promise<string> {
+  async function requestOptIn(): Promise<string> {
     await db.query("delete from opt_in_requests");
     await db.query(
       `insert into contact_consents (tenant_id, channel, address, state, evidence) values ($1, 'email', $2, 'pending', '{"double_opt_in": true}')`,
@@ -227,8 +227,8 @@ describe("the page of a double opt-in", () => {
     return row?.token ?? "";
   }
 
-  it("changes nothing when a scanner opens it, and confirms by its button, once", async () => {
-    const link = `${server.url}/confirm/${await ask()}`;
+  it("changes nothing when a scanner opens it, and confirms once by its button", async () => {
+    const link = `${server.url}/confirm/${await requestOptIn()}`;
     for (const method of ["GET", "HEAD", "GET"]) expect((await fetch(link, { method })).status).toBe(200);
     expect(await db.query("select confirmed_at from opt_in_requests")).toEqual([{ confirmed_at: null }]);
     for (let i = 0; i < 2; i += 1) {
@@ -245,8 +245,8 @@ describe("the page of a double opt-in", () => {
     ]);
   });
 
-  it("says when the link is too old, and when there is none", async () => {
-    const link = `${server.url}/confirm/${await ask()}`;
+  it("distinguishes an expired link from an unknown one", async () => {
+    const link = `${server.url}/confirm/${await requestOptIn()}`;
     await db.query("update opt_in_requests set expires_at = now() - interval '1 second'");
     expect((await fetch(link, { method: "POST" })).status).toBe(410);
     expect((await fetch(`${server.url}/confirm/${"0".repeat(64)}`, { method: "POST" })).status).toBe(404);

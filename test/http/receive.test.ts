@@ -22,11 +22,11 @@ interface SignedRoute {
   readonly path: string;
   readonly signer: string;
   readonly credential: object;
-  /** Posts a body, one that does not parse where there is one, signed with the endpoint's key or with another. */
+  /** Posts a body (malformed, if the format allows that), signed with the endpoint's key or with another. */
   post(server: HttpServer, path: string, key: "own" | "other"): Promise<Response>;
-  /** The answer to that body if the signature is valid. */
+  /** The status for that body if the signature is valid. */
   readonly signed: 200 | 204 | 400;
-  /** The answer if BRAINOPS_SECRET_KEY does not open the credential. */
+  /** The response if BRAINOPS_SECRET_KEY does not decrypt the credential. */
   readonly sealed: readonly [status: number, error: string];
 }
 
@@ -136,7 +136,7 @@ describe.each(routes)("$path/<token>", (route) => {
     expect((await route.post(server, endpoint, "other")).status).toBe(401);
   });
 
-  it("says where the fault is if BRAINOPS_SECRET_KEY does not open the credential", async () => {
+  it("reports the cause if BRAINOPS_SECRET_KEY does not decrypt the credential", async () => {
     const answer = await route.post(stranger, await endpointOf(route), "own");
     expect([answer.status, await answer.json()]).toEqual([route.sealed[0], { error: route.sealed[1] }]);
   });

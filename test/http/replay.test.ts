@@ -1,5 +1,5 @@
-// Any order, any number of times, one end state: what SendGrid's webhook needs, because it repeats
-// events under new ids (sendgrid-nodejs #1435) and keeps no order.
+// Any order, any number of times, one end state: SendGrid's webhook repeats events under new ids
+// (sendgrid-nodejs #1435) and does not keep their order.
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { HttpServer } from "../../src/http/server.ts";
@@ -10,7 +10,7 @@ const signer = createSigner();
 
 let db: TestDatabase;
 let server: HttpServer;
-/** Two tenants' mails to the same persons, and two mails whose outcome was lost. */
+/** Events of two tenants' mails to the same people, and of two unconfirmed mails. */
 let history: Record<string, unknown>[];
 
 beforeAll(async () => {
@@ -60,13 +60,14 @@ async function createHistory(): Promise<Record<string, unknown>[]> {
     of(a1, bounces, "deferred", 1, { attempt: "2" }),
     of(a1, bounces, "bounce", 2, hard),
     of(b1, bounces, "bounce", 3, blocked),
-    // Left one group and came back to it; then left all of them, and joining a group is no way back.
+    // Unsubscribed from one group and resubscribed; then unsubscribed from all, which resubscribing to
+    // a group does not undo.
     of(a2, leaves, "group_unsubscribe", 10, { asm_group_id: 1 }),
     of(a2, leaves, "group_resubscribe", 20, { asm_group_id: 1 }),
     of(a2, leaves, "unsubscribe", 30),
     of(a2, leaves, "group_resubscribe", 40, { asm_group_id: 1 }),
     of(b2, leaves, "dropped", 50, { reason: "Unsubscribed Address" }),
-    // Came back to stay; at tenant B the last word, within one second, is to leave.
+    // Resubscribed at tenant A; at tenant B the last event, within one second, is to unsubscribe.
     of(a3, returns, "group_unsubscribe", 10, { asm_group_id: 1 }),
     of(a3, returns, "group_resubscribe", 20, { asm_group_id: 1 }),
     of(b3, returns, "group_resubscribe", 30, { asm_group_id: 1 }),
@@ -105,7 +106,7 @@ async function startOver(): Promise<void> {
   await client.end();
 }
 
-/** What counts afterwards; ids and the times of writing differ. */
+/** The state to compare, without ids and write times. */
 async function endState(): Promise<unknown> {
   const [state] = await db.query(`
     select
@@ -120,7 +121,7 @@ async function endState(): Promise<unknown> {
 }
 
 /** Posts in batches and processes after each. */
-async function tell(events: readonly unknown[], perBatch: number): Promise<void> {
+async function send(events: readonly unknown[], perBatch: number): Promise<void> {
   for (let from = 0; from < events.length; from += perBatch) {
     const response = await postEvents(server, signer, events.slice(from, from + perBatch));
     expect(response.status).toBe(200);
@@ -129,9 +130,9 @@ async function tell(events: readonly unknown[], perBatch: number): Promise<void>
 }
 
 describe("the end state", () => {
-  it("is what was said", async () => {
+  it("is what the events report", async () => {
     await startOver();
-    await tell(history, history.length);
+    await send(history, history.length);
     const suppressions = await db.query(
       `select slug, address, reason from contact_suppressions inner join tenants as t on t.id = tenant_id order by 1, 2`,
     );
@@ -153,14 +154,14 @@ describe("the end state", () => {
     expect(deliveries).toEqual({ n: history.length - 2 });
   });
 
-  it("is the same whatever the order, the repetitions and the sizes of the batches", async () => {
+  it("is the same for any order, any repetitions and any batch size", async () => {
     await startOver();
-    await tell(history, history.length);
+    await send(history, history.length);
     const expected = await endState();
     const numbers = history.map((_, index) => index);
     await fc.assert(
       fc.asyncProperty(
-        // Every event three times: as it was, as it was, and under a new id.
+        // Every event three times: twice unchanged, and once under a new id.
         fc.shuffledSubarray([...numbers, ...numbers, ...numbers.map((n) => -1 - n)], { minLength: 3 * numbers.length }),
         fc.integer({ min: 1, max: 40 }),
         async (order, perBatch) => {
@@ -168,7 +169,7 @@ describe("the end state", () => {
           const events = order.map((n) =>
             n >= 0 ? history[n] : createEvent({ ...history[-1 - n], sg_event_id: `again-${n}` }),
           );
-          await tell(events, perBatch);
+          await send(events, perBatch);
           expect(await endState()).toEqual(expected);
         },
       ),
@@ -176,9 +177,9 @@ describe("the end state", () => {
     );
   }, 120_000);
 
-  it("is the same when several process the same events at once", async () => {
+  it("is the same when several workers process the same events at once", async () => {
     await startOver();
-    await tell(history, history.length);
+    await send(history, history.length);
     const expected = await endState();
     await startOver();
     const again = history.map((event, n) => ({ ...event, sg_event_id: `twin-${n}` }));
@@ -194,13 +195,13 @@ describe("the end state", () => {
 });
 
 describe("a suppression that a client wrote", () => {
-  it("is not taken back by a later word to SendGrid", async () => {
+  it("is not removed by a later resubscription at SendGrid", async () => {
     await startOver();
     await db.as(
       "tenantA",
       "insert into contact_suppressions (address, reason) values ('Returns@x.example', 'asked us on the phone')",
     );
-    await tell(history, 5);
+    await send(history, 5);
     const [row] = await db.as(
       "tenantA",
       "select reason, source from contact_suppressions where address_key = 'returns@x.example'",
@@ -208,13 +209,13 @@ describe("a suppression that a client wrote", () => {
     expect(row).toEqual({ reason: "asked us on the phone", source: "client" });
   });
 
-  it("that ends some day does not end once the person has left", async () => {
+  it("that would expire becomes permanent when the person unsubscribes", async () => {
     await startOver();
     await db.as(
       "tenantA",
       "insert into contact_suppressions (address, reason, expires_at) values ('leaves@x.example', 'unsubscribed', now() + interval '1 day')",
     );
-    await tell(history, 5);
+    await send(history, 5);
     const [row] = await db.as(
       "tenantA",
       "select reason, expires_at from contact_suppressions where address_key = 'leaves@x.example'",

@@ -1,4 +1,4 @@
-// The server as a whole: what it serves to whom, what it says to everything else, how it ends.
+// The server as a whole: what it serves to whom, how it responds to anything else, how it starts and stops.
 import { connect, type Socket } from "node:net";
 import { fastify } from "fastify";
 import { pino } from "pino";
@@ -28,7 +28,7 @@ afterAll(async () => {
   await db?.close();
 });
 
-/** Every route, and its answer to a caller who brings nothing. A new route must be added here. */
+/** Every route, and its response to a caller without credentials. A new route must be added here. */
 const inventory: Record<string, number> = {
   "GET /healthz": 200,
   "HEAD /healthz": 200,
@@ -56,21 +56,21 @@ const inventory: Record<string, number> = {
   "POST /webhooks/twilio/inbound/:endpoint(^[0-9a-f]{64}$)": 401,
 };
 
-/** The route with something in the place of its parameters. */
-const placed = (url: string): string =>
+/** The route with values for its parameters. */
+const withParameters = (url: string): string =>
   url.replace(/:(?:endpoint|token\(\^).*$/, "0".repeat(64)).replace(/:\w+/, "abc");
 
 describe("routes", () => {
-  it("are all known, and answer a caller without credentials as the table says", async () => {
+  it("are all listed, and respond to a caller without credentials as listed", async () => {
     const served = server.routes.map(({ method, url }) => `${method} ${url}`);
     expect(served.toSorted()).toEqual(Object.keys(inventory).toSorted());
     for (const { method, url } of server.routes) {
-      const response = await fetch(server.url + placed(url), { method });
+      const response = await fetch(server.url + withParameters(url), { method });
       expect(response.status, `${method} ${url}`).toBe(inventory[`${method} ${url}`]);
     }
   });
 
-  it("are public only where they must be", () => {
+  it("are public only if they must be", () => {
     const open = server.routes.filter(({ access }) => access === "public").map(({ url }) => url);
     expect([...new Set(open)].toSorted()).toEqual([
       "/confirm/:token",
@@ -100,7 +100,7 @@ describe("anything else", () => {
     },
   );
 
-  it("with a method that a path does not have is 405 with Allow; OPTIONS is Allow alone", async () => {
+  it("with a method that the path does not support is 405 with Allow; OPTIONS returns only Allow", async () => {
     for (const [method, path, allow] of [
       ["GET", "/webhooks/sendgrid", "POST, OPTIONS"],
       ["DELETE", "/unsubscribe/abc", "GET, HEAD, POST, OPTIONS"],
@@ -116,7 +116,7 @@ describe("anything else", () => {
     }
   });
 
-  it("that can't be read is 400, and gives nothing away", async () => {
+  it("that cannot be parsed is 400, and reveals nothing", async () => {
     for (const path of ["/%zz", "/unsubscribe/%E0%A4%A"]) {
       const response = await fetch(server.url + path);
       expect(response.status).toBe(400);
@@ -128,7 +128,7 @@ describe("anything else", () => {
     );
   });
 
-  it("never caches, sniffs or refers", async () => {
+  it("is never cached or sniffed, and sends no referrer", async () => {
     for (const path of ["/", "/healthz", "/metrics"]) {
       const { headers } = await fetch(server.url + path);
       expect(headers.get("cache-control")).toBe("no-store");
@@ -139,10 +139,10 @@ describe("anything else", () => {
   });
 });
 
-describe("an error on our side", () => {
+describe("a server error", () => {
   const secrets = /hush|127\.0\.0\.1|someone|nowhere|select |at .*:\d+|node_modules|brainops\./;
 
-  it("is 503 with Retry-After where Postgres is out of reach", async () => {
+  it("is 503 with Retry-After if Postgres is unreachable", async () => {
     const cut = await startTestServer(
       db,
       {
@@ -165,7 +165,7 @@ describe("an error on our side", () => {
     await cut.close();
   });
 
-  it("is a bare 500 where Postgres refuses", async () => {
+  it("is 500 without details if Postgres refuses", async () => {
     const lines: string[] = [];
     const watched = pino({ level: "trace" }, { write: (line: string) => void lines.push(line) });
     const refused = await startTestServer(
@@ -192,14 +192,14 @@ describe("an error on our side", () => {
   });
 });
 
-describe("a caller who hangs up", () => {
-  it("is nobody's failure: nothing is said of Postgres", async () => {
+describe("a client that disconnects", () => {
+  it("is not logged as a failure of Postgres", async () => {
     const lines: string[] = [];
     const watched = pino({ level: "trace" }, { write: (line: string) => void lines.push(line) });
     const left = await startTestServer(db, {}, { log: watched });
     const socket = await openSocket(left.url);
     socket.write("POST /unsubscribe/abc HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf");
-    // Answered once the request above has been read as far as it goes.
+    // The response shows that the part of the request above has been read.
     await fetch(`${left.url}/healthz`);
     socket.destroy();
     await left.close();
@@ -207,9 +207,9 @@ describe("a caller who hangs up", () => {
   });
 });
 
-describe("the end", () => {
+describe("start and stop", () => {
   it.skipIf(!isServer)(
-    "lets a request in flight finish, and idle connections don't hold it up (needs server processes)",
+    "a stop lets a request in flight finish, and is not delayed by idle connections (needs server processes)",
     async () => {
       const ending = await startTestServer(db, { SENDGRID_WEBHOOK_PUBLIC_KEY: signer.publicKey });
       const blocker = await db.connect("superuser");
@@ -236,7 +236,7 @@ describe("the end", () => {
     },
   );
 
-  it("of a start on a port that is taken is an error, and leaves no connection", async () => {
+  it("a start on a port in use is an error, and leaves no connection", async () => {
     await expect(startTestServer(db, { PORT: new URL(server.url).port })).rejects.toMatchObject({ code: "EADDRINUSE" });
   });
 });

@@ -1,4 +1,4 @@
-// POST /webhooks/sendgrid: whose requests are taken, and which bodies.
+// POST /webhooks/sendgrid: whose requests are accepted, and which bodies.
 import { createConnection } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { isTimely, SendgridSignature } from "../../src/http/webhooks/sendgridSignature.ts";
@@ -34,7 +34,7 @@ async function recorded(): Promise<number> {
 }
 
 describe("a signature", () => {
-  it("is taken from the first key, and from the second while keys are changed", async () => {
+  it("is accepted from the first key, and from the second during a rotation", async () => {
     for (const signer of [first, second]) {
       const before = await recorded();
       const response = await postEvents(server, signer, [createEvent(), createEvent()]);
@@ -44,7 +44,7 @@ describe("a signature", () => {
     }
   });
 
-  it("is taken whatever the media type says, because the bytes are what is signed", async () => {
+  it("is accepted with any media type, because the bytes are signed", async () => {
     for (const type of ["text/plain", "application/octet-stream", "application/x-www-form-urlencoded", undefined]) {
       const response = await postEvents(server, first, [createEvent()], { headers: { "content-type": type } });
       expect({ type, status: response.status }).toEqual({ type, status: 200 });
@@ -52,16 +52,16 @@ describe("a signature", () => {
   });
 
   it.each([
-    ["of a stranger", {}, stranger],
+    ["of an unknown key", {}, stranger],
     ["that is missing", { headers: { [SIGNATURE]: undefined } }, first],
     ["without a timestamp", { headers: { [TIMESTAMP]: undefined } }, first],
     ["that is empty", { headers: { [SIGNATURE]: "" } }, first],
     ["that is garbage", { headers: { [SIGNATURE]: "%%% not base64 %%%" } }, first],
-    ["that is no DER", { headers: { [SIGNATURE]: Buffer.alloc(71, 7).toString("base64") } }, first],
-    ["with a timestamp that is no number", { headers: { [TIMESTAMP]: "yesterday" } }, first],
+    ["that is not DER", { headers: { [SIGNATURE]: Buffer.alloc(71, 7).toString("base64") } }, first],
+    ["with a timestamp that is not a number", { headers: { [TIMESTAMP]: "yesterday" } }, first],
     ["with another timestamp", { headers: { [TIMESTAMP]: String(Math.floor(Date.now() / 1000) - 60) } }, first],
     ["that is 25 h and a minute old", { age: 25 * HOUR + 60 }, first],
-    ["of 6 minutes ahead", { age: -6 * 60 }, first],
+    ["that is 6 minutes ahead", { age: -6 * 60 }, first],
   ])("%s is refused, and nothing is written", async (_name, changes, signer) => {
     const before = await recorded();
     const response = await postEvents(server, signer, [createEvent()], changes);
@@ -70,7 +70,7 @@ describe("a signature", () => {
     expect(await recorded()).toBe(before);
   });
 
-  it("that is 24 h old or 4 minutes ahead is taken: SendGrid tries again for a day", async () => {
+  it("that is 24 h old or 4 minutes ahead is accepted: SendGrid retries for a day", async () => {
     for (const age of [24 * HOUR, -4 * 60]) {
       expect((await postEvents(server, first, [createEvent()], { age })).status).toBe(200);
     }
@@ -90,7 +90,7 @@ describe("a signature", () => {
     expect(await recorded()).toBe(before);
   });
 
-  it("is the scheme of SendGrid's own test vector (sendgrid-nodejs, eventwebhook.spec.js)", () => {
+  it("matches SendGrid's own test vector (sendgrid-nodejs, eventwebhook.spec.js)", () => {
     const event = {
       email: "hello@world.com",
       event: "dropped",
@@ -113,7 +113,7 @@ describe("a signature", () => {
 });
 
 describe("without a usable key", () => {
-  it("the webhook answers 503 and names the variable: it never skips the verification", async () => {
+  it("the webhook responds 503 and names the variable: it never skips the verification", async () => {
     const bare = await startTestServer(db);
     const before = await recorded();
     const response = await postEvents(bare, first, [createEvent()]);
@@ -124,8 +124,8 @@ describe("without a usable key", () => {
   });
 
   it.each([
-    ["words", "a-secret-that-was-pasted-here"],
-    ["a good key and an empty one", `${first.publicKey},`],
+    ["text", "a-secret-that-was-pasted-here"],
+    ["a valid key and an empty one", `${first.publicKey},`],
     ["a key of another kind", "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="],
   ])("the server does not start: %s", async (_name, key) => {
     const start = startTestServer(db, { SENDGRID_WEBHOOK_PUBLIC_KEY: key });
@@ -138,7 +138,7 @@ describe("a signed body", () => {
   it.each([
     ["nothing", ""],
     ["an object", "{}"],
-    ["a word", '"delivered"'],
+    ["a string", '"delivered"'],
     ["null", "null"],
     ["half an array", '[{"event":"delivered"'],
     ["an array nested 100,000 deep", "[".repeat(100_000) + "]".repeat(100_000)],
@@ -176,7 +176,7 @@ describe("a signed body", () => {
     expect(Object.prototype).not.toHaveProperty("x");
   });
 
-  it("with bytes that are no UTF-8 is recorded", async () => {
+  it("with bytes that are not UTF-8 is recorded", async () => {
     const body = Buffer.from(JSON.stringify([createEvent({ useragent: "caf\u00e9" })]), "latin1");
     expect((await postEvents(server, first, body)).status).toBe(200);
   });
@@ -193,7 +193,7 @@ describe("a signed body", () => {
     expect(await (await postEvents(server, first, [event, event])).json()).toEqual({ recorded: 1 });
   });
 
-  it("as large as SendGrid's largest is taken", async () => {
+  it("as large as SendGrid's largest is accepted", async () => {
     const events = Array.from({ length: 1900 }, () => createEvent({ useragent: "x".repeat(300) }));
     const body = Buffer.from(JSON.stringify(events));
     expect(body.length).toBeGreaterThan(768 * 1024);
@@ -210,20 +210,20 @@ describe("a signed body", () => {
     expect(await sendRaw(server, "Transfer-Encoding: chunked", 100 * 1024 * 1024)).toMatch(/^HTTP\/1\.1 413 /);
   });
 
-  it("is not waited for where the headers can't be genuine", async () => {
+  it("is not read if the headers cannot be genuine", async () => {
     expect(await sendRaw(server, `Content-Length: 1000`, 0, 1)).toMatch(/^HTTP\/1\.1 401 /);
   });
 });
 
 describe("parseEvents", () => {
-  it("takes 32 levels and no more", () => {
+  it("accepts 32 levels and no more", () => {
     const nested = (levels: number): Buffer => Buffer.from("[".repeat(levels) + "]".repeat(levels));
     expect(parseEvents(nested(32))).not.toBeNull();
     expect(parseEvents(nested(33))).toBeNull();
   });
 });
 
-/** Sends headers, and chunks until the server has had enough; resolves with the status line. */
+/** Sends headers, then chunks until the server responds; resolves to the status line. */
 function sendRaw(
   { url }: HttpServer,
   header: string,
@@ -245,7 +245,7 @@ function sendRaw(
       resolve(data.toString().split("\r\n")[0] ?? "");
       socket.destroy();
     });
-    // The server may hang up while chunks are under way.
+    // The server may close the connection while chunks are being sent.
     socket.on("error", () => {});
     socket.on("close", () => reject(new Error(`hung up without an answer after ${sent} bytes`)));
     socket.setTimeout(20_000, () => reject(new Error(`no answer after ${sent} bytes`)));

@@ -1,5 +1,5 @@
-// What may come in by /webhooks/stripe: what Stripe signed, byte for byte, within five minutes on
-// either side; for a tenant's own account at its own endpoint, with its own secret.
+// What /webhooks/stripe accepts: what Stripe signed, byte for byte, within five minutes on either
+// side; for a tenant's own account at its own endpoint, with its own secret.
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { Stripe } from "stripe";
@@ -14,7 +14,7 @@ import { startTestServer } from "./support.ts";
 
 const BRAINOPS_SECRET_KEY = randomBytes(32).toString("base64");
 const OWN_SECRET = "whsec_of_tenant_a";
-const told = event("checkout.session.completed", 0, checkout("signed", "plink_signed", 100));
+const completed = event("checkout.session.completed", 0, checkout("signed", "plink_signed", 100));
 
 let db: TestDatabase;
 let server: HttpServer;
@@ -32,19 +32,19 @@ beforeEach(() => db.query("delete from webhook_events"));
 const recorded = () => db.query("select tenant_id, provider_event_id, payload from webhook_events");
 
 describe("POST /webhooks/stripe", () => {
-  it("writes down what Stripe signed, once, and sets a job", async () => {
-    const first = await postEvent(server, told);
+  it("records what Stripe signed, once, and queues a job", async () => {
+    const first = await postEvent(server, completed);
     expect([first.status, await first.json()]).toEqual([200, { recorded: 1 }]);
-    const second = await postEvent(server, told);
+    const second = await postEvent(server, completed);
     expect([second.status, await second.json()]).toEqual([200, { recorded: 0 }]);
-    expect(await recorded()).toEqual([{ tenant_id: null, provider_event_id: told.id, payload: told }]);
+    expect(await recorded()).toEqual([{ tenant_id: null, provider_event_id: completed.id, payload: completed }]);
     expect(
       await db.query("select from graphile_worker.jobs where task_identifier = 'webhook_event__process'"),
     ).toHaveLength(1);
   });
 
-  it("takes what the SDK of Stripe signs for tests", async () => {
-    const payload = JSON.stringify(told);
+  it("accepts what Stripe's SDK signs for tests", async () => {
+    const payload = JSON.stringify(completed);
     const signature = new Stripe("sk_test_invented").webhooks.generateTestHeaderString({
       payload,
       secret: WEBHOOK_SECRET,
@@ -52,13 +52,13 @@ describe("POST /webhooks/stripe", () => {
     expect((await postEvent(server, payload, { signature })).status).toBe(200);
   });
 
-  it("refuses a body with any one byte changed", async () => {
-    const body = Buffer.from(JSON.stringify(told));
+  it("refuses a body with any byte changed", async () => {
+    const body = Buffer.from(JSON.stringify(completed));
     await fc.assert(
       fc.asyncProperty(fc.nat(body.length - 1), fc.integer({ min: 1, max: 255 }), async (at, by) => {
         const changed = Buffer.from(body);
         changed[at] = (changed[at] ?? 0) ^ by;
-        expect((await postEvent(server, told, { body: changed })).status).toBe(401);
+        expect((await postEvent(server, completed, { body: changed })).status).toBe(401);
       }),
       { numRuns: 40 },
     );
@@ -68,14 +68,14 @@ describe("POST /webhooks/stripe", () => {
   it.each([
     ["older than five minutes", { age: 310 }],
     ["more than five minutes in the future", { age: -310 }],
-    ["of tomorrow, which the SDK would take", { age: -86_400 }],
+    ["of tomorrow, which the SDK would accept", { age: -86_400 }],
     ["signed with another secret", { secret: "whsec_other" }],
     ["without the header", { signature: null }],
     ["with an empty header", { signature: "" }],
-    ["with a signature of another version alone", { signature: "t=1,v0=abc" }],
-    ["with two times", { signature: "t=1,t=2,v1=abc" }],
-  ])("refuses one %s", async (_name, sent) => {
-    const answer = await postEvent(server, told, sent);
+    ["with only a signature of another version", { signature: "t=1,v0=abc" }],
+    ["with two timestamps", { signature: "t=1,t=2,v1=abc" }],
+  ])("refuses an event %s", async (_name, options) => {
+    const answer = await postEvent(server, completed, options);
     expect([answer.status, await answer.json()]).toEqual([401, { error: "This request is not signed by Stripe." }]);
     expect(await recorded()).toEqual([]);
   });
@@ -83,40 +83,40 @@ describe("POST /webhooks/stripe", () => {
   it.each([
     ["nearly five minutes old", { age: 290 }],
     ["of a clock nearly five minutes ahead", { age: -290 }],
-  ])("takes one %s", async (_name, sent) => {
-    expect((await postEvent(server, told, sent)).status).toBe(200);
+  ])("accepts an event %s", async (_name, options) => {
+    expect((await postEvent(server, completed, options)).status).toBe(200);
   });
 
-  it("asks the clock that it is given", async () => {
+  it("uses the given clock", async () => {
     const later = await startTestServer(
       db,
       { STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET },
       { now: () => Date.now() + 30 * 86_400_000 },
     );
     try {
-      expect((await postEvent(later, told)).status).toBe(401);
-      expect((await postEvent(later, told, { age: -30 * 86_400 })).status).toBe(200);
+      expect((await postEvent(later, completed)).status).toBe(401);
+      expect((await postEvent(later, completed, { age: -30 * 86_400 })).status).toBe(200);
     } finally {
       await later.close();
     }
   });
 
-  it.each(["[]", "3", "null", "{", '"evt_1"'])("answers 400 to %s, signed", async (body) => {
+  it.each(["[]", "3", "null", "{", '"evt_1"'])("responds 400 to a signed %s", async (body) => {
     expect((await postEvent(server, body)).status).toBe(400);
     expect(await recorded()).toEqual([]);
   });
 
-  it("takes characters that jsonb refuses", async () => {
+  it("accepts characters that jsonb refuses", async () => {
     expect(
       (await postEvent(server, '{"id":"evt_odd","type":"x","data":{"object":{"a":"\\u0000\\ud800"}}}')).status,
     ).toBe(200);
     expect(await recorded()).toMatchObject([{ payload: { data: { object: { a: "\uFFFD\uFFFD" } } } }]);
   });
 
-  it("says what is not set, where nothing can be verified", async () => {
+  it("reports the missing setting if signatures cannot be verified", async () => {
     const poor = await startTestServer(db);
     try {
-      const answer = await postEvent(poor, told);
+      const answer = await postEvent(poor, completed);
       expect([answer.status, await answer.json()]).toEqual([
         503,
         { error: "STRIPE_WEBHOOK_SECRET is not set, so events can't be verified. Set it on the server." },
@@ -140,38 +140,38 @@ describe("POST /webhooks/stripe/<token>", () => {
     return `/webhooks/stripe/${token}`;
   };
 
-  it("takes what the tenant's own account signed, for that tenant", async () => {
+  it("accepts what the tenant's own account signed, for that tenant", async () => {
     const path = await save({ secret_key: "sk_test_own_account", webhook_secret: OWN_SECRET });
-    expect((await postEvent(server, told, { path, secret: OWN_SECRET })).status).toBe(200);
-    expect(await recorded()).toMatchObject([{ tenant_id: db.tenantA, provider_event_id: told.id }]);
+    expect((await postEvent(server, completed, { path, secret: OWN_SECRET })).status).toBe(200);
+    expect(await recorded()).toMatchObject([{ tenant_id: db.tenantA, provider_event_id: completed.id }]);
   });
 
-  it("takes either secret while the account changes it, and goes on when the tenant switches it off", async () => {
+  it("accepts either secret during a rotation, and after the tenant switches the account off", async () => {
     const path = await save({ secret_key: "sk_test_own_account", webhook_secret: `whsec_new, ${OWN_SECRET}` });
     await db.as("tenantA", "update provider_credentials set active = false");
-    expect((await postEvent(server, told, { path, secret: OWN_SECRET })).status).toBe(200);
-    expect((await postEvent(server, told, { path, secret: "whsec_new" })).status).toBe(200);
+    expect((await postEvent(server, completed, { path, secret: OWN_SECRET })).status).toBe(200);
+    expect((await postEvent(server, completed, { path, secret: "whsec_new" })).status).toBe(200);
   });
 
-  it("refuses the installation's secret there, the tenant's elsewhere, and an endpoint of nobody", async () => {
+  it("refuses the platform's secret there, the tenant's secret elsewhere, and an unknown endpoint", async () => {
     const path = await save({ secret_key: "sk_test_own_account", webhook_secret: OWN_SECRET });
-    const nobody = `/webhooks/stripe/${"0".repeat(64)}`;
-    for (const sent of [{ path }, { secret: OWN_SECRET }, { path: nobody, secret: OWN_SECRET }]) {
-      expect((await postEvent(server, told, sent)).status).toBe(401);
+    const unknown = `/webhooks/stripe/${"0".repeat(64)}`;
+    for (const options of [{ path }, { secret: OWN_SECRET }, { path: unknown, secret: OWN_SECRET }]) {
+      expect((await postEvent(server, completed, options)).status).toBe(401);
     }
     expect(await recorded()).toEqual([]);
   });
 
-  it("refuses everything where the account has no webhook secret", async () => {
+  it("refuses everything if the account has no webhook secret", async () => {
     const path = await save({ secret_key: "sk_test_own_account" });
-    expect((await postEvent(server, told, { path, secret: OWN_SECRET })).status).toBe(401);
+    expect((await postEvent(server, completed, { path, secret: OWN_SECRET })).status).toBe(401);
   });
 
-  it("is 503 where the credential can't be opened", async () => {
+  it("responds 503 if the credential cannot be decrypted", async () => {
     const path = await save({ secret_key: "sk_test_own_account", webhook_secret: OWN_SECRET });
     const other = await startTestServer(db, { BRAINOPS_SECRET_KEY: randomBytes(32).toString("base64") });
     try {
-      expect((await postEvent(other, told, { path, secret: OWN_SECRET })).status).toBe(503);
+      expect((await postEvent(other, completed, { path, secret: OWN_SECRET })).status).toBe(503);
     } finally {
       await other.close();
     }
@@ -182,7 +182,7 @@ describe("the signature", () => {
   const body = Buffer.from("{}");
   const v1 = sign(WEBHOOK_SECRET, "1700000000", body);
 
-  it("holds where any of several v1 does, and whatever stands beside", () => {
+  it("is valid if any of several v1 values is, whatever else the header contains", () => {
     const parsed = parseSignature(`t=1700000000,v1=${"0".repeat(64)},v1=${v1},v0=x, extra`);
     expect(parsed).not.toBeNull();
     expect(parsed && isGenuine(WEBHOOK_SECRET, parsed, body)).toBe(true);
@@ -190,7 +190,7 @@ describe("the signature", () => {
     expect(parsed && isGenuine(" , ", parsed, body)).toBe(false);
   });
 
-  it("is timely from 300 seconds before to 300 after, and no second longer", () => {
+  it("is timely from 300 seconds before to 300 seconds after, inclusive", () => {
     const signed = { timestamp: "1700000000", signatures: [v1] };
     for (const [offset, timely] of [
       [-301, false],
@@ -203,7 +203,7 @@ describe("the signature", () => {
     }
   });
 
-  it("is never an error, whatever the header says", () => {
+  it("is never an error, whatever the header contains", () => {
     fc.assert(
       fc.property(fc.string(), fc.string(), (text, secret) => {
         const parsed = parseSignature(`t=1700000000,v1=${text}`);

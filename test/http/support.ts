@@ -1,4 +1,4 @@
-// A server on a test's database, and a SendGrid of our own making: a key pair and what it signs.
+// A server on a test's database, and SendGrid's side of its webhook: a key pair and what it signs.
 import { generateKeyPairSync, sign, type KeyObject } from "node:crypto";
 import { startHttpServer, type HttpServer, type HttpServerOptions } from "../../src/http/server.ts";
 import type { TestDatabase } from "../support/database.ts";
@@ -28,9 +28,9 @@ export function startTestServer(
 export interface PostChanges {
   /** Seconds added to the signed time. */
   readonly age?: number;
-  /** Headers instead of the right ones; undefined leaves one out. */
+  /** Headers instead of the valid ones; undefined leaves one out. */
   readonly headers?: Readonly<Record<string, string | undefined>>;
-  /** What is sent instead of what was signed. */
+  /** Sent instead of the signed body. */
   readonly sentBody?: Buffer;
   /** @default /webhooks/sendgrid */
   readonly path?: string;
@@ -102,7 +102,7 @@ export async function createSentEmails(
   }
 }
 
-/** Processes everything that is recorded, as the worker's job would. */
+/** Processes all recorded events, as the worker's job would. */
 export async function processEvents(db: TestDatabase): Promise<void> {
   await db.as(
     "worker",

@@ -1,5 +1,5 @@
-// A tenant's own SendGrid account posts to an endpoint of its own, signed with a key of its own; and
-// may say what it likes, but about this tenant's mails alone.
+// A tenant's own SendGrid account posts to its own endpoint, signed with its own key; whatever it
+// reports, it can only affect this tenant's mails.
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { saveCredential } from "../../src/revenue/credentials/store.ts";
@@ -46,14 +46,14 @@ const complaint = (mail: string | undefined, email: string) =>
   createEvent({ event: "spamreport", bo_msg: mail, email });
 const suppressed = () => db.query("select tenant_id, address from contact_suppressions");
 
-it("takes what the tenant's own account signed, for that tenant", async () => {
+it("accepts what the tenant's own account signed, for that tenant", async () => {
   const [mail] = await createSentEmails(db, db.tenantA, ["ann@x.example"]);
   expect((await postEvents(server, own, [complaint(mail, "ann@x.example")], { path })).status).toBe(200);
   await processEvents(db);
   expect(await suppressed()).toEqual([{ tenant_id: db.tenantA, address: "ann@x.example" }]);
 });
 
-it("leaves another tenant's mails alone, whatever the account signs", async () => {
+it("never affects another tenant's mails, whatever the account signs", async () => {
   const [theirs] = await createSentEmails(db, db.tenantB, ["bob@x.example"]);
   expect((await postEvents(server, own, [complaint(theirs, "bob@x.example")], { path })).status).toBe(200);
   await processEvents(db);
@@ -63,18 +63,18 @@ it("leaves another tenant's mails alone, whatever the account signs", async () =
   ]);
 });
 
-it("refuses the installation's key there, the tenant's key elsewhere, and a changed byte", async () => {
+it("refuses the platform's key there, the tenant's key elsewhere, and a changed byte", async () => {
   const [mail] = await createSentEmails(db, db.tenantA, ["cat@x.example"]);
   const events = [complaint(mail, "cat@x.example")];
   expect((await postEvents(server, platform, events, { path })).status).toBe(401);
   expect((await postEvents(server, own, events)).status).toBe(401);
   const changed = Buffer.from(`${JSON.stringify(events)} \n`);
   expect((await postEvents(server, own, events, { path, sentBody: changed })).status).toBe(401);
-  const nobody = `/webhooks/sendgrid/${"0".repeat(64)}`;
-  expect((await postEvents(server, own, events, { path: nobody })).status).toBe(401);
+  const unknown = `/webhooks/sendgrid/${"0".repeat(64)}`;
+  expect((await postEvents(server, own, events, { path: unknown })).status).toBe(401);
 });
 
-it("refuses everything where the account has no webhook key", async () => {
+it("refuses everything if the account has no webhook key", async () => {
   await saveOwn({ api_key: "SG.invented" });
   expect((await postEvents(server, own, [complaint(undefined, "x@x.example")], { path })).status).toBe(401);
 });

@@ -1,4 +1,4 @@
-// POST /webhooks/twilio/status and /inbound: who is believed, and what is written down.
+// POST /webhooks/twilio/status and /inbound: which requests are accepted, and what is recorded.
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -31,7 +31,7 @@ const recorded = async (): Promise<number> =>
   (await db.query<{ n: number }>("select count(*)::int as n from webhook_events"))[0]?.n ?? -1;
 
 describe("a request that Twilio signed", () => {
-  it("is written down, and answered without a text to the person", async () => {
+  it("is recorded, and answered without a text to the person", async () => {
     const status = await postTwilio(server, statusOf(undefined, sid(), "delivered"));
     expect([status.status, await status.text()]).toEqual([204, ""]);
     const inbound = await postTwilio(server, inboundOf("+13035550100", "Hi"));
@@ -42,22 +42,22 @@ describe("a request that Twilio signed", () => {
   });
 
   it.each([
-    ["umlauts, emoji and signs of URLs", { Body: "Grüße 👋 & = + % 100% ?" }],
+    ["umlauts, emoji and URL characters", { Body: "Grüße 👋 & = + % 100% ?" }],
     ["an empty parameter", { Body: "" }],
-    ["a parameter that nobody has heard of", { BrandNew: "yes" }],
+    ["an unknown parameter", { BrandNew: "yes" }],
     ["several values of one name", { MediaUrl: ["b", "a", "a"] }],
-  ])("is believed with %s", async (_name, more) => {
+  ])("is accepted with %s", async (_name, more) => {
     const post = inboundOf("+13035550100", "Hi");
     const parameters = { ...post.parameters, ...more };
     expect((await postTwilio(server, { ...post, parameters })).status).toBe(200);
   });
 
-  it.each([`${publicUrl}:443`, publicUrl])("is believed where %s was signed", async (origin) => {
+  it.each([`${publicUrl}:443`, publicUrl])("is accepted if %s was signed", async (origin) => {
     const post = statusOf(undefined, sid(), "sent");
     expect((await postTwilio(server, post, { signedUrl: `${origin}${post.path}` })).status).toBe(204);
   });
 
-  it("is written down once, however often it comes", async () => {
+  it("is recorded once, however often it arrives", async () => {
     const [one, other] = [statusOf(undefined, sid(), "sent"), inboundOf("+13035550100", "Hi")];
     const posts = [one, other, one, other, one].map((post) => postTwilio(server, post));
     for (const response of await Promise.all(posts)) expect(response.ok).toBe(true);
@@ -65,14 +65,14 @@ describe("a request that Twilio signed", () => {
   });
 });
 
-describe("a request that Twilio did not sign so", () => {
-  it("is refused for one byte changed in the body, wherever", async () => {
+describe("a request that Twilio did not sign", () => {
+  it("is refused if any byte of the body is changed", async () => {
     const post = inboundOf("+13035550100", "Please call me");
     const body = bodyOf(post.parameters);
     await fc.assert(
       fc.asyncProperty(fc.nat(body.length - 1), fc.constantFrom("x", "0", "&", "="), async (at, byte) => {
         const changed = body.slice(0, at) + byte + body.slice(at + 1);
-        // Parameters are signed, not their spelling: a change that says the same is none.
+        // Twilio signs the decoded parameters: skip changes that decode to the same.
         fc.pre(`${[...new URLSearchParams(changed)].toSorted()}` !== `${[...new URLSearchParams(body)].toSorted()}`);
         expect((await postTwilio(server, post, { sentBody: changed })).status).toBe(401);
       }),
@@ -83,13 +83,13 @@ describe("a request that Twilio did not sign so", () => {
 
   it.each([
     ["no signature", { signature: "" }],
-    ["nonsense for a signature", { signature: "bm9uc2Vuc2U=" }],
+    ["a nonsense signature", { signature: "bm9uc2Vuc2U=" }],
     ["another token's signature", { token: "another" }],
     [
       "another row in the query",
       { sentPath: `/webhooks/twilio/status?row=${"1".repeat(8)}-0000-4000-8000-000000000000` },
     ],
-    ["the address that the server really has", { signedUrl: "http://127.0.0.1/webhooks/twilio/status" }],
+    ["the server's real address", { signedUrl: "http://127.0.0.1/webhooks/twilio/status" }],
   ])("is refused: %s", async (_name, changes) => {
     const post = statusOf("00000000-0000-4000-8000-000000000000", sid(), "delivered");
     const response = await postTwilio(server, post, changes);
@@ -97,15 +97,15 @@ describe("a request that Twilio did not sign so", () => {
     expect(await recorded()).toBe(0);
   });
 
-  it("gets a 413 where it is too large, and a 405 or 404 for another method", async () => {
+  it("is 413 if it is too large, and 405 or 404 with another method", async () => {
     const post = inboundOf("+13035550100", "x".repeat(70_000));
     expect((await postTwilio(server, post)).status).toBe(413);
     expect([404, 405]).toContain((await fetch(`${server.url}/webhooks/twilio/inbound`)).status);
   });
 });
 
-describe("without what a signature is checked with", () => {
-  it("answers 503 and names what is missing", async () => {
+describe("without the settings that verify a signature", () => {
+  it("the server responds 503 and names what is missing", async () => {
     const bare = await startTestServer(db, { PUBLIC_URL: publicUrl });
     const homeless = await startHttpServer({
       config: loadConfig({ ...environment, PUBLIC_URL: undefined, PORT: "0" }),
@@ -138,7 +138,7 @@ describe("a tenant's own account", () => {
     path: post.path.replace(`/webhooks/twilio/${kind}`, `/webhooks/twilio/${kind}/${endpoint}`),
   });
 
-  it("is believed at its own endpoint with its own token, and nowhere else", async () => {
+  it("is accepted at its own endpoint with its own token, and nowhere else", async () => {
     const endpoint = await save("its own token");
     const post = inboundOf("+13035550100", "STOP", { To: "+13035550199" });
     const own = at(endpoint, "inbound", post);
@@ -154,7 +154,7 @@ describe("a tenant's own account", () => {
     ]);
   });
 
-  it("tells nothing about another tenant's texts", async () => {
+  it("cannot report on another tenant's texts", async () => {
     const endpoint = await save("its own token");
     const [theirs] = await createSentTexts(db, db.tenantB, [{ to: "+13035550100" }]);
     const post = at(endpoint, "status", statusOf(theirs, sid(), "failed", { To: "+13035550100", ErrorCode: "30005" }));
@@ -166,7 +166,7 @@ describe("a tenant's own account", () => {
     expect(await db.query("select from contact_suppressions")).toEqual([]);
   });
 
-  it("is still believed once it is switched off: a STOP to it is a STOP", async () => {
+  it("is still accepted after it is switched off: a STOP to it counts", async () => {
     const endpoint = await save("its own token");
     await db.query("update provider_credentials set active = false");
     const post = at(endpoint, "inbound", inboundOf("+13035550101", "stop"));

@@ -1,5 +1,5 @@
-// Any order, any number of times, one end state: Twilio keeps no order among its callbacks, and what
-// it signed once can be played again for ever.
+// Any order, any number of times, one end state: Twilio does not keep the order of its callbacks, and
+// a signed request can be replayed at any time.
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { HttpServer } from "../../src/http/server.ts";
@@ -10,10 +10,10 @@ import { environment, inboundOf, postTwilio, sid, statusOf, type TwilioPost } fr
 
 let db: TestDatabase;
 let server: HttpServer;
-/** What the carriers and Twilio said of two tenants' texts: true in whatever order it is told. */
+/** Status callbacks of two tenants' texts: their order does not matter. */
 let callbacks: TwilioPost[];
-/** What people wrote: each word counts from when it first came. */
-let words: TwilioPost[];
+/** What people wrote: each message counts from its first arrival. */
+let messages: TwilioPost[];
 
 beforeAll(async () => {
   db = await createTestDatabase();
@@ -74,12 +74,12 @@ async function createHistory(): Promise<void> {
     of(6, lost, "sent"),
     of(6, lost, "delivered"),
     of(7, leaves, "undelivered", 30007),
-    // Another tenant's text to the same landline, which a carrier dropped without saying why.
+    // Another tenant's text to the same landline, which a carrier dropped without a reason.
     statusOf(b, sids[8] ?? "", "undelivered", { To: landline, ErrorCode: "30008" }),
     statusOf(undefined, sids[0] ?? "", "sending", { To: reads }),
     statusOf("00000000-0000-4000-8000-000000000000", sid(), "delivered", { To: reads }),
   ];
-  words = [
+  messages = [
     inboundOf(leaves, "start"),
     inboundOf(leaves, "Stop."),
     inboundOf(returns, "UNSUBSCRIBE"),
@@ -107,7 +107,7 @@ async function startOver(): Promise<void> {
   await client.end();
 }
 
-/** What counts afterwards; ids and the times of writing differ. */
+/** The state to compare, without ids and write times. */
 async function endState(): Promise<unknown> {
   const [state] = await db.query(`
     select
@@ -127,20 +127,20 @@ async function endState(): Promise<unknown> {
   return state;
 }
 
-async function tell(posts: readonly TwilioPost[]): Promise<void> {
+async function send(posts: readonly TwilioPost[]): Promise<void> {
   for (const post of posts) expect((await postTwilio(server, post)).ok).toBe(true);
 }
 
 describe("the end state", () => {
-  it("is what was said", async () => {
+  it("is what the callbacks and messages report", async () => {
     await startOver();
-    await tell([...callbacks, ...words]);
+    await send([...callbacks, ...messages]);
     await processEvents(db);
     const suppressions = await db.query(
       "select slug, address, reason, expires_at is not null as ends from contact_suppressions inner join tenants as t on t.id = tenant_id order by 1, 2",
     );
     expect(suppressions).toEqual([
-      // A landline that wrote STOP: the graver reason stays, and neither is taken back.
+      // A landline that wrote STOP: the more severe reason stays, and neither is removed.
       { slug: "tenant-a", address: people.landline, reason: "bounced", ends: false },
       { slug: "tenant-a", address: people.blocks, reason: "unsubscribed", ends: false },
       { slug: "tenant-a", address: people.leaves, reason: "unsubscribed", ends: false },
@@ -179,22 +179,22 @@ describe("the end state", () => {
     ]);
   });
 
-  it("is the same when every post comes three times in any order, processed in any order", async () => {
+  it("is the same when every post arrives several times in any order and is processed in any order", async () => {
     await startOver();
-    await tell([...callbacks, ...words]);
+    await send([...callbacks, ...messages]);
     await processEvents(db);
     const expected = await endState();
     await fc.assert(
       fc.asyncProperty(
         fc.shuffledSubarray([...callbacks, ...callbacks, ...callbacks], { minLength: 3 * callbacks.length }),
-        fc.shuffledSubarray([...words, ...words], { minLength: 2 * words.length }),
+        fc.shuffledSubarray([...messages, ...messages], { minLength: 2 * messages.length }),
         fc.integer({ min: 1, max: 60 }),
         async (shuffled, again, perRun) => {
           await startOver();
-          // Each word first in its own time, then again at any; the ledger has the time of the first.
-          const order = [...words, ...shuffled, ...again];
+          // Each message first in its order, then again at any place; the recorded event keeps the first time.
+          const order = [...messages, ...shuffled, ...again];
           for (let from = 0; from < order.length; from += perRun) {
-            await tell(order.slice(from, from + perRun));
+            await send(order.slice(from, from + perRun));
             await processInAnyOrder();
           }
           await processEvents(db);
@@ -205,21 +205,21 @@ describe("the end state", () => {
     );
   }, 120_000);
 
-  it("is the same when several process the same events at once", async () => {
+  it("is the same when several workers process the same events at once", async () => {
     await startOver();
-    await tell([...callbacks, ...words]);
+    await send([...callbacks, ...messages]);
     await processEvents(db);
     const expected = await endState();
     await startOver();
     await Promise.all([...callbacks, ...callbacks.toReversed()].map((post) => postTwilio(server, post)));
-    await tell(words);
+    await send(messages);
     await Promise.all([1, 2, 3, 4].map(() => processInAnyOrder()));
     await processEvents(db);
     expect(await endState()).toEqual(expected);
   });
 });
 
-/** One event at a time, as the jobs of single posts do, in no order. */
+/** One event at a time, as the jobs of single posts do, in random order. */
 async function processInAnyOrder(): Promise<void> {
   const rows = await db.query<{ id: string }>(
     "select id from webhook_events where status = 'pending' order by random()",

@@ -1,11 +1,11 @@
-// A Twilio of our own making: what it posts, signed by its SDK.
+// Requests as Twilio posts them, signed by its SDK.
 import { randomBytes } from "node:crypto";
 import twilioWebhooks from "twilio/lib/webhooks/webhooks.js";
 
 const { getExpectedTwilioSignature } = twilioWebhooks;
 
 export const authToken = "an-invented-token";
-/** Where Twilio believes us to be; the server really listens elsewhere, as behind a proxy. */
+/** The address that Twilio knows; the server listens elsewhere, as behind a proxy. */
 export const publicUrl = "https://ops.example";
 
 export const environment = {
@@ -16,7 +16,7 @@ export const environment = {
 };
 
 export interface TwilioPost {
-  /** Path and query, to the letter. */
+  /** Path and query, exactly as requested. */
   readonly path: string;
   readonly parameters: Readonly<Record<string, string | string[]>>;
 }
@@ -64,9 +64,9 @@ export function inboundOf(from: string, body: string, more: Record<string, strin
 export interface PostChanges {
   readonly token?: string;
   readonly signature?: string;
-  /** What is signed, where it is not what is sent. */
+  /** The URL that is signed, if it is not the requested one. */
   readonly signedUrl?: string;
-  /** What is sent instead of what was signed. */
+  /** Sent instead of the signed body. */
   readonly sentBody?: string;
   readonly sentPath?: string;
 }

@@ -1,4 +1,4 @@
-// The unsubscribe link of a marketing mail, from the mail's headers to the next mail's gate.
+// The unsubscribe link of a marketing mail, from the mail's headers to the check before the next mail.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Worker } from "../../src/jobs/worker.ts";
 import type { HttpServer } from "../../src/http/server.ts";
@@ -70,7 +70,7 @@ describe("the link of a marketing mail", () => {
     expect(await suppressions()).toEqual([]);
   });
 
-  it("unsubscribes by one POST, without login, cookie or redirect; the next mail is skipped", async () => {
+  it("unsubscribes with one POST, without login, cookie or redirect; the next mail is skipped", async () => {
     const { link } = await sendMarketing("tenantA", "ann@example.com");
     const response = await fetch(link, { ...oneClick, redirect: "error" });
     expect(response.status).toBe(200);
@@ -80,7 +80,7 @@ describe("the link of a marketing mail", () => {
     expect((await sendMarketing("tenantB", "ann@example.com")).status).toBe("completed");
   });
 
-  it("does the same with any body a mailbox provider sends, and twice is as once", async () => {
+  it("accepts any body that a mailbox provider sends, and is idempotent", async () => {
     const { link } = await sendMarketing("tenantB", "ben@example.com");
     const form = new FormData();
     form.set("List-Unsubscribe", "One-Click");
@@ -98,33 +98,33 @@ describe("the link of a marketing mail", () => {
     ]);
   });
 
-  it("outlasts what SendGrid is told later, and makes an ending suppression last", async () => {
+  it("outlasts a later resubscription at SendGrid, and makes a temporary suppression permanent", async () => {
     const { link } = await sendMarketing("tenantA", "cat@example.com");
     const [mail] = await createSentEmails(db, db.tenantA, ["cat@example.com"]);
-    const say = async (event: string, timestamp: number): Promise<void> => {
-      const told = createEvent({ bo_msg: mail, email: "cat@example.com", event, timestamp, asm_group_id: 1 });
-      expect((await postEvents(server, signer, [told])).status).toBe(200);
+    const report = async (event: string, timestamp: number): Promise<void> => {
+      const reported = createEvent({ bo_msg: mail, email: "cat@example.com", event, timestamp, asm_group_id: 1 });
+      expect((await postEvents(server, signer, [reported])).status).toBe(200);
       await processEvents(db);
     };
-    await say("group_unsubscribe", 1_700_000_000);
+    await report("group_unsubscribe", 1_700_000_000);
     await db.query(
       "update contact_suppressions set expires_at = now() + interval '1 day' where address = 'cat@example.com'",
     );
     expect((await fetch(link, oneClick)).status).toBe(200);
-    await say("group_resubscribe", 1_700_000_010);
+    await report("group_resubscribe", 1_700_000_010);
     const row = (await suppressions()).find(({ address }) => address === "cat@example.com");
     expect(row).toEqual({ slug: "tenant-a", address: "cat@example.com", ...fromLink });
   });
 });
 
-describe("a link that nobody was sent", () => {
+describe("a link that was never sent", () => {
   it.each([
     ["unknown", "0".repeat(64)],
     ["cut off", "0".repeat(63)],
     ["too long", "0".repeat(65)],
-    ["no token", "'%20or%201=1--"],
+    ["not a token", "'%20or%201=1--"],
     ["markup", "%3Cscript%3Ealert(1)%3C%2Fscript%3E"],
-  ])("(%s) is 404, with the same words as any other", async (_name, token) => {
+  ])("(%s) is 404, with the same page as any other", async (_name, token) => {
     const before = await suppressions();
     const response = await fetch(`${server.url}/unsubscribe/${token}`, oneClick);
     expect(response.status).toBe(404);
@@ -135,7 +135,7 @@ describe("a link that nobody was sent", () => {
     expect(await suppressions()).toEqual(before);
   });
 
-  it("is not told from a real one by GET", async () => {
+  it("cannot be distinguished from a real one by GET", async () => {
     const { link } = await sendMarketing("tenantB", "dan@example.com");
     const real = await fetch(link);
     const invented = await fetch(`${server.url}/unsubscribe/${"0".repeat(64)}`);
@@ -145,7 +145,7 @@ describe("a link that nobody was sent", () => {
 });
 
 describe("the page", () => {
-  it("is a form for people, without script or outside resources, under a strict policy", async () => {
+  it("is an HTML form without scripts or external resources, under a strict policy", async () => {
     const response = await fetch(`${server.url}/unsubscribe/${"0".repeat(64)}`);
     const page = await response.text();
     expect(page).toMatch(/<html lang="en">[^]*<h1>Unsubscribe<\/h1>[^]*<form method="post">[^]*<button type="submit">/);
@@ -164,14 +164,14 @@ describe("the page", () => {
     );
   });
 
-  it("has no HSTS where PUBLIC_URL is not https", async () => {
+  it("has no HSTS if PUBLIC_URL is not https", async () => {
     const plain = await startTestServer(db, { PUBLIC_URL: "http://ops.example" });
     const response = await fetch(`${plain.url}/unsubscribe/x`);
     expect(response.headers.has("strict-transport-security")).toBe(false);
     await plain.close();
   });
 
-  it("says 'not yet' where Postgres is out of reach, and where the body is too large", async () => {
+  it("says 'not unsubscribed yet' if Postgres is unreachable or the body is too large", async () => {
     const cut = await startTestServer(db, {}, { connectionString: "postgres://nobody@127.0.0.1:1/nowhere" });
     const link = `${cut.url}/unsubscribe/${"0".repeat(64)}`;
     expect((await fetch(link)).status).toBe(200);
