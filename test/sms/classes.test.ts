@@ -1,4 +1,4 @@
-// Classes of Twilio's error codes: the same in SQL (for callbacks) and in TypeScript (for refused requests).
+// What Twilio's error codes mean: the same in SQL (reported later) and in TypeScript (refused at once).
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { classOf, outcomeOf, type TwilioError } from "../../src/providers/twilio.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -39,7 +39,7 @@ describe("a refusal", () => {
     expect(outcome({ code }).kind).toBe("fail");
   });
 
-  it("21610 means that the person wants none: skip", () => {
+  it("21610 means that the person opted out: skip", () => {
     expect(outcome({ code: 21610 })).toMatchObject({ kind: "skip", reason: expect.stringMatching(/^opted out/) });
   });
 
@@ -50,7 +50,7 @@ describe("a refusal", () => {
     [{ status: 401, code: 20003 }, true, "tenant"],
     [{ status: 403 }, true, "tenant"],
     [{ status: 404, code: 20404 }, false, "everyone"],
-  ])("%j of an account of the tenant's own (%s) pauses %s", (changes, own, scope) => {
+  ])("%j of a tenant's own account (%s) pauses %s", (changes, own, scope) => {
     expect(outcome(changes, own)).toMatchObject({ kind: "hold", scope });
   });
 
@@ -59,12 +59,12 @@ describe("a refusal", () => {
     [{ status: 429 }, 10],
     [{ status: 400, code: 20429, retryAfterSeconds: 0 }, 1],
     [{ status: 429, retryAfterSeconds: 86_400 }, 3600],
-  ])("%j holds the sender for %i s", (changes, seconds) => {
+  ])("%j holds the provider account for %i s", (changes, seconds) => {
     const at = new Date(now.getTime() + seconds * 1000);
     expect(outcome(changes)).toMatchObject({ kind: "defer", at, holdsAccount: true });
   });
 
-  it("21611 (too many are queued) waits, and holds nobody else", () => {
+  it("21611 (too many are queued) defers only this text", () => {
     const found = outcome({ code: 21611 });
     expect(found).toMatchObject({ kind: "defer" });
     expect(found).not.toHaveProperty("holdsAccount");
@@ -76,7 +76,7 @@ describe("a refusal", () => {
     { status: null, networkCode: "ECONNRESET" },
     { status: null, networkCode: "ECONNABORTED" },
     { status: null, networkCode: null },
-  ])("%j leaves the outcome open", (changes) => {
+  ])("%j leaves the outcome unknown", (changes) => {
     expect(outcome(changes).kind).toBe("unconfirmed");
   });
 
@@ -84,7 +84,7 @@ describe("a refusal", () => {
     expect(outcome({ status: null, networkCode }).kind).toBe("retry");
   });
 
-  it("20503 is surely not sent: retry", () => {
+  it("20503 is certainly not sent: retry", () => {
     expect(outcome({ status: 503, code: 20503 }).kind).toBe("retry");
   });
 });

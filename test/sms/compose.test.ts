@@ -25,12 +25,12 @@ function row(changes: Partial<SmsRow>): SmsRow {
 const textOf = (changes: Partial<SmsRow>): string => composeSms(row(changes)).text;
 
 describe("a text", () => {
-  it("is its Liquid with metadata, lead and tenant filled in", () => {
+  it("is its Liquid rendered with metadata, lead and tenant", () => {
     const body = "Hi {{ name }}{{ lead.contact_name }}, {{ metadata.name }} of {{ tenant.name }}";
     expect(textOf({ body, metadata: { name: "Ann" }, lead: { contact_name: "!" } })).toBe("Hi Ann!, Ann of Acme");
   });
 
-  it("does not see the tenant's settings", () => {
+  it("cannot read the tenant's settings", () => {
     expect(textOf({ body: "x{{ tenant.settings.secret }}" })).toBe("x");
   });
 
@@ -46,13 +46,13 @@ describe("a text", () => {
     expect(() => composeSms(row({ body, metadata }))).toThrow(message);
   });
 
-  it("counts segments of what is sent, not of what was written", () => {
+  it("counts segments of the rendered text, not of the template", () => {
     expect(composeSms(row({ body: "{{ v }}", metadata: { v: "a".repeat(161) } })).segments).toBe(2);
     expect(composeSms(row({ body: "{{ v }}", metadata: { v: "ы" } })).segments).toBe(1);
   });
 });
 
-describe("the way out", () => {
+describe("the opt-out notice", () => {
   it.each([
     ["Hello", "Hello. Reply STOP to opt out"],
     ["Hello!", "Hello! Reply STOP to opt out"],
@@ -61,17 +61,17 @@ describe("the way out", () => {
   });
 
   it.each(["Hello. Text STOP to end.", "Msg rates apply, reply 'stop' any time", "STOP to unsubscribe"])(
-    "is not added where the writer names it: %s",
+    "is not added if the text contains one: %s",
     (body) => {
       expect(textOf({ body, must_tell: true })).toBe(body);
     },
   );
 
-  it("is added where the word stop means something else", () => {
+  it("is added if the word stop means something else", () => {
     expect(textOf({ body: "Our bus stop moved", must_tell: true })).toBe("Our bus stop moved. Reply STOP to opt out");
   });
 
-  it("makes a text of 1600 characters too long, rather than going without", () => {
+  it("makes a text of 1600 characters too long instead of being left out", () => {
     expect(() => composeSms(row({ body: "x".repeat(1600), must_tell: true }))).toThrow(/has 162\d characters/);
   });
 });

@@ -1,4 +1,4 @@
-// The whole way: a worker that texts, a server that hears back, and a person in between.
+// End to end: a worker that sends texts, a server that receives callbacks, and a person in between.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { HttpServer } from "../../src/http/server.ts";
 import type { Worker } from "../../src/jobs/worker.ts";
@@ -19,7 +19,7 @@ let worker: Worker;
 
 beforeAll(async () => {
   [db, simulator] = await Promise.all([createTestDatabase(), startTwilioSimulator()]);
-  // Its callbacks go to an address that it has to know before it listens.
+  // The server must know the address of its callbacks before it listens: the first one reserves a port.
   const first = await startTestServer(db, twilioEnvironment(simulator));
   await first.close();
   server = await startTestServer(db, {
@@ -40,7 +40,7 @@ afterAll(async () => {
 const becomes = (id: string, status: string): Promise<void> =>
   db.until("select status = $2 from ai_sms_queue where id = $1", [id, status]);
 
-/** The person writes, and what it wrote is heard and applied. */
+/** The person sends a text; resolves when it is received and applied. */
 async function write(from: string, body: string): Promise<void> {
   const { sid } = simulator.receive({ from, body });
   await simulator.flushEvents();
@@ -56,7 +56,7 @@ async function text(recipient: string, columns: object = {}): Promise<string> {
 }
 
 describe("a person", () => {
-  it("who writes STOP gets nothing any more, not even what was queued; and after START again", async () => {
+  it("who writes STOP gets no more texts, not even queued ones, until START", async () => {
     const person = "+13035550101";
     await text(person);
     const queued = await insertText(db, "tenantA", { recipient: person, scheduled_for: "2100-01-01Z" });
@@ -72,7 +72,7 @@ describe("a person", () => {
     expect(simulator.acceptedCount(again)).toBe(1);
   });
 
-  it("who writes HELP is told how to opt out", async () => {
+  it("who writes HELP gets instructions to opt out", async () => {
     const person = "+13035550102";
     await text(person);
     await write(person, "help");
@@ -83,7 +83,7 @@ describe("a person", () => {
     });
   });
 
-  it("that blocked us at the carrier is not texted again", async () => {
+  it("who blocked us at the carrier is not texted again", async () => {
     const person = "+13035530004";
     const id = await text(person);
     await simulator.flushEvents();
@@ -96,8 +96,8 @@ describe("a person", () => {
     expect(simulator.messages.filter(({ to }) => to === person)).toHaveLength(1);
   });
 
-  it("is told how to opt out by the first marketing text, and by no other that follows it", async () => {
-    // A country whose law has no hours, so that the test runs at any.
+  it("gets the opt-out notice with the first marketing text only", async () => {
+    // A country without legal hours for texts, so the test can run at any time.
     const person = "+447700900123";
     await db.as(
       "tenantA",

@@ -1,4 +1,4 @@
-// What people write to us: keywords by the whole text, whose it is, and what follows from it.
+// Texts from people: keywords match the whole text; which tenant a text belongs to; and its effects.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { createSentTexts, newSid } from "./support.ts";
@@ -78,7 +78,7 @@ describe("a keyword", () => {
     expect(await db.query("select brainops_internal.sms_keyword($1, null) as kind", [body])).toEqual([{ kind }]);
   });
 
-  it("that Twilio itself has read counts as it read it", async () => {
+  it("that Twilio recognized counts as Twilio recognized it", async () => {
     const [row] = await db.query(
       "select brainops_internal.sms_keyword('ARRET', 'STOP') as arret, brainops_internal.sms_keyword('what', '') as what",
     );
@@ -87,7 +87,7 @@ describe("a keyword", () => {
 });
 
 describe("STOP", () => {
-  it("suppresses the number, denies consent, and is an event of every lead with the number", async () => {
+  it("suppresses the number, denies consent, and adds an event to every lead with the number", async () => {
     await texted(db.tenantA);
     await db.query(
       "insert into revenue_leads (tenant_id, contact_name, phone, email) values ($1, 'Ann', '303 555 0100', 'ann@x.example')",
@@ -103,7 +103,7 @@ describe("STOP", () => {
     ]);
   });
 
-  it("to the shared number holds for every tenant that texted the person from it, and for no other", async () => {
+  it("to the shared number applies to every tenant that texted the person from it, and to no other", async () => {
     await texted(db.tenantA);
     await texted(db.tenantB, { ago: "2 days" });
     await receive("STOP");
@@ -112,7 +112,7 @@ describe("STOP", () => {
     expect(await suppressed()).toHaveLength(2);
   });
 
-  it("is taken back by START, which lifts no suppression of another kind", async () => {
+  it("is undone by START, which removes no suppression of another kind", async () => {
     await texted(db.tenantA);
     await receive("STOP");
     await receive("START");
@@ -130,7 +130,7 @@ describe("STOP", () => {
     expect(await suppressed()).toEqual([{ tenant_id: db.tenantA, address: ann, reason: "asked on the phone" }]);
   });
 
-  it("holds by the time it came, not by the time it is applied", async () => {
+  it("counts from the time it arrived, not from the time it is applied", async () => {
     await texted(db.tenantA);
     await receive("STOP", { received_at: "2026-03-01T12:00:05Z" });
     await receive("START", { received_at: "2026-03-01T12:00:00Z" });
@@ -143,7 +143,7 @@ describe("STOP", () => {
 });
 
 describe("START to the shared number", () => {
-  const word = (state: string, ago: string): Promise<unknown> =>
+  const consent = (state: string, ago: string): Promise<unknown> =>
     db.query(
       `insert into contact_consents (tenant_id, channel, address, state, source, occurred_at)
        values ($1, 'sms', $2, $3, 'form', now() - $4::interval)`,
@@ -162,20 +162,20 @@ describe("START to the shared number", () => {
     await texted(db.tenantB, { ago: "2 days" });
   });
 
-  it("is a yes to whoever texted last, and no word to another who was told no", async () => {
-    await word("granted", "4 days");
-    await word("denied", "3 days");
+  it("grants consent to the tenant that texted last, and not to one that was denied", async () => {
+    await consent("granted", "4 days");
+    await consent("denied", "3 days");
     await receive("START");
     expect(await states()).toEqual({ a: "granted", b: "denied" });
   });
 
-  it("is no yes to another who never had one", async () => {
+  it("grants nothing to another tenant without earlier consent", async () => {
     await receive("START");
     expect(await states()).toEqual({ a: "granted", b: null });
   });
 
-  it("takes back a STOP everywhere, and renews what was granted before, in whatever order the two are told", async () => {
-    await word("granted", "4 days");
+  it("undoes a STOP everywhere, and renews earlier consent, in whichever order the two are applied", async () => {
+    await consent("granted", "4 days");
     const [stop, start] = ["2 hours", "1 hour"].map((ago) => ({
       MessageSid: newSid(),
       received_at: new Date(Date.now() - Number.parseInt(ago, 10) * 3_600_000).toISOString(),
@@ -188,7 +188,7 @@ describe("START to the shared number", () => {
 });
 
 describe("YES", () => {
-  it("opts in whom it was asked of, and is a reply from anybody else", async () => {
+  it("opts in a person with a pending request, and is a reply from anyone else", async () => {
     await texted(db.tenantA);
     await receive("YES");
     expect(await inbound()).toEqual([{ tenant_id: db.tenantA, kind: "reply" }]);
@@ -203,7 +203,7 @@ describe("YES", () => {
 });
 
 describe("HELP", () => {
-  it("is answered once, in the tenant's words where it has any", async () => {
+  it("is answered once, with the tenant's own text if it has one", async () => {
     await texted(db.tenantA);
     await db.query('update tenants set settings = settings || \'{"sms_help_reply": "Call 303"}\' where id = $1', [
       db.tenantA,
@@ -220,27 +220,27 @@ describe("HELP", () => {
 });
 
 describe("a reply", () => {
-  it("is the tenant's that texted the person last", async () => {
+  it("belongs to the tenant that texted the person last", async () => {
     await texted(db.tenantA, { ago: "2 days" });
     await texted(db.tenantB, { ago: "1 day" });
     await receive("Yes, tomorrow");
     expect(await inbound()).toEqual([{ tenant_id: db.tenantB, kind: "reply" }]);
   });
 
-  it("to a tenant's own number is that tenant's, whoever texted last", async () => {
+  it("to a tenant's own number belongs to that tenant, whoever texted last", async () => {
     await db.as("admin", "insert into sms_numbers (tenant_id, number) values ($1, '+13035550199')", [db.tenantA]);
     await texted(db.tenantB);
     await receive("Hello", { To: "+13035550199" });
     expect(await inbound()).toEqual([{ tenant_id: db.tenantA, kind: "reply" }]);
   });
 
-  it("is by the account that signed, never by what the text says", async () => {
+  it("belongs to the tenant of the account that signed, whatever the text contains", async () => {
     await texted(db.tenantB);
     await receive("tenant-b STOP", { tenant_id: db.tenantB }, db.tenantA);
     expect(await inbound()).toEqual([{ tenant_id: db.tenantA, kind: "reply" }]);
   });
 
-  it("is an event of the lead that was texted there, where no lead's number is known in E.164", async () => {
+  it("is an event of the lead that was texted, if no lead's number is known in E.164", async () => {
     const [lead] = await db.query<{ id: string }>(
       "insert into revenue_leads (tenant_id, contact_name, phone) values ($1, 'Uwe', '0171 1234567') returning id",
       [db.tenantA],
@@ -255,7 +255,7 @@ describe("a reply", () => {
     expect(await db.query("select lead_id from sms_inbound")).toEqual([{ lead_id: lead?.id }]);
   });
 
-  it("of a stranger is nobody's, unless a tenant is the default", async () => {
+  it("of an unknown person belongs to no tenant, unless there is a default tenant", async () => {
     expect(await receive("Hello?")).toBe(
       "no tenant has texted this person from that number, and no tenant is the default",
     );
@@ -266,7 +266,7 @@ describe("a reply", () => {
   });
 
   it.each([{ From: "" }, { To: null }, { MessageSid: null }, { MessageSid: "x".repeat(65) }])(
-    "without what it needs has no effect: %j",
+    "without a required field has no effect: %j",
     async (more) => {
       expect(await receive("Hello", more, db.tenantA)).toBe(
         "MessageSid, From or To is missing or has an invalid length",

@@ -1,4 +1,4 @@
-// Numbers as people write them: what SQL reads itself, libphonenumber reads the same.
+// Numbers as people write them: those that SQL parses itself, libphonenumber parses the same.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { e164 } from "../../src/revenue/sms/number.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -35,11 +35,11 @@ describe("a number", () => {
     ["+999 12345678", "US"],
     ["call me", "US"],
     ["", "US"],
-  ])("'%s' in %s is none", (text, country) => {
+  ])("'%s' in %s is invalid", (text, country) => {
     expect(e164(text, country)).toBeNull();
   });
 
-  it("that SQL reads is read the same by both", async () => {
+  it("that SQL parses is parsed the same by libphonenumber", async () => {
     const texts = [
       "+1 (303) 555-0100",
       "(303) 555-0100",
@@ -56,7 +56,7 @@ describe("a number", () => {
           "select brainops_internal.sms_number($1, $2) as number",
           [text, country],
         );
-        // What SQL leaves open, the worker reads; where SQL says something, it is the same.
+        // If SQL returns null, the worker parses the number; otherwise both results are equal.
         expect([text, country, row?.number ?? e164(text, country)]).toEqual([text, country, e164(text, country)]);
       }
     }

@@ -1,4 +1,4 @@
-// Two at once: callbacks, words of people and reconciliations that meet on real connections.
+// Races on real connections: between callbacks, people's replies and reconciliations.
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -29,7 +29,7 @@ async function secondWaits(): Promise<void> {
 
 const apply = (client: pg.Client, event: object) =>
   client.query("select brainops_internal.apply_twilio_event($1, $2)", [JSON.stringify(event), db.tenantA]);
-const word = (body: string, received_at: string) => ({
+const reply = (body: string, received_at: string) => ({
   kind: "inbound",
   MessageSid: newSid(),
   From: "+13035550100",
@@ -40,9 +40,9 @@ const word = (body: string, received_at: string) => ({
 
 describe.skipIf(!isServer)("two at once (needs a server)", () => {
   it.each([
-    ["STOP, then START", word("STOP", "2026-03-01T12:00:00Z"), word("START", "2026-03-01T12:00:01Z"), 0],
-    ["START, then the STOP before it", word("START", "2026-03-01T12:00:01Z"), word("STOP", "2026-03-01T12:00:00Z"), 0],
-    ["START, then the STOP after it", word("START", "2026-03-01T12:00:00Z"), word("STOP", "2026-03-01T12:00:01Z"), 1],
+    ["STOP, then START", reply("STOP", "2026-03-01T12:00:00Z"), reply("START", "2026-03-01T12:00:01Z"), 0],
+    ["START, then an earlier STOP", reply("START", "2026-03-01T12:00:01Z"), reply("STOP", "2026-03-01T12:00:00Z"), 0],
+    ["START, then a later STOP", reply("START", "2026-03-01T12:00:00Z"), reply("STOP", "2026-03-01T12:00:01Z"), 1],
   ])("%s: the second sees the first", async (_name, one, other, suppressions) => {
     await first.query("begin");
     await apply(first, one);
@@ -53,7 +53,7 @@ describe.skipIf(!isServer)("two at once (needs a server)", () => {
     expect(await db.query("select address from contact_suppressions")).toHaveLength(suppressions);
   });
 
-  it("two reconciliations give one message to one row", async () => {
+  it("two reconciliations assign one message to one row", async () => {
     await createSentTexts(
       db,
       db.tenantA,
@@ -78,7 +78,7 @@ describe.skipIf(!isServer)("two at once (needs a server)", () => {
     ]);
   });
 
-  it("a callback that is applied while the outcome gets lost settles the row at the next look", async () => {
+  it("a callback that is applied while the row becomes unconfirmed settles it at the next reconciliation", async () => {
     const [id] = await createSentTexts(db, db.tenantA, [{ to: "+13035550100", status: "processing" }]);
     const MessageSid = newSid();
     await first.query("begin");

@@ -1,4 +1,4 @@
-// What may be inserted into ai_sms_queue, what is refused, and who may write what.
+// Which rows ai_sms_queue accepts and refuses, and who may write which column.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 import { insertText } from "./support.ts";
@@ -17,11 +17,11 @@ describe("a recipient", () => {
     ["+1 (303) 555-0100", "+13035550100"],
     ["303-555-0100", "+13035550100"],
     ["\u00A0+44 20 7946 0018 ", "+442079460018"],
-  ])("%s is kept as %s", async (recipient, kept) => {
+  ])("%s is stored as %s", async (recipient, kept) => {
     expect(await column("recipient", await insertText(db, "tenantA", { recipient }))).toBe(kept);
   });
 
-  it("without + is read by the tenant's country, or left to the worker", async () => {
+  it("without + is parsed for the tenant's country, or left to the worker", async () => {
     await db.query('update tenants set settings = settings || \'{"country": "gb"}\' where id = $1', [db.tenantB]);
     const id = await insertText(db, "tenantB", { recipient: "020 7946 0018" });
     expect(await column("recipient", id)).toBe("020 7946 0018");
@@ -35,7 +35,7 @@ describe("a recipient", () => {
     ["+1 303 555 010", /has the wrong number of digits for a phone number/],
     ["+0 303 555 0100", /is not a phone number/],
     ["00000000-0000-4000-8000-000000000000", /is not a lead of this tenant/],
-  ])("'%s' is refused, with what to do", async (recipient, message) => {
+  ])("'%s' is refused, with a hint", async (recipient, message) => {
     await expect(insertText(db, "tenantA", { recipient })).rejects.toMatchObject({
       code: "OP017",
       message: expect.stringMatching(message),
@@ -44,7 +44,7 @@ describe("a recipient", () => {
     });
   });
 
-  it("may be a lead of the tenant's own, and of nobody else's", async () => {
+  it("may be a lead of the same tenant, and of no other", async () => {
     const [lead] = await db.as<{ id: string }>(
       "tenantA",
       "insert into revenue_leads (contact_name, phone) values ('Ann', '303 555 0142') returning id",
@@ -71,11 +71,11 @@ describe("a text", () => {
     });
   });
 
-  it("that is longer with its Liquid is taken: it may become shorter", async () => {
+  it("that is too long with its Liquid is accepted: it may become shorter", async () => {
     expect(await insertText(db, "tenantA", { body: `{{ a }}${"x".repeat(1600)}` })).not.toBe("");
   });
 
-  it("is marketing unless it is called transactional", async () => {
+  it("is marketing unless it is marked transactional", async () => {
     expect(await column("is_marketing", await insertText(db, "tenantA", { metadata: {} }))).toBe(true);
     expect(await column("is_marketing", await insertText(db, "tenantA", {}))).toBe(false);
   });
@@ -83,7 +83,7 @@ describe("a text", () => {
 
 describe("what only the worker and the provider write", () => {
   it.each(["to_number", "account_sid", "text_sent", "earlier_message_ids", "times_absent"])(
-    "ai_sms_queue.%s is not a client's",
+    "ai_sms_queue.%s is closed to clients",
     async (name) => {
       const id = await insertText(db, "tenantA");
       for (const seat of ["tenantA", "service"] as const) {
@@ -101,17 +101,17 @@ describe("what only the worker and the provider write", () => {
     "select * from sms_threads",
     "select brainops_internal.sms_sender(gen_random_uuid(), '+13035550100')",
     "select brainops_internal.apply_twilio_event('{}', null)",
-  ])("%s: not by clients", async (statement) => {
+  ])("%s: refused for clients", async (statement) => {
     for (const seat of ["tenantA", "service", "anonymous"] as const) {
       await expect(db.as(seat, statement)).rejects.toMatchObject({ code: "42501" });
     }
   });
 
-  it("a number is one tenant's: admins give it, and not twice", async () => {
-    const give = (tenant: string, number: string) =>
+  it("a number belongs to one tenant: admins assign it, and not twice", async () => {
+    const assign = (tenant: string, number: string) =>
       db.as("admin", "insert into sms_numbers (tenant_id, number) values ($1, $2)", [tenant, number]);
-    await give(db.tenantA, "+13035550199");
-    await expect(give(db.tenantB, "+13035550199")).rejects.toMatchObject({
+    await assign(db.tenantA, "+13035550199");
+    await expect(assign(db.tenantB, "+13035550199")).rejects.toMatchObject({
       code: "OP018",
       message: "number: +13035550199 belongs to tenant tenant-a",
     });
@@ -119,7 +119,7 @@ describe("what only the worker and the provider write", () => {
     expect(await db.as("tenantB", "select number from sms_numbers")).toEqual([]);
   });
 
-  it.skipIf(!isServer)("not even where two give it at once", async () => {
+  it.skipIf(!isServer)("a number is not assigned twice, even by two admins at once", async () => {
     const [one, two] = [await db.connect("admin"), await db.connect("admin")];
     await one.query("begin");
     await one.query("insert into sms_numbers (tenant_id, number) values ($1, '+13035550198')", [db.tenantA]);

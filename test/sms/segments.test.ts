@@ -31,13 +31,13 @@ describe("the segments of a text", () => {
     ["an emoji is two code units", emoji.repeat(35), "UCS-2", 1],
     ["and not cut in two: 33 of them fill a segment", emoji.repeat(67), "UCS-2", 3],
     ["ç is not of the alphabet, though Ç is", "ç", "UCS-2", 1],
-    ["a tab is not either", "\t", "UCS-2", 1],
+    ["a tab is not of the alphabet", "\t", "UCS-2", 1],
   ] as const)("%s", (_name, text, encoding, count) => {
     expect(segmentsOf(text)).toEqual({ encoding, count });
     expect(billedSegments(text)).toBe(count);
   });
 
-  it("never become fewer by a longer text of the same alphabet, and each holds at least one character", () => {
+  it("never become fewer with a longer text of the same alphabet, and each holds at least one character", () => {
     fc.assert(
       fc.property(
         fc.string({ unit: "binary", minLength: 1, maxLength: 400 }),
@@ -52,7 +52,7 @@ describe("the segments of a text", () => {
     );
   });
 
-  it("are as many as the stand-in for Twilio bills", () => {
+  it("are as many as the Twilio simulator bills", () => {
     const units = fc.constantFrom("a", "€", "[", "ü", "я", emoji, " ");
     fc.assert(
       fc.property(fc.string({ unit: units, minLength: 1, maxLength: 700 }), (text) => {

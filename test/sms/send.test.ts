@@ -1,4 +1,4 @@
-// The way of a text from a tenant's insert to Twilio, and what each of Twilio's answers makes of it.
+// A text from a tenant's insert to Twilio, and the effect of each response of Twilio.
 import { randomBytes } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Worker } from "../../src/jobs/worker.ts";
@@ -38,7 +38,7 @@ const suppress = (address: string) =>
   ]);
 
 describe("a row in ai_sms_queue", () => {
-  it("is one text, with our id in its callback, from the tenant's own login", async () => {
+  it("is sent as one text, with our id in its callback, when the tenant's own login inserts it", async () => {
     const id = await insertText(db, "tenantA", {
       body: "Hi {{ name }}",
       metadata: { transactional: true, name: "Ann" },
@@ -64,13 +64,13 @@ describe("a row in ai_sms_queue", () => {
     });
   });
 
-  it("that is long costs as many segments as it says", async () => {
+  it("that is long records the number of its segments", async () => {
     const id = await insertText(db, "tenantA", { body: "ы".repeat(71) });
     await becomes(id, "completed");
     expect(await rowOf(id)).toMatchObject({ segments: 2 });
   });
 
-  it("in a national form is read by libphonenumber, judged by what was read, and sent", async () => {
+  it("in a national format is parsed by libphonenumber, checked by the parsed number, and sent", async () => {
     await db.query('update tenants set settings = settings || \'{"country": "DE"}\' where id = $1', [db.tenantA]);
     const id = await insertText(db, "tenantA", { recipient: "0171 1234567" });
     await becomes(id, "completed");
@@ -82,7 +82,7 @@ describe("a row in ai_sms_queue", () => {
     await db.query("update tenants set settings = settings - 'country' where id = $1", [db.tenantA]);
   });
 
-  it("whose recipient is no number after all fails, and says how it was read", async () => {
+  it("whose recipient is not a phone number fails, and reports how it was parsed", async () => {
     const id = await insertText(db, "tenantA", { recipient: "303 555 010" });
     await becomes(id, "failed");
     expect((await rowOf(id))?.["last_error"]).toBe(
@@ -90,7 +90,7 @@ describe("a row in ai_sms_queue", () => {
     );
   });
 
-  it("reaches the lead that it names, by the number of that moment", async () => {
+  it("reaches the lead that it names, at the number of the time of sending", async () => {
     const [lead] = await db.as<{ id: string }>(
       "tenantA",
       "insert into revenue_leads (contact_name, phone) values ('Bea', '303 555 0111') returning id",
@@ -106,7 +106,7 @@ describe("a row in ai_sms_queue", () => {
     expect(simulator.messages).toMatchObject([{ to: "+13035550112", body: "Dear Bea" }]);
   });
 
-  it("that is queued already is skipped once the number is stopped", async () => {
+  it("that is queued already is skipped once the number is suppressed", async () => {
     const id = await insertText(db, "tenantA", { scheduled_for: "2100-01-01Z" });
     await suppress("+13035550100");
     await db.as("tenantA", "update ai_sms_queue set scheduled_for = now() where id = $1", [id]);
@@ -118,8 +118,8 @@ describe("a row in ai_sms_queue", () => {
   });
 });
 
-describe("Twilio's answer", () => {
-  it("21610 skips, and suppresses the number with the provider's word as evidence", async () => {
+describe("Twilio's response", () => {
+  it("21610 skips, and suppresses the number with the error code as evidence", async () => {
     const id = await insertText(db, "tenantA", { recipient: "+15005550004" });
     await becomes(id, "skipped");
     expect(
@@ -142,7 +142,7 @@ describe("Twilio's answer", () => {
     ]);
   });
 
-  it("21408 fails this text alone, and three of them within an hour pause the tenant's texts", async () => {
+  it("21408 fails this text only, and three of them within an hour pause the tenant's texts", async () => {
     const ids = [1, 2, 3].map(() => insertText(db, "tenantA", { recipient: "+15005550003" }));
     for (const id of await Promise.all(ids)) await becomes(id, "failed");
     const pauses = await db.query("select tenant_id, reason from brainops.pauses where table_name = 'ai_sms_queue'");
@@ -155,7 +155,7 @@ describe("Twilio's answer", () => {
     expect(await db.as("tenantA", "select from contact_suppressions where address = '+15005550003'")).toEqual([]);
   });
 
-  it("429 holds the sender as long as it says, at the cost of no attempt", async () => {
+  it("429 holds the provider account for the time it gives, without using an attempt", async () => {
     simulator.faults.add({ kind: "rate_limited", retryAfterSeconds: 2 });
     const id = await insertText(db, "tenantA");
     await db.until("select deferrals = 1 and scheduled_for > now() from ai_sms_queue where id = $1", [id]);
@@ -164,7 +164,7 @@ describe("Twilio's answer", () => {
     expect(simulator.acceptedCount(id)).toBe(1);
   });
 
-  it("20003 pauses everyone's texts until an admin resumes", async () => {
+  it("20003 pauses all tenants' texts until an admin resumes them", async () => {
     simulator.faults.add({ kind: "unauthorized" });
     const id = await insertText(db, "tenantA");
     await db.until("select last_error like 'paused by%Twilio answered 20003%' from ai_sms_queue where id = $1", [id]);
@@ -185,7 +185,7 @@ describe("a tenant's own account", () => {
       ),
     );
 
-  it("sends that tenant's texts and no others, and is told of at its own endpoint", async () => {
+  it("sends that tenant's texts and no others, with callbacks to its own endpoint", async () => {
     const own = simulator.addAccount("+13035550199");
     const token = await save({ account_sid: own.accountSid, auth_token: own.authToken, from: own.from }, db.tenantA);
     const [mine, theirs] = [await insertText(db, "tenantA"), await insertText(db, "tenantB")];
@@ -199,7 +199,7 @@ describe("a tenant's own account", () => {
     expect(of(theirs)).toMatchObject({ accountSid: simulator.accountSid, from: simulator.from });
   });
 
-  it("that is refused pauses that tenant alone", async () => {
+  it("with a refused token pauses only that tenant", async () => {
     const own = simulator.addAccount("+13035550199");
     await save({ account_sid: own.accountSid, auth_token: "changed since", from: own.from }, db.tenantA);
     const [mine, theirs] = [await insertText(db, "tenantA"), await insertText(db, "tenantB")];
@@ -212,8 +212,8 @@ describe("a tenant's own account", () => {
   });
 });
 
-describe("a number of the tenant's in the installation's account", () => {
-  it("is where its texts come from; the person keeps the number it knows", async () => {
+describe("a tenant's number in the platform account", () => {
+  it("sends the tenant's texts; a person keeps getting them from the same number", async () => {
     await db.as("admin", "insert into sms_numbers (tenant_id, number, created_at) values ($1, '+13035550198', now())", [
       db.tenantB,
     ]);

@@ -1,4 +1,4 @@
-// Under every fault at once each text goes out exactly once: none twice, none never.
+// With all faults at once, each text is sent exactly once.
 import { afterAll, beforeAll, expect, it } from "vitest";
 import type { HttpServer } from "../../src/http/server.ts";
 import type { Worker } from "../../src/jobs/worker.ts";
@@ -15,7 +15,7 @@ let worker: Worker;
 
 beforeAll(async () => {
   [db, simulator] = await Promise.all([createTestDatabase(), startTwilioSimulator({ seed: 7 })]);
-  // Its callbacks go to an address that it has to know before it listens.
+  // The server must know the address of its callbacks before it listens: the first one reserves a port.
   const first = await startTestServer(db, twilioEnvironment(simulator));
   await first.close();
   server = await startTestServer(db, {
@@ -32,8 +32,8 @@ afterAll(async () => {
   await db?.close();
 });
 
-/** An hour goes by: breakers close, what is put off is due, and Twilio's list is asked. */
-async function anHour(): Promise<void> {
+/** Simulates an hour: breakers close, deferred rows become due, and Twilio's list is read. */
+async function passHour(): Promise<void> {
   await db.query("delete from brainops.circuit_breakers");
   await db.query(
     "update ai_sms_queue set started_at = started_at - interval '1 hour', looked_for_at = null where status = 'unconfirmed'",
@@ -47,7 +47,7 @@ async function anHour(): Promise<void> {
   );
 }
 
-it(`${TEXTS} texts, every fault, callbacks lost, repeated and shuffled: each text once`, async () => {
+it(`${TEXTS} texts, every fault, callbacks lost, repeated and shuffled: each text is sent once`, async () => {
   simulator.faults.add({ kind: "reset", moment: "after", probability: 0.1 });
   simulator.faults.add({ kind: "server_error", moment: "after", probability: 0.1 });
   simulator.faults.add({ kind: "reset", moment: "before", probability: 0.3, times: 20 });
@@ -55,7 +55,7 @@ it(`${TEXTS} texts, every fault, callbacks lost, repeated and shuffled: each tex
   simulator.faults.add({ kind: "rate_limited", retryAfterSeconds: 1, probability: 0.05, times: 5 });
   simulator.faults.add({ kind: "server_error", request: "list", probability: 0.3 });
   simulator.setModes({ lose: 0.4, duplicates: "same", copies: 2, reorder: true, concurrency: 4 });
-  // Three words and forty numbers: many rows can be told apart by neither alone.
+  // Three bodies and forty numbers: neither alone identifies a row.
   await db.as(
     "tenantA",
     `insert into ai_sms_queue (recipient, body, metadata)
@@ -65,7 +65,7 @@ it(`${TEXTS} texts, every fault, callbacks lost, repeated and shuffled: each tex
   const left = async (): Promise<number> =>
     (await db.query<{ n: number }>("select count(*)::int as n from ai_sms_queue where status <> 'completed'"))[0]?.n ??
     -1;
-  for (let hours = 0; hours < 25 && (await left()) > 0; hours += 1) await anHour();
+  for (let hours = 0; hours < 25 && (await left()) > 0; hours += 1) await passHour();
 
   expect(await db.query("select status, count(*)::int as n from ai_sms_queue group by 1")).toEqual([
     { status: "completed", n: TEXTS },

@@ -1,10 +1,10 @@
-// A Twilio to text through, and texts by hand.
+// Workers and servers on the Twilio simulator, and rows of texts.
 import { startTwilioSimulator, type TwilioSimulator } from "../../src/simulator/twilio/index.ts";
 import { startWorker, type Worker } from "../../src/jobs/worker.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { log, testConfig } from "../support/worker.ts";
 
-/** What leads a worker or a server to the simulator. */
+/** Settings that point a worker or a server at the simulator. */
 export function twilioEnvironment(simulator: TwilioSimulator): Record<string, string> {
   return {
     TWILIO_ACCOUNT_SID: simulator.accountSid,
@@ -29,7 +29,7 @@ export interface TextColumns {
   readonly [column: string]: unknown;
 }
 
-/** Inserts a text as the tenant and returns its id. Transactional unless metadata says otherwise. */
+/** Inserts a text as the tenant and returns its id. Transactional unless `columns` has other metadata. */
 export async function insertText(
   db: TestDatabase,
   seat: "tenantA" | "tenantB",
@@ -45,7 +45,7 @@ export async function insertText(
   return inserted?.id ?? "";
 }
 
-/** Rows as if a worker had sent them, or lost their outcome; without triggers. */
+/** Rows as if a worker had sent them, or did not get the response; without triggers. */
 export async function createSentTexts(
   db: TestDatabase,
   tenantId: string,
@@ -81,7 +81,7 @@ export async function createSentTexts(
 
 let sids = 0;
 
-/** A MessageSid that nobody has had. */
+/** A MessageSid that is not in use. */
 export function newSid(): string {
   sids += 1;
   return `SM${process.pid.toString(16).padStart(16, "0")}${sids.toString(16).padStart(16, "0")}`;

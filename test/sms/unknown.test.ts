@@ -1,5 +1,5 @@
-// A text whose outcome was lost: settled by what Twilio says, by callback or by its list, and never
-// sent again unless Twilio surely does not have it.
+// A text whose outcome is unknown: settled by Twilio's callback or by its list, and never sent again
+// unless Twilio certainly does not have it.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { HttpServer } from "../../src/http/server.ts";
 import type { Worker } from "../../src/jobs/worker.ts";
@@ -23,7 +23,8 @@ let worker: Worker;
 beforeAll(async () => {
   db = await createTestDatabase();
   simulator = await startTwilioSimulator();
-  // The server has to know its address before it has one: its callbacks are made by the worker below.
+  // The server must know its address before it listens, because the worker below puts it into callbacks:
+  // the first server reserves a port.
   const first = await startTestServer(db, twilioEnvironment(simulator));
   await first.close();
   const port = new URL(first.url).port;
@@ -42,7 +43,7 @@ afterAll(async () => {
   await db?.close();
 });
 
-/** As if the outcomes had been lost so long ago. */
+/** Moves the start of unconfirmed rows this far into the past. */
 const age = (minutes: number) =>
   db.query(
     `update ai_sms_queue set started_at = started_at - $1::interval, looked_for_at = looked_for_at - $1::interval
@@ -68,7 +69,7 @@ async function lose(moment: "before" | "after", columns: object = {}): Promise<s
   return id;
 }
 
-describe("a text that went out although the answer was lost", () => {
+describe("a text that was sent although the response was lost", () => {
   it("is settled by its callback", async () => {
     const id = await lose("after");
     expect(await simulator.flushEvents()).toMatchObject({ statuses: [204, 204] });
@@ -82,7 +83,7 @@ describe("a text that went out although the answer was lost", () => {
     expect(simulator.acceptedCount(id)).toBe(1);
   });
 
-  it("is settled by Twilio's list where no callback comes", async () => {
+  it("is settled by Twilio's list if no callback arrives", async () => {
     const id = await lose("after", { body: "Your code:  4711 " });
     await age(2);
     await reconcile();
@@ -90,14 +91,14 @@ describe("a text that went out although the answer was lost", () => {
     expect(simulator.acceptedCount(id)).toBe(1);
   });
 
-  it("is settled at once where the callback was faster than our own time limit", async () => {
+  it("is settled at once if the callback arrived before our own timeout", async () => {
     simulator.faults.add({ kind: "slow", delayMs: 3000 });
     const id = await insertText(db, "tenantA");
     await simulator.waitFor(({ faulted }) => faulted === 1);
     await simulator.flushEvents();
     await db.until("select count(*) = 2 from sms_deliveries where sms_id = $1", [id]);
     expect(await rowOf(id)).toMatchObject({ status: "processing" });
-    // As the engine does when the worker dies with the row in hand.
+    // As the engine does when the worker dies with the row in flight.
     await db.query("update ai_sms_queue set status = 'unconfirmed', lease = null, worker_id = null where id = $1", [
       id,
     ]);
@@ -105,8 +106,8 @@ describe("a text that went out although the answer was lost", () => {
   }, 30_000);
 });
 
-describe("a text that did not go out", () => {
-  it("is left alone for ten minutes, then made due again, and goes out once", async () => {
+describe("a text that was not sent", () => {
+  it("is left unchanged for ten minutes, then becomes due again, and is sent once", async () => {
     const id = await lose("before");
     await age(2);
     await reconcile();
@@ -118,7 +119,7 @@ describe("a text that did not go out", () => {
     expect(simulator.acceptedCount(id)).toBe(1);
   });
 
-  it("fails the third time, and says so", async () => {
+  it("fails the third time, with the reason", async () => {
     const id = await lose("before");
     for (const times of [1, 2]) {
       simulator.faults.add({ kind: "reset" });
@@ -138,7 +139,7 @@ describe("a text that did not go out", () => {
     expect(simulator.messages).toHaveLength(0);
   });
 
-  it("stays open where the list cannot be had", async () => {
+  it("stays unconfirmed if the list cannot be read", async () => {
     const id = await lose("before");
     await age(15);
     simulator.faults.add({ kind: "server_error", request: "list" });
@@ -151,7 +152,7 @@ describe("a text that did not go out", () => {
     await becomes(id, "completed");
   });
 
-  it("is not looked for in another account than the one it went through", async () => {
+  it("is looked up only in the account that it was sent through", async () => {
     const [id] = await createSentTexts(
       db,
       db.tenantA,
@@ -180,7 +181,7 @@ describe("two texts to one number", () => {
       bodies.map((body) => ({ to: "+13035550160", status: "unconfirmed", body })),
     );
 
-  it("with the same words and one message: one was sent, the other was not", async () => {
+  it("with the same body and one message: one was sent, the other was not", async () => {
     const ids = await lost("Same", "Same");
     await age(15);
     const verdicts = await settle([message(newSid(), "Same", new Date())]);
@@ -191,7 +192,7 @@ describe("two texts to one number", () => {
     expect(simulator.acceptedCount(second)).toBe(1);
   });
 
-  it("and a message that is neither: nobody is sent anything, a person looks", async () => {
+  it("and a message that matches neither: nothing is sent, and the row is left to a person", async () => {
     const [one, two] = await lost("One", "Two");
     await age(15);
     const verdicts = await settle([message(newSid(), "One", new Date()), message(newSid(), "Edited", new Date())]);
@@ -202,7 +203,7 @@ describe("two texts to one number", () => {
     expect((await rowOf(two ?? ""))?.["last_error"]).toMatch(/Twilio lists 1 other text/);
   });
 
-  it("of which one is known: its message explains no other", async () => {
+  it("of which one is known: its message is not assigned to the other", async () => {
     const sid = newSid();
     await createSentTexts(db, db.tenantA, [{ to: "+13035550160", sid, body: "Same" }]);
     const [open] = await lost("Same");
@@ -210,7 +211,7 @@ describe("two texts to one number", () => {
     expect(await settle([message(sid, "Same", new Date())])).toEqual([{ id: open, verdict: "not sent" }]);
   });
 
-  it("of which one is under way: nothing is decided", async () => {
+  it("of which one is in flight: nothing is decided", async () => {
     await lost("Same");
     await createSentTexts(db, db.tenantA, [{ to: "+13035550160", status: "processing", body: "Same" }]);
     await age(15);
@@ -220,7 +221,7 @@ describe("two texts to one number", () => {
 });
 
 describe("a worker that is lost", () => {
-  it("before it began the text leaves nothing open: the row goes again", async () => {
+  it("before it began the text leaves no unknown outcome: the row is retried", async () => {
     const [id] = await createSentTexts(db, db.tenantA, [{ to: "+13035550170", status: "processing" }]);
     await db.query("update ai_sms_queue set text_sent = null where id = $1", [id]);
     await db.query("update ai_sms_queue set status = 'unconfirmed', lease = null, worker_id = null where id = $1", [
@@ -230,7 +231,7 @@ describe("a worker that is lost", () => {
     expect(simulator.acceptedCount(id ?? "")).toBe(1);
   });
 
-  it("cannot begin a text whose row was taken away", async () => {
+  it("cannot begin a text whose row it no longer holds", async () => {
     const id = await insertText(db, "tenantA", { scheduled_for: "2100-01-01Z" });
     const [row] = await db.query(
       "select brainops_internal.begin_sms($1, gen_random_uuid(), '+1', 'x', 1, 'AC', null, false) as done",
