@@ -22,7 +22,7 @@ async function control(
   return { status: response.status, body: text === "" ? null : (JSON.parse(text) as unknown) };
 }
 
-test("faults are added one by one or as a list, and shown", async () => {
+test("faults are added one by one or as a list, and listed", async () => {
   expect((await control("POST", "faults", { kind: "server_error", moment: "after" })).status).toBe(201);
   await control("POST", "faults", [
     { kind: "rate_limited", resetSeconds: 5, times: 2 },
@@ -42,12 +42,12 @@ test.each([
   { kind: "reset", moment: "during" },
   { kind: "reset", twice: 1 },
   "reset",
-])("a fault that makes no sense is refused: %o", async (rule) => {
+])("an invalid fault is refused: %o", async (rule) => {
   expect((await control("POST", "faults", rule)).status).toBe(400);
   expect(simulator.faults.list()).toEqual([]);
 });
 
-test("messages are listed, all or of one row", async () => {
+test("messages are listed, all of them or those of one row", async () => {
   await post(simulator, createBody("ann@example.com"));
   await post(simulator, createBody("bob@example.com"));
   expect((await control("GET", "messages")).body).toHaveLength(2);
@@ -58,7 +58,7 @@ test("messages are listed, all or of one row", async () => {
   expect((await control("GET", "stats")).body).toMatchObject({ accepted: 2, rows: 2, duplicates: [] });
 });
 
-test("the webhook is set and flushed; modes not named stay", async () => {
+test("the webhook is set and flushed; modes that are not named stay unchanged", async () => {
   await using receiver = await createReceiver(simulator.publicKey);
   expect((await control("POST", "webhook", { url: receiver.url, duplicates: "same" })).status).toBe(200);
   expect((await control("POST", "webhook", { reorder: true })).body).toMatchObject({
@@ -72,7 +72,7 @@ test("the webhook is set and flushed; modes not named stay", async () => {
   expect(receiver.posts).toMatchObject([{ verified: true }]);
 });
 
-test("the public key is shown, everything is forgotten on reset, and other paths are told what there is", async () => {
+test("the public key is shown, a reset clears everything, and unknown paths list the endpoints", async () => {
   expect((await control("GET", "public-key")).body).toEqual({ public_key: simulator.publicKey });
   await post(simulator, createBody());
   expect(await control("POST", "reset")).toEqual({ status: 204, body: null });

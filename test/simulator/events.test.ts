@@ -26,7 +26,7 @@ async function eventsFor(to: string, changes: Record<string, unknown> = {}): Pro
   return receiver.posts.flatMap((each) => each.events);
 }
 
-describe("the recipient's local part decides", () => {
+describe("the recipient's local part selects the events", () => {
   test.each([
     ["ann", "processed delivered", {}],
     ["bounce", "processed bounce", { type: "bounce", status: "5.1.1", bounce_classification: "Invalid Address" }],
@@ -94,7 +94,7 @@ describe("the fields of an event", () => {
     expect(new Set(events.map((event) => event["sg_message_id"])).size).toBe(4);
   });
 
-  test("people's doings carry no smtp-id, and a known group id", async () => {
+  test("lack smtp-id for a person's action, and have a known group id", async () => {
     const events = await eventsFor("groupunsub@example.com", { asm: { group_id: 42 } });
     expect(events.at(-1)).toMatchObject({
       event: "group_unsubscribe",
@@ -104,7 +104,7 @@ describe("the fields of an event", () => {
     expect(events.at(-1)).not.toHaveProperty("smtp-id");
   });
 
-  test("a bounce by mail lacks message id and custom arguments, a lost one smtp-id too", async () => {
+  test("lack message id and custom arguments for an asynchronous bounce, and smtp-id too for a lost one", async () => {
     const asynchronous = (await eventsFor("asyncbounce@example.com")).at(-1);
     expect(asynchronous).toHaveProperty("smtp-id");
     expect(asynchronous).not.toHaveProperty("sg_message_id");
@@ -115,7 +115,7 @@ describe("the fields of an event", () => {
     expect(lost).not.toHaveProperty("sg_message_id");
   });
 
-  test("a bounce need not have a status", async () => {
+  test("need not include a status for a bounce", async () => {
     expect((await eventsFor("nostatus@example.com")).at(-1)).not.toHaveProperty("status");
   });
 });
@@ -128,7 +128,7 @@ describe("the signature", () => {
     expect(first?.raw.subarray(-2).toString()).toBe("\r\n");
   });
 
-  test("does not hold for a trimmed body, another time or another key", async () => {
+  test("is invalid for a trimmed body, another time or another key", async () => {
     await eventsFor("ann@example.com");
     const { raw, signature } = receiver.posts[0] ?? { raw: Buffer.alloc(0), signature: "" };
     await using stranger = await startSendgridSimulator();
@@ -138,7 +138,7 @@ describe("the signature", () => {
     expect(verifySignature(stranger.publicKey, "1700000000", raw, signature)).toBe(false);
   });
 
-  test("is the scheme of SendGrid's own test vector (sendgrid-nodejs, eventwebhook.spec.js)", () => {
+  test("matches SendGrid's own test vector (sendgrid-nodejs, eventwebhook.spec.js)", () => {
     const event = {
       email: "hello@world.com",
       event: "dropped",
@@ -156,7 +156,7 @@ describe("the signature", () => {
     expect(verifySignature(key, "1600112502", Buffer.from(raw), signature)).toBe(true);
     expect(verifySignature(key, "1600112502", Buffer.from(raw.trimEnd()), signature)).toBe(false);
     expect(verifySignature(key, "1600112503", Buffer.from(raw), signature)).toBe(false);
-    // Ours is exported in the same form.
+    // Our key is exported in the same format.
     expect(Buffer.from(simulator.publicKey, "base64")).toHaveLength(Buffer.from(key, "base64").length);
   });
 });
@@ -173,7 +173,7 @@ describe("delivery", () => {
     expect(await simulator.flushEvents()).toMatchObject({ posts: 0 });
   });
 
-  test("anything but 2xx is tried again, redirects are not followed", async () => {
+  test("anything but 2xx is retried, and redirects are not followed", async () => {
     receiver.answers.push({ status: 500 }, { status: 301, headers: { Location: receiver.url } }, { status: 200 });
     await post(simulator, createBody());
     expect(await simulator.flushEvents()).toEqual({ delivered: 2, failed: 0, posts: 3, statuses: [500, 301, 200] });
@@ -187,13 +187,13 @@ describe("delivery", () => {
     expect(await simulator.flushEvents()).toMatchObject({ delivered: 0, failed: 2, posts: 4 });
   });
 
-  test("a receiver that is not there counts as no answer", async () => {
+  test("an unreachable receiver counts as no response", async () => {
     await receiver[Symbol.asyncDispose]();
     await post(simulator, createBody());
     expect(await simulator.flushEvents()).toMatchObject({ failed: 2, statuses: [0, 0, 0, 0] });
   });
 
-  test("batches hold no more than they may", async () => {
+  test("a batch has at most batchEvents events", async () => {
     await using small = await startSendgridSimulator({ batchEvents: 3 });
     await using other = await createReceiver(small.publicKey);
     small.setWebhook(other.url);
@@ -202,7 +202,7 @@ describe("delivery", () => {
     expect(other.posts.map((each) => each.events.length)).toEqual([3, 3, 2]);
   });
 
-  test("with flushMs they leave by themselves; without events there are none", async () => {
+  test("flushMs delivers events without a call; events: false creates none", async () => {
     await using eager = await startSendgridSimulator({ flushMs: 5 });
     await using other = await createReceiver(eager.publicKey);
     eager.setWebhook(other.url);

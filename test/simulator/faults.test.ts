@@ -8,7 +8,7 @@ beforeEach(async () => {
 });
 afterEach(() => simulator.close());
 
-/** What our code would do: one send through the SDK. */
+/** One send through the SDK, as our code does it. */
 function send(to = "ann@example.com", timeoutMs = 5000): Promise<number> {
   const mail = { to, from: "shop@example.com", subject: "Hello", text: "Hello", customArgs: { bo_msg: "row-1" } };
   return createMailer(simulator, "SG.simulator", timeoutMs)
@@ -31,7 +31,7 @@ describe("what the client sees, and whether the mail was sent", () => {
     await expect(send()).rejects.toMatchObject({ code: status, response: { body: { errors: [error] } } });
     expect(simulator.acceptedCount("row-1")).toBe(accepted);
     expect(simulator.stats.queuedEvents).toBe(accepted * 2);
-    // One request each by default: the next one goes through.
+    // A fault applies to one request by default: the next one succeeds.
     expect(await send()).toBe(202);
     expect(simulator.stats).toMatchObject({ faulted: 1, accepted: 1 });
   });
@@ -45,7 +45,7 @@ describe("what the client sees, and whether the mail was sent", () => {
     expect(simulator.acceptedCount("row-1")).toBe(accepted);
   });
 
-  test("a slow answer outlasts the client's patience, though the mail is sent", async () => {
+  test("a slow response exceeds the client's timeout, although the mail is sent", async () => {
     simulator.faults.add({ kind: "slow", delayMs: 60_000 });
     const sending = send("ann@example.com", 200).catch((error: unknown) => error);
     await simulator.waitFor((stats) => stats.messages === 1);
@@ -53,12 +53,12 @@ describe("what the client sees, and whether the mail was sent", () => {
     expect(simulator.acceptedCount("row-1")).toBe(1);
   });
 
-  test("a slow answer within it is a 202", async () => {
+  test("a slow response within the timeout is a 202", async () => {
     simulator.faults.add({ kind: "slow", delayMs: 20 });
     expect(await send()).toBe(202);
   });
 
-  test("a 429 says when to come back", async () => {
+  test("a 429 reports when to retry", async () => {
     await using timed = await startSendgridSimulator({ now: () => 1_700_000_000_000 });
     timed.faults.add({ kind: "rate_limited", resetSeconds: 30 });
     const { headers } = await post(timed, createBody());
@@ -67,14 +67,14 @@ describe("what the client sees, and whether the mail was sent", () => {
   });
 });
 
-describe("whom a fault strikes", () => {
+describe("a fault applies to", () => {
   async function statuses(count: number, to = (index: number) => `user${index}@example.com`): Promise<number[]> {
     const seen: number[] = [];
     for (let index = 0; index < count; index++) seen.push((await post(simulator, createBody(to(index)))).status);
     return seen;
   }
 
-  test("the next N requests, rules in their order", async () => {
+  test("the next N requests, with rules in their order", async () => {
     simulator.faults.add({ kind: "server_error", times: 2 });
     simulator.faults.add({ kind: "rate_limited" });
     expect(await statuses(4)).toEqual([500, 500, 429, 202]);
@@ -101,7 +101,7 @@ describe("whom a fault strikes", () => {
     expect(await statuses(1)).toEqual([202]);
   });
 
-  test("not a request that is refused anyway", async () => {
+  test("no request that is refused anyway", async () => {
     const fault = simulator.faults.add({ kind: "server_error" });
     expect((await post(simulator, {})).status).toBe(400);
     expect(fault).toMatchObject({ struck: 0, remaining: 1 });
@@ -118,6 +118,6 @@ test("close() does not wait for a client that hangs", async () => {
   expect(await sending).toMatchObject({ code: "ECONNRESET" });
 });
 
-test("waitFor says what it saw when it gives up", async () => {
+test("waitFor reports the last stats when it times out", async () => {
   await expect(simulator.waitFor((stats) => stats.messages === 1, 10)).rejects.toThrow('"messages":0');
 });

@@ -1,4 +1,4 @@
-// A client as ours will be (the real SDK), and a receiver of the event webhook that checks signatures.
+// The real SDK as a client, and a receiver of the event webhook that verifies signatures.
 import { createPublicKey, verify } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -52,9 +52,9 @@ export function createBody(to = "ann@example.com", changes: Record<string, unkno
 
 export interface Receiver extends AsyncDisposable {
   url: string;
-  /** Every POST, in order: the parsed body and whether its signature holds. */
+  /** Every POST, in order: the parsed body and whether its signature is valid. */
   posts: { events: SendgridEvent[]; raw: Buffer; signature: string; verified: boolean; timestamp: number }[];
-  /** Answers of the next POSTs; 204 when it is empty. */
+  /** Responses to the next POSTs; 204 if empty. */
   answers: { status: number; headers?: Record<string, string> }[];
 }
 
@@ -93,7 +93,7 @@ export async function createReceiver(publicKey: string): Promise<Receiver> {
   };
 }
 
-/** As a receiver must: timestamp and raw body, ECDSA P-256 over SHA-256. */
+/** Verifies as receivers must: over timestamp and raw body, ECDSA P-256 with SHA-256. */
 export function verifySignature(publicKey: string, timestamp: string, raw: Buffer, signature: string): boolean {
   const key = createPublicKey({ key: Buffer.from(publicKey, "base64"), format: "der", type: "spki" });
   return verify("sha256", Buffer.concat([Buffer.from(timestamp), raw]), key, Buffer.from(signature, "base64"));

@@ -43,7 +43,7 @@ describe("through the SDK", () => {
     expect(simulator.acceptedCount("row-2")).toBe(0);
   });
 
-  test("each personalization is one message, its values laid over the request's", async () => {
+  test("each personalization is one message, and its values override the request's", async () => {
     await createMailer(simulator).send({
       from: "shop@example.com",
       subject: "For all",
@@ -94,7 +94,7 @@ describe("through the SDK", () => {
     expect(simulator.stats).toMatchObject({ sandboxed: 1, messages: 0, queuedEvents: 0 });
   });
 
-  test("a row sent twice shows", async () => {
+  test("a row sent twice is reported as a duplicate", async () => {
     await post(simulator, createBody("ann@example.com"));
     await post(simulator, createBody("ann@example.com"));
     await post(simulator, createBody("bob@example.com"));
@@ -104,7 +104,7 @@ describe("through the SDK", () => {
 });
 
 describe("the protocol around the body", () => {
-  test("every answer has the rate headers; the limit itself is a 429 until the next second", async () => {
+  test("every response has the rate headers; above the limit it is a 429 until the next second", async () => {
     let now = 1_700_000_000_000;
     await using limited = await startSendgridSimulator({ requestsPerSecond: 1, now: () => now });
     const first = await post(limited, createBody());
@@ -139,13 +139,13 @@ describe("the protocol around the body", () => {
     });
   });
 
-  test("no key at all is a 401 with the words of the API description", async () => {
+  test("a missing key is a 401 with the message of the API description", async () => {
     const answer = await fetch(`${simulator.url}/v3/mail/send`, { method: "POST", body: "{}" });
     expect(answer.status).toBe(401);
     expect(await answer.json()).toMatchObject({ errors: [{ message: "authorization required" }] });
   });
 
-  test("another method is a 405, another path a 404, and what is not JSON a 400", async () => {
+  test("another method is a 405, another path a 404, and invalid JSON a 400", async () => {
     expect((await fetch(`${simulator.url}/v3/mail/send`)).status).toBe(405);
     expect((await fetch(`${simulator.url}/v3/nothing`)).status).toBe(404);
     expect(await post(simulator, "{")).toMatchObject({

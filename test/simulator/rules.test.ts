@@ -1,4 +1,4 @@
-// Every rule of the request body, allowed and refused.
+// Every rule for the request body, with allowed and refused bodies.
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { checkMailSend } from "../../src/simulator/sendgrid/validate.ts";
@@ -18,7 +18,7 @@ function addresses(count: number, prefix = "a"): { email: string }[] {
   return Array.from({ length: count }, (_, index) => ({ email: `${prefix}${index}@example.com` }));
 }
 
-/** JSON of {"k":"xx…"} in exactly so many bytes. */
+/** {"k":"xx…"} with exactly this many bytes as JSON. */
 function mapOfBytes(bytes: number): Record<string, string> {
   return { k: "x".repeat(bytes - '{"k":""}'.length) };
 }
@@ -254,7 +254,7 @@ test.each(
   expect(errorsOf(to({ headers: { [name]: "x" } }))).toMatchObject([{ field: "personalizations.0.headers" }]);
 });
 
-describe("the answers quoted from the real service", () => {
+describe("the responses quoted from the real service", () => {
   test("sendgrid-nodejs #1425", () => {
     expect(errorsOf(createBody("", { personalizations: [{ "to:": [{ email: "a@example.com" }] }] }))).toEqual([
       {
@@ -285,7 +285,7 @@ describe("the answers quoted from the real service", () => {
   });
 });
 
-test("any value in any place is accepted or refused with reasons, never a crash", () => {
+test("any value in any place is accepted, or refused with reasons, and never crashes", () => {
   const fields = Object.keys(createBody()).concat(
     "headers",
     "custom_args",

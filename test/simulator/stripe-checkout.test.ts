@@ -15,7 +15,7 @@ beforeAll(async () => {
 beforeEach(() => simulator.reset());
 afterAll(() => simulator.close());
 
-test("a payment is seen from every side: session, intent, charge, balance", async () => {
+test("a payment appears in its session, payment intent, charge and events", async () => {
   const link = await stripe.paymentLinks.create(linkOrder({ payment_intent_data: { metadata: { lead: "7" } } }));
   const { outcome, session } = simulator.pay(link.url, ann);
   expect(outcome).toBe("paid");
@@ -44,7 +44,7 @@ test("a payment is seen from every side: session, intent, charge, balance", asyn
   ]);
 });
 
-test("an event holds the object as it was then, and is found by the API", async () => {
+test("an event has the object as it was then, and is available in the API", async () => {
   const link = await stripe.paymentLinks.create(linkOrder());
   simulator.pay(link.id, ann);
   simulator.refund(link.id);
@@ -54,7 +54,7 @@ test("an event holds the object as it was then, and is found by the API", async 
   expect(made.data).toMatchObject([{ request: { id: link.lastResponse.requestId } }]);
 });
 
-test("a link that works once is refused the second time; one that was switched off at once", async () => {
+test("a single-use link is refused the second time; one that is switched off, the first time", async () => {
   const once = await stripe.paymentLinks.create(linkOrder({ inactive_message: "Already paid." }));
   expect(simulator.pay(once.url, ann).outcome).toBe("paid");
   expect(simulator.pay(once.url, ann)).toMatchObject({ outcome: "refused", reason: "Already paid.", session: null });
@@ -75,7 +75,7 @@ test("a link without a limit can be paid again and again", async () => {
   expect(simulator.events("checkout.session.completed")).toHaveLength(3);
 });
 
-test("a declined card leaves the link open for the next try", async () => {
+test("a declined card leaves the link open for another attempt", async () => {
   const link = await stripe.paymentLinks.create(linkOrder());
   const declined = simulator.pay(link.url, { ...ann, card: "declined" });
   expect(declined).toMatchObject({
@@ -88,7 +88,7 @@ test("a declined card leaves the link open for the next try", async () => {
   expect(simulator.pay(link.url, ann).outcome).toBe("paid");
 });
 
-test("a delayed payment completes the session unpaid, and comes in days later", async () => {
+test("a delayed payment completes the session unpaid, and succeeds days later", async () => {
   const link = await stripe.paymentLinks.create(linkOrder());
   expect(simulator.pay(link.url, { ...ann, card: "async_ok" })).toMatchObject({
     outcome: "processing",
@@ -104,7 +104,7 @@ test("a delayed payment completes the session unpaid, and comes in days later", 
   expect(simulator.stats.payments).toBe(1);
 });
 
-test("a delayed payment that fails says so once, also where it is settled by hand", async () => {
+test("a delayed payment that fails is reported once, even if it is settled by hand", async () => {
   const link = await stripe.paymentLinks.create(linkOrder());
   simulator.pay(link.url, { ...ann, card: "async_fail" });
   expect(simulator.settle(link.url)).toBe(1);
@@ -116,7 +116,7 @@ test("a delayed payment that fails says so once, also where it is settled by han
   expect(simulator.events("payment_intent.payment_failed")).toHaveLength(1);
 });
 
-test("who leaves without paying leaves a session that expires after a day", async () => {
+test("a session that is left without paying expires after a day", async () => {
   const link = await stripe.paymentLinks.create(linkOrder());
   const session = simulator.visit(link.url);
   simulator.advance(DAY_MS);
@@ -126,7 +126,7 @@ test("who leaves without paying leaves a session that expires after a day", asyn
   });
 });
 
-test("a first payment of a subscription that is declined begins none", async () => {
+test("a declined first payment does not start the subscription", async () => {
   const link = await stripe.paymentLinks.create(monthlyOrder());
   expect(simulator.pay(link.url, { ...ann, card: "declined" })).toMatchObject({
     outcome: "declined",
@@ -135,7 +135,7 @@ test("a first payment of a subscription that is declined begins none", async () 
   expect((await stripe.subscriptions.list()).data).toEqual([]);
 });
 
-test("a url with what a mail's tracking added behind it is the same link", async () => {
+test("a URL with the tracking parameters of a mail is the same link", async () => {
   const link = await stripe.paymentLinks.create(linkOrder());
   expect(simulator.pay(`${link.url}?prefilled_email=ann%40example.com&utm_source=mail`, ann).outcome).toBe("paid");
   expect(() => simulator.pay("https://buy.stripe.com/test_other", ann)).toThrow("test_other is not");

@@ -21,7 +21,7 @@ async function control(path: string, body?: unknown): Promise<{ status: number; 
   return { status: response.status, body: await response.json() };
 }
 
-test("people act from outside as from within", async () => {
+test("people's actions are available over HTTP", async () => {
   const { url } = await stripe.paymentLinks.create(linkOrder());
   expect(await control("visit", { link: url })).toMatchObject({ status: 200, body: { status: "open" } });
   expect(await control("pay", { link: url, email: "ann@example.com" })).toMatchObject({ body: { outcome: "paid" } });
@@ -33,7 +33,7 @@ test("people act from outside as from within", async () => {
   expect((await control("stats")).body).toMatchObject({ links: 1, payments: 1 });
 });
 
-test("time goes on from outside too", async () => {
+test("time can be advanced over HTTP", async () => {
   const { url } = await stripe.paymentLinks.create(monthlyOrder());
   await control("pay", { link: url, email: "ann@example.com" });
   await control("fail-payments", { target: url });
@@ -42,7 +42,7 @@ test("time goes on from outside too", async () => {
   expect(await control("cancel", { target: url })).toMatchObject({ body: { status: "canceled" } });
 });
 
-test("faults and webhooks are set from outside, and what makes no sense is refused", async () => {
+test("faults and webhooks are set over HTTP, and invalid values are refused", async () => {
   await using receiver = await createReceiver(simulator.webhookSecret);
   expect((await control("webhook-secret")).body).toEqual({ webhook_secret: simulator.webhookSecret });
   expect(await control("webhook", { url: receiver.url, duplicates: "same" })).toMatchObject({ status: 200 });
@@ -68,7 +68,7 @@ test("faults and webhooks are set from outside, and what makes no sense is refus
   expect(await control("teleport", {})).toMatchObject({ status: 404 });
 });
 
-test("a person opens the link in a browser, reads what it costs, and pays", async () => {
+test("a person opens the link in a browser, sees the price, and pays", async () => {
   const { url } = await stripe.paymentLinks.create(
     linkOrder({ after_completion: { type: "redirect", redirect: { url: "https://example.com/thanks" } } }),
   );
@@ -88,13 +88,13 @@ test("a person opens the link in a browser, reads what it costs, and pays", asyn
   expect((await fetch(`${simulator.url}/pay/test_none`)).status).toBe(404);
 });
 
-test("amounts are shown in the currency's own decimals", async () => {
+test("amounts are shown with the currency's decimals", async () => {
   const data = { currency: "jpy", product_data: { name: "Tea" }, unit_amount: 500 };
   const { url } = await stripe.paymentLinks.create({ line_items: [{ price_data: data, quantity: 1 }] });
   expect(await (await fetch(url)).text()).toContain("¥500");
 });
 
-test("a reset forgets everything but accounts, secrets and where webhooks go", async () => {
+test("a reset clears everything but accounts, secrets and webhook URLs", async () => {
   await using receiver = await createReceiver(simulator.webhookSecret);
   simulator.setWebhook(receiver.url);
   const { id } = await stripe.paymentLinks.create(linkOrder(), { idempotencyKey: "k" });

@@ -24,16 +24,19 @@ test.each([
   [{ kind: "conflict" }, 409, Stripe.errors.StripeError],
   [{ kind: "bad_request", message: "No.", param: "metadata" }, 400, Stripe.errors.StripeInvalidRequestError],
   [{ kind: "server_error", status: 503 }, 503, Stripe.errors.StripeAPIError],
-] as const)("%o is the SDK's error, nothing was executed, and the key is free", async (rule, statusCode, kind) => {
-  simulator.faults.add(rule);
-  const error = await errorOf(create());
-  expect(error).toBeInstanceOf(kind);
-  expect(error.statusCode).toBe(statusCode);
-  expect(simulator.stats).toMatchObject({ links: 0, faulted: 1 });
-  expect((await create()).lastResponse.headers["idempotent-replayed"]).toBeUndefined();
-});
+] as const)(
+  "%o throws the SDK's error, executes nothing, and leaves the key unused",
+  async (rule, statusCode, kind) => {
+    simulator.faults.add(rule);
+    const error = await errorOf(create());
+    expect(error).toBeInstanceOf(kind);
+    expect(error.statusCode).toBe(statusCode);
+    expect(simulator.stats).toMatchObject({ links: 0, faulted: 1 });
+    expect((await create()).lastResponse.headers["idempotent-replayed"]).toBeUndefined();
+  },
+);
 
-test("a 500 after the link was made is given again for good under its key; the link is found in the list", async () => {
+test("a 500 after the link was created is replayed for its key; the link is in the list", async () => {
   simulator.faults.add({ kind: "server_error", moment: "after" });
   await errorOf(create());
   const again = await errorOf(create());
@@ -42,28 +45,28 @@ test("a 500 after the link was made is given again for good under its key; the l
   expect(data.map(({ metadata }) => metadata["request"])).toEqual(["request-1"]);
 });
 
-test("a 500 of a gateway is not stored: the next try gets the link that is there", async () => {
+test("a 500 of a gateway is not stored: the retry gets the existing link", async () => {
   simulator.faults.add({ kind: "server_error", moment: "after", stored: false, status: 502 });
   await errorOf(create());
   const { id } = await create();
   expect(simulator.links()).toMatchObject([{ id }]);
 });
 
-test("a 500 that came before anything was executed may be stored too: there is nothing to find", async () => {
+test("a 500 before execution may be stored too: no link exists", async () => {
   simulator.faults.add({ kind: "server_error", stored: true });
   await errorOf(create());
   expect(await errorOf(create())).toMatchObject({ statusCode: 500, headers: { "idempotent-replayed": "true" } });
   expect(simulator.stats.links).toBe(0);
 });
 
-test("a reset after the link was made is healed by the SDK's own second try", async () => {
+test("a reset after the link was created is recovered by the SDK's own retry", async () => {
   simulator.faults.add({ kind: "reset", moment: "after" });
   const link = await createStripe(simulator, { retries: 2 }).paymentLinks.create(linkOrder(), { idempotencyKey });
   expect(link.lastResponse.headers["idempotent-replayed"]).toBe("true");
   expect(simulator.stats).toMatchObject({ links: 1, faulted: 1, replayed: 1 });
 });
 
-test("answers that get lost again and again make no second link", async () => {
+test("responses that are lost repeatedly create no second link", async () => {
   simulator.faults.add({ kind: "reset", moment: "after", times: 3 });
   const patient = createStripe(simulator, { retries: 4 });
   const { id } = await patient.paymentLinks.create(linkOrder(), { idempotencyKey });
@@ -71,7 +74,7 @@ test("answers that get lost again and again make no second link", async () => {
   expect(simulator.stats).toMatchObject({ faulted: 3, replayed: 1 });
 });
 
-test("a fault on the way of a stored answer is not what is stored", async () => {
+test("a fault on a replayed response does not replace the stored one", async () => {
   const { id } = await create();
   simulator.faults.add({ kind: "server_error", status: 503, moment: "after" });
   const error = await errorOf(create());
@@ -80,13 +83,13 @@ test("a fault on the way of a stored answer is not what is stored", async () => 
   expect((await create()).id).toBe(id);
 });
 
-test("a reset before anything was executed leaves nothing", async () => {
+test("a reset before execution creates nothing", async () => {
   simulator.faults.add({ kind: "reset", times: 2 });
   expect(await errorOf(create())).toBeInstanceOf(Stripe.errors.StripeConnectionError);
   expect(simulator.stats.links).toBe(0);
 });
 
-test("a client that gives up on a slow answer finds the link under its key", async () => {
+test("a client that times out on a slow response gets the link by its key", async () => {
   simulator.faults.add({ kind: "slow", delayMs: 5000 });
   const hurried = stripe.paymentLinks.create(linkOrder(), { idempotencyKey, timeout: 200 });
   expect(await errorOf(hurried)).toBeInstanceOf(Stripe.errors.StripeConnectionError);
@@ -94,7 +97,7 @@ test("a client that gives up on a slow answer finds the link under its key", asy
   expect((await create()).lastResponse.headers["idempotent-replayed"]).toBe("true");
 });
 
-test("a fault strikes the requests it is for, and no refused one uses it up", async () => {
+test("a fault applies to matching requests only, and a refused one does not use it up", async () => {
   simulator.faults.add({ kind: "server_error", request: "POST /v1/payment_links/*", times: 1 });
   const link = await create();
   await errorOf(stripe.paymentLinks.update("plink_none", { active: false }));
@@ -103,7 +106,7 @@ test("a fault strikes the requests it is for, and no refused one uses it up", as
   expect(await stripe.paymentLinks.update(link.id, { active: false })).toMatchObject({ active: false });
 });
 
-test("a fault by key strikes one account alone", async () => {
+test("a fault with a key applies to one account only", async () => {
   await using own = await startStripeSimulator();
   own.addAccount("sk_test_harbor");
   own.faults.add({ kind: "unauthorized", key: "sk_test_harbor" });
@@ -112,7 +115,7 @@ test("a fault by key strikes one account alone", async () => {
   expect((await createStripe(own).paymentLinks.create(linkOrder())).active).toBe(true);
 });
 
-test("chance repeats itself with its seed", async () => {
+test("the same seed gives the same random faults", async () => {
   const outcomes = async (seed: number): Promise<string> => {
     await using own = await startStripeSimulator({ seed });
     const client = createStripe(own);

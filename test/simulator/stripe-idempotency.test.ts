@@ -14,7 +14,7 @@ afterAll(() => simulator.close());
 
 const idempotencyKey = "payment_request:1";
 
-test("the same key and the same order give the same link, and make one", async () => {
+test("the same key and the same order create one link, and return it again", async () => {
   const first = await stripe.paymentLinks.create(linkOrder(), { idempotencyKey });
   const again = await stripe.paymentLinks.create(linkOrder(), { idempotencyKey });
   expect(again.id).toBe(first.id);
@@ -28,13 +28,13 @@ test("the same key and the same order give the same link, and make one", async (
   expect(simulator.stats).toMatchObject({ links: 1, accepted: 1, replayed: 1 });
 });
 
-test("the answer is the one of then, whatever became of the link since", async () => {
+test("the replayed response is the original one, even if the link has changed since", async () => {
   const link = await stripe.paymentLinks.create(linkOrder(), { idempotencyKey });
   await stripe.paymentLinks.update(link.id, { active: false });
   expect(await stripe.paymentLinks.create(linkOrder(), { idempotencyKey })).toMatchObject({ active: true });
 });
 
-test("a repetition is answered though the order would be refused by now", async () => {
+test("a repetition is replayed even if the order would be refused by now", async () => {
   const link = await stripe.paymentLinks.create(linkOrder());
   const order = { charge: simulator.pay(link.url, { email: "ann@example.com" }).charge?.id ?? "" };
   const first = await stripe.refunds.create(order, { idempotencyKey });
@@ -42,7 +42,7 @@ test("a repetition is answered though the order would be refused by now", async 
   expect(await errorOf(stripe.refunds.create(order))).toMatchObject({ code: "charge_already_refunded" });
 });
 
-test("the same key with another order is refused, and so is it at another endpoint", async () => {
+test("the same key is refused with another order, and at another endpoint", async () => {
   const link = await stripe.paymentLinks.create(linkOrder(), { idempotencyKey });
   const other = await errorOf(
     stripe.paymentLinks.create(linkOrder({ metadata: { request: "2" } }), { idempotencyKey }),
@@ -54,7 +54,7 @@ test("the same key with another order is refused, and so is it at another endpoi
   expect(simulator.links()).toMatchObject([{ active: true }]);
 });
 
-test("while the first is at work the key is in use: 409, which the SDK tries again by itself", async () => {
+test("while the first request is in progress the key is in use: 409, which the SDK retries by itself", async () => {
   simulator.faults.add({ kind: "slow", delayMs: 300, moment: "before" });
   const first = stripe.paymentLinks.create(linkOrder(), { idempotencyKey });
   await simulator.waitFor(({ faulted }) => faulted === 1);
@@ -67,12 +67,12 @@ test("while the first is at work the key is in use: 409, which the SDK tries aga
   expect(simulator.stats.links).toBe(1);
 });
 
-test("a refused order leaves the key free", async () => {
+test("a refused order leaves the key unused", async () => {
   await errorOf(stripe.paymentLinks.create(linkOrder({ line_items: [] }), { idempotencyKey }));
   expect((await stripe.paymentLinks.create(linkOrder(), { idempotencyKey })).active).toBe(true);
 });
 
-test("a key is forgotten after a day, and belongs to one account", async () => {
+test("a key expires after a day, and belongs to one account", async () => {
   let now = Date.UTC(2026, 0, 5);
   await using own = await startStripeSimulator({ now: () => now });
   own.addAccount("sk_test_harbor");
@@ -88,7 +88,7 @@ test("a key is forgotten after a day, and belongs to one account", async () => {
   expect((await client.paymentLinks.create(linkOrder(), { idempotencyKey })).id).not.toBe(first.id);
 });
 
-test("twenty at once under one key make one link", async () => {
+test("twenty concurrent requests with one key create one link", async () => {
   const patient = createStripe(simulator, { retries: 5 });
   const calls = Array.from({ length: 20 }, () => patient.paymentLinks.create(linkOrder(), { idempotencyKey }));
   const ids = new Set((await Promise.all(calls)).map(({ id }) => id));

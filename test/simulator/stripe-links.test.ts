@@ -12,7 +12,7 @@ beforeAll(async () => {
 beforeEach(() => simulator.reset());
 afterAll(() => simulator.close());
 
-test("a link is made from inline prices, and is what was asked for", async () => {
+test("a link is created from inline prices, as requested", async () => {
   const link = await stripe.paymentLinks.create(
     linkOrder({ after_completion: { type: "redirect", redirect: { url: "https://example.com/thanks?a=1&b=2" } } }),
   );
@@ -32,7 +32,7 @@ test("a link is made from inline prices, and is what was asked for", async () =>
   expect(data[0]?.price?.unit_amount_decimal?.toString()).toBe("12500");
 });
 
-test("text with brackets, ampersands and other alphabets arrives as it was sent", async () => {
+test("text with brackets, ampersands and other alphabets arrives unchanged", async () => {
   const name = "Dach & Café [größer] = ✓";
   const data = { currency: "eur", product_data: { name }, unit_amount: 100 };
   const link = await stripe.paymentLinks.create({ line_items: [{ price_data: data, quantity: 3 }] });
@@ -40,7 +40,7 @@ test("text with brackets, ampersands and other alphabets arrives as it was sent"
   expect(found.line_items?.data).toMatchObject([{ description: name, amount_total: 300, currency: "eur" }]);
 });
 
-test("products and prices of one's own can be sold", async () => {
+test("existing products and prices can be sold", async () => {
   const product = await stripe.products.create({ name: "Gutter guard" });
   const price = await stripe.prices.create({ product: product.id, currency: "usd", unit_amount: 700 });
   const link = await stripe.paymentLinks.create({ line_items: [{ price: price.id, quantity: 2 }] });
@@ -52,7 +52,7 @@ test("products and prices of one's own can be sold", async () => {
   expect(expanded.line_items?.data[0]?.price?.product).toMatchObject({ id: product.id, name: "Gutter guard" });
 });
 
-test("a link is switched off and on, and its metadata changed key by key; each change is told once", async () => {
+test("a link is switched off and on, and its metadata changed key by key; each change is reported once", async () => {
   const link = await stripe.paymentLinks.create(linkOrder({ metadata: { a: "1", b: "2" } }));
   expect(await stripe.paymentLinks.update(link.id, { active: false })).toMatchObject({ active: false });
   await stripe.paymentLinks.update(link.id, { active: false });
@@ -64,7 +64,7 @@ test("a link is switched off and on, and its metadata changed key by key; each c
   ]);
 });
 
-test("links are listed newest first, in pages, also only the active ones", async () => {
+test("links are listed newest first, in pages, all or only the active ones", async () => {
   const made: string[] = [];
   for (let n = 0; n < 5; n++) made.unshift((await stripe.paymentLinks.create(linkOrder())).id);
   await stripe.paymentLinks.update(made[1] ?? "", { active: false });
@@ -104,16 +104,16 @@ test.each([
   [linkOrder({ metadata: { long: "x".repeat(501) } }), undefined, "metadata[long]"],
   [linkOrder({ subscription_data: { description: "x" } }), undefined, "subscription_data"],
   [monthlyOrder({ payment_intent_data: { description: "x" } }), undefined, "payment_intent_data"],
-])("an order that makes no sense is refused by its parameter: %#", async (order, code, param) => {
+])("an invalid order is refused, with the parameter: %#", async (order, code, param) => {
   const error = await errorOf(stripe.paymentLinks.create(order as Stripe.PaymentLinkCreateParams));
   expect(error).toBeInstanceOf(Stripe.errors.StripeInvalidRequestError);
   expect(error).toMatchObject({ statusCode: 400, code, param });
   expect(error.requestId).toMatch(/^req_/);
-  // Nothing of a refused order is left behind.
+  // A refused order leaves nothing behind.
   expect(simulator.stats).toMatchObject({ links: 0, events: 0, refused: 1 });
 });
 
-test("what is not there is told apart from what nobody may see", async () => {
+test("a missing object and an invalid key give different errors", async () => {
   expect(await errorOf(stripe.paymentLinks.retrieve("plink_none"))).toMatchObject({
     statusCode: 404,
     code: "resource_missing",
@@ -126,7 +126,7 @@ test("what is not there is told apart from what nobody may see", async () => {
   expect(simulator.stats.links).toBe(0);
 });
 
-test("another key is another account: its links are nobody else's", async () => {
+test("another key is another account: its links are invisible to others", async () => {
   await using own = await startStripeSimulator();
   own.addAccount("sk_test_harbor");
   const [ours, theirs] = [createStripe(own), createStripe(own, { key: "sk_test_harbor" })];
@@ -139,7 +139,7 @@ test("another key is another account: its links are nobody else's", async () => 
   expect((await theirs.balance.retrieve()).pending).toMatchObject([{ amount: 12_500 - 393 }]);
 });
 
-test("other bodies, versions and addresses are refused", async () => {
+test("other body types, versions and paths are refused", async () => {
   const headers = { Authorization: `Bearer ${simulator.secretKey}` };
   const post = (changes: RequestInit): Promise<Response> =>
     fetch(`${simulator.url}/v1/payment_links`, { method: "POST", body: "a=1", ...changes });

@@ -20,7 +20,7 @@ async function paidLink(): Promise<{ url: string; charge: string; intent: string
   return { url, charge: charge?.id ?? "", intent: paymentIntent?.id ?? "" };
 }
 
-test("a refund by the API is told as its own object and as the charge's total", async () => {
+test("a refund by the API is reported as its own object and as the charge's total", async () => {
   const { charge, intent } = await paidLink();
   const refund = await stripe.refunds.create({ payment_intent: intent, amount: 2500, reason: "requested_by_customer" });
   expect(refund).toMatchObject({ amount: 2500, charge, payment_intent: intent, status: "succeeded" });
@@ -37,7 +37,7 @@ test("a refund by the API is told as its own object and as the charge's total", 
   expect(await errorOf(stripe.refunds.create({ charge }))).toMatchObject({ code: "charge_already_refunded" });
 });
 
-test("more than is left can't be refunded", async () => {
+test("more than the remaining amount cannot be refunded", async () => {
   const { charge, url } = await paidLink();
   expect(await errorOf(stripe.refunds.create({ charge, amount: 12_501 }))).toMatchObject({
     statusCode: 400,
@@ -49,7 +49,7 @@ test("more than is left can't be refunded", async () => {
   expect((await stripe.refunds.list()).data).toEqual([]);
 });
 
-test("a refund that fails comes back", async () => {
+test("a refund that fails is reversed", async () => {
   const { url, charge } = await paidLink();
   const refund = simulator.refund(url);
   simulator.failRefund(refund.id);
@@ -65,7 +65,7 @@ test("a refund that fails comes back", async () => {
 test.each([
   ["won", ["charge.dispute.closed", "charge.dispute.funds_reinstated"], 0],
   ["lost", ["charge.dispute.closed"], -12_500 - 1500],
-] as const)("a dispute takes money and fee, and once %s it stays so", async (verdict, told, net) => {
+] as const)("a dispute withdraws the amount and a fee, and is final once %s", async (verdict, types, net) => {
   const { url } = await paidLink();
   const before = await pending();
   const dispute = simulator.dispute(url, { reason: "product_not_received" });
@@ -73,13 +73,13 @@ test.each([
   expect(typesOf(simulator).slice(-2)).toEqual(["charge.dispute.created", "charge.dispute.funds_withdrawn"]);
   expect((await pending()) - before).toBe(-14_000);
   simulator.closeDispute(dispute.id, verdict);
-  expect(typesOf(simulator).slice(-told.length)).toEqual(told);
+  expect(typesOf(simulator).slice(-types.length)).toEqual(types);
   expect((await pending()) - before).toBe(net);
   expect(await stripe.disputes.retrieve(dispute.id)).toMatchObject({ status: verdict });
   expect(() => simulator.closeDispute(dispute.id, "won")).toThrow("already closed");
 });
 
-test("an inquiry takes no money, and a disputed charge is not refunded", async () => {
+test("an inquiry withdraws no money, and a disputed charge is not refunded", async () => {
   const { url, charge } = await paidLink();
   const before = await pending();
   const inquiry = simulator.dispute(url, { inquiry: true });
@@ -91,13 +91,13 @@ test("an inquiry takes no money, and a disputed charge is not refunded", async (
   expect(await pending()).toBe(before);
 });
 
-test("giving up a dispute by the API loses it", async () => {
+test("closing a dispute by the API loses it", async () => {
   const { url } = await paidLink();
   const { id } = simulator.dispute(url);
   expect(await stripe.disputes.close(id)).toMatchObject({ status: "lost" });
 });
 
-test("a payment is found by any id around it", async () => {
+test("a payment is found by any related id", async () => {
   const link = await stripe.paymentLinks.create(monthlyOrder());
   const { session, invoice, subscription, paymentIntent, charge } = simulator.pay(link.url, ann);
   const targets = [link.id, link.url, session?.id, invoice?.id, subscription?.id, paymentIntent?.id, charge?.id];
@@ -107,7 +107,7 @@ test("a payment is found by any id around it", async () => {
   expect(() => simulator.refund("ch_none")).toThrow("ch_none is not");
 });
 
-/** What is on the way to the balance, in cents. */
+/** The pending balance, in cents. */
 async function pending(): Promise<number> {
   return (await stripe.balance.retrieve()).pending[0]?.amount ?? 0;
 }

@@ -1,5 +1,6 @@
-// Every object that the simulator emits, in answers and in events, has the fields of Stripe's own fixture of it, with
-// values of the same types. The fixtures: those of the objects here, from fixtures3.json of github.com/stripe/openapi (MIT).
+// Every object that the simulator emits, in responses and in events, has the fields of Stripe's own fixture of it, with
+// values of the same types. The fixtures are those of the objects here, from fixtures3.json of github.com/stripe/openapi
+// (MIT).
 import { expect, test } from "vitest";
 import { startStripeSimulator, type StripeSimulator } from "../../src/simulator/stripe/index.ts";
 import fixtures from "./stripe.fixtures.json" with { type: "json" };
@@ -9,8 +10,8 @@ type Json = null | string | number | boolean | Json[] | { [name: string]: Json }
 type JsonObject = { [name: string]: Json };
 
 /**
- * All that may differ. `unknown`: the fixture doesn't show the field, being older or of another case; the SDK's types,
- * which the code is compiled against, have it.
+ * All differences that are allowed. `unknown`: the fixture does not have the field, because it is older or shows another
+ * case; the SDK's types, which the code is compiled against, have it.
  */
 const known: readonly string[] = [
   "charge.outcome.risk_level: unknown",
@@ -48,21 +49,21 @@ const known: readonly string[] = [
   "subscription_item.current_trial: unknown",
   // Connect only.
   "balance.connect_reserved: missing",
-  // Shown where they are expanded since 2022.
+  // Shown only if expanded, since 2022.
   "charge.refunds: missing",
   // Moved to parent.subscription_details in 2025.
   "invoice.subscription: missing",
-  // A bank debit has its own.
+  // A bank debit has its own fields.
   "charge.payment_method_details.card: missing",
   "payment_method.card: missing",
   "refund.destination_details.card: missing",
 ];
 
-test("every object is like Stripe's fixture of it", async () => {
+test("every object matches Stripe's fixture of it", async () => {
   await using simulator = await startStripeSimulator();
-  await liveThroughEverything(simulator);
+  await runEverything(simulator);
   const objects = simulator.events().map(({ data }) => data.object as JsonObject);
-  objects.push(...(simulator.events() as unknown as JsonObject[]), ...(await answers(simulator)));
+  objects.push(...(simulator.events() as unknown as JsonObject[]), ...(await responses(simulator)));
   const kinds = new Set(objects.map(({ object }) => String(object)));
   expect([...kinds].toSorted()).toEqual(
     Object.keys(fixtures)
@@ -73,16 +74,16 @@ test("every object is like Stripe's fixture of it", async () => {
   expect([...differences].toSorted()).toEqual(known.toSorted());
 });
 
-/** Kinds that come inside others only; they are looked at there. */
+/** Kinds that occur only inside others, and are compared there. */
 const nested = new Set(["subscription_item", "plan", "line_item"]);
 
-/** A comparison that finds nothing proves nothing unless it can find something. */
+/** The comparison must be able to find differences. */
 test.each([
-  ["a field too many", { ...fixtures.refund, colour: "red" }, "refund.colour: unknown"],
-  ["a field too few", without(fixtures.refund, "amount"), "refund.amount: missing"],
+  ["an extra field", { ...fixtures.refund, colour: "red" }, "refund.colour: unknown"],
+  ["a missing field", without(fixtures.refund, "amount"), "refund.amount: missing"],
   ["another type", { ...fixtures.refund, amount: "100" }, "refund.amount: string, not number"],
-  ["what lies inside", { ...fixtures.charge, billing_details: 7 }, "charge.billing_details: number, not object"],
-])("the comparison sees %s", (_what, object, expected) => {
+  ["a nested value", { ...fixtures.charge, billing_details: 7 }, "charge.billing_details: number, not object"],
+])("the comparison finds %s", (_what, object, expected) => {
   const found = differencesOf(object as unknown as JsonObject, "");
   expect(found).toEqual([expected]);
 });
@@ -108,7 +109,7 @@ function differencesOf(actual: Json, path: string, like?: Json): string[] {
 }
 
 function fieldsOf(actual: JsonObject, expected: JsonObject, place: string): string[] {
-  // Maps of people's own words, and objects that the fixture shows empty.
+  // Maps with free keys, and objects that are empty in the fixture.
   if (place.endsWith(".metadata") || Object.keys(expected).length === 0) return [];
   const unknown = Object.keys(actual).filter((name) => !(name in expected));
   const missing = Object.keys(expected).filter((name) => !(name in actual));
@@ -122,7 +123,7 @@ function fieldsOf(actual: JsonObject, expected: JsonObject, place: string): stri
 }
 
 /** One of everything that can happen to a payment. */
-async function liveThroughEverything(simulator: StripeSimulator): Promise<void> {
+async function runEverything(simulator: StripeSimulator): Promise<void> {
   const stripe = createStripe(simulator);
   const { restrictions: _, ...order } = linkOrder({ customer_creation: "always" });
   const { url } = await stripe.paymentLinks.create({ ...order, payment_intent_data: { description: "x" } });
@@ -150,8 +151,8 @@ async function liveThroughEverything(simulator: StripeSimulator): Promise<void> 
   await stripe.webhookEndpoints.create({ url: "https://example.com/hook", enabled_events: ["*"] });
 }
 
-/** What no event shows. */
-async function answers(simulator: StripeSimulator): Promise<JsonObject[]> {
+/** Objects that appear in no event. */
+async function responses(simulator: StripeSimulator): Promise<JsonObject[]> {
   const get = async (path: string): Promise<JsonObject> => {
     const response = await fetch(`${simulator.url}/v1/${path}`, {
       headers: { Authorization: `Bearer ${simulator.secretKey}` },

@@ -5,7 +5,7 @@ import { createStripe, monthlyOrder, typesOf } from "./stripeHelpers.ts";
 
 const DAY_MS = 86_400_000;
 const ann = { email: "ann@example.com" };
-/** 31 January, so that months of other lengths matter. */
+/** 31 January, so that shorter months matter. */
 const start = Date.UTC(2026, 0, 31, 10);
 const unix = (year: number, month: number, day: number): number => Date.UTC(year, month - 1, day, 10) / 1000;
 
@@ -27,7 +27,7 @@ async function subscribe(card: "ok" | "async_ok" | "async_fail" = "ok"): Promise
   return simulator.pay(link.url, { ...ann, card }).subscription?.id ?? "";
 }
 
-test("the first payment begins it, and the ids lead from one to the other", async () => {
+test("the first payment starts a subscription, and the ids link its objects", async () => {
   const id = await subscribe();
   const subscription = await stripe.subscriptions.retrieve(id, { expand: ["latest_invoice.payments"] });
   expect(subscription).toMatchObject({
@@ -60,7 +60,7 @@ test("the first payment begins it, and the ids lead from one to the other", asyn
   ]);
 });
 
-test("renewals come at the day it began, or the month's last one, whenever they are looked at", async () => {
+test("renewals are due on the day of the start, or the month's last day, whenever they are read", async () => {
   const id = await subscribe();
   now = Date.UTC(2026, 4, 1);
   const { data } = await stripe.invoices.list({ subscription: id });
@@ -77,7 +77,7 @@ test("renewals come at the day it began, or the month's last one, whenever they 
   expect(items.data[0]?.current_period_end).toBe(unix(2026, 5, 31));
 });
 
-test("a renewal that fails is past due, and is tried again until it goes through", async () => {
+test("a renewal that fails is past due, and is retried until it succeeds", async () => {
   const id = await subscribe();
   simulator.failPayments(id, 2);
   now = Date.UTC(2026, 2, 1);
@@ -94,7 +94,7 @@ test("a renewal that fails is past due, and is tried again until it goes through
   expect(await stripe.invoices.retrieve(open?.id ?? "")).toMatchObject({ status: "paid", attempt_count: 3 });
 });
 
-test("one that fails for good ends the subscription, and nothing follows", async () => {
+test("a renewal that keeps failing ends the subscription, and no more follow", async () => {
   const id = await subscribe();
   simulator.failPayments(id, 99);
   now = Date.UTC(2026, 5, 1);
@@ -110,7 +110,7 @@ test("one that fails for good ends the subscription, and nothing follows", async
   expect((await stripe.subscriptions.list({ status: "all" })).data).toHaveLength(1);
 });
 
-test("cancelled for the end of the period it runs so long, and can be taken back", async () => {
+test("a subscription that is cancelled at period end runs until then, and this can be undone", async () => {
   const id = await subscribe();
   expect(await stripe.subscriptions.update(id, { cancel_at_period_end: true })).toMatchObject({
     status: "active",
@@ -123,14 +123,14 @@ test("cancelled for the end of the period it runs so long, and can be taken back
   expect(simulator.events("invoice.paid")).toHaveLength(1);
 });
 
-test("cancelled at once it ends at once", async () => {
+test("a subscription that is cancelled immediately ends immediately", async () => {
   const id = await subscribe();
   expect(await stripe.subscriptions.cancel(id)).toMatchObject({ status: "canceled", ended_at: start / 1000 });
   await stripe.subscriptions.cancel(id);
   expect(simulator.events("customer.subscription.deleted")).toHaveLength(1);
 });
 
-test("a first payment by direct debit is paid, or fails and is tried again, days later", async () => {
+test("a first payment by direct debit is paid, or fails and is retried, days later", async () => {
   const paid = await subscribe("async_ok");
   const failed = await subscribe("async_fail");
   expect(simulator.events("invoice.paid")).toEqual([]);
@@ -144,7 +144,7 @@ test("a first payment by direct debit is paid, or fails and is tried again, days
   expect(simulator.events("invoice.*").map(({ type }) => type)).toContain("invoice.payment_failed");
 });
 
-test("advance moves the simulator alone: everybody else's clock, and signatures, stay where they are", async () => {
+test("advance moves only the simulator's clock, not other clocks or the times of signatures", async () => {
   const id = await subscribe();
   simulator.advance(31 * DAY_MS);
   expect((await stripe.invoices.list({ subscription: id })).data).toHaveLength(2);

@@ -17,7 +17,7 @@ beforeEach(() => {
 });
 afterAll(() => simulator.close());
 
-test("the SDK verifies every event, and none comes twice", async () => {
+test("the SDK verifies every event, and none arrives twice", async () => {
   await using receiver = await createReceiver(simulator.webhookSecret);
   simulator.setWebhook(receiver.url);
   const link = await stripe.paymentLinks.create(linkOrder());
@@ -29,12 +29,12 @@ test("the SDK verifies every event, and none comes twice", async () => {
   expect(new Set(receiver.posts.map(({ event }) => event?.id)).size).toBe(queued);
   const completed = receiver.posts.find(({ event }) => event?.type === "checkout.session.completed");
   expect(completed?.event).toMatchObject({ object: "event", data: { object: { payment_link: link.id } } });
-  // Written with two spaces: a body that was parsed and written anew has another signature.
+  // Indented with two spaces: a body that is parsed and serialized again has another signature.
   expect(completed?.body).toContain('\n  "object": "event"');
   expect((await simulator.flushEvents()).posts).toBe(0);
 });
 
-test("whatever is not taken is tried again, signed anew, and given up in the end; it can be sent again", async () => {
+test("an event that is not accepted is retried with a new signature, then given up; it can be resent", async () => {
   await using receiver = await createReceiver(simulator.webhookSecret);
   simulator.setWebhook(receiver.url);
   await stripe.products.create({ name: "Inspection" });
@@ -50,7 +50,7 @@ test("whatever is not taken is tried again, signed anew, and given up in the end
   expect(receiver.posts.at(-1)?.event).toMatchObject({ id: event?.id, data: { object: { id: product.id } } });
 });
 
-test("duplicates are the same event, or another one about the same change", async () => {
+test("duplicates are the same event, or another event about the same change", async () => {
   await using receiver = await createReceiver(simulator.webhookSecret);
   simulator.setWebhook(receiver.url, { duplicates: "same", copies: 2 });
   await stripe.products.create({ name: "Inspection" });
@@ -65,7 +65,7 @@ test("duplicates are the same event, or another one about the same change", asyn
   expect(first?.data.object).toEqual(second?.data.object);
 });
 
-test("events come in another order, late, or several at a time", async () => {
+test("events arrive in another order, late, or several at a time", async () => {
   await using receiver = await createReceiver(simulator.webhookSecret);
   simulator.setWebhook(receiver.url, { reorder: true, late: ["checkout.session.*"], concurrent: 4 });
   const link = await stripe.paymentLinks.create(linkOrder());
@@ -73,15 +73,15 @@ test("events come in another order, late, or several at a time", async () => {
   const happened = simulator.events().toReversed();
   const { delivered } = await simulator.flushEvents();
   expect(delivered).toBe(happened.length - 1);
-  const came = receiver.posts.map(({ event }) => event?.id);
-  expect(came).not.toEqual(happened.filter(({ type }) => !type.startsWith("checkout")).map(({ id }) => id));
+  const arrived = receiver.posts.map(({ event }) => event?.id);
+  expect(arrived).not.toEqual(happened.filter(({ type }) => !type.startsWith("checkout")).map(({ id }) => id));
   simulator.setModes({ late: [], reorder: false });
   await simulator.flushEvents();
   expect(receiver.posts.at(-1)?.event?.type).toBe("checkout.session.completed");
   expect(new Set(receiver.posts.map(({ event }) => event?.id))).toEqual(new Set(happened.map(({ id }) => id)));
 });
 
-test("a wrong signature and an old one are refused by the SDK; what is no event is signed well", async () => {
+test("the SDK refuses a wrong signature and an old one; a malformed event has a valid signature", async () => {
   await using receiver = await createReceiver(simulator.webhookSecret);
   simulator.setWebhook(receiver.url, { wrongSignature: 1 });
   await stripe.products.create({ name: "a" });
@@ -140,7 +140,7 @@ test("each endpoint has its own secret and types, and each account its own endpo
   expect((await ours.webhookEndpoints.list()).data.map(({ url }) => url)).toEqual([`${receiver.url}/main`]);
 });
 
-test("what is flushed on its own needs no call", async () => {
+test("flushMs delivers events without a call", async () => {
   await using own = await startStripeSimulator({ flushMs: 10 });
   await using receiver = await createReceiver(own.webhookSecret);
   own.setWebhook(receiver.url);

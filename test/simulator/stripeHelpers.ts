@@ -1,10 +1,10 @@
-// The official SDK as a client will use it, and a receiver of webhooks that lets the SDK verify what comes.
+// The official SDK as a client, and a receiver of webhooks that verifies signatures with the SDK.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Stripe } from "stripe";
 import type { StripeSimulator } from "../../src/simulator/stripe/index.ts";
 
-/** The SDK against the simulator. One try per call unless a test is about retries. */
+/** The SDK against the simulator. One attempt per call unless `retries` is given. */
 export function createStripe(simulator: StripeSimulator, options: { key?: string; retries?: number } = {}): Stripe {
   const { hostname, port } = new URL(simulator.url);
   return new Stripe(options.key ?? simulator.secretKey, {
@@ -18,7 +18,7 @@ export function createStripe(simulator: StripeSimulator, options: { key?: string
 
 type LinkParams = Stripe.PaymentLinkCreateParams;
 
-/** One payment of 125.00 USD by a link that works once. */
+/** One payment of 125.00 USD by a single-use link. */
 export function linkOrder(changes: Partial<LinkParams> = {}): LinkParams {
   return {
     line_items: [
@@ -48,7 +48,7 @@ export function monthlyOrder(changes: Partial<LinkParams> = {}): LinkParams {
   });
 }
 
-/** The error that the SDK throws; fails where it throws none. */
+/** The error that the SDK throws; fails if it throws none. */
 export async function errorOf(call: Promise<unknown>): Promise<InstanceType<typeof Stripe.errors.StripeError>> {
   try {
     await call;
@@ -61,9 +61,9 @@ export async function errorOf(call: Promise<unknown>): Promise<InstanceType<type
 
 export interface Receiver extends AsyncDisposable {
   url: string;
-  /** Every POST, in order; `event` is null where the SDK refuses the signature, or the body is no JSON. */
+  /** Every POST, in order; `event` is null if the SDK refuses the signature or the body is not JSON. */
   posts: { event: Stripe.Event | null; body: string; signature: string; path: string }[];
-  /** Statuses of the next answers; 200 when it is empty. */
+  /** Statuses of the next responses; 200 if empty. */
   answers: number[];
 }
 

@@ -1,4 +1,4 @@
-// What the stand-in for Twilio posts, checked with the SDK's own verification.
+// What the Twilio simulator posts, verified with the SDK.
 import { beforeAll, afterAll, beforeEach, describe, expect, it } from "vitest";
 import { startTwilioSimulator, type TwilioSimulator } from "../../src/simulator/twilio/index.ts";
 import { createClient, createTwilioReceiver, type TwilioReceiver } from "./twilioHelpers.ts";
@@ -27,13 +27,13 @@ const send = (to: string) =>
     body: "Hello",
     statusCallback: `${receiver.url}/status?row=a%20row`,
   });
-const told = () => receiver.posts.map(({ parameters }) => [parameters["MessageStatus"], parameters["ErrorCode"]]);
+const reported = () => receiver.posts.map(({ parameters }) => [parameters["MessageStatus"], parameters["ErrorCode"]]);
 
 describe("status callbacks", () => {
-  it("tell of each status in order, signed over the URL to the letter", async () => {
+  it("report each status in order, signed over the exact URL", async () => {
     const { sid } = await send("+13035550100");
     expect(await simulator.flushEvents()).toEqual({ delivered: 2, failed: 0, posts: 2, statuses: [204, 204] });
-    expect(told()).toEqual([
+    expect(reported()).toEqual([
       ["sent", undefined],
       ["delivered", undefined],
     ]);
@@ -45,11 +45,11 @@ describe("status callbacks", () => {
     expect(await simulator.flushEvents()).toMatchObject({ posts: 0 });
   });
 
-  it("tell of the error that the number ends in, or that it was given", async () => {
+  it("report the error that the number ends in, or that is set for it", async () => {
     simulator.fates.set("+13035550101", { status: "failed", errorCode: 30002 });
     for (const to of ["+13035530003", "+13035530007", "+13035550101"]) await send(to);
     await simulator.flushEvents();
-    expect(told()).toEqual([
+    expect(reported()).toEqual([
       ["sent", undefined],
       ["undelivered", "30003"],
       ["sent", undefined],
@@ -58,7 +58,7 @@ describe("status callbacks", () => {
     ]);
   });
 
-  it("come again, in another order, or not at all, as it is asked", async () => {
+  it("are repeated, reordered or lost, as configured", async () => {
     simulator.setModes({ duplicates: "same", copies: 2, reorder: true });
     await send("+13035550100");
     expect(await simulator.flushEvents()).toMatchObject({ delivered: 6 });
@@ -68,13 +68,13 @@ describe("status callbacks", () => {
     expect(simulator.stats.queuedEvents).toBe(0);
   });
 
-  it("are tried once more after a 5xx, and not after a refusal", async () => {
+  it("are retried once after a 5xx, and not after a 4xx", async () => {
     receiver.answers.push(503, 204, 401);
     await send("+13035550100");
     expect(await simulator.flushEvents()).toEqual({ delivered: 1, failed: 1, posts: 3, statuses: [503, 204, 401] });
   });
 
-  it("are signed with another token where it is asked", async () => {
+  it("are signed with another token, as configured", async () => {
     simulator.setModes({ wrongSignature: 1 });
     await send("+13035550100");
     await simulator.flushEvents();
@@ -83,7 +83,7 @@ describe("status callbacks", () => {
 });
 
 describe("inbound texts", () => {
-  it("are posted signed to the account that has the number", async () => {
+  it("are posted, signed, to the webhook of the account that has the number", async () => {
     const own = simulator.addAccount("+13035550199");
     own.setWebhook(`${receiver.url}/of-its-own`);
     simulator.receive({ from: "+13035550100", body: "Hi & welcome = 100 %" });
@@ -95,7 +95,7 @@ describe("inbound texts", () => {
     ]);
   });
 
-  it("wait until there is somewhere to post them", async () => {
+  it("wait until a webhook is set", async () => {
     simulator.setWebhook(null);
     simulator.receive({ from: "+13035550100", body: "Hi" });
     expect(await simulator.flushEvents()).toMatchObject({ posts: 0 });
@@ -103,7 +103,7 @@ describe("inbound texts", () => {
     expect(await simulator.flushEvents()).toMatchObject({ delivered: 1 });
   });
 
-  it("carry OptOutType where Advanced Opt-Out is on", async () => {
+  it("have OptOutType if Advanced Opt-Out is on", async () => {
     await using advanced = await startTwilioSimulator({ advancedOptOut: true, webhookUrl: `${receiver.url}/advanced` });
     advanced.receive({ from: "+13035550100", body: "help" });
     advanced.receive({ from: "+13035550100", body: "what?" });

@@ -1,4 +1,4 @@
-// The stand-in for Twilio as the real SDK sees it.
+// The Twilio simulator as the real SDK sees it.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { startTwilioSimulator, type TwilioSimulator } from "../../src/simulator/twilio/index.ts";
 import { createClient } from "./twilioHelpers.ts";
@@ -16,7 +16,7 @@ const send = (to: string, more: Record<string, string> = {}) =>
   createClient(simulator).messages.create({ to, from: simulator.from, body: "Hello", ...more });
 
 describe("creating a text", () => {
-  it("answers with the resource, as the SDK reads it", async () => {
+  it("returns the resource, as the SDK reads it", async () => {
     const taken = await send("+13035550100", { body: "Grüße ¡ólé! €" });
     expect(taken).toMatchObject({
       status: "queued",
@@ -32,7 +32,7 @@ describe("creating a text", () => {
     expect(simulator.messages).toMatchObject([{ sid: taken.sid, status: "delivered", segments: 1 }]);
   });
 
-  it("leaves number and segments open where a messaging service sends", async () => {
+  it("leaves number and segments open if a messaging service sends", async () => {
     const taken = await createClient(simulator).messages.create({
       to: "+13035550100",
       messagingServiceSid: `MG${"0".repeat(32)}`,
@@ -67,13 +67,13 @@ describe("creating a text", () => {
     await expect(send("+13035550100", { from })).rejects.toMatchObject({ status: 400, code });
   });
 
-  it("refuses an empty text and one of 1601 characters, and takes one of 1600", async () => {
+  it("refuses an empty text and one of 1601 characters, and accepts one of 1600", async () => {
     await expect(send("+13035550100", { body: "" })).rejects.toMatchObject({ code: 21602 });
     await expect(send("+13035550100", { body: "x".repeat(1601) })).rejects.toMatchObject({ code: 21617 });
     expect((await send("+13035550100", { body: "x".repeat(1600) })).numSegments).toBe("11");
   });
 
-  it("knows its accounts and nobody else", async () => {
+  it("accepts only its own accounts", async () => {
     const own = simulator.addAccount("+13035550199");
     const stranger = { accountSid: `AC${"f".repeat(32)}`, authToken: simulator.authToken };
     for (const credentials of [stranger, { ...own, authToken: "wrong" }]) {
@@ -121,7 +121,7 @@ describe("the list", () => {
     expect(await client.messages.list({ dateSentAfter: tomorrow })).toEqual([]);
   });
 
-  it("has a text that waits in the queue, but not among those of a day", async () => {
+  it("includes a queued text, but not if filtered by day sent", async () => {
     simulator.fates.set("+13035550100", { status: "silent" });
     const { sid } = await send("+13035550100");
     const client = createClient(simulator);
@@ -129,7 +129,7 @@ describe("the list", () => {
     expect(await client.messages.list({ to: "+13035550100", dateSentAfter: new Date(at - 86_400_000) })).toEqual([]);
   });
 
-  it("shows an account its own messages alone", async () => {
+  it("shows an account only its own messages", async () => {
     const own = simulator.addAccount("+13035550199");
     const { sid } = await send("+13035550100");
     expect((await createClient(simulator).messages(sid).fetch()).body).toBe("Hello");
@@ -147,7 +147,7 @@ describe("a fault", () => {
     ["server_error", { kind: "server_error", status: 503 } as const, 503, 20500],
     ["unauthorized", { kind: "unauthorized" } as const, 401, 20003],
     ["refused", { kind: "refused", code: 30034, message: "Unregistered" } as const, 400, 30034],
-  ])("%s answers so once, and nothing is sent", async (_name, rule, status, code) => {
+  ])("%s fails one request, and nothing is sent", async (_name, rule, status, code) => {
     simulator.faults.add(rule);
     await expect(send("+13035550100")).rejects.toMatchObject({ status, code });
     expect(simulator.stats).toMatchObject({ faulted: 1, messages: 0 });
@@ -158,7 +158,7 @@ describe("a fault", () => {
   it.each([
     ["a 500", { kind: "server_error", moment: "after" } as const],
     ["a reset", { kind: "reset", moment: "after" } as const],
-    ["an answer that comes too late", { kind: "slow", delayMs: 60_000 } as const],
+    ["a response that arrives too late", { kind: "slow", delayMs: 60_000 } as const],
   ])("%s after acceptance leaves the text sent", async (_name, rule) => {
     simulator.faults.add(rule);
     const attempt = createClient(simulator, simulator, 300).messages.create({
@@ -170,7 +170,7 @@ describe("a fault", () => {
     expect(simulator.messages).toHaveLength(1);
   });
 
-  it("strikes only the numbers and requests it is for", async () => {
+  it("applies only to matching numbers and requests", async () => {
     simulator.faults.add({ kind: "reset", recipient: "+1303*" });
     simulator.faults.add({ kind: "server_error", request: "list" });
     await send("+14155550100");
@@ -180,7 +180,7 @@ describe("a fault", () => {
     expect(simulator.messages).toHaveLength(1);
   });
 
-  it("limits requests a second", async () => {
+  it("limits requests per second", async () => {
     await using slow = await startTwilioSimulator({ requestsPerSecond: 2, now: () => at });
     const client = createClient(slow);
     const one = () => client.messages.create({ to: "+13035550100", from: slow.from, body: "x" });
@@ -198,7 +198,7 @@ describe("over HTTP", () => {
     return { status: response.status, body: response.status === 204 ? null : await response.json() };
   };
 
-  it("faults, inbound texts, counts and a reset are had without being in its process", async () => {
+  it("faults, inbound texts, counts and a reset are available from another process", async () => {
     expect(await post("faults", { kind: "reset", times: 2 })).toMatchObject({ status: 201, body: [{ remaining: 2 }] });
     expect(await post("faults", { kind: "meteor" })).toMatchObject({ status: 400 });
     expect(await post("receive", { from: "+13035550100", body: "STOP" })).toMatchObject({ body: { keyword: "stop" } });

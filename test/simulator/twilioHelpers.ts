@@ -1,4 +1,4 @@
-// A client as ours is (the real SDK), and a receiver of webhooks that checks signatures with the SDK too.
+// The real SDK as a client, and a receiver of webhooks that verifies signatures with the SDK.
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import twilio from "twilio";
@@ -19,7 +19,7 @@ export function createClient(
 export interface Received {
   readonly path: string;
   readonly parameters: Record<string, string>;
-  /** By the SDK, with the token given. */
+  /** As verified by the SDK with the given token. */
   readonly isGenuine: boolean;
   readonly idempotencyToken: string;
 }
@@ -28,7 +28,7 @@ export interface TwilioReceiver extends AsyncDisposable {
   readonly url: string;
   /** Every post, in order. */
   readonly posts: Received[];
-  /** Statuses of the next answers; 204 when it is empty. */
+  /** Statuses of the next responses; 204 if empty. */
   readonly answers: number[];
 }
 

@@ -27,7 +27,7 @@ async function sendAndFlush(count = 1, to = (index: number) => `user${index}@exa
 
 const withoutId = (event: SendgridEvent): object => ({ ...event, sg_event_id: null });
 
-test("duplicates: the same event again, id and all", async () => {
+test("duplicates: the same event again, with its id", async () => {
   simulator.setModes({ duplicates: "same", copies: 2 });
   const events = await sendAndFlush();
   expect(events).toHaveLength(6);
@@ -41,7 +41,7 @@ test("duplicates: the same event under a new id", async () => {
   expect(events.slice(2).map(withoutId)).toEqual(events.slice(0, 2).map(withoutId));
 });
 
-test("reorder: all events, another order, the same for the same seed", async () => {
+test("reorder: all events in another order, the same for the same seed", async () => {
   simulator.setModes({ reorder: true });
   const events = await sendAndFlush(10);
   const order = events.map(({ email, event }) => `${email} ${event}`);
@@ -54,7 +54,7 @@ test("reorder: all events, another order, the same for the same seed", async () 
   expect(receiver.posts[1]?.events.map(({ email, event }) => `${email} ${event}`)).toEqual(order);
 });
 
-test("malformed: one element of each batch is no event, another each time", async () => {
+test("malformed: one element of each batch is not an event, a different one each time", async () => {
   simulator.setModes({ malformed: true });
   for (let batch = 0; batch < 6; batch++) await sendAndFlush();
   expect(receiver.posts.every((each) => each.verified && each.events.length === 3)).toBe(true);
@@ -68,7 +68,7 @@ test("malformed: one element of each batch is no event, another each time", asyn
   ]);
 });
 
-test("wrongSignature: so many POSTs, or all until it is turned off", async () => {
+test("wrongSignature: the given number of POSTs, or all until it is turned off", async () => {
   simulator.setModes({ wrongSignature: 1 });
   await sendAndFlush();
   await sendAndFlush();
@@ -80,13 +80,13 @@ test("wrongSignature: so many POSTs, or all until it is turned off", async () =>
   expect(receiver.posts.map((each) => each.verified)).toEqual([false, true, false, false, true]);
 });
 
-test("oldTimestampSeconds: long ago, and rightly signed", async () => {
+test("oldTimestampSeconds: an old timestamp with a valid signature", async () => {
   simulator.setModes({ oldTimestampSeconds: 90_000 });
   await sendAndFlush();
   expect(receiver.posts[0]).toMatchObject({ verified: true, timestamp: now / 1000 - 90_000 });
 });
 
-test("bareBounces: bounces lose what ties them to their message, other events do not", async () => {
+test("bareBounces: bounces lose the ids of their message, other events do not", async () => {
   simulator.setModes({ bareBounces: true });
   const [processed, bounce] = await sendAndFlush(1, () => "bounce@example.com");
   expect(processed).toHaveProperty("bo_msg");
@@ -95,7 +95,7 @@ test("bareBounces: bounces lose what ties them to their message, other events do
   expect(bounce).not.toHaveProperty("sg_message_id");
 });
 
-test("reset() brings good conduct back", async () => {
+test("reset() turns all modes off", async () => {
   simulator.setModes({ malformed: true, duplicates: "same" });
   simulator.reset();
   expect(await sendAndFlush()).toHaveLength(2);
