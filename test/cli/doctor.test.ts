@@ -45,7 +45,7 @@ const healthy = (): Record<string, string> => ({
   METRICS_TOKEN: canary,
 });
 
-/** name -> state, of the lines of the report. */
+/** Name -> state, from the lines of the report. */
 function statesOf({ stdout }: Ran): Record<string, string> {
   return Object.fromEntries(
     [...stdout.matchAll(/^(ok|off|bad) +(\S+(?: \S+)*?) {2,}/gm)].map(([, state = "", name = ""]) => [name, state]),
@@ -78,7 +78,7 @@ test("a healthy environment: nothing is bad, exit code 0", async () => {
   }
 });
 
-test("nothing set but the database: providers are off, which is not bad", async () => {
+test("only the database is set: providers are off, exit code 0", async () => {
   const ran = await brainops(["doctor"], { DATABASE_URL: db.url });
   expect(ran.code).toBe(0);
   expect(statesOf(ran)).toMatchObject({ SendGrid: "off", MAIL_FROM: "off", PUBLIC_URL: "off", workers: "off" });
@@ -106,13 +106,13 @@ test("a broken environment: each fault on its line, no value of a secret, exit c
   expectNoSecret(ran);
 });
 
-test("without DATABASE_URL the rest is still examined", async () => {
+test("without DATABASE_URL the rest is still checked", async () => {
   const ran = await brainops(["doctor"]);
   expect(ran.code).toBe(1);
   expect(statesOf(ran)).toMatchObject({ DATABASE_URL: "bad", Node: "ok", SendGrid: "off" });
 });
 
-test("--json holds the same for machines", async () => {
+test("--json prints the same report as JSON", async () => {
   const ran = await brainops(["doctor", "--json"], healthy());
   expect(JSON.parse(ran.stdout)).toMatchObject({
     ok: true,
@@ -121,13 +121,13 @@ test("--json holds the same for machines", async () => {
   expectNoSecret(ran);
 });
 
-test("a tenant's login is told what it may not see", async () => {
+test("a tenant's login gets off for what it may not see", async () => {
   const ran = await brainops(["doctor"], { DATABASE_URL: db.urlOf("tenantA") });
   expect(ran.stdout).not.toMatch(/^bad /m);
   expect(statesOf(ran)).toMatchObject({ rights: "off", workers: "off", breakers: "off" });
 });
 
-test("what is wrong in the database is found: guard, breaker, pause, late and lost rows, a failed event, an edited migration", async () => {
+test("problems in the database are found: guard, breaker, pause, late and lost rows, a failed event, an edited migration", async () => {
   await db.query("create table leaky (id uuid primary key, tenant_id uuid)");
   await db.query("select brainops_internal.hold_account('sendgrid', now() + interval '1 hour')");
   await db.query("select brainops.pause('ai_email_queue', 'tenant-b', null, 'holiday')");

@@ -1,4 +1,4 @@
-// Help, and the exit codes that scripts go by: 0 well, 1 failed, 2 called wrongly, 78 environment not fit.
+// Help, and the exit codes that scripts rely on: 0 success, 1 failure, 2 usage error, 78 invalid environment.
 import { expect, test } from "vitest";
 import { demoCommand } from "../../src/cli/demo.ts";
 import { doctorCommand } from "../../src/cli/doctor.ts";
@@ -32,9 +32,9 @@ test.for([
   [doctorCommand, ["--json"]],
   [statusCommand, ["--watch", "--json"]],
   [tenantCommand, ["create", "list", "login", "default"]],
-] as const)("%o describes %j", ([command, words]) => {
+] as const)("%o describes %j", ([command, expected]) => {
   const help = command().helpInformation();
-  for (const word of words) expect(help).toContain(word);
+  for (const text of expected) expect(help).toContain(text);
 });
 
 test.for([
@@ -45,7 +45,7 @@ test.for([
   [["tenant"]],
   [["tenant", "create", "slug-without-name"]],
   [["tenant", "login", "a", "b", "--nope"]],
-] as const)("%j is called wrongly: exit code 2", async ([args]) => {
+] as const)("%j is a usage error: exit code 2", async ([args]) => {
   const { code, stdout, stderr } = await brainops(args);
   expect(code).toBe(2);
   expect(stdout).toBe("");
@@ -66,7 +66,7 @@ test.for([
 });
 
 test.for([[["status"]], [["demo"]]] as const)(
-  "%j with a value that can't be used: exit code 78 names the variable, not its value",
+  "%j with an invalid value: exit code 78 names the variable, not its value",
   async ([args]) => {
     const { code, stderr } = await brainops(args, { DATABASE_URL: "mysql://canary@db", PORT: "canary" });
     expect(code).toBe(78);
@@ -76,7 +76,7 @@ test.for([[["status"]], [["demo"]]] as const)(
   },
 );
 
-test("demo leaves a database that it was not given alone", async () => {
+test("demo does not touch a database that --database does not name", async () => {
   const { code, stderr } = await brainops(["demo"], { DATABASE_URL: "postgres://user:canary@127.0.0.1:1/production" });
   expect(code).toBe(78);
   expect(stderr).toContain("--database");
@@ -84,7 +84,7 @@ test("demo leaves a database that it was not given alone", async () => {
 });
 
 test.for([[["migrate"]], [["tenant", "list"]]] as const)(
-  "%j with a server out of reach: exit code 1, without the password",
+  "%j with an unreachable server: exit code 1, without the password",
   async ([args]) => {
     const { code, stdout, stderr } = await brainops(args, { DATABASE_URL: "postgres://user:canary@127.0.0.1:1/db" });
     expect(code).toBe(1);

@@ -14,7 +14,7 @@ test("a database that is up to date: nothing to do, exit code 0", async () => {
   expect(code).toBe(0);
 });
 
-test("a file that is not what was applied: exit code 1 names it", async () => {
+test("a file that differs from what was applied: exit code 1 names it", async () => {
   await db.query("update brainops.migrations_applied set script = script || ' ' where name = '0001-tenants.sql'");
   const { code, stdout, stderr } = await brainops(["migrate"], { DATABASE_URL: db.url });
   expect(code).toBe(1);

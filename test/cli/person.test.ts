@@ -1,4 +1,4 @@
-// `brainops person`: what is held on somebody, and its erasure.
+// `brainops person`: exports and erases what is stored about a person.
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { brainops } from "./run.ts";
@@ -28,7 +28,7 @@ const held = (slug: string): Promise<unknown[]> =>
     slug,
   ]);
 
-test("export prints JSON by table, of the one tenant", async () => {
+test("export prints one tenant's data as JSON by table", async () => {
   const { code, stdout } = await person("export", "tenant-a", " ANN@example.com ");
   expect(code).toBe(0);
   const { held: tables } = JSON.parse(stdout) as { held: Record<string, Record<string, unknown>[]> };
@@ -37,9 +37,9 @@ test("export prints JSON by table, of the one tenant", async () => {
   expect(stdout).not.toContain("Ann of B");
 });
 
-test("forget without --yes says what is held and erases nothing; with it, the one tenant's", async () => {
-  const asked = await person("forget", "tenant-a", ANN);
-  expect([asked.code, asked.stdout]).toEqual([
+test("forget without --yes lists what is stored and erases nothing; with it, erases one tenant's data", async () => {
+  const preview = await person("forget", "tenant-a", ANN);
+  expect([preview.code, preview.stdout]).toEqual([
     0,
     expect.stringMatching(/public\.ai_email_queue +1[^]*Nothing has been erased/),
   ]);
@@ -57,8 +57,8 @@ test.for([
   [["export", "nowhere", ANN], 1, "nowhere"],
   [["export", "tenant-a", " "], 1, "address: is empty"],
   [["forget", "tenant-a"], 2, "address"],
-] as const)("%j is refused in words", async ([args, expected, words]) => {
+] as const)("%j is refused with a message", async ([args, expected, text]) => {
   const { code, stdout, stderr } = await person(...args);
   expect([code, stdout]).toEqual([expected, ""]);
-  expect(stderr).toContain(words);
+  expect(stderr).toContain(text);
 });

@@ -1,4 +1,4 @@
-// What the command line does where the program and the database do not fit: exit codes 65 and 78.
+// What the command line does if the program and the database do not fit: exit codes 65 and 78.
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from "vitest";
 import { version } from "../../src/version.ts";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -49,7 +49,7 @@ test("work: a database of a lower release: exit code 1 asks for a migration", as
   expect(stderr).toContain("run brainops migrate");
 });
 
-test("doctor: says which release the database has, and what it is missing", async () => {
+test("doctor: reports the release of the database, and whether this program fits", async () => {
   const healthy = await brainops(["doctor"], { DATABASE_URL: db.url });
   expect(healthy.stdout).toMatch(
     new RegExp(`^ok +release +${version}; programs of release 0.0.0 or newer may use it$`, "m"),

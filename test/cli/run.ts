@@ -1,4 +1,4 @@
-// The command line as a process of its own, with the given environment and no other.
+// Runs the command line as a separate process, with only the given environment.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
@@ -19,7 +19,7 @@ export async function brainops(
 ): Promise<Ran> {
   const child = spawn(process.execPath, [bin, ...args], { env, stdio: "pipe" });
   child.stdin.on("error", () => {
-    // It ended without reading.
+    // The process ended without reading its input.
   });
   child.stdin.end(stdin);
   const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);

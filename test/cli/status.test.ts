@@ -15,7 +15,7 @@ beforeAll(async () => {
        ('d@example.com', 's', 'b', 'failed', null)`,
   );
   await db.as("tenantB", "insert into ai_email_queue (recipient, subject, body) values ('e@example.com', 's', 'b')");
-  // What a provider says goes to the terminal of whoever looks.
+  // A provider's error text is printed to the operator's terminal.
   await db.query("update ai_email_queue set last_error = E'no\\u001b[2J\\u0007way' where recipient = 'a@example.com'");
 });
 afterAll(() => db.close());
@@ -28,11 +28,11 @@ test("a row for each table and tenant, without colours or control characters", a
   expect(stdout).toMatch(/^ai_email_queue +tenant-b +1 +0 +0 +0 +0 +0 +0 +/m);
   expect(stdout).toContain("workers: none");
   expect(stdout).toContain("circuit breakers: all closed");
-  // oxlint-disable-next-line no-control-regex -- they must not be there
+  // oxlint-disable-next-line no-control-regex -- expects none of them
   expect(stdout).not.toMatch(/[\u0000-\u0009\u000b-\u001f]/);
 });
 
-test("--json holds the same for machines", async () => {
+test("--json prints the same as JSON", async () => {
   const { code, stdout } = await brainops(["status", "--json"], { DATABASE_URL: db.url });
   expect(code).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({
@@ -45,7 +45,7 @@ test("--json holds the same for machines", async () => {
   });
 });
 
-test("a tenant sees its own rows, and nothing of workers", async () => {
+test("a tenant sees its own rows, and no workers", async () => {
   const { code, stdout } = await brainops(["status"], { DATABASE_URL: db.urlOf("tenantB") });
   expect(code).toBe(0);
   expect(stdout).toContain("tenant-b");
@@ -53,7 +53,7 @@ test("a tenant sees its own rows, and nothing of workers", async () => {
   expect(stdout).toContain("workers: not visible to this login");
 });
 
-test("an event that could not be applied is shown, though it is nobody's job row", async () => {
+test("a failed event is shown, although it has no tenant and no job row", async () => {
   await db.query(
     `insert into webhook_events (provider, provider_event_id, payload, signature_ok, status, processed_at)
      values ('stripe', 'evt_failed', '{}', true, 'failed', now())`,
@@ -62,7 +62,7 @@ test("an event that could not be applied is shown, though it is nobody's job row
   expect(stdout).toMatch(/^webhook_events +- +0 +0 +0 +0 +1 /m);
 });
 
-test("--watch prints once where stdout is no terminal", async () => {
+test("--watch prints once if stdout is not a terminal", async () => {
   const { code, stdout } = await brainops(["status", "--watch"], { DATABASE_URL: db.url });
   expect(code).toBe(0);
   expect(stdout).toContain("tenant-a");

@@ -45,14 +45,14 @@ test.for([
   [["Not A Slug", "Name"], "slug: expected"],
   [["mars", "Mars", "--time-zone", "Mars/Olympus"], "Mars/Olympus"],
   [["nameless", ""], "name: expected"],
-] as const)("create %j is refused in words", async ([args, words]) => {
+] as const)("create %j is refused with a message", async ([args, text]) => {
   const { code, stdout, stderr } = await tenant("create", ...args);
   expect(code).toBe(1);
   expect(stdout).toBe("");
-  expect(stderr).toContain(words);
+  expect(stderr).toContain(text);
 });
 
-test("a login gets in with the URL that was printed, and is its tenant", async () => {
+test("a login connects with the printed URL, as its tenant", async () => {
   const name = loginName("made");
   const { code, stdout } = await tenant("login", "tenant-a", name);
   made.push(name);
@@ -63,7 +63,7 @@ test("a login gets in with the URL that was printed, and is its tenant", async (
   expect(await whoIs(urlIn(stdout))).toEqual({ tenant: db.tenantA, slugs: ["tenant-a"] });
 });
 
-test("a password given on stdin is printed nowhere, and Postgres is handed a verifier of it", async () => {
+test("a password from stdin is never printed, and Postgres gets only its verifier", async () => {
   const name = loginName("stdin");
   const password = "a password, given on stdin: 100 % ~";
   const args = ["tenant", "login", "tenant-b", name, "--password-stdin"];
@@ -80,7 +80,7 @@ test("a password given on stdin is printed nowhere, and Postgres is handed a ver
   expect(await whoIs(url.href)).toEqual({ tenant: db.tenantB, slugs: ["tenant-b"] });
 });
 
-test("the verifier is the one that Postgres makes of the password itself", async () => {
+test("the verifier equals the one that Postgres derives from the password", async () => {
   const name = loginName("plain");
   await db.query(`set password_encryption = 'scram-sha-256'; create role ${name} password 'correct horse battery'`);
   made.push(name);
@@ -109,17 +109,17 @@ test.for([
 });
 
 test.for([
-  ["a tenant that is not there", "no-such-tenant", "t_cli_nobody", "neither the slug nor the id"],
-  ["a role that is there", "tenant-a", "brainops_admin", "a role of this name already exists"],
-  ["a name that Postgres keeps", "tenant-a", "pg_reader", "begin with pg_ are reserved"],
-] as const)("%s: refused in words", async ([, slug, login, words]) => {
+  ["an unknown tenant", "no-such-tenant", "t_cli_nobody", "neither the slug nor the id"],
+  ["an existing role", "tenant-a", "brainops_admin", "a role of this name already exists"],
+  ["a reserved name", "tenant-a", "pg_reader", "begin with pg_ are reserved"],
+] as const)("%s: refused with a message", async ([, slug, login, text]) => {
   const { code, stdout, stderr } = await tenant("login", slug, login);
   expect(code).toBe(1);
   expect(stdout).toBe("");
-  expect(stderr).toContain(words);
+  expect(stderr).toContain(text);
 });
 
-test("default moves the mark, and leaves it where the tenant is unknown", async () => {
+test("default moves the mark, and keeps it if the tenant is unknown", async () => {
   const marked = async (): Promise<string[]> =>
     (await db.query<{ slug: string }>("select slug from tenants where is_default")).map(({ slug }) => slug);
   expect((await tenant("default", "tenant-a")).code).toBe(0);
@@ -130,7 +130,7 @@ test("default moves the mark, and leaves it where the tenant is unknown", async 
   expect(await marked()).toEqual(["tenant-b"]);
 });
 
-test("a tenant's own login may not make logins", async () => {
+test("a tenant's own login may not create logins", async () => {
   const args = ["tenant", "login", "tenant-b", loginName("thief")];
   const { code, stderr } = await brainops(args, { DATABASE_URL: db.urlOf("tenantA") });
   expect(code).toBe(1);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { duration, printable, table } from "../../src/cli/terminal.ts";
 
-test("columns of numbers are set flush right, null is a dash", () => {
+test("columns of numbers are right-aligned, null is a dash", () => {
   expect(
     table(
       ["name", "n", "note"],
@@ -14,7 +14,7 @@ test("columns of numbers are set flush right, null is a dash", () => {
   ).toBe("name     n  note\na        5  x\nlong  1234  -\nb        -\n");
 });
 
-test("text from outside cannot steer the terminal", () => {
+test("untrusted text cannot control the terminal", () => {
   expect(printable("a\u001b[31mred\u001b[0m\r\nb\u0007\u009b2Jc")).toBe("ared b c");
   expect(printable("left\u202eright")).toBe("left right");
 });

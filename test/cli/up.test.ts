@@ -1,4 +1,4 @@
-// Everything in one process, with simulated providers: a row becomes a link that a person pays in the browser.
+// Everything in one process, with simulators of the providers: a row becomes a link that a person pays in the browser.
 import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { once } from "node:events";
 import type { Readable } from "node:stream";
@@ -22,7 +22,7 @@ afterAll(async () => {
   await db.close();
 });
 
-test("up --simulator: a link is made, paid in the browser, and the lead is won; SIGTERM ends it all", async () => {
+test("up --simulator: a link is created, paid in the browser, and the lead is won; SIGTERM stops everything", async () => {
   await db.query(
     "insert into plans (tenant_id, code, name, amount, currency) values ($1, 'check', 'Roof check', 125, 'usd')",
     [db.tenantA],
@@ -48,7 +48,7 @@ test("up --simulator: a link is made, paid in the browser, and the lead is won; 
   expect(await printed).toContain("simulators for SendGrid, Twilio and Stripe");
 }, 120_000);
 
-test("where it can't start, the simulators keep no process alive", async () => {
+test("up --simulator: if it cannot start, the simulators keep no process alive", async () => {
   const { code, stderr } = await brainops(["up", "--simulator"], { DATABASE_URL: db.url, LOG_LEVEL: "loud" });
   expect([code, stderr]).toEqual([78, expect.stringContaining("LOG_LEVEL")]);
 });
