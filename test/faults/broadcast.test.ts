@@ -39,10 +39,10 @@ async function startOne(): Promise<WorkerProcess> {
 }
 
 describe.skipIf(!isServer)(
-  "a broadcast to 6,000, workers killed with kill -9 amid its batches (needs server processes)",
+  "a broadcast to 6,000 people, with workers killed by SIGKILL during its batches (needs server processes)",
   () => {
-    it("reaches nobody twice and loses nobody; what was in their hands is settled by its events", async () => {
-      // Every batch is a while with SendGrid, so each kill finds some there.
+    it("reaches everyone once; rows that were in flight are settled by their events", async () => {
+      // Responses are slow, so each kill finds batches in flight.
       simulator.faults.add({ kind: "slow", delayMs: 300, probability: 0.7 });
       const [broadcast] = await db.as<{ id: string }>(
         "tenantA",
@@ -76,7 +76,7 @@ describe.skipIf(!isServer)(
       await simulator.flushEvents();
       await db.until("select not exists (select from webhook_events where status = 'pending')", [], 90_000);
       const left = await db.query<{ id: string }>("select id from ai_email_queue where status <> 'completed'");
-      // What SendGrid never had stays unconfirmed: nobody may guess.
+      // What SendGrid never received stays unconfirmed, because its outcome is unknown to us.
       expect(left.filter(({ id }) => accepted.has(id))).toEqual([]);
       expect(left.length + accepted.size).toBe(PEOPLE);
       worker.child.kill("SIGTERM");

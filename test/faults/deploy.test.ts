@@ -1,4 +1,4 @@
-// A deployment replaces the functions that workers of the release before are calling.
+// A deployment replaces the functions that workers of the previous release are calling.
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -35,7 +35,7 @@ async function startOne(): Promise<WorkerProcess> {
 
 const CALLED = ["claim", "settle", "settle_completed"] as const;
 
-/** Puts another text in the place of the head of a function's definition, up to its arguments. */
+/** Replaces the head of a function's definition, up to its arguments. */
 async function editDefinition(name: string, edit: (head: string) => string): Promise<void> {
   const definition = new RegExp(`create or replace function brainops\\w*\\.${name}\\s*\\(`);
   const homes = (await sqlFiles(directory, "functions")).filter(({ text }) => definition.test(text));
@@ -71,8 +71,8 @@ async function comment(): Promise<void> {
 }
 
 /**
- * A deployment that drops what the workers call, and gives claim and settle one more column, and settle's status
- * another type: statements that the workers have prepared do not outlast that.
+ * A deployment that drops the functions that the workers call, adds a column to the results of claim and settle, and
+ * changes the type of settle's status. This invalidates statements that the workers have prepared.
  */
 async function changeResults(): Promise<void> {
   const retired = join(directory, "functions/retired.sql");
@@ -94,7 +94,7 @@ async function changeResults(): Promise<void> {
 }
 
 describe.skipIf(!isServer)("a deployment under load (needs server processes)", () => {
-  it("replaces functions twice while a worker of before works on and another one is restarted: every mail is sent once, none is unconfirmed", async () => {
+  it("replaces functions twice while one old worker keeps working and another one is restarted: every mail is sent once, none is unconfirmed", async () => {
     simulator.faults.add({ kind: "slow", delayMs: 20, probability: 0.5 });
     const [stays, restarts] = await Promise.all([startOne(), startOne()]);
     let inserted = 0;

@@ -19,8 +19,8 @@ afterAll(async () => {
   await db.close();
 });
 
-describe.skipIf(!isServer)("a network that goes dead without a word (needs a server reached over TCP)", () => {
-  it("is noticed: the worker leaves the dead connections and goes on over new ones", async () => {
+describe.skipIf(!isServer)("a network that silently stops responding (needs a server reached over TCP)", () => {
+  it("is detected: the worker drops the dead connections and continues on new ones", async () => {
     const url = new URL(db.urlOf("worker"));
     url.host = `127.0.0.1:${proxy.port}`;
     const worker = await startTestWorker(db, simulator, { connectionString: url.href });

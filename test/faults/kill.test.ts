@@ -32,11 +32,11 @@ async function startOne(): Promise<WorkerProcess> {
 }
 
 describe.skipIf(!isServer)(
-  "1,000 mails, workers killed with kill -9, answers of 500 after accepting (needs server processes)",
+  "1,000 mails, with workers killed by SIGKILL and 500 responses after acceptance (needs server processes)",
   () => {
     it("sends no mail twice and ends every row as completed or unconfirmed, settled by its events", async () => {
       simulator.faults.add({ kind: "server_error", moment: "after", probability: 0.05 });
-      // Slow enough that every kill finds mails in the worker's hands.
+      // Slow enough that every kill finds mails in flight.
       simulator.faults.add({ kind: "slow", delayMs: 40, probability: 0.3 });
       await db.as(
         "tenantA",
@@ -51,7 +51,7 @@ describe.skipIf(!isServer)(
         await victim?.exited;
         workers = [...others, await startOne()];
       }
-      // A breaker's wait, a probe that died with its worker, a sweep each minute: what may come together here.
+      // The time limit covers a breaker's wait, a probe that died with its worker, and a sweep each minute.
       await db.until(
         "select count(*) filter (where status in ('completed', 'unconfirmed')) = 1000 as settled, count(*) = 1000 as none_lost from ai_email_queue",
         [],
@@ -67,7 +67,7 @@ describe.skipIf(!isServer)(
       await simulator.flushEvents();
       await db.until("select not exists (select from webhook_events where status = 'pending')", [], 60_000);
       const left = await db.query<{ id: string }>("select id from ai_email_queue where status <> 'completed'");
-      // What the provider never had stays unconfirmed: nobody may guess.
+      // What SendGrid never received stays unconfirmed, because its outcome is unknown to us.
       expect(left.filter(({ id }) => accepted.includes(id))).toEqual([]);
       expect(left.length + new Set(accepted).size).toBe(1000);
       const [locks] = await db.query("select count(*)::int as n from graphile_worker.jobs where locked_at is not null");

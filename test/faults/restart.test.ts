@@ -22,7 +22,7 @@ afterAll(async () => {
   await db.close();
 });
 
-/** A client that inserts one mail after the other, whatever happens, and counts what was committed. */
+/** Clients that insert mails one after the other, through restarts, and collect the ids that were committed. */
 function startLoad(url: string): { stop: () => Promise<string[]> } {
   const committed: string[] = [];
   const stopped = new AbortController();
@@ -41,7 +41,7 @@ function startLoad(url: string): { stop: () => Promise<string[]> } {
         committed.push(rows[0]?.id ?? "");
       } catch {
         client = null;
-        await sleep(20); // the server is away
+        await sleep(20); // the server is restarting
       }
     }
     await client?.end();
@@ -57,13 +57,13 @@ function startLoad(url: string): { stop: () => Promise<string[]> } {
 }
 
 describe.skipIf(restart === null)("Postgres restarted under load (needs a server that tests may restart)", () => {
-  it("five times immediate: the same worker process goes on, no row is lost or stuck", async () => {
+  it("five times in immediate mode: the same worker process continues, and no row is lost or stuck", async () => {
     if (restart === null) throw new Error("unreachable");
     worker = await startWorkerProcess(db.urlOf("worker"), sendgridEnv(simulator));
     const load = startLoad(db.urlOf("tenantA"));
     let accepted = 0;
     for (let round = 0; round < 5; round += 1) {
-      // Work goes on after each restart, by itself.
+      // Work resumes by itself after each restart.
       const target = accepted + 200;
       await simulator.waitFor((stats) => stats.accepted >= target, 30_000);
       accepted = simulator.stats.accepted;

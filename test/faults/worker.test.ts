@@ -41,7 +41,7 @@ async function insert(n: number): Promise<string[]> {
 const allDone = "select bool_and(status = 'completed') from ai_email_queue where id = any ($1)";
 
 describe.skipIf(!isServer)("a worker process (needs server processes)", () => {
-  it("drains on SIGTERM: what is in hand ends, nothing stays locked, exit code 0", async () => {
+  it("drains on SIGTERM: rows in flight end, nothing stays locked, exit code 0", async () => {
     simulator.faults.add({ kind: "slow", delayMs: 500, probability: 1 });
     const worker = await start();
     const ids = await insert(100);
@@ -63,7 +63,7 @@ describe.skipIf(!isServer)("a worker process (needs server processes)", () => {
     expect(simulator.duplicates()).toEqual([]);
   }, 60_000);
 
-  it("outlives a NOTIFY worker:migrate that any tenant can send", async () => {
+  it("survives a NOTIFY worker:migrate that any tenant can send", async () => {
     const worker = await start();
     await db.as("tenantB", `select pg_notify('worker:migrate', '{"migrationNumber":999,"breaking":true}')`);
     const ids = await insert(5);
@@ -73,7 +73,7 @@ describe.skipIf(!isServer)("a worker process (needs server processes)", () => {
     expect(await worker.exited).toBe(0);
   }, 60_000);
 
-  it("outlives the end of all its connections, again and again", async () => {
+  it("survives the repeated loss of all its connections", async () => {
     const worker = await start();
     const ids = await insert(500);
     for (let round = 1; round <= 4; round += 1) {
@@ -91,7 +91,7 @@ describe.skipIf(!isServer)("a worker process (needs server processes)", () => {
     expect(worker.child.exitCode).toBeNull();
   }, 90_000);
 
-  it("lets one row of tenant B pass tenant A's 20,000", async () => {
+  it("sends one row of tenant B ahead of tenant A's 20,000", async () => {
     await start();
     await insert(20_000);
     await simulator.waitFor((stats) => stats.accepted >= 500, 30_000);
