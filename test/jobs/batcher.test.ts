@@ -19,7 +19,7 @@ interface Started {
   readonly reject: (error: Error) => void;
 }
 
-/** A batcher whose batches end when the test says so. `started` resolves with the next batch. */
+/** A batcher whose batches end when the test resolves them. `started` resolves to the next batch. */
 function controlled(size: number) {
   const queue: Started[] = [];
   const waiting: ((started: Started) => void)[] = [];
@@ -44,7 +44,7 @@ function controlled(size: number) {
 }
 
 describe("a batcher", () => {
-  it("starts one batch for the calls of one turn, and gathers later ones until it has ended", async () => {
+  it("starts one batch for the calls of one turn of the event loop, and collects later ones until it has ended", async () => {
     const { join, started, queue } = controlled(10);
     const first = Promise.all([join(table, "a", "1"), join(table, "a", "2")]);
     const one = await started();
@@ -59,7 +59,7 @@ describe("a batcher", () => {
     expect(await third).toBe("three");
   });
 
-  it("starts the next batch when the one before is released, once, and carries no more than its size", async () => {
+  it("starts the next batch when the previous one is released, once, with no more items than its size", async () => {
     const { join, started, queue } = controlled(2);
     const calls = ["1", "2", "3", "4", "5"].map((item) => join(table, "a", item));
     const one = await started();
@@ -77,7 +77,7 @@ describe("a batcher", () => {
     expect(await calls[4]).toBe("five");
   });
 
-  it("never mixes tables or tenants, also where two tables have the same name", async () => {
+  it("never mixes tables or tenants, even if two tables have the same name", async () => {
     const { join, started } = controlled(10);
     const other = { ...table };
     const calls = [join(table, "a", "1"), join(table, "b", "2"), join(other, "a", "3")];
@@ -91,7 +91,7 @@ describe("a batcher", () => {
     expect(await Promise.all(calls)).toEqual(["1", "2", "3"]);
   });
 
-  it("rejects all calls of a batch that fails, and goes on with the next", async () => {
+  it("rejects all calls of a batch that fails, and continues with the next", async () => {
     const { join, started } = controlled(2);
     const calls = ["1", "2", "3"].map((item) => join(table, "a", item));
     (await started()).reject(new Error("no"));

@@ -1,4 +1,4 @@
-// Bulk rows, claimed on two connections at once: each goes once, whichever claim takes it.
+// Rows of one bulk group, claimed on two connections at once: each is claimed once.
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import type pg from "pg";
@@ -25,7 +25,7 @@ beforeAll(async () => {
 beforeEach(async () => {
   await db.query("update brainops.job_tables set bulk_max = 1000 where table_name = 'ai_email_queue'");
   await db.query("delete from ai_email_queue");
-  // Deleting a row leaves the job of a claimed one: that is the worker's to end.
+  // The jobs of claimed rows stay, because their workers end them.
   await db.query("delete from graphile_worker._private_jobs");
   const [made] = await db.as<{ id: string }>(
     "tenantA",
@@ -45,11 +45,11 @@ async function addPeople(count: number): Promise<string[]> {
   return rows.map(({ id }) => id);
 }
 
-const claimBulk = (client: pg.Client, ids: readonly string[], lease: string = randomUUID(), batches = true) =>
+const claimBulk = (client: pg.Client, ids: readonly string[], lease: string = randomUUID(), bulk = true) =>
   asWorker(
     client,
     db.tenantA,
-    async () => (await client.query<Claim>(CLAIM_BULK, [ids, randomUUID(), lease, batches])).rows,
+    async () => (await client.query<Claim>(CLAIM_BULK, [ids, randomUUID(), lease, bulk])).rows,
   );
 
 const idsOf = (claims: readonly Claim[]): string[] =>
@@ -63,8 +63,8 @@ interface DueJob {
 const jobsOf = (): Promise<DueJob[]> =>
   db.query<DueJob>("select payload ->> 'id' as id, run_at from graphile_worker._private_jobs order by run_at, id");
 
-/** Does what a worker does with the oldest due job; false if no job is due. */
-async function wake(client: pg.Client): Promise<boolean> {
+/** Runs a due job as a worker does; false if none is due. */
+async function runDueJob(client: pg.Client): Promise<boolean> {
   const [job] = await db.query<{ id: string }>(
     `delete from graphile_worker._private_jobs
      where id = (select id from graphile_worker._private_jobs where run_at <= now() order by random() limit 1 for update skip locked)
@@ -82,8 +82,8 @@ async function countOf(status: string): Promise<number> {
   return row?.n ?? -1;
 }
 
-describe("the jobs of a bulk", () => {
-  it("are one for a thousand rows of a statement, four at most, and one for each time they are due", async () => {
+describe("the jobs of a bulk group", () => {
+  it("are one per thousand rows of a statement, at most four, and one per due time", async () => {
     await addPeople(900);
     expect(await jobsOf()).toHaveLength(1);
     await db.query("delete from graphile_worker._private_jobs");
@@ -101,21 +101,21 @@ describe("the jobs of a bulk", () => {
     expect(times).toHaveLength(3);
   });
 
-  it("follow each other until nothing is due, whatever comes in meanwhile", async () => {
+  it("continue until nothing is due, whatever is inserted in the meantime", async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.record({ people: fc.integer({ min: 1, max: 700 }), wakes: fc.integer({ min: 0, max: 3 }) }), {
+        fc.array(fc.record({ people: fc.integer({ min: 1, max: 700 }), jobs: fc.integer({ min: 0, max: 3 }) }), {
           minLength: 1,
           maxLength: 5,
         }),
         async (statements) => {
           await db.query("delete from ai_email_queue");
           await db.query("update brainops.job_tables set bulk_max = 250 where table_name = 'ai_email_queue'");
-          for (const { people, wakes } of statements) {
+          for (const { people, jobs } of statements) {
             await addPeople(people);
-            for (let nth = 0; nth < wakes; nth += 1) await wake(nth % 2 === 0 ? one : two);
+            for (let nth = 0; nth < jobs; nth += 1) await runDueJob(nth % 2 === 0 ? one : two);
           }
-          while (await wake(one));
+          while (await runDueJob(one));
           expect(await countOf("pending")).toBe(0);
           expect(await countOf("processing")).toBe(statements.reduce((sum, { people }) => sum + people, 0));
         },
@@ -124,7 +124,7 @@ describe("the jobs of a bulk", () => {
     );
   });
 
-  it("come back by the sweep, one for each bulk that lost them, and none for a bulk that has one", async () => {
+  it("are restored by the sweep, one for each group that lost them, and none if one exists", async () => {
     const ids = await addPeople(40);
     const sweep = async (): Promise<number | undefined> =>
       (
@@ -138,12 +138,12 @@ describe("the jobs of a bulk", () => {
     expect(await sweep()).toBe(0);
     const [job] = await jobsOf();
     expect(ids).toContain(job?.id);
-    await wake(two);
+    await runDueJob(two);
     expect(await countOf("pending")).toBe(0);
     expect(await sweep()).toBe(0);
   });
 
-  it("come back for what waited for an account, and not while a pause holds", async () => {
+  it("are restored for rows that waited for an account, but not during a pause", async () => {
     const [id = ""] = await addPeople(30);
     await db.query("delete from graphile_worker._private_jobs");
     const held = await asWorker(one, db.tenantA, () =>
@@ -159,13 +159,13 @@ describe("the jobs of a bulk", () => {
     await db.query("delete from brainops.pauses");
     await db.query("select brainops_internal.wake_rows('ai_email_queue')");
     expect(await jobsOf()).toHaveLength(1);
-    await wake(one);
+    await runDueJob(one);
     expect(await countOf("processing")).toBe(30);
   });
 });
 
-describe("a claim of a row with a bulk key", () => {
-  it("brings along what else is due of it, up to the most, and sets a job for what it leaves behind", async () => {
+describe("a claim of a row of a bulk group", () => {
+  it("includes the group's other due rows, up to bulk_max, and queues a job for the rest", async () => {
     const ids = await addPeople(1200);
     await db.query("update ai_email_queue set scheduled_for = now() + interval '1 hour' where id = any ($1)", [
       ids.slice(0, 100),
@@ -180,7 +180,7 @@ describe("a claim of a row with a bulk key", () => {
     expect(idsOf(await claimBulk(one, [job?.id ?? ""])).toSorted()).toEqual(left.toSorted());
   });
 
-  it("is of that row alone if the worker does not ask for more, and if the row has no bulk key", async () => {
+  it("includes only that row if the worker does not ask for more, or if the row has no group", async () => {
     const ids = await addPeople(5);
     expect(idsOf(await claimBulk(one, ids.slice(0, 1), randomUUID(), false))).toEqual(ids.slice(0, 1));
     const [single] = await db.as<{ id: string }>(
@@ -190,7 +190,7 @@ describe("a claim of a row with a bulk key", () => {
     expect(idsOf(await claimBulk(one, [single?.id ?? ""]))).toEqual([single?.id]);
   });
 
-  it("brings along nothing of another broadcast or tenant, nor while a pause holds", async () => {
+  it("includes no row of another broadcast or tenant, and none during a pause", async () => {
     const [id = ""] = await addPeople(3);
     await db.query(
       `with other as (insert into ai_broadcasts (tenant_id, subject, body, status) select id, 'Hi', 'Hello', 'active' from tenants returning id, tenant_id)
@@ -205,7 +205,7 @@ describe("a claim of a row with a bulk key", () => {
     expect(idsOf(await claimBulk(one, [id]))).toHaveLength(3);
   });
 
-  it("is taken back by its lease when its answer was lost, with the rows that it took along; they go again", async () => {
+  it("is undone by its lease if its response was lost, with all its rows; they are claimed again", async () => {
     const ids = await addPeople(50);
     const lease = randomUUID();
     await claimBulk(one, ids.slice(0, 1), lease);
@@ -216,13 +216,13 @@ describe("a claim of a row with a bulk key", () => {
       "select count(*) filter (where status = 'pending' and attempts = 0)::int as pending from ai_email_queue",
     );
     expect(state).toEqual({ pending: 50 });
-    await wake(one);
+    await runDueJob(one);
     expect(await countOf("pending")).toBe(0);
   });
 });
 
 describe("bulk and single claims of the same rows, on two connections", () => {
-  it.skipIf(!isServer)("each row goes once, in whatever order they come", async () => {
+  it.skipIf(!isServer)("claim each row once, in any order", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 1, max: 40 }),
@@ -233,9 +233,9 @@ describe("bulk and single claims of the same rows, on two connections", () => {
           const gone = await Promise.all(
             [one, two].map(async (client, seat) => {
               const mine: string[] = [];
-              for (const [nth, onFirst, batches] of claims) {
+              for (const [nth, onFirst, bulk] of claims) {
                 const id = ids[(nth + (onFirst === (seat === 0) ? 0 : 1)) % count] ?? "";
-                mine.push(...idsOf(await claimBulk(client, [id], randomUUID(), batches)));
+                mine.push(...idsOf(await claimBulk(client, [id], randomUUID(), bulk)));
               }
               return mine;
             }),
@@ -253,11 +253,11 @@ describe("bulk and single claims of the same rows, on two connections", () => {
     );
   });
 
-  it.skipIf(!isServer)("a bulk claim passes over a row that another claim holds, without waiting for it", async () => {
+  it.skipIf(!isServer)("skip a row that another claim holds, without waiting for it", async () => {
     const ids = await addPeople(10);
     await beginAsWorker(one, db.tenantA);
     await one.query(CLAIM_BULK, [ids.slice(0, 1), randomUUID(), randomUUID(), false]);
-    // The lock that a claim takes. (Its gate would then wait for the other claim, because both lock persons.)
+    // The lock that a claim takes. (Its gate would then wait for the other claim: both concern people.)
     const locked = await two.query("select id from ai_email_queue where id = any ($1) for update skip locked", [ids]);
     expect(locked.rows).toHaveLength(9);
     await one.query("commit");

@@ -43,7 +43,7 @@ afterAll(async () => {
   await db.close();
 });
 
-/** Takes the functions that settle out of the way, as a deployment that drops them would. */
+/** Renames the functions that settle, so that they are missing, as if a deployment had dropped them. */
 const hide = (): Promise<object[]> => rename("^settle", "_hidden_");
 const show = (): Promise<object[]> => rename("^_hidden_", "");
 function rename(pattern: string, prefix: string): Promise<object[]> {
@@ -60,8 +60,8 @@ function rename(pattern: string, prefix: string): Promise<object[]> {
     end $$`);
 }
 
-/** From now on a minute of the process's clock takes half a second. */
-function hurry(): void {
+/** Speeds up the process's clock: a minute takes half a second from now on. */
+function speedUpClock(): void {
   const real = performance.now.bind(performance);
   const start = real();
   vi.spyOn(performance, "now").mockImplementation(() => start + (real() - start) * 120);
@@ -80,7 +80,7 @@ const statusOf = async ({ row }: Claimed): Promise<unknown> =>
 const sent = { outcome: { kind: "completed", result: { provider_message_id: "sent" } }, providerCalled: true } as const;
 
 describe("settling while the function is replaced", () => {
-  it("waits for it on another connection, and writes what happened", async () => {
+  it("waits for it on another connection, and writes the outcome", async () => {
     const row = await claimed();
     await hide();
     const dropped = once(pool, "remove");
@@ -90,10 +90,10 @@ describe("settling while the function is replaced", () => {
     expect(await settling).toBe("completed");
   });
 
-  it("names it after a minute, and never takes the outcome for unknown", async () => {
+  it("names it after a minute, and never treats the outcome as unknown", async () => {
     const row = await claimed();
     await hide();
-    hurry();
+    speedUpClock();
     const settling = store.settle(table, db.tenantA, row, sent);
     await expect(settling).rejects.toThrow(FunctionGoneError);
     await expect(settling).rejects.toThrow(
@@ -103,7 +103,7 @@ describe("settling while the function is replaced", () => {
   });
 });
 
-it("a statement that a connection has prepared is prepared again where its result has another type", async () => {
+it("a prepared statement is prepared again if its result has another type", async () => {
   const statement = { name: "answer", text: "select brainops.answer() as answer", values: [] };
   const ask = async (): Promise<unknown> => (await runAsTenant(pool, db.tenantA, [statement]))[0]?.rows[0];
   await db.query("create function brainops.answer() returns int return 42");
@@ -115,10 +115,10 @@ it("a statement that a connection has prepared is prepared again where its resul
   await db.query("drop function brainops.answer()");
 });
 
-it("a worker whose function stays away stops and names it", async () => {
+it("a worker whose function stays missing stops and names it", async () => {
   const worker = await startTestWorker(db, simulator);
   await hide();
-  hurry();
+  speedUpClock();
   await insertMail(db, "tenantA");
   const error = await worker.gaveUp;
   expect(error.message).toMatch(/brainops\w*\.settle/);

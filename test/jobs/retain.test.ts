@@ -1,4 +1,4 @@
-// The nightly task does all the work, however much there is.
+// The nightly task, with more rows than one batch.
 import type { JobHelpers } from "graphile-worker";
 import type pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -21,7 +21,7 @@ afterAll(async () => {
   await db.close();
 });
 
-it("archives what is done for long, makes the coming months, and deletes old webhooks and reports, more than one go", async () => {
+it("archives old rows, creates the coming months, and deletes old webhooks and reports, in several batches", async () => {
   await db.query(
     `insert into email_bounces (tenant_id, recipient, bounce_type, occurred_at)
      select $1, n || '@example.com', 'soft', now() - interval '2 years' from generate_series(1, 5001) as n`,

@@ -15,8 +15,8 @@ afterAll(async () => {
   await db.close();
 });
 
-describe("a worker that is stopped while graphile-worker is starting again", () => {
-  // The restart takes a while: stop at several moments of it.
+describe("a worker that is stopped while graphile-worker is restarting", () => {
+  // Stops at several moments of the restart.
   it.each([0, 60, 150, 220, 300])("leaves no run behind (%i ms into it)", async (delayMs) => {
     const worker = await startTestWorker(db, simulator);
     worker.restart("a test");
@@ -35,7 +35,7 @@ describe("a worker that is stopped while graphile-worker is starting again", () 
   });
 });
 
-it("a worker that cannot end its start leaves no run behind", async () => {
+it("a worker whose start fails leaves no run behind", async () => {
   await db.query(`
     create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not today'; end; $$;
     create trigger refuse before insert on brainops.installation for each row execute function refuse();

@@ -1,4 +1,4 @@
-// Tenants' own provider accounts: each has a breaker, and waiting rows name what they wait for.
+// Tenants' own provider accounts: a breaker each, and rows that report what they wait for.
 import { randomBytes } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Worker } from "../../src/jobs/worker.ts";
@@ -38,7 +38,7 @@ afterAll(async () => {
   await db.close();
 });
 
-async function giveOwnAccount(): Promise<void> {
+async function saveOwnAccount(): Promise<void> {
   const admin = await db.connect("superuser");
   await saveCredential(
     admin,
@@ -60,15 +60,15 @@ async function insert(seat: "tenantA" | "tenantB", count = 1): Promise<void> {
 const becomes = (tenantId: string, status: string): Promise<void> =>
   db.until("select bool_and(status = $2) from ai_email_queue where tenant_id = $1", [tenantId, status]);
 
-const waitsFor = (tenantId: string, words: string): Promise<void> =>
+const waitsFor = (tenantId: string, text: string): Promise<void> =>
   db.until(
     "select bool_and(status = 'pending' and last_error like '%' || $2 || '%') from ai_email_queue where tenant_id = $1",
-    [tenantId, words],
+    [tenantId, text],
   );
 
 describe("a tenant's own account", () => {
-  it("has a breaker of its own: its trouble holds up no other tenant", async () => {
-    await giveOwnAccount();
+  it("has its own breaker: its failures delay no other tenant", async () => {
+    await saveOwnAccount();
     worker = await startTestWorker(db, simulator, { config: testConfig(simulator, SECRET), concurrency: 1 });
     simulator.faults.add({ kind: "server_error", moment: "before", times: 5 });
     await insert("tenantA", 5);
@@ -85,8 +85,8 @@ describe("a tenant's own account", () => {
     );
   });
 
-  it("is enough without the platform's; rows with neither wait, name what is missing, and resume once it is there", async () => {
-    await giveOwnAccount();
+  it("is enough if the platform has none; a tenant with neither waits, reports for what, and continues once one exists", async () => {
+    await saveOwnAccount();
     const { SENDGRID_BASE_URL } = testConfig(simulator);
     worker = await startTestWorker(db, simulator, { config: testConfig(null, { ...SECRET, SENDGRID_BASE_URL }) });
     await insert("tenantA");
@@ -100,8 +100,8 @@ describe("a tenant's own account", () => {
     expect(simulator.stats.messages).toBe(2);
   });
 
-  it("that this worker cannot open waits for the key, and the rows go on when the account is taken away", async () => {
-    await giveOwnAccount();
+  it("that this worker cannot decrypt makes rows wait for the key; they continue when the account is switched off", async () => {
+    await saveOwnAccount();
     worker = await startTestWorker(db, simulator, { config: testConfig(simulator) });
     await insert("tenantA");
     await waitsFor(db.tenantA, "waiting: no worker has BRAINOPS_SECRET_KEY set");
@@ -110,12 +110,12 @@ describe("a tenant's own account", () => {
     await becomes(db.tenantA, "completed");
   });
 
-  it("goes on by itself when a credential comes for rows that waited", async () => {
+  it("lets rows that waited continue by themselves when it is saved", async () => {
     const { SENDGRID_BASE_URL } = testConfig(simulator);
     worker = await startTestWorker(db, simulator, { config: testConfig(null, { ...SECRET, SENDGRID_BASE_URL }) });
     await insert("tenantA");
     await waitsFor(db.tenantA, "SENDGRID_API_KEY");
-    await giveOwnAccount();
+    await saveOwnAccount();
     await becomes(db.tenantA, "completed");
     expect(simulator.stats).toMatchObject({ messages: 1, refused: 0 });
   });

@@ -51,7 +51,7 @@ const settle = (
 };
 
 describe("settling many rows at once", () => {
-  it("does not lose the others' outcomes with one that Postgres refuses", async () => {
+  it("keeps the other outcomes if Postgres refuses one", async () => {
     const [a, b, c] = await claimed(3);
     const statuses = await Promise.all([
       settle(a, { kind: "completed", result: { provider_message_id: "fine" } }),
@@ -63,7 +63,7 @@ describe("settling many rows at once", () => {
     expect(row?.["last_error"]).toMatch(/^its outcome \(completed\) could not be written: /);
   });
 
-  it("writes what many have in common once, and only where the lease still holds", async () => {
+  it("writes a common outcome once, and only to rows whose lease still holds", async () => {
     const rows = await claimed(60);
     const lost = rows[7]?.row.id;
     await db.query("update ai_email_queue set status = 'unconfirmed', lease = null, worker_id = null where id = $1", [
@@ -85,7 +85,7 @@ describe("settling many rows at once", () => {
     ]);
   });
 
-  it("loses no other's outcome with a common one that Postgres refuses", async () => {
+  it("keeps the other outcomes if Postgres refuses a common one", async () => {
     const rows = await claimed(25);
     const refused = { kind: "completed", result: { provider_message_id: "a\u0000b" } } as const;
     const statuses = await Promise.all(
@@ -94,14 +94,14 @@ describe("settling many rows at once", () => {
     expect(statuses).toEqual([...Array.from({ length: 24 }, () => "unconfirmed"), "skipped"]);
   });
 
-  it("writes a reason whose cut leaves half of a character", async () => {
+  it("writes a reason that is truncated within a character", async () => {
     const [row] = await claimed(1);
     expect(await settle(row, { kind: "fail", reason: `${"x".repeat(1999)}😀` })).toBe("failed");
     const [after] = await db.query("select last_error from ai_email_queue where id = $1", [row?.row.id]);
     expect(after).toEqual({ last_error: `${"x".repeat(1999)}\uFFFD` });
   });
 
-  it("ends a row at once that the task's own query leaves out", async () => {
+  it("fails a row at once if the task's own query does not return it", async () => {
     const otherPool = createPool({ connectionString: db.urlOf("worker"), applicationName: "test", pipeline: true });
     const other = createStore(otherPool, randomUUID());
     const [row] = await db.as<{ id: string }>(
@@ -118,7 +118,7 @@ describe("settling many rows at once", () => {
     await otherPool.end();
   });
 
-  it("claims a row once, however often it is asked for in one moment", async () => {
+  it("claims a row once, however often it is requested at the same time", async () => {
     const [first] = await claimed(1);
     const id = first?.row.id ?? "";
     await settle(first, { kind: "retry", reason: "later", at: new Date(0) });
@@ -127,14 +127,14 @@ describe("settling many rows at once", () => {
   });
 });
 
-describe("what outcomes report about the provider account", () => {
+describe("what outcomes count for the provider account", () => {
   const breaker = async (): Promise<unknown> => (await db.query("select state, failures from brainops.breakers"))[0];
   const openBreaker = (until: string): Promise<unknown> =>
     db.query(
       `insert into brainops.circuit_breakers (account, failures, opened_at, retry_at) values ('sendgrid', 5, now(), now() + interval '${until}')`,
     );
 
-  it("a row that failed before its effect says nothing, and gives the probe to another", async () => {
+  it("a row that failed before its effect does not count, and passes the probe to another", async () => {
     await openBreaker("-1 second");
     const [probe] = await claimed(1);
     expect(await breaker()).toEqual({ state: "half_open", failures: 5 });
@@ -145,7 +145,7 @@ describe("what outcomes report about the provider account", () => {
     expect(await breaker()).toEqual({ state: "closed", failures: 0 });
   });
 
-  it("a success of a row that was in flight does not end the wait that the provider asked for", async () => {
+  it("a success of a row that was in flight does not end the wait that the provider requested", async () => {
     const [early, late] = await claimed(2);
     await settle(late, { kind: "defer", reason: "429", at: new Date(Date.now() + 600_000), holdsAccount: true });
     await settle(early, { kind: "completed" });

@@ -1,4 +1,4 @@
-// What a worker asks of job tables before it offers their tasks.
+// What a worker requires of job tables before it offers their tasks.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { startTestWorker } from "../support/worker.ts";
