@@ -12,7 +12,7 @@ const failure = (code: string, message: string, more: object = {}): Error =>
 const missing = failure("42883", "function brainops_internal.settle(text, uuid) does not exist");
 const replanned = { routine: "RevalidateCachedQuery" };
 
-/** A clock that only sleeping moves. */
+/** A clock that advances only by sleeping. */
 function testClock(): DeploymentClock & { readonly sleeps: number[] } {
   let time = 0;
   const sleeps: number[] = [];
@@ -28,11 +28,11 @@ function testClock(): DeploymentClock & { readonly sleeps: number[] } {
 
 describe("isFunctionReplaced", () => {
   it.each([
-    ["a function of ours that is gone", missing],
+    ["a missing function of ours", missing],
     ["one that was dropped after parsing", failure("42883", "function with OID 4711 does not exist")],
     ["one that was dropped after planning", failure("XX000", "cache lookup failed for function 4711")],
-    ["a prepared statement of before", failure("0A000", "cached plan must not change result type", replanned)],
-    ["the same in another language", failure("42883", "Funktion brainops_internal.settle(text) existiert nicht")],
+    ["an outdated prepared statement", failure("0A000", "cached plan must not change result type", replanned)],
+    ["the same in another language", failure("42883", "Funktion brainops.settle(text) existiert nicht")],
   ])("is true for %s", (_name, error) => expect(isFunctionReplaced(error)).toBe(true));
 
   it.each([
@@ -41,12 +41,12 @@ describe("isFunctionReplaced", () => {
     ["a feature that does not exist", failure("0A000", "FOR UPDATE is not allowed with DISTINCT clause")],
     ["another internal error", failure("XX000", "cache lookup failed for relation 4711")],
     ["a lost connection", failure("57P01", "terminating connection")],
-    ["what is not an error", { code: "42883", message: "function brainops.x() does not exist" }],
+    ["a value that is not an Error", { code: "42883", message: "function brainops.x() does not exist" }],
   ])("is false for %s", (_name, error) => expect(isFunctionReplaced(error)).toBe(false));
 });
 
 describe("throughDeployment", () => {
-  it("tries again until the function is there", async () => {
+  it("retries until the function exists", async () => {
     const clock = testClock();
     let calls = 0;
     const run = async (): Promise<string> => {
@@ -79,7 +79,7 @@ describe("throughDeployment", () => {
 });
 
 describe("createGrace", () => {
-  it("begins again after a call that succeeded", () => {
+  it("starts again after a call that succeeded", () => {
     let now = 0;
     const grace = createGrace(() => now);
     expect(grace.allows(missing)).toBe(true);

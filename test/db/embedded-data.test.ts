@@ -27,7 +27,7 @@ async function ask(url: string, sql: string): Promise<unknown[]> {
   return rows as unknown[];
 }
 
-/** A process of its own with a built-in Postgres on `dataDir`; it sends its URL. */
+/** A separate process with a built-in Postgres on `dataDir`; it sends its URL. */
 async function startProcess(dataDir: string): Promise<{ child: ChildProcess; url: string }> {
   const script = join(root, "start.mjs");
   const module = new URL("../../src/db/embedded/index.ts", import.meta.url);
@@ -42,7 +42,7 @@ async function startProcess(dataDir: string): Promise<{ child: ChildProcess; url
   return { child, url };
 }
 
-test("a killed process leaves its data, its password and no lock that holds", { timeout: 60_000 }, async () => {
+test("a killed process leaves its data, its password and no valid lock", { timeout: 60_000 }, async () => {
   const dataDir = join(root, "killed");
   const first = await startProcess(dataDir);
   await ask(first.url, "create table kept as select n from generate_series(1, 1000) as n");
@@ -61,7 +61,7 @@ test("a killed process leaves its data, its password and no lock that holds", { 
   expect((await readdir(dataDir)).toSorted()).toEqual(["data", "password"]);
 });
 
-test("a first start that was cut off is begun again", { timeout: 60_000 }, async () => {
+test("a first start that was interrupted is repeated", { timeout: 60_000 }, async () => {
   const dataDir = join(root, "cut");
   await mkdir(join(dataDir, "data"), { recursive: true });
   await writeFile(join(dataDir, "initializing"), "");
@@ -71,14 +71,14 @@ test("a first start that was cut off is begun again", { timeout: 60_000 }, async
   expect(await readFile(join(dataDir, "lock.json"), "utf8")).toContain(`"port":${again.port}`);
 });
 
-test("a crash of the engine is a restart on the same port, with what was committed", { timeout: 60_000 }, async () => {
+test("after a crash the engine restarts on the same port, with the committed data", { timeout: 60_000 }, async () => {
   const warned = Promise.withResolvers<string>();
   await using db = await startEmbedded({
     dataDir: "memory",
     log: (level, message) => level === "warn" && warned.resolve(message),
   });
   await ask(db.url, "create table kept as select 1 as n");
-  // PGlite has no conversion to LATIN1 and stops where it needs it.
+  // PGlite has no conversion to LATIN1 and stops if it needs one.
   await expect(ask(db.url, "set client_encoding = 'LATIN1'; select chr(252)")).rejects.toThrow(/stopped in the middle/);
   expect(await warned.promise).toContain("restarting the built-in Postgres");
   await db.dump();

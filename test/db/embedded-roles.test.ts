@@ -1,4 +1,4 @@
-// Who may log in to the built-in Postgres, and that no login gets out of its role.
+// Who may log in to the built-in Postgres, and that no login can leave its role.
 import { Client, type ClientConfig } from "pg";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { startEmbedded, type Embedded } from "../../src/db/embedded/index.ts";
@@ -50,12 +50,12 @@ const tenantA = (): Promise<Client> => login("tenant_a", `a's "secret"`);
 const tenantB = (): Promise<Client> => login("tenant_b", "b");
 const code = (expected: string): unknown => expect.objectContaining({ code: expected });
 
-/** pg accepts queryMode, which its types lack. */
+/** pg accepts queryMode, but its types do not have it. */
 const extended = (text: string): { text: string } => Object.assign({ text }, { queryMode: "extended" });
 
 const severalStatements = (sql: string): boolean => sql.startsWith("select 1;");
 
-test("only the right password lets a role in", async () => {
+test("a role logs in only with the right password", async () => {
   await tenantA();
   await expect(login("tenant_a", "wrong")).rejects.toEqual(code("28P01"));
   await expect(login("nobody", "x")).rejects.toEqual(code("28P01"));
@@ -64,7 +64,7 @@ test("only the right password lets a role in", async () => {
   await expect(login("postgres", "postgres")).rejects.toEqual(code("28P01"));
 });
 
-test("a role that may not log in, a database that is not there and a full role are refused", async () => {
+test("a role that may not log in, an unknown database and a role at its connection limit are refused", async () => {
   await admin.query("create role retired nologin password 'r'");
   await expect(login("retired", "r")).rejects.toEqual(code("28000"));
   await expect(login("tenant_b", "b", { database: "other" })).rejects.toEqual(code("3D000"));
@@ -72,7 +72,7 @@ test("a role that may not log in, a database that is not there and a full role a
   await expect(tenantB()).rejects.toEqual(code("53300"));
 });
 
-test("side by side each connection is its own role and sees its own rows", async () => {
+test("each of several connections has its own role and sees its own rows", async () => {
   const [a, b] = [await tenantA(), await tenantB()];
   await a.query("insert into public.notes (body) values ('from a')");
   await b.query("insert into notes (body) values ('from b')");
@@ -113,7 +113,7 @@ test.each([
   "update pg_catalog.pg_authid set rolsuper = true",
   "select rolpassword from pg_authid",
   "copy notes to program 'id'",
-])("a tenant can't become anyone else: %s", async (sql) => {
+])("a tenant cannot become another role: %s", async (sql) => {
   const b = await tenantB();
   await expect(b.query(sql)).rejects.toEqual(code("42501"));
   await expect(b.query(extended(sql))).rejects.toEqual(code(severalStatements(sql) ? "42601" : "42501"));
@@ -128,14 +128,14 @@ test.each([
   "reset all",
   "discard all",
   "reset role",
-])("%s leads a tenant back to itself", async (sql) => {
+])("%s returns a tenant to its own role", async (sql) => {
   const b = await tenantB();
   await b.query(sql);
   const { rows } = await b.query("select current_user as role, session_user as login");
   expect(rows).toEqual([{ role: "tenant_b", login: "tenant_b" }]);
 });
 
-test("a superuser may become another, and keeps it while others run", async () => {
+test("a superuser may become another role, and keeps it while others run", async () => {
   const boss = await login("boss", "boss");
   await boss.query("set session authorization tenant_a");
   await admin.query("select 1");
@@ -144,7 +144,7 @@ test("a superuser may become another, and keeps it while others run", async () =
   expect((await boss.query("select session_user as login")).rows).toEqual([{ login: "boss" }]);
 });
 
-test("a superuser's setting comes and goes with its connection only", async () => {
+test("a superuser's setting applies to its own connection only", async () => {
   const b = await tenantB();
   await admin.query("set session_replication_role = replica");
   expect((await b.query("show session_replication_role")).rows).toEqual([{ session_replication_role: "origin" }]);
@@ -152,7 +152,7 @@ test("a superuser's setting comes and goes with its connection only", async () =
   await admin.query("reset session_replication_role");
 });
 
-test("a connection whose role is dropped ends, and no other", async () => {
+test("a dropped role ends its own connections, and no others", async () => {
   await admin.query("create role gone login password 'g'");
   const gone = await login("gone", "g");
   await admin.query("drop role gone");
@@ -160,7 +160,7 @@ test("a connection whose role is dropped ends, and no other", async () => {
   expect((await admin.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
 });
 
-test("SQL is notified when a connection ends, and of which", async () => {
+test("a SQL function is called with the id of a connection that ends", async () => {
   await admin.query(`
     create schema brainops;
     create schema brainops_internal;

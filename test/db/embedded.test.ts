@@ -1,5 +1,5 @@
-// The wire protocol of the built-in Postgres, spoken by real clients side by side, and by hand where a driver's
-// particular order of messages matters.
+// The wire protocol of the built-in Postgres: with several real clients at once, and with raw messages if their order
+// matters.
 import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
@@ -60,7 +60,7 @@ describe("batches", () => {
     expect((await one.query("select who from turns")).rows).toEqual([{ who: "two" }]);
   });
 
-  test("the lock goes round in the order of asking", async () => {
+  test("the lock is granted in the order of requests", async () => {
     const lock = new FairLock();
     const order: number[] = [];
     const first = await lock.acquire();
@@ -76,7 +76,7 @@ describe("batches", () => {
     expect(order).toEqual([1, 2, 3, 4]);
   });
 
-  test("an error skips the rest of the batch, and the connection goes on", async () => {
+  test("an error skips the rest of the batch, and the connection stays usable", async () => {
     const one = await client();
     await expect(one.query("select $1::int / 0", [1])).rejects.toEqual(code("22012"));
     expect(await scalar(one, "select 1")).toBe(1);
@@ -84,7 +84,7 @@ describe("batches", () => {
     expect(await scalar(one, "select to_regclass('never')")).toBeNull();
   });
 
-  test("a query without end of recursion is an error, not a crash", async () => {
+  test("infinite recursion is an error, not a crash", async () => {
     const one = await client();
     await one.query(
       "create function forever(n int) returns int language plpgsql as 'begin return forever(n + 1); end'",
@@ -107,7 +107,7 @@ describe("batches", () => {
     await holder.query("begin");
     raw.send(query("select 1"));
     const answer = raw.until("Z").then(errorOf);
-    // Again until it counts: a cancel that overtakes the query does nothing, as in Postgres.
+    // Repeated until it takes effect: a cancel that arrives before the query does nothing, as in Postgres.
     let outcome: string | null | undefined = null;
     while (outcome === null) outcome = await Promise.race([answer, cancel(raw).then(() => null)]);
     expect(outcome).toBe("57014");
@@ -116,7 +116,7 @@ describe("batches", () => {
     expect(types(await raw.until("Z"))).toBe("TDCZ");
   });
 
-  test("a transaction left idle is ended, and the others go on", async () => {
+  test("an idle transaction is ended, and other connections continue", async () => {
     const [idle, other] = [await client(), await client()];
     const ended = once(idle, "error");
     await idle.query("begin; create table abandoned ()");
@@ -125,7 +125,7 @@ describe("batches", () => {
     expect(await waiting).toBeNull();
   });
 
-  test("a client killed in its transaction is rolled back", async () => {
+  test("the transaction of a killed client is rolled back", async () => {
     const [other, raw] = [await client(), await RawClient.login()];
     raw.send(query("begin; create table killed ()"));
     await raw.until("Z");
@@ -134,7 +134,7 @@ describe("batches", () => {
     expect(await waiting).toBeNull();
   });
 
-  test("malformed messages fail alone", async () => {
+  test("malformed messages affect only their own connection", async () => {
     const one = await client();
     await using raw = await RawClient.login();
     for (const broken of [
@@ -195,7 +195,7 @@ describe("prepared statements", () => {
     expect(errorOf(await one.until("Z"))).toBe("26000");
   });
 
-  test("Flush answers at once and keeps the session until Sync", async () => {
+  test("Flush responds at once and keeps the session until Sync", async () => {
     const other = await client();
     await using one = await RawClient.login();
     one.send(parse("s", "select 1"), describeStatement("s"), encode("H"));
@@ -210,7 +210,7 @@ describe("prepared statements", () => {
     await waiting;
   });
 
-  test("DISCARD ALL, DEALLOCATE ALL and DEALLOCATE of one connection leave the others theirs", async () => {
+  test("DISCARD ALL, DEALLOCATE ALL and DEALLOCATE of one connection do not affect the others", async () => {
     const one = await client({ application_name: "one" });
     const prepared = { name: "kept", text: "select current_setting('application_name') as name" };
     await one.query(prepared);
@@ -227,7 +227,7 @@ describe("prepared statements", () => {
     expect(await scalar(two, "select current_setting('brainops.connection_id')")).toBe(id);
   });
 
-  test("a statement that failed to parse can be parsed again under its name", async () => {
+  test("a statement that failed to parse can be parsed again with its name", async () => {
     await using one = await RawClient.login();
     one.send(parse("p", "selec 1"), sync);
     expect(errorOf(await one.until("Z"))).toBe("42601");
@@ -238,7 +238,7 @@ describe("prepared statements", () => {
 });
 
 describe("settings", () => {
-  test("each connection keeps its own, custom ones and those set in functions included", async () => {
+  test("each connection keeps its own, including custom ones and those set in functions", async () => {
     const [one, two] = [await client(), await client()];
     await one.query(`
       create function hide() returns void language plpgsql as
@@ -260,7 +260,7 @@ describe("settings", () => {
     expect(await scalar(await client(), "select nullif(current_setting('app.tenant_id', true), '')")).toBeNull();
   });
 
-  test("SET LOCAL and a rolled back SET are gone", async () => {
+  test("SET LOCAL and a rolled back SET are undone", async () => {
     const [one, two] = [await client(), await client()];
     await one.query("begin; set local app.local = '1'; set app.rolled = '1'; rollback");
     await two.query("select 1");
@@ -269,7 +269,7 @@ describe("settings", () => {
     ).toBe("");
   });
 
-  test("a quote and a backslash survive the switch, whatever standard_conforming_strings says", async () => {
+  test("a quote and a backslash survive a switch of connections, with any standard_conforming_strings", async () => {
     const [one, two] = [await client(), await client()];
     const value = String.raw`it's a \ "thing" ü`;
     await one.query("select set_config('app.text', $1, false)", [value]);
@@ -278,14 +278,14 @@ describe("settings", () => {
     expect(await scalar(one, "select current_setting('app.text')")).toBe(value);
   });
 
-  test("an encoding that PGlite can't convert ends the connection that asks for it", async () => {
+  test("an encoding that PGlite cannot convert ends the connection that requests it", async () => {
     const [one, two] = [await client(), await client()];
     await expect(one.query("set client_encoding = 'LATIN1'")).rejects.toEqual(code("0A000"));
     await expect(RawClient.login("client_encoding\0LATIN1\0")).rejects.toThrow("ended after E");
     expect(await scalar(two, "select 'ü'")).toBe("ü");
   });
 
-  test("the startup message's settings come back after RESET", async () => {
+  test("RESET restores the settings of the startup message", async () => {
     const one = await client({ options: "-c app.tenant_id=t1 -c work_mem=5MB", application_name: "starter" });
     const all =
       "select current_setting('app.tenant_id') || current_setting('work_mem') || current_setting('application_name')";
@@ -296,7 +296,7 @@ describe("settings", () => {
     await expect(client({ options: "-c no_such_setting=1" })).rejects.toEqual(code("42704"));
   });
 
-  test("the client is notified of a changed parameter, and only of its own", async () => {
+  test("a client is notified of its own changed parameters only", async () => {
     const [one, two] = [await RawClient.login(), await client()];
     one.send(query("set timezone = 'Asia/Tokyo'"));
     expect(types(await one.until("Z"))).toBe("CSZ");
@@ -309,28 +309,28 @@ describe("settings", () => {
 
 describe("LISTEN", () => {
   const channels = async (from: Client, sql: string): Promise<string[]> => {
-    const heard: string[] = [];
-    from.on("notification", (message: Notification) => heard.push(`${message.channel}:${message.payload ?? ""}`));
+    const received: string[] = [];
+    from.on("notification", (message: Notification) => received.push(`${message.channel}:${message.payload ?? ""}`));
     await from.query(sql);
-    return heard;
+    return received;
   };
 
-  test("a notification goes to those who listen, after the commit", async () => {
+  test("a notification reaches all listeners, after the commit", async () => {
     const [one, two, sender] = [await client(), await client(), await client()];
-    const heard = [await channels(one, 'listen "a:b"; listen c'), await channels(two, "listen C")];
+    const received = [await channels(one, 'listen "a:b"; listen c'), await channels(two, "listen C")];
     await sender.query("begin; notify c, '1'");
     const arrived = once(two, "notification");
     await sender.query(`select pg_notify('a:b', '2')`);
-    expect(heard).toEqual([[], []]);
+    expect(received).toEqual([[], []]);
     await sender.query("commit");
     await arrived;
     await one.query("select 1");
-    expect(heard).toEqual([["c:1", "a:b:2"], ["c:1"]]);
+    expect(received).toEqual([["c:1", "a:b:2"], ["c:1"]]);
   });
 
-  test("LISTEN counts from its commit; UNLISTEN and a disconnect leave the others listening", async () => {
+  test("LISTEN takes effect at its commit; UNLISTEN and a disconnect do not affect other listeners", async () => {
     const [one, two, three, sender] = [await client(), await client(), await client(), await client()];
-    const heard = await channels(one, "listen z");
+    const received = await channels(one, "listen z");
     const left = await channels(two, "begin; listen z; rollback");
     await three.query("listen z");
     await three.end();
@@ -339,15 +339,15 @@ describe("LISTEN", () => {
     await sender.query("notify z, '1'");
     await one.query("select 1");
     await two.query("select 1");
-    expect([heard, left]).toEqual([["z:1"], []]);
+    expect([received, left]).toEqual([["z:1"], []]);
     expect(await scalar(sender, "select array_agg(c) from pg_listening_channels() as c")).toEqual(["z"]);
   });
 
-  test("who notifies itself hears it too", async () => {
+  test("a client receives its own notifications", async () => {
     const one = await client();
-    const heard = await channels(one, "listen own");
+    const received = await channels(one, "listen own");
     await one.query("notify own, 'x'");
-    expect(heard).toEqual(["own:x"]);
+    expect(received).toEqual(["own:x"]);
   });
 });
 
@@ -373,7 +373,7 @@ describe("COPY", () => {
     expect(stderr).toContain('invalid input syntax for type integer: "wrong"');
   });
 
-  test("COPY FROM STDIN that no data can reach is refused, not fatal", async () => {
+  test("COPY FROM STDIN that cannot receive data is refused, not fatal", async () => {
     const one = await client();
     await one.query("create table uncopied (a int)");
     await expect(one.query("copy uncopied from stdin")).rejects.toEqual(code("57014"));
@@ -415,13 +415,13 @@ describe("clients", () => {
     expect(stdout).toContain('as user "postgres"');
   });
 
-  test("vector is there", async () => {
+  test("the extension vector is available", async () => {
     const one = await client();
     await one.query("create extension vector");
     expect(await scalar(one, "select '[1,2]'::vector <-> '[4,6]'::vector")).toBe(5);
   });
 
-  test("a dump is another instance's beginning", async () => {
+  test("a dump can start another instance", async () => {
     const one = await client();
     await one.query("create table dumped as select 42 as n");
     await using copy = await startEmbedded({ dataDir: "memory", auth: "trust", loadDataDir: await db.dump() });
@@ -457,7 +457,7 @@ async function cancel(target: RawClient): Promise<void> {
   await once(socket, "close");
 }
 
-/** A client that sends exactly the given messages. */
+/** A client that sends exactly the given frames. */
 class RawClient implements AsyncDisposable {
   pid = 0;
   secret = 0;
@@ -479,7 +479,7 @@ class RawClient implements AsyncDisposable {
     socket.on("close", wake);
   }
 
-  /** `settings` are name and value, each with its zero. */
+  /** `settings` are name and value, each with its terminating zero. */
   static async login(settings = ""): Promise<RawClient> {
     const raw = new RawClient(connect(db.port, "127.0.0.1"));
     const body = Buffer.from(`user\0postgres\0${settings}\0`);

@@ -35,7 +35,7 @@ const ask = <Row extends pg.QueryResultRow>(text: string): Promise<Row[]> =>
   onServer(url, async (client) => (await client.query<Row>(text)).rows);
 
 describe.skipIf(!isServer)("brainops migrate (needs a server with several databases)", () => {
-  it("lets four starters at once on a fresh database each succeed, every file applied once", async () => {
+  it("succeeds four times at once on a fresh database, with every file applied once", async () => {
     const reports = await Promise.all([migrate({ connectionString: url, directory }), run(), run(), run()]);
     expect(reports).toHaveLength(4);
     const rows = await ask(
@@ -60,17 +60,17 @@ describe.skipIf(!isServer)("brainops migrate (needs a server with several databa
     ],
     ["deleted", async () => rm(join(directory, "0003-leads.sql")), /0003-leads/],
     [
-      "slipped in before others",
+      "inserted before others",
       async () => writeFile(join(directory, "0000-first.sql"), "select 1;\n"),
       /0000-first.sql is new, but its number is below/,
     ],
-  ])("refuses a file that was %s after it was applied, by name", async (_how, change, message) => {
+  ])("names and refuses a file that was %s after it was applied", async (_how, change, message) => {
     await run();
     await change();
     await expect(run()).rejects.toThrow(message);
   });
 
-  it("names the file that fails, keeps what came before, and leaves nothing of it", async () => {
+  it("names the file that fails, keeps the files before it, and rolls it back", async () => {
     await writeFile(
       join(directory, "0998-bad.sql"),
       "create table public.half (id uuid primary key);\nselect 1 / 0;\n",
@@ -83,10 +83,10 @@ describe.skipIf(!isServer)("brainops migrate (needs a server with several databa
     ).toEqual([{ gone: true, kept: true }]);
   });
 
-  it("builds indexes of concurrent/ outside a transaction, and again where one was left invalid", async () => {
+  it("builds indexes of concurrent/ outside a transaction, and rebuilds an invalid one", async () => {
     await run();
     await ask("create table public.things (a int); insert into public.things values (1), (1)");
-    // An interrupted build leaves an index of that name that is not valid.
+    // An interrupted build leaves an invalid index with that name.
     await onServer(url, (client) =>
       client.query("create unique index concurrently things_a on public.things (a)").catch(() => {}),
     );
@@ -103,7 +103,7 @@ describe.skipIf(!isServer)("brainops migrate (needs a server with several databa
     ]);
   }, 60_000);
 
-  it("gives up on a locked table within its lock_timeout, and succeeds once it is free", async () => {
+  it("gives up on a locked table after its lock_timeout, and succeeds once it is free", async () => {
     await run();
     await writeFile(
       join(directory, "0999-alter.sql"),

@@ -1,4 +1,4 @@
-// Transactions as a tenant: all or nothing, whether or not their statements are sent together.
+// Transactions as a tenant: all or nothing, with and without pipelining.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createPool, isConnectionLost } from "../../src/db/pool.ts";
@@ -16,7 +16,7 @@ beforeAll(async () => {
 
 afterAll(() => db.close());
 
-describe.each([{ pipeline: true }, { pipeline: false }])("with $pipeline as pipeline", ({ pipeline }) => {
+describe.each([{ pipeline: true }, { pipeline: false }])("with pipeline $pipeline", ({ pipeline }) => {
   let pool: pg.Pool;
 
   beforeAll(() => {
@@ -33,7 +33,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])("with $pipeline as pipe
     return rows as [{ pid: number }];
   };
 
-  it("gives the results in order, as the tenant, who is gone afterwards", async () => {
+  it("returns the results in order, as the tenant, and resets role and tenant afterwards", async () => {
     const who = {
       text: "select current_user::text as role, brainops.current_tenant_id() as tenant, $1 as n",
       values: ["1"],
@@ -46,7 +46,7 @@ describe.each([{ pipeline: true }, { pipeline: false }])("with $pipeline as pipe
     expect((await pool.query(after)).rows).toEqual([{ self: true, tenant: null }]);
   });
 
-  it("has done nothing where one of them fails, throws its error, and keeps the connection", async () => {
+  it("rolls back if one statement fails, throws its error, and keeps the connection", async () => {
     const before = await pids();
     const broken = { text: "select 1 / $1::int", values: [0] };
     expect((await refusal(runAsTenant(pool, db.tenantA, [insert, broken, insert]))).code).toBe("22012");
@@ -55,14 +55,14 @@ describe.each([{ pipeline: true }, { pipeline: false }])("with $pipeline as pipe
     expect(await pids()).toEqual(before);
   });
 
-  it("has done nothing where the commit itself is refused", async () => {
+  it("rolls back if the commit itself is refused", async () => {
     const before = await pids();
     expect((await refusal(runAsTenant(pool, db.tenantA, [insert, insert]))).code).toBe("23505");
     expect(await notes()).toEqual([]);
     expect(await pids()).toEqual(before);
   });
 
-  it.skipIf(!isServer)("throws away a connection that is lost in between (needs server processes)", async () => {
+  it.skipIf(!isServer)("discards a connection that is lost in between (needs server processes)", async () => {
     const [{ pid }] = await pids();
     const wait = { text: "select pg_sleep(60)", values: [] };
     const thrown = runAsTenant(pool, db.tenantA, [insert, wait, insert]).catch((error: unknown) => error);
