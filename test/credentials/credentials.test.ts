@@ -1,4 +1,4 @@
-// Tenants' own credentials: sealed at rest, opened for their own tenant alone, seen by nobody else.
+// Tenants' own credentials: sealed at rest, opened for their own tenant only, invisible to others.
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -41,7 +41,7 @@ describe("the envelope", () => {
   const key = randomBytes(32);
   const of = { tenantId: "a", provider: "stripe", name: "default" };
 
-  it("opens what it sealed, whatever it holds", () => {
+  it("opens what it sealed, with any content", () => {
     const wrapped = newTenantKey(key, "a");
     fc.assert(
       fc.property(fc.dictionary(fc.string(), fc.string({ unit: "binary" })), (credential) => {
@@ -51,7 +51,7 @@ describe("the envelope", () => {
     );
   });
 
-  it("opens nothing with one bit changed, anywhere", () => {
+  it("opens nothing with any bit changed", () => {
     const wrapped = newTenantKey(key, "a");
     const sealed = seal(key, wrapped, of, stripe);
     fc.assert(
@@ -72,7 +72,7 @@ describe("the envelope", () => {
     expect(() => unseal(key, wrapped, place, seal(key, wrapped, of, stripe))).toThrow(/moved/);
   });
 
-  it("never encrypts alike twice, and goes over to another key", () => {
+  it("never gives the same ciphertext twice, and can be rewrapped with another key", () => {
     const wrapped = newTenantKey(key, "a");
     const sealed = seal(key, wrapped, of, stripe);
     expect(seal(key, wrapped, of, stripe)).not.toEqual(sealed);
@@ -94,20 +94,20 @@ describe("a saved credential", () => {
     expect(row?.row).toContain("…1234");
   });
 
-  it("is replaced by the next, under the same endpoint", async () => {
+  it("is replaced by the next one, with the same endpoint", async () => {
     const token = await save(db.tenantA);
     expect(await save(db.tenantA, { secret_key: "sk_test_another_invented_9876" })).toBe(token);
     expect(await db.query("select hint from provider_credentials")).toEqual([{ hint: "…9876" }]);
   });
 
-  it("is refused where a field is missing or unknown, without a word of its contents", async () => {
+  it("is refused if a field is missing or unknown, without revealing its contents", async () => {
     const wrong = save(db.tenantA, { secretkey: "sk_test_very_secret_indeed" });
     await expect(wrong).rejects.toMatchObject({ code: "OP037" });
     await expect(wrong).rejects.toThrow(/secret_key/);
     await expect(wrong).rejects.not.toThrow(/very_secret/);
   });
 
-  it("says which key it needs when BRAINOPS_SECRET_KEY is another or missing", async () => {
+  it("gives different errors for a wrong and a missing BRAINOPS_SECRET_KEY", async () => {
     await save(db.tenantA);
     const sealed = await sealedOf(db.tenantA);
     if (sealed === null) throw new Error("no credential");
@@ -116,7 +116,7 @@ describe("a saved credential", () => {
     expect(open()).toThrow(expect.objectContaining({ code: "OP035" }));
   });
 
-  it("is found by its endpoint's token, by nothing shorter and for no other provider", async () => {
+  it("is found by its endpoint's whole token only, and for its own provider only", async () => {
     const token = await save(db.tenantA);
     const pool = createPool({
       connectionString: db.urlOf("worker"),
@@ -134,7 +134,7 @@ describe("a saved credential", () => {
     }
   });
 
-  it("shows tenants that it is there, never what is secret, and only their own", async () => {
+  it("is visible to its own tenant only, and its secret to no tenant", async () => {
     await save(db.tenantA);
     expect(await db.as("tenantA", "select provider, hint from provider_credentials")).toHaveLength(1);
     expect(await db.as("tenantB", "select provider, hint from provider_credentials")).toEqual([]);
@@ -177,7 +177,7 @@ describe("a tenant's key whose BRAINOPS_SECRET_KEY was lost", () => {
     onServer(db.url, (client) =>
       saveCredential(client, secretKey, { tenantId: db.tenantA, provider, name }, credential),
     );
-  const there = () =>
+  const stored = () =>
     db.query("select provider, name from provider_credentials where tenant_id = $1 order by 1, 2", [db.tenantA]);
   beforeEach(async () => {
     await db.query("delete from provider_credentials");
@@ -197,14 +197,14 @@ describe("a tenant's key whose BRAINOPS_SECRET_KEY was lost", () => {
     expect(sealed === null ? null : openCredential("stripe", sealed, config)).toEqual(stripe);
   });
 
-  it("is replaced when what it seals is written again, under the same endpoint", async () => {
+  it("is replaced when the credential that it seals is saved again, with the same endpoint", async () => {
     const token = await write("stripe", stripe, "default", lost);
     expect(await write("stripe", stripe)).toBe(token);
     const sealed = await sealedOf(db.tenantA);
     expect(sealed === null ? null : openCredential("stripe", sealed, config)).toEqual(stripe);
   });
 
-  it("stays where others are sealed with it, and says which", async () => {
+  it("is kept if other credentials are sealed with it, and the error lists them", async () => {
     await write("stripe", stripe, "default", lost);
     await write("form", { secret: "whsec_invented" }, "contact", lost);
     const refused = write("slack", slack);
@@ -214,7 +214,7 @@ describe("a tenant's key whose BRAINOPS_SECRET_KEY was lost", () => {
     expect(sealed === null ? null : openCredential("stripe", sealed, lost)).toEqual(stripe);
   });
 
-  it("goes with all that it seals where a new one is asked for, and with nothing where it opens", async () => {
+  it("is deleted with all that it seals if a new one is requested; one that opens deletes nothing", async () => {
     const token = await write("stripe", stripe, "default", lost);
     await write("slack", slack, "default", lost);
     await write("form", { secret: "whsec_invented" }, "contact", lost);
@@ -224,7 +224,7 @@ describe("a tenant's key whose BRAINOPS_SECRET_KEY was lost", () => {
     expect(await write("stripe", stripe)).toBe(token);
     await write("slack", slack);
     expect(await begin()).toEqual([]);
-    expect(await there()).toEqual([
+    expect(await stored()).toEqual([
       { provider: "slack", name: "default" },
       { provider: "stripe", name: "default" },
     ]);
@@ -247,7 +247,7 @@ describe("brainops tenant credential", () => {
   });
   const run = (args: readonly string[], stdin = "") => brainops(["tenant", "credential", ...args], env(), stdin);
 
-  it("takes the secret from stdin, says where webhooks go, lists and removes", async () => {
+  it("reads the secret from stdin, prints the webhook URL, lists and removes", async () => {
     const set = await run(["set", "tenant-b", "stripe"], JSON.stringify(stripe));
     expect(set.code).toBe(0);
     expect(set.stdout).toMatch(/^webhook +https:\/\/ops\.example\/webhooks\/stripe\/[0-9a-f]{64}$/m);
@@ -260,7 +260,7 @@ describe("brainops tenant credential", () => {
     expect((await run(["remove", "tenant-b", "stripe"])).code).toBe(1);
   });
 
-  it("keeps what was removed under its id and endpoint, until it is erased", async () => {
+  it("keeps a removed credential with its id and endpoint until it is erased", async () => {
     const kept = () =>
       db.query("select id, endpoint_token, active from provider_credentials where tenant_id = $1", [db.tenantB]);
     await db.query("delete from provider_credentials where tenant_id = $1", [db.tenantB]);
@@ -275,7 +275,7 @@ describe("brainops tenant credential", () => {
     expect(await kept()).toEqual([]);
   });
 
-  it("erases a Slack credential at once: nothing is told by it", async () => {
+  it("erases a Slack credential at once, because Slack sends no webhooks", async () => {
     await onServer(db.url, (client) =>
       saveCredential(
         client,
@@ -288,7 +288,7 @@ describe("brainops tenant credential", () => {
     expect(await db.query("select from provider_credentials where provider = 'slack'")).toEqual([]);
   });
 
-  it("goes over to another key, and ends with 1 where a tenant's was made with neither", async () => {
+  it("changes to another key, and exits with 1 if a tenant's key was made with neither", async () => {
     const [former, wrong] = [randomBytes(32), randomBytes(32)];
     await db.query("delete from provider_credentials; delete from tenant_keys");
     await onServer(db.url, (client) =>
@@ -311,7 +311,7 @@ describe("brainops tenant credential", () => {
     }
   });
 
-  it("begins with a new key where it is told to, and says what it deletes", async () => {
+  it("starts with a new key on --new-key, and lists what it deletes", async () => {
     await db.query("delete from provider_credentials; delete from tenant_keys");
     const lost = { BRAINOPS_SECRET_KEY: randomBytes(32) };
     await onServer(db.url, async (client) => {
@@ -333,8 +333,8 @@ describe("brainops tenant credential", () => {
     expect(sealed === null ? null : openCredential("stripe", sealed, config)).toEqual(stripe);
   });
 
-  it("refuses in words what it can't use, and never shows what came in", async () => {
-    for (const [args, stdin, words] of [
+  it("refuses invalid input with a message, and never prints the input", async () => {
+    for (const [args, stdin, text] of [
       [["set", "tenant-b", "paypal"], "{}", "sendgrid, twilio, stripe, slack"],
       [["set", "nobody", "stripe"], JSON.stringify(stripe), "nobody"],
       [["set", "tenant-b", "stripe"], "sk_test_invented", "expected a JSON object"],
@@ -342,7 +342,7 @@ describe("brainops tenant credential", () => {
     ] as const) {
       const { code, stderr } = await run(args, stdin);
       expect(code).toBe(1);
-      expect(stderr).toContain(words);
+      expect(stderr).toContain(text);
       expect(stderr).not.toContain("invented");
     }
   });
