@@ -1,4 +1,4 @@
-// How enrolments begin and end, from the seats; and the shipped sequences, run whole.
+// How enrolments begin and end, from each seat; and the shipped sequences, from start to end.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -14,7 +14,7 @@ import {
   newLead,
   perform,
   publish,
-  standingClock,
+  fixedClock,
   touchesOf,
   workOff,
 } from "./support.ts";
@@ -30,7 +30,7 @@ let setClock: (at: Date) => Promise<void>;
 beforeAll(async () => {
   db = await createTestDatabase();
   await makeLaunchable(db);
-  setClock = await standingClock(db);
+  setClock = await fixedClock(db);
   tenant = await db.connect("tenantA");
   worker = await db.connect("worker");
   await setClock(START);
@@ -49,7 +49,7 @@ describe("an enrolment ends", () => {
     ["email_unsubscribed", "email", {}, "email_unsubscribed"],
     ["email_bounced", "email", {}, "email_bounced"],
     ["opted_out", "email", {}, "opted_out"],
-  ])("on %s (%s), and what waits in the queue is taken out", async (event, channel, metadata, reason) => {
+  ])("on %s (%s), and its queued messages are skipped", async (event, channel, metadata, reason) => {
     const lead = await newLead(tenant);
     const id = await enrol(tenant, lead, "two_mails");
     await workOff(worker, db.tenantA, id);
@@ -65,7 +65,7 @@ describe("an enrolment ends", () => {
     ]);
   });
 
-  it("on won and on lost, in the transaction of the stage", async () => {
+  it("on won and on lost, in the transaction of the stage change", async () => {
     for (const stage of ["won", "lost"]) {
       const lead = await newLead(tenant);
       const id = await enrol(tenant, lead, "two_mails");
@@ -74,7 +74,7 @@ describe("an enrolment ends", () => {
     }
   });
 
-  it("not on what happened before it began, nor on a word that it does not name", async () => {
+  it("not on events from before it began, nor on events that it does not name", async () => {
     const lead = await newLead(tenant);
     const id = await enrol(tenant, lead, "two_mails");
     await tenant.query(
@@ -84,7 +84,7 @@ describe("an enrolment ends", () => {
     expect((await enrolmentOf(db, id)).status).toBe("active");
   });
 
-  it("while a worker has its touch: nothing is sent any more", async () => {
+  it("while its touch is in flight: nothing more is sent", async () => {
     const lead = await newLead(tenant);
     const id = await enrol(tenant, lead, "two_mails");
     const [touch] = await claimTouches(worker, db.tenantA, id);
@@ -106,7 +106,7 @@ describe("a lead", () => {
     expect(await touchesOf(db, id)).toHaveLength(1);
   });
 
-  it.skipIf(!isServer)("is enrolled once by two at the same moment", async () => {
+  it.skipIf(!isServer)("is enrolled once by two calls at the same moment", async () => {
     const other = await db.connect("tenantA");
     const lead = await newLead(tenant);
     const ids = await Promise.all([enrol(tenant, lead, "two_mails"), enrol(other, lead, "two_mails")]);
@@ -120,7 +120,7 @@ describe("a lead", () => {
     const refused = {
       "publish_campaign('welcome', false, 'tenant-a')": "OP020",
       "pause_campaign('welcome', 'tenant-a')": "OP020",
-      // Not another answer than for a tenant that exists.
+      // The same error as for a tenant that exists.
       "pause_campaign('welcome', 'nowhere')": "OP020",
     };
     for (const [call, code] of Object.entries(refused)) {
@@ -131,7 +131,7 @@ describe("a lead", () => {
 });
 
 describe("a published version", () => {
-  it("cannot be changed, and one that is wrong is not published", async () => {
+  it("cannot be changed, and an invalid one is not published", async () => {
     await expect(
       tenant.query("update campaign_steps set delay = '2 days' where step_number = 2 and template = 'mail'"),
     ).rejects.toMatchObject({ code: "OP021" });
@@ -141,8 +141,8 @@ describe("a published version", () => {
   });
 });
 
-describe("words that went to people", () => {
-  it("stay as they went; the next version is what goes from then on", async () => {
+describe("a template that was sent", () => {
+  it("cannot be changed or deleted; a version that was not sent can", async () => {
     const insert = (body: string): Promise<unknown> =>
       tenant.query("insert into ai_campaign_templates (name, subject, body) values ('kept', 'Hello', $1)", [body]);
     await insert("<p>First</p>");
@@ -163,7 +163,7 @@ describe("words that went to people", () => {
     expect(rows).toEqual([{ version: 2, body: "<p>Second</p>" }]);
   });
 
-  it.skipIf(!isServer)("cannot be deleted while they go", async () => {
+  it.skipIf(!isServer)("cannot be deleted while it is being sent", async () => {
     await tenant.query("insert into ai_campaign_templates (name, subject, body) values ('held', 'Hello', '<p>Hi</p>')");
     await launch(tenant, "held_words", [{ step_number: 1, kind: "send_email", template: "held" }]);
     const id = await enrol(tenant, await newLead(tenant), "held_words");
@@ -193,10 +193,10 @@ describe("the shipped sequence", () => {
     ["reengagement", days(0, 7, 14, 21)],
     ["stale_estimate", [24, 96]],
     ["outreach", [0, 48, 96]],
-  ])("%s runs whole, each message at its hour", async (code, hours) => {
+  ])("%s runs to its end, each message at its hour", async (code, hours) => {
     await setClock(START);
     await tenant.query("update campaigns set status = 'active' where code = $1", [code]);
-    // A zone without DST: an hour is an hour all the way.
+    // A zone without DST, so that the hours are exact.
     const id = await enrol(tenant, await newLead(tenant, { time_zone: "America/Phoenix" }), code);
     for (;;) {
       const { status, next_touch_date: next } = await enrolmentOf(db, id);
@@ -211,7 +211,7 @@ describe("the shipped sequence", () => {
 });
 
 describe("what existing clients insert", () => {
-  it("an enrolment with its own first touch is one touch, under the client's id", async () => {
+  it("an enrolment with its own first touch has one touch, with the client's id", async () => {
     await setClock(START);
     const lead = await newLead(tenant);
     const [id, touchId] = ["00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"];
@@ -232,7 +232,7 @@ describe("what existing clients insert", () => {
     expect((await touchesOf(db, id)).map((touch) => touch.step_key)).toEqual(["content_1", "content_2"]);
   });
 
-  it("a definition without a lead is kept, and nothing more", async () => {
+  it("a definition without a lead is stored, without any effect", async () => {
     const { rows } = await tenant.query(
       "insert into ai_nurture_campaigns (name, campaign_type, is_active) values ('Standard Nurture Campaign', 'standard_nurture', true) returning lead_id, is_active",
     );

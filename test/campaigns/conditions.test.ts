@@ -1,4 +1,4 @@
-// The language of conditions: what condition_problems lets pass, condition_holds can answer, of whatever lead.
+// Conditions: what condition_problems accepts, condition_holds can evaluate, for any lead.
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -45,8 +45,8 @@ const odd = fc.oneof(
   ),
   fc.jsonValue({ maxDepth: 1 }),
 );
-const oneOf = (...words: string[]): fc.Arbitrary<unknown> =>
-  fc.oneof({ weight: 6, arbitrary: fc.constantFrom<unknown>(...words) }, { weight: 1, arbitrary: odd });
+const oneOf = (...values: string[]): fc.Arbitrary<unknown> =>
+  fc.oneof({ weight: 6, arbitrary: fc.constantFrom<unknown>(...values) }, { weight: 1, arbitrary: odd });
 const field = fc.record(
   {
     field: oneOf("score", "email", "phone", "company_name", "tier", "value_estimate", "metadata.n", "metadata.roof"),
@@ -89,26 +89,26 @@ const answersOf = async (one: unknown): Promise<(boolean | null)[]> =>
   ).map((row) => row.holds);
 
 describe("a condition", () => {
-  it("of which nothing is wrong is true or false of every lead", async () => {
-    let asked = 0;
+  it("without problems is true or false for every lead", async () => {
+    let evaluated = 0;
     await fc.assert(
       fc.asyncProperty(condition, async (one) => {
         if ((await problemsOf(one)).length > 0) return;
-        asked += 1;
+        evaluated += 1;
         for (const answer of await answersOf(one)) expect(answer).toBeTypeOf("boolean");
       }),
       { numRuns: 1000 },
     );
-    expect(asked).toBeGreaterThan(100);
+    expect(evaluated).toBeGreaterThan(100);
   }, 60_000);
 
-  it("of nulls does not hold, nor does a list that has it", async () => {
+  it("on nulls is false, and so is a list that contains it", async () => {
     const nothing = { field: "source", op: "in", value: [null] };
     expect(await answersOf({ all: [nothing] })).toEqual([false, false]);
     expect(await answersOf({ not: { all: [nothing] } })).toEqual([true, true]);
   });
 
-  it("is not nested so deep that it could not be asked", async () => {
+  it("is limited in depth, so that it can always be evaluated", async () => {
     const nested = (depth: number): unknown =>
       depth === 0 ? { field: "source", op: "=", value: "web" } : { not: nested(depth - 1) };
     expect(await problemsOf(nested(20))).toEqual([]);

@@ -1,4 +1,4 @@
-// Goals, coming back, and who does not get in at all.
+// Goals, re-entry, and leads that are not enrolled at all.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -50,7 +50,7 @@ const win = (lead: string): Promise<unknown> =>
   tenant.query("update revenue_leads set stage = 'won' where id = $1", [lead]);
 
 describe("a goal", () => {
-  it("that is a word of the tenant's own ends the enrolment, and what waits in the queue", async () => {
+  it("that is the tenant's own event ends the enrolment, and its queued messages are skipped", async () => {
     const lead = await newLead(tenant);
     const id = await enrol(tenant, lead, "meeting");
     await workOff(worker, db.tenantA, id);
@@ -64,7 +64,7 @@ describe("a goal", () => {
     expect((await touchesOf(db, id)).map((touch) => touch.status)).toEqual(["completed", "skipped"]);
   });
 
-  it("won is reached by the stage, and whoever is won already does not enter", async () => {
+  it("won is reached by the stage, and a lead that is already won exits at once", async () => {
     const lead = await newLead(tenant);
     const id = await enrol(tenant, lead, "sale");
     await win(lead);
@@ -74,7 +74,7 @@ describe("a goal", () => {
     expect(await touchesOf(db, late)).toEqual([]);
   });
 
-  it("of one enrolment leaves the lead's others alone", async () => {
+  it("of one enrolment does not affect the lead's others", async () => {
     const lead = await newLead(tenant);
     const [meeting, other] = [await enrol(tenant, lead, "meeting"), await enrol(tenant, lead, "once")];
     await happens(lead, "meeting_booked");
@@ -85,8 +85,8 @@ describe("a goal", () => {
   });
 });
 
-describe("a word with a channel", () => {
-  it("ends it on that channel only", async () => {
+describe("an exit event with a channel", () => {
+  it("ends the enrolment on that channel only", async () => {
     const lead = await newLead(tenant);
     const id = await enrol(tenant, lead, "sale");
     await happens(lead, "meeting_booked", "email");
@@ -97,7 +97,7 @@ describe("a word with a channel", () => {
 });
 
 describe("a complaint about a mail", () => {
-  it("ends the enrolment, and stands beside the touch that it was about", async () => {
+  it("ends the enrolment, and is recorded for its touch", async () => {
     const lead = await newLead(tenant);
     const id = await enrol(tenant, lead, "once");
     await workOff(worker, db.tenantA, id);
@@ -115,7 +115,7 @@ describe("a complaint about a mail", () => {
 });
 
 describe("a lead that was in a campaign", () => {
-  it("does not come back where the campaign takes nobody twice", async () => {
+  it("does not re-enter if the campaign allows no re-entry", async () => {
     const lead = await newLead(tenant);
     const id = await enrol(tenant, lead, "once");
     await tenant.query("select brainops.exit_enrolment($1, 'said no')", [id]);
@@ -127,7 +127,7 @@ describe("a lead that was in a campaign", () => {
   });
 
   it.each(["completed", "exited", "cancelled"])(
-    "comes back after it %s, from the first step, where it may",
+    "re-enters after %s, from the first step, if the campaign allows it",
     async (end) => {
       const lead = await newLead(tenant);
       const first = await enrol(tenant, lead, "again");
@@ -158,7 +158,7 @@ describe("a lead that was in a campaign", () => {
     },
   );
 
-  it.skipIf(!isServer)("comes back once when two enrol it at the same moment", async () => {
+  it.skipIf(!isServer)("re-enters once if it is enrolled twice at the same moment", async () => {
     const lead = await newLead(tenant);
     await tenant.query("select brainops.exit_enrolment($1, 'said no')", [await enrol(tenant, lead, "again")]);
     const other = await db.connect("tenantA");
@@ -167,7 +167,7 @@ describe("a lead that was in a campaign", () => {
     expect(await touchesOf(db, ids[0])).toHaveLength(1);
   });
 
-  it("that came back is not sent out by what it did the first time", async () => {
+  it("that re-entered does not exit because of earlier events", async () => {
     const lead = await newLead(tenant);
     await happens(lead, "email_replied", "email");
     await setNow(db, new Date(START.getTime() + DAY));
@@ -180,8 +180,8 @@ describe("a lead that was in a campaign", () => {
   });
 });
 
-describe("two leads that were in one campaign and are made one", () => {
-  /** Enrols it, times times; each but the last ends, and the last is left as status. Returns the last. */
+describe("two leads that were in one campaign and are merged", () => {
+  /** Enrols the lead `times` times. All but the last enrolment are cancelled; the last gets `status` and is returned. */
   const enrolled = async (lead: string, code: string, status: string, times = 1): Promise<string> => {
     let id = "";
     for (let time = 1; time <= times; time += 1) {
@@ -206,7 +206,7 @@ describe("two leads that were in one campaign and are made one", () => {
   it.each([
     ["active", 1],
     ["paused", 3],
-  ])("go on in the one that runs (%s), whosever it was, after %i that are over", async (status, times) => {
+  ])("continue the enrolment that runs (%s), of either lead, after %i that have ended", async (status, times) => {
     for (const runs of ["into", "from"]) {
       const leads = { into: await newLead(tenant), from: await newLead(tenant) };
       const over = runs === "into" ? leads.from : leads.into;
@@ -229,7 +229,7 @@ describe("two leads that were in one campaign and are made one", () => {
     }
   });
 
-  it("go on with the step that a worker has in its hands", async () => {
+  it("continue with the step that is in flight", async () => {
     const [into, from] = [await newLead(tenant), await newLead(tenant)];
     await enrolled(into, "again", "cancelled");
     const running = await enrol(tenant, from, "again");
@@ -248,7 +248,7 @@ describe("two leads that were in one campaign and are made one", () => {
     ]);
   });
 
-  it("have been there as often as both, where neither is in it any more", async () => {
+  it("keep the entrances of both if neither is in it any more", async () => {
     const [into, from] = [await newLead(tenant), await newLead(tenant)];
     await enrolled(into, "again", "cancelled", 2);
     await enrolled(from, "again", "cancelled", 3);
@@ -256,7 +256,7 @@ describe("two leads that were in one campaign and are made one", () => {
     expect(await entrancesOf(into)).toEqual([1, 2, 3, 4, 5].map(ended));
   });
 
-  it("go on where the one that is left was, where both are in it", async () => {
+  it("continue the remaining lead's enrolment if both are in it", async () => {
     const [into, from] = [await newLead(tenant), await newLead(tenant)];
     const running = await enrolled(into, "again", "active");
     await enrolled(from, "again", "active", 2);
@@ -265,7 +265,7 @@ describe("two leads that were in one campaign and are made one", () => {
     expect((await enrolmentOf(db, running)).status).toBe("active");
   });
 
-  it("do not go on where the campaign takes nobody twice and the one that is left has been there", async () => {
+  it("do not continue if the campaign allows no re-entry and the remaining lead was in it", async () => {
     const [into, from] = [await newLead(tenant), await newLead(tenant)];
     await enrolled(into, "once", "cancelled");
     await enrolled(from, "once", "active");

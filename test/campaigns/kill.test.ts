@@ -1,4 +1,4 @@
-// Workers killed with SIGKILL while touches are in their hands: none is lost, none happens twice.
+// Workers killed with SIGKILL while touches are in flight: no touch is lost, and none is performed twice.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -36,7 +36,7 @@ async function kill(worker: WorkerProcess): Promise<void> {
   await worker.exited;
 }
 
-describe.skipIf(!isServer)("workers that are killed amid touches (needs server processes)", () => {
+describe.skipIf(!isServer)("workers that are killed during touches (needs server processes)", () => {
   it("lose no touch and repeat none", async () => {
     const tenant = await db.connect("tenantA");
     await launch(tenant, "steps", [
@@ -66,7 +66,7 @@ describe.skipIf(!isServer)("workers that are killed amid touches (needs server p
       [PEOPLE],
     );
 
-    // Somebody holds some of the enrolments, so that the worker stands in the middle of their touches.
+    // Locks some of the enrolments, so that the worker stops in the middle of their touches.
     const holder = await db.connect("superuser");
     await holder.query("begin");
     const { rows: held } = await holder.query<{ id: string }>(

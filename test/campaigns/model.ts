@@ -1,5 +1,5 @@
-// A second implementation of campaigns: the oracle of the property test. It knows nothing of the tables;
-// it is given what happens, and computes where the enrolment stands.
+// A second implementation of campaigns: the oracle of the property test. It does not use the tables; it gets
+// the events, and computes the state of the enrolment.
 import { addDelay } from "./zones.ts";
 
 export interface ModelStep {
@@ -10,18 +10,18 @@ export interface ModelStep {
   readonly from: "previous" | "enrolment";
   /** Index of the step that a branch, a woken wait or variant b leads to; null: the next one. */
   readonly jump: number | null;
-  /** Index of the step that a wait without an answer leads to; null: the next one. */
+  /** Index of the step that a wait leads to when it times out; null: the next one. */
   readonly otherwise: number | null;
 }
 
 interface Open {
   readonly key: string;
   due: number;
-  /** Not run before, whatever the plan. */
+  /** Does not run before this time, even if it is due earlier. */
   notBefore: number;
   woken: boolean;
   state: "pending" | "awaiting" | "processing";
-  cancelWished: boolean;
+  cancelRequested: boolean;
 }
 
 interface Decided {
@@ -84,7 +84,7 @@ export class Model {
     this.open.notBefore = until;
   }
 
-  /** The open touch happens. truth: what its condition is now; variant: what the draw said. */
+  /** Performs the open touch. truth: whether its condition holds now; variant: the one that was drawn. */
   perform(now: number, truth: boolean, variant: string | null): void {
     const { open } = this;
     const index = this.steps.findIndex((step) => step.key === open?.key);
@@ -104,7 +104,7 @@ export class Model {
   skip(now: number): void {
     if (this.open === null) return;
     if (this.open.state === "processing") {
-      this.open.cancelWished = true;
+      this.open.cancelRequested = true;
       return;
     }
     const { key } = this.open;
@@ -114,7 +114,7 @@ export class Model {
   /** Its worker is known to be dead. */
   abandon(now: number): void {
     if (this.open?.state !== "processing") return;
-    if (this.open.cancelWished) {
+    if (this.open.cancelRequested) {
       this.open.state = "pending";
       this.skip(now);
     } else {
@@ -150,12 +150,12 @@ export class Model {
       if (who === "enrolment") this.#hold(now);
       return;
     }
-    const stood = now - (this.heldSince ?? now);
+    const pausedFor = now - (this.heldSince ?? now);
     this.heldSince = null;
-    this.scheduleStart += stood;
+    this.scheduleStart += pausedFor;
     const { open } = this;
     if (open === null) return;
-    open.due += stood;
+    open.due += pausedFor;
     if (open.state === "processing") return;
     open.state = "pending";
     open.notBefore = Math.max(open.due, now);
@@ -211,7 +211,7 @@ export class Model {
 
   #open(step: ModelStep, due: number): void {
     const state = this.held ? "awaiting" : "pending";
-    this.open = { key: step.key, due, notBefore: due, woken: false, state, cancelWished: false };
+    this.open = { key: step.key, due, notBefore: due, woken: false, state, cancelRequested: false };
   }
 
   #complete(): void {

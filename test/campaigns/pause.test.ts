@@ -1,4 +1,4 @@
-// Standing still: nothing is performed or sent in a pause, and what was due does not come all at once after it.
+// Pauses: nothing is performed or sent during one, and what was due is spread over time after it.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -42,7 +42,7 @@ describe("a campaign that is paused", () => {
     ]),
   );
 
-  it("holds its touches and the mails that wait, also what a worker has in its hands", async () => {
+  it("holds its touches and its queued mails, including those in flight", async () => {
     const [sent, held] = [
       await enrol(tenant, await newLead(tenant), "mails"),
       await enrol(tenant, await newLead(tenant), "mails"),
@@ -63,14 +63,14 @@ describe("a campaign that is paused", () => {
     expect((await touchesOf(db, sent)).map((one) => one.status)).toEqual(["completed", "awaiting_approval"]);
 
     await tenant.query("select brainops.resume_campaign('mails')");
-    // 24 hours were left of the pause's beginning, and are.
+    // 24 hours were left when the pause began, and still are.
     expect((await enrolmentOf(db, sent)).next_touch_date).toEqual(at(124));
     expect(await messagesOf(db, sent)).toMatchObject([{ status: "pending", reason: null, at: at(100) }]);
     await workOff(worker, db.tenantA, held);
     expect(await messagesOf(db, held)).toMatchObject([{ step_key: "1" }]);
   });
 
-  it("holds a mail that a worker had in its hands and put off, also the last one of a sequence", async () => {
+  it("holds a mail that was in flight and is deferred, even the last one of a sequence", async () => {
     await launch(tenant, "one_mail", [{ step_number: 1, kind: "send_email", template: "mail" }]);
     const id = await enrol(tenant, await newLead(tenant), "one_mail");
     await workOff(worker, db.tenantA, id);
@@ -88,7 +88,7 @@ describe("a campaign that is paused", () => {
     await claimOne(worker, db.tenantA, mailId);
   });
 
-  it("goes on five a second where many are due, each once", async () => {
+  it("resumes at five per second if many are due, each once", async () => {
     await launch(tenant, "crowd", [{ step_number: 1, kind: "send_email", template: "mail" }]);
     await tenant.query(
       `with leads as (

@@ -50,7 +50,7 @@ const change = (lead: string, set: string): Promise<unknown> =>
   tenant.query(`update revenue_leads set ${set} where id = $1`, [lead]);
 
 describe("a rule on tiers", () => {
-  it("takes a lead once its score is reckoned, not before", async () => {
+  it("enrols a lead once its score is computed, not before", async () => {
     await addRule("slow", { tiers: "{warm,cool,cold}" });
     const lead = await newLead(tenant);
     expect(await enrolmentsOf(lead)).toEqual([]);
@@ -58,7 +58,7 @@ describe("a rule on tiers", () => {
     expect(await enrolmentsOf(lead)).toEqual(["slow active"]);
   });
 
-  it("takes a lead whose tier changes, out of the campaigns that it names and no others", async () => {
+  it("enrols a lead whose tier changes, and exits the campaigns that it names and no others", async () => {
     await addRule("fast", { tiers: "{hot}", leaves: "{slow}" });
     const lead = await newLead(tenant);
     await computeScore(lead);
@@ -69,14 +69,14 @@ describe("a rule on tiers", () => {
     await change(lead, "score = 85");
     expect(await enrolmentsOf(lead)).toEqual(["fast active", "slow exited routed to fast", "third active"]);
     expect((await touchesOf(db, slow)).map((touch) => touch.status)).toEqual(["skipped"]);
-    // Hot already: nothing comes to fit any more.
+    // The lead is hot already: no rule newly matches.
     await change(lead, "score = 95");
     await change(lead, "score = 10");
     await change(lead, "score = 90");
     expect(await enrolmentsOf(lead)).toEqual(["fast active", "slow exited routed to fast", "third active"]);
   });
 
-  it("takes nobody who is won or lost, unless it asks for that", async () => {
+  it("enrols no lead that is won or lost, unless it names that stage", async () => {
     await addRule("fast", { sources: "{fair}" });
     await addRule("slow", { stages: "{won}" });
     await tenant.query("update campaigns set exit_on = '{lost}' where code = 'slow'");
@@ -86,7 +86,7 @@ describe("a rule on tiers", () => {
 });
 
 describe("a rule on sources, stages or a condition", () => {
-  it("takes a lead that is inserted so, or becomes so", async () => {
+  it("enrols a lead that matches when it is inserted or later", async () => {
     await addRule("fast", { sources: "{fair}", stages: "{contacted}" });
     const lead = await newLead(tenant, { source: "fair" });
     expect(await enrolmentsOf(lead)).toEqual([]);
@@ -113,7 +113,7 @@ describe("a rule on sources, stages or a condition", () => {
   });
 });
 
-describe("a condition that cannot be asked", () => {
+describe("a condition that cannot be evaluated", () => {
   const refused: readonly [Record<string, unknown>, string][] = [
     [
       { event: "email_clicked", within: "soon" },
@@ -124,7 +124,7 @@ describe("a condition that cannot be asked", () => {
     [{ field: "email", op: "exists", value: "yes" }, 'value "yes" is neither true nor false, which op exists requires'],
   ];
 
-  it.each(refused)("is refused, named with its rule: %j", async (condition, problem) => {
+  it.each(refused)("is refused, with the name of its rule: %j", async (condition, problem) => {
     const { code, message } = await refusal(addRule("fast", { condition: JSON.stringify(condition) }));
     expect([code, message]).toEqual([
       "OP022",
@@ -135,7 +135,7 @@ describe("a condition that cannot be asked", () => {
     expect((await refusal(mistyped)).code).toBe("OP022");
   });
 
-  /** As it was stored before anybody looked at it. */
+  /** Stores it unchecked, as releases before the check did. */
   const store = async (condition: unknown): Promise<void> => {
     await addRule("fast", { condition: JSON.stringify({ field: "source", op: "=", value: "fair" }) });
     await db.query("alter table campaign_rules disable trigger b1_before_campaign_rule");
@@ -145,7 +145,7 @@ describe("a condition that cannot be asked", () => {
   const notifications = async (): Promise<{ subject: string; body: string }[]> =>
     (await tenant.query<{ subject: string; body: string }>("select subject, body from tenant_notifications")).rows;
 
-  it.each(refused)("and is stored already takes nobody, and is told once: %j", async (condition, problem) => {
+  it.each(refused)("and is already stored enrols no lead, and is reported once: %j", async (condition, problem) => {
     await db.query("delete from tenant_notifications");
     await store({ not: condition });
     await addRule("slow", { sources: "{fair}" });
@@ -160,7 +160,7 @@ describe("a condition that cannot be asked", () => {
     expect((await refusal(again)).code).toBe("OP022");
   });
 
-  it("does not keep the nightly scoring from any lead, of its tenant or another's", async () => {
+  it("does not prevent nightly scoring of any lead, of its tenant or of another", async () => {
     await db.query("delete from tenant_notifications");
     await store({ event: "email_clicked", within: "soon" });
     const others = await db.connect("tenantB");
@@ -177,8 +177,8 @@ describe("a condition that cannot be asked", () => {
   });
 });
 
-describe("nobody enters", () => {
-  it.each(["paused", "archived"])("a campaign that is %s", async (status) => {
+describe("no lead is enrolled", () => {
+  it.each(["paused", "archived"])("in a campaign that is %s", async (status) => {
     await addRule("third", { sources: "{fair}", leaves: "{slow}" });
     await tenant.query("update campaigns set status = $1 where code = 'third'", [status]);
     const lead = await newLead(tenant);
@@ -198,8 +198,8 @@ describe("nobody enters", () => {
   });
 });
 
-describe("leads that are made one", () => {
-  it("go on where the one was, and do not begin again", async () => {
+describe("leads that are merged", () => {
+  it("continue where the one was, and do not start again", async () => {
     await addRule("fast", { condition: JSON.stringify({ field: "company_name", op: "=", value: "Acme" }) });
     const worker = await db.connect("worker");
     const [into, from] = [await newLead(tenant), await newLead(tenant, { company_name: "Acme" })];
@@ -208,7 +208,7 @@ describe("leads that are made one", () => {
     ]);
     const id = rows[0]?.id ?? "";
     await workOff(worker, db.tenantA, id);
-    // It takes the other's company, which the rule asks for.
+    // The remaining lead gets the other's company, which matches the rule.
     await tenant.query("select brainops.merge_leads($1, $2)", [into, from]);
     expect(await enrolmentsOf(into)).toEqual(["fast active"]);
     expect((await touchesOf(db, id)).map((touch) => [touch.step_key, touch.status])).toEqual([
@@ -217,14 +217,14 @@ describe("leads that are made one", () => {
     ]);
   });
 
-  it("end what the one was in, where the other is won", async () => {
+  it("exit the campaigns of the one if the other is won", async () => {
     const [into, from] = [await newLead(tenant, { stage: "won" }), await newLead(tenant)];
     await enrol(tenant, from, "fast");
     await tenant.query("select brainops.merge_leads($1, $2)", [into, from]);
     expect(await enrolmentsOf(into)).toEqual(["fast exited already won"]);
   });
 
-  it("are enrolled by their old id as well", async () => {
+  it("can be enrolled by their old id", async () => {
     const [into, from] = [await newLead(tenant), await newLead(tenant)];
     await tenant.query("select brainops.merge_leads($1, $2)", [into, from]);
     await enrol(tenant, from, "third");

@@ -1,5 +1,5 @@
-// No enrolment skips or repeats a touch, whatever comes in between: pauses, new versions, workers that
-// die at any moment, jumps of the clock over DST. model.ts says after each act where it must stand.
+// No enrolment skips or repeats a touch, whatever happens in between: pauses, new versions, workers that die at
+// any moment, jumps of the clock over DST. model.ts computes the expected state after each act.
 // oxlint-disable vitest/no-standalone-expect -- the acts and the comparison are methods that the one test calls
 import fc from "fast-check";
 import type pg from "pg";
@@ -18,7 +18,7 @@ import {
   perform,
   publish,
   settle,
-  standingClock,
+  fixedClock,
   touchesOf,
   workOff,
   type ClaimedTouch,
@@ -28,7 +28,7 @@ import {
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
-/** After this time without a settle the sweep gives a row back. */
+/** After this time without a settle the sweep makes a row due again. */
 const ABANDONED_AFTER = 150_000;
 
 let db: TestDatabase;
@@ -40,7 +40,7 @@ let campaigns = 0;
 beforeAll(async () => {
   db = await createTestDatabase();
   await makeLaunchable(db);
-  setClock = await standingClock(db);
+  setClock = await fixedClock(db);
   tenant = await db.connect("tenantA");
   worker = await db.connect("worker");
 });
@@ -106,7 +106,7 @@ function columnsOf(step: ModelStep, index: number): StepColumns {
       case "wait_for":
         return {
           event: "visited",
-          // oxlint-disable-next-line unicorn/no-thenable -- what the step calls it
+          // oxlint-disable-next-line unicorn/no-thenable -- the step's own name for it
           ...(step.jump === null ? {} : { then: to }),
           ...(step.otherwise === null ? {} : { else: numberOf(step.otherwise) }),
         };
@@ -331,7 +331,7 @@ class Run {
       expect(answer.outcome).not.toBe("defer");
     } else if (!model.held) {
       model.perform(this.now, this.source === "web", touch?.variant ?? null);
-    } else if (open.cancelWished) {
+    } else if (open.cancelRequested) {
       open.state = "pending";
       model.skip(this.now);
     } else {
@@ -411,7 +411,7 @@ class Run {
     });
   }
 
-  /** Lets everything go on, and waits for the end. */
+  /** Resumes everything, and runs to the end. */
   async end(): Promise<void> {
     const { model } = this;
     await this.steer("resume", "enrolment");
@@ -432,7 +432,7 @@ const byKey = (one: { key: string | null }, other: { key: string | null }): numb
   String(one.key) < String(other.key) ? -1 : 1;
 
 describe("an enrolment", () => {
-  it("neither skips nor repeats a touch under pauses, new versions, deaths of workers and jumps of the clock", async () => {
+  it("neither skips nor repeats a touch under pauses, new versions, worker deaths and clock jumps", async () => {
     const checked = fc.assert(
       fc.asyncProperty(version, start, fc.array(anyAct, { minLength: 5, maxLength: 30 }), async (first, at, acts) => {
         const run = new Run(first, at.zone, new Date(at.day).getTime() + at.ms);

@@ -1,4 +1,4 @@
-// Splits with a winner: chance until the figures speak, and from then on the winner for whoever arrives.
+// Splits with a winner: random until the figures decide, and then the winner for all later arrivals.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -47,7 +47,7 @@ async function launchSplit(code: string, winner: Winner | null, weights: readonl
 interface Arrival {
   readonly lead: string;
   readonly variant: string;
-  /** The touch that made the mail. */
+  /** The touch that queued the mail. */
   readonly touchId: string;
 }
 
@@ -60,7 +60,7 @@ async function arrive(code: string): Promise<Arrival> {
   return { lead, variant: mail?.variant ?? "", touchId: mail?.id ?? "" };
 }
 
-/** Lets people arrive until each variant has so many of them; returns all. */
+/** Lets people arrive until each variant has `each` of them; returns all. */
 async function arriveUntil(code: string, each: number, before: readonly Arrival[] = []): Promise<Arrival[]> {
   const all = [...before];
   const of = (variant: string): number => all.filter((one) => one.variant === variant).length;
@@ -90,13 +90,13 @@ const winnerOf = async (code: string): Promise<unknown> =>
   ).rows[0];
 
 describe("a split with a winner", () => {
-  it("after so many touches of each variant: later arrivals take the one that was clicked most", async () => {
+  it("is decided after a number of touches of each variant: later arrivals take the one with most clicks", async () => {
     await launchSplit("after_n", { by: "click", after_touches: 6 });
     const first = await arriveUntil("after_n", 2);
     const ofB = first.filter((one) => one.variant === "b").slice(0, 2);
-    // The first of them twice, which counts once.
+    // The first of them clicks twice, which counts once.
     for (const one of [...ofB, ...ofB.slice(0, 1)]) await happens("email_clicked", one);
-    // Opened by all of the others, which is not what is asked for.
+    // All of the others open the mail, which is not the criterion.
     for (const one of first.filter(({ variant }) => variant === "a")) await happens("email_opened", one);
     expect(await winnerOf("after_n")).toBeUndefined();
     await arriveUntil("after_n", 6, first);
@@ -104,7 +104,7 @@ describe("a split with a winner", () => {
     expect(await winnerOf("after_n")).toMatchObject({ variant: "b", figures: { a: { hits: 0 }, b: { hits: 2 } } });
   });
 
-  it("after a time: chance before it, the one with replies from it on", async () => {
+  it("is decided after a time: random before, the one with replies afterwards", async () => {
     await launchSplit("after_t", { by: "reply", after: "2 days" });
     const first = await arriveUntil("after_t", 2);
     const answered = first.find((one) => one.variant === "a");
@@ -117,7 +117,7 @@ describe("a split with a winner", () => {
     expect(await variantsOfNext("after_t", 8)).toEqual(Array(8).fill("a"));
   });
 
-  it("goes on by chance where nothing came of any variant, until something does", async () => {
+  it("stays random while no variant has results", async () => {
     await launchSplit("nothing", { by: "open", after: "1 day" });
     const first = await arriveUntil("nothing", 1);
     await setNow(db, new Date(START.getTime() + 3 * DAY));
@@ -130,7 +130,7 @@ describe("a split with a winner", () => {
     expect(await variantsOfNext("nothing", 6)).toEqual(Array(6).fill("b"));
   });
 
-  it("that a person decided takes him at his word, and tests again when he takes it back", async () => {
+  it("that a person set applies, until that person removes it", async () => {
     await launchSplit("by_hand", null, [1, 2]);
     await tenant.query(
       "insert into campaign_split_winners (campaign_id, version, step_key, variant) select id, 1, 'which', 'a' from campaigns where code = 'by_hand'",
@@ -143,8 +143,8 @@ describe("a split with a winner", () => {
   });
 });
 
-describe("a split by chance", () => {
-  it("keeps to the weights, and to its choice", async () => {
+describe("a random split", () => {
+  it("follows the weights, and keeps its choice", async () => {
     await launchSplit("weights", null, [1, 9999]);
     expect((await variantsOfNext("weights", 12)).filter((variant) => variant === "b").length).toBeGreaterThan(9);
   });

@@ -1,4 +1,4 @@
-// What tenants may do to steps by hand: a draft may be changed, a published version may not.
+// What tenants may change in steps: those of a draft, but not those of a published version.
 import type pg from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -21,7 +21,7 @@ beforeAll(async () => {
 
 afterAll(() => db.close());
 
-it("no step leaves its campaign: a published version would be without it", async () => {
+it("a step cannot move to another campaign: a published version would lose it", async () => {
   const move = (from: string, to: string): Promise<unknown> =>
     tenant.query(
       `update campaign_steps set campaign_id = (select id from campaigns where code = $2)
@@ -36,7 +36,7 @@ it("no step leaves its campaign: a published version would be without it", async
   expect(changed.rowCount).toBe(1);
 });
 
-it("a step for another tenant's campaign is refused, without a word about the campaign", async () => {
+it("a step for another tenant's campaign is refused, without revealing the campaign", async () => {
   const [campaign] = await db.query<{ id: string }>("select id from campaigns where code = 'live'");
   const insert = (tenantId: string): Promise<unknown> =>
     db.as(

@@ -1,18 +1,18 @@
-// Campaigns by hand: a clock that stands, campaigns from lists of steps, and touches claimed,
+// Campaigns without a worker process: a fixed clock, campaigns from lists of steps, and touches claimed,
 // performed and settled one by one, as a worker does, or as one that dies in between.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { asWorker } from "../support/jobs.ts";
 import type { TestDatabase } from "../support/database.ts";
 
-/** What a launch asks for: a postal address of both tenants, and a web server. */
+/** What a launch requires: a postal address for both tenants, and a web server. */
 export async function makeLaunchable(db: TestDatabase): Promise<void> {
   await db.query('update tenants set settings = settings || \'{"postal_address": "1 Main Street"}\'');
   await db.query("select brainops.announce_public_url('https://ops.example')");
 }
 
-/** Lets brainops.now() stand still; the function returned sets it. Cheaper than a new function each time. */
-export async function standingClock(db: TestDatabase): Promise<(at: Date) => Promise<void>> {
+/** Fixes brainops.now(); the returned function sets it. Cheaper than a new function each time. */
+export async function fixedClock(db: TestDatabase): Promise<(at: Date) => Promise<void>> {
   await db.query("create table brainops.test_clock as select pg_catalog.now() as at");
   await db.query("grant select on brainops.test_clock to public");
   await db.query(
@@ -35,9 +35,9 @@ export interface StepColumns {
 }
 
 /** The config of a wait_for. */
-export function waitingFor(event: string, came: number, silent: number): Readonly<Record<string, unknown>> {
-  // oxlint-disable-next-line unicorn/no-thenable -- what the step calls it
-  return { event, then: came, else: silent };
+export function waitingFor(event: string, received: number, timedOut: number): Readonly<Record<string, unknown>> {
+  // oxlint-disable-next-line unicorn/no-thenable -- the step's own name for it
+  return { event, then: received, else: timedOut };
 }
 
 /** Writes the next version of a campaign as the tenant, and publishes it. */
@@ -64,7 +64,7 @@ export async function publish(
   return rows[0]?.version ?? 0;
 }
 
-/** Templates "mail" and "text", a campaign of the steps, launched. */
+/** Creates the templates "mail" and "text" and a campaign of the steps, and launches it. */
 export async function launch(
   client: pg.Client,
   code: string,
@@ -115,7 +115,7 @@ export interface ClaimedTouch {
   readonly lease: string;
 }
 
-/** Claims what is due of an enrolment's touches. */
+/** Claims an enrolment's due touches. */
 export async function claimTouches(client: pg.Client, tenantId: string, enrolmentId: string): Promise<ClaimedTouch[]> {
   return asWorker(client, tenantId, async () => {
     const { rows } = await client.query<ClaimedTouch>(
@@ -141,12 +141,12 @@ export async function perform(client: pg.Client, tenantId: string, touch: Claime
       touch.lease,
     ]);
     const [answer] = rows;
-    if (answer === undefined) throw new Error("perform_touch gave no answer");
+    if (answer === undefined) throw new Error("perform_touch returned no row");
     return answer;
   });
 }
 
-/** Writes the outcome, where the lease still holds. */
+/** Writes the outcome, if the lease still holds. */
 export async function settle(
   client: pg.Client,
   tenantId: string,
@@ -161,14 +161,14 @@ export async function settle(
   );
 }
 
-/** Everything that is due of an enrolment, until nothing more is. */
+/** Performs an enrolment's due touches until none is due. */
 export async function workOff(client: pg.Client, tenantId: string, enrolmentId: string): Promise<void> {
   for (let round = 0; round < 50; round += 1) {
     const touches = await claimTouches(client, tenantId, enrolmentId);
     if (touches.length === 0) return;
     for (const touch of touches) await settle(client, tenantId, touch, await perform(client, tenantId, touch));
   }
-  throw new Error("the enrolment does not come to rest");
+  throw new Error("the enrolment still has due touches");
 }
 
 export interface Enrolment {
@@ -213,7 +213,7 @@ export async function touchesOf(db: TestDatabase, enrolmentId: string): Promise<
   );
 }
 
-/** Messages of an enrolment: the step that made each, and the queue row. */
+/** Messages of an enrolment: the step that created each, and the queue row. */
 export async function messagesOf(
   db: TestDatabase,
   enrolmentId: string,

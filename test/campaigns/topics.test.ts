@@ -1,4 +1,4 @@
-// Who does not want a campaign's topic is not in it, however he comes to it.
+// A lead that opted out of a campaign's topic is not in the campaign, however it was enrolled.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -17,7 +17,7 @@ beforeAll(async () => {
 });
 afterAll(() => db.close());
 
-describe("a lead that does not want the topic of a campaign", () => {
+describe("a lead that opted out of the topic of a campaign", () => {
   beforeAll(async () => {
     await tenant.query("insert into contact_topics (code, name, campaign_codes) values ('offers', 'Offers', '{once}')");
   });
@@ -27,7 +27,7 @@ describe("a lead that does not want the topic of a campaign", () => {
       [db.tenantA, email],
     );
 
-  it.each(["active", "paused"])("is not in it, enrolled as %s, and gets no touch", async (status) => {
+  it.each(["active", "paused"])("exits at once when it is enrolled as %s, and gets no touch", async (status) => {
     await optOut(`${status}@example.com`);
     const lead = await newLead(tenant, { email: `${status}@example.com` });
     const { rows } = await tenant.query<{ id: string }>(
@@ -40,7 +40,7 @@ describe("a lead that does not want the topic of a campaign", () => {
     expect((await enrolmentOf(db, await enrol(tenant, lead, "meeting"))).status).toBe("active");
   });
 
-  it.skipIf(!isServer)("leaves it where the two come at the same moment", async () => {
+  it.skipIf(!isServer)("exits if it is enrolled and opts out at the same moment", async () => {
     const lead = await newLead(tenant, { email: "race@example.com" });
     const other = await db.connect("tenantA");
     await other.query("begin");
@@ -54,7 +54,7 @@ describe("a lead that does not want the topic of a campaign", () => {
     expect(await enrolmentOf(db, id)).toMatchObject({ status: "exited", exit_reason: "topic_not_wanted" });
   });
 
-  it("leaves it by being made one with a lead that is in it", async () => {
+  it("exits when a lead in the campaign is merged into it", async () => {
     await optOut("no@example.com");
     const [into, from] = [await newLead(tenant, { email: "no@example.com" }), await newLead(tenant)];
     const id = await enrol(tenant, from, "once");

@@ -1,4 +1,4 @@
-// Steps that wait for an event: it comes, it does not, and it comes while the campaign is paused.
+// Steps that wait for an event: it arrives, it does not, and it arrives while the campaign is paused.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -53,7 +53,7 @@ const happens = (lead: string, event: string, when: Date | null = null): Promise
     when,
   ]);
 
-/** A lead that waits for the call since 17:00. */
+/** A lead that has been waiting for the call since 17:00. */
 async function waiting(): Promise<{ lead: string; id: string }> {
   await setNow(db, START);
   const lead = await newLead(tenant);
@@ -64,10 +64,11 @@ async function waiting(): Promise<{ lead: string; id: string }> {
   return { lead, id };
 }
 
-const wayOf = async (id: string): Promise<(string | null)[]> => (await touchesOf(db, id)).map((touch) => touch.outcome);
+const outcomesOf = async (id: string): Promise<(string | null)[]> =>
+  (await touchesOf(db, id)).map((touch) => touch.outcome);
 
 describe("a step that waits for an event", () => {
-  it("goes on at once with what is meant for it when it comes", async () => {
+  it("continues at once with the event's step when the event arrives", async () => {
     const { lead, id } = await waiting();
     await setNow(db, at(20));
     await happens(lead, "visited");
@@ -76,12 +77,12 @@ describe("a step that waits for an event", () => {
     await happens(lead, "called_back");
     expect((await enrolmentOf(db, id)).next_touch_date).toEqual(at(20));
     await workOff(worker, db.tenantA, id);
-    expect(await wayOf(id)).toEqual(["waited", "event received: called_back", "queued", "done with it"]);
+    expect(await outcomesOf(id)).toEqual(["waited", "event received: called_back", "queued", "done with it"]);
     expect(await messagesOf(db, id)).toMatchObject([{ step_key: "came", channel: "email" }]);
     expect(await enrolmentOf(db, id)).toMatchObject({ status: "completed", exit_reason: "done with it" });
   });
 
-  it("goes the other way when its time is up, and what comes after that changes nothing", async () => {
+  it("continues with the other step when its time is up, and a later event changes nothing", async () => {
     const { lead, id } = await waiting();
     await setNow(db, at(49));
     await workOff(worker, db.tenantA, id);
@@ -89,7 +90,7 @@ describe("a step that waits for an event", () => {
     expect((await enrolmentOf(db, id)).next_touch_date).toEqual(at(50));
     await setNow(db, at(50));
     await workOff(worker, db.tenantA, id);
-    expect(await wayOf(id)).toEqual(["waited", "timed out: no called_back", "queued", "done with it"]);
+    expect(await outcomesOf(id)).toEqual(["waited", "timed out: no called_back", "queued", "done with it"]);
     expect(await messagesOf(db, id)).toMatchObject([{ step_key: "silent", channel: "sms" }]);
   });
 
@@ -105,7 +106,7 @@ describe("a step that waits for an event", () => {
     expect((await touchesOf(db, id)).at(-1)).toMatchObject({ woken_at: at(10), due_at: at(10) });
   });
 
-  it("in a pause keeps what came, and goes on with it when the pause ends", async () => {
+  it("keeps an event that arrives in a pause, and continues with it when the pause ends", async () => {
     const { lead, id } = await waiting();
     await tenant.query("select brainops.pause_campaign('waits')");
     await setNow(db, at(10));

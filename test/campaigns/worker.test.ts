@@ -1,4 +1,4 @@
-// Whole campaigns by a worker of its own: every kind of step once, to SendGrid's and Twilio's simulators.
+// Whole campaigns with a running worker: every kind of step once, with the simulators of SendGrid and Twilio.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Worker } from "../../src/jobs/worker.ts";
@@ -45,7 +45,7 @@ const messagesGone = (id: string, n: number): Promise<void> =>
   );
 
 describe("a worker", () => {
-  it("performs each kind of step once, from the insert to what the providers take", async () => {
+  it("performs each kind of step once, from the insert to the providers", async () => {
     await launch(tenant, "everything", [
       { step_number: 1, step_key: "pause", kind: "wait", delay: "0.2 seconds" },
       {
@@ -120,7 +120,7 @@ describe("a worker", () => {
     ]);
   });
 
-  it("goes the other way when nothing comes in time", async () => {
+  it("continues with the other step when no event arrives in time", async () => {
     await launch(tenant, "silence", [
       {
         step_number: 1,

@@ -19,8 +19,8 @@ function offsetAt(instant: number, zone: string): number {
 const DAY = 86_400_000;
 
 /**
- * The instant of a local time (as if it were UTC). In the hour that is skipped in spring the old
- * offset goes on; of the two in autumn it is the later.
+ * The instant of a local time (as if it were UTC). In the hour that is skipped in spring the old offset
+ * applies; of the two instants in autumn it is the later.
  */
 function instantOf(local: number, zone: string): number {
   const before = offsetAt(local - DAY, zone);
@@ -31,7 +31,7 @@ function instantOf(local: number, zone: string): number {
   return early;
 }
 
-/** So many calendar days later at the same local time, and then so many milliseconds. */
+/** Adds calendar days, at the same local time, and then milliseconds. */
 export function addDelay(at: number, days: number, ms: number, zone: string): number {
   if (days === 0) return at + ms;
   return instantOf(at + offsetAt(at, zone) + days * DAY, zone) + ms;
