@@ -6225,111 +6225,61 @@ begin
 end;
 $$;
 
-CREATE TABLE public.ai_email_queue (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
-    recipient text NOT NULL,
-    subject text,
-    body text,
-    scheduled_for timestamp with time zone DEFAULT now() NOT NULL,
-    status text DEFAULT 'pending'::text NOT NULL,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    sent_at timestamp with time zone,
-    lead_id uuid,
-    provider_message_id text,
-    enrolment_id uuid,
-    touch_id uuid,
-    broadcast_id uuid,
-    first_due_at timestamp with time zone,
-    recipient_key text GENERATED ALWAYS AS (lower(recipient)) STORED NOT NULL COLLATE pg_catalog."C",
-    is_marketing boolean GENERATED ALWAYS AS (((COALESCE((metadata ->> 'marketing'::text), ''::text) = 'true'::text) OR (COALESCE((metadata ->> 'type'::text), ''::text) = 'marketing'::text) OR (enrolment_id IS NOT NULL) OR (broadcast_id IS NOT NULL))) STORED NOT NULL,
-    job_priority smallint DEFAULT 0 NOT NULL,
-    idempotency_key text,
-    attempts integer DEFAULT 0 NOT NULL,
-    max_attempts integer DEFAULT 5 NOT NULL,
-    deferrals integer DEFAULT 0 NOT NULL,
-    last_error text,
-    skip_reason text,
-    lease uuid,
-    worker_id uuid,
-    rate_slot timestamp with time zone,
-    cancel_requested_at timestamp with time zone,
-    started_at timestamp with time zone,
-    finished_at timestamp with time zone,
-    CONSTRAINT ai_email_queue_attempts_not_negative CHECK ((attempts >= 0)),
-    CONSTRAINT ai_email_queue_content CHECK (
-CASE
-    WHEN (broadcast_id IS NULL) THEN ((subject IS NOT NULL) AND (body IS NOT NULL))
-    ELSE ((subject IS NULL) AND (body IS NULL))
-END),
-    CONSTRAINT ai_email_queue_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
-    CONSTRAINT ai_email_queue_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
-    CONSTRAINT ai_email_queue_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
-    CONSTRAINT ai_email_queue_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
-    CONSTRAINT ai_email_queue_scheduled_for_finite CHECK (isfinite(scheduled_for)),
-    CONSTRAINT ai_email_queue_skipped_has_reason CHECK (((status = 'skipped'::text) = (skip_reason IS NOT NULL))),
-    CONSTRAINT ai_email_queue_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text, 'unconfirmed'::text, 'awaiting_approval'::text])))
-)
-WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
-
-ALTER TABLE ONLY public.ai_email_queue FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE public.ai_email_queue IS 'Insert a row: the mail is sent once, when it is due. status tells how it went, last_error why it waits or failed.';
-
-COMMENT ON COLUMN public.ai_email_queue.recipient IS 'One address, or the id of a lead of the tenant, whose address at the time of sending is taken.';
-
-COMMENT ON COLUMN public.ai_email_queue.subject IS 'Liquid, at most 998 characters. Variables: metadata''s keys, metadata, lead, tenant.';
-
-COMMENT ON COLUMN public.ai_email_queue.body IS 'HTML with Liquid, at most 1 MiB; values are HTML-escaped. The text part is made from it.';
-
-COMMENT ON COLUMN public.ai_email_queue.scheduled_for IS 'Null on insert means now. Update it to move the mail.';
-
-COMMENT ON COLUMN public.ai_email_queue.metadata IS 'Variables for Liquid, and: marketing true (the rules for marketing, unsubscribe headers), expires_at (not to be sent later), priority high, lead_id, reply_to, category. At most 256 KiB, as a recipient of a broadcast 32.';
-
-COMMENT ON COLUMN public.ai_email_queue.sent_at IS 'When the provider took the mail; null until it did.';
-
-COMMENT ON COLUMN public.ai_email_queue.lead_id IS 'Filled from recipient or metadata.lead_id where that is a lead of the tenant.';
-
-COMMENT ON COLUMN public.ai_email_queue.provider_message_id IS 'SendGrid''s X-Message-Id; events carry it before the first dot of sg_message_id.';
-
-COMMENT ON COLUMN public.ai_email_queue.enrolment_id IS 'Row of ai_nurture_campaigns that the mail belongs to; null for none. No foreign key: mails outlive enrolments.';
-
-COMMENT ON COLUMN public.ai_email_queue.touch_id IS 'Row of ai_campaign_touches that made the mail; null for none.';
-
-COMMENT ON COLUMN public.ai_email_queue.broadcast_id IS 'The broadcast that the row is a recipient of; subject and body are the broadcast''s then, and null here.';
-
-COMMENT ON COLUMN public.ai_email_queue.first_due_at IS 'When the mail was due before the engine first put it off; null while it never did. A move by a client, or running it again, starts anew.';
-
-COMMENT ON COLUMN public.ai_email_queue.recipient_key IS 'The recipient in lower case, as a column: behind row level security an index on lower(recipient) is not used.';
-
-COMMENT ON COLUMN public.ai_email_queue.is_marketing IS 'Whether the rules for marketing hold: metadata.marketing true, metadata.type marketing, or a mail of a campaign or broadcast.';
-
-CREATE FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) RETURNS text
-    LANGUAGE sql STABLE
-    SET search_path TO ''
+CREATE FUNCTION brainops_internal.email_address(p_tenant_id uuid, p_recipient text) RETURNS TABLE(address text)
+    LANGUAGE sql STABLE ROWS 1
     AS $$
   select
     case
-      when brainops_internal.uuid_or_null(p_email.recipient) is null then p_email.recipient
+      when q.lead_id is null then p_recipient
       else (
-        select nullif(btrim(l.email), '')
+        select nullif(pg_catalog.btrim(l.email), '')
         from public.revenue_leads as l
-        where
-          l.tenant_id = p_email.tenant_id
-          and l.id = coalesce(
+        where l.tenant_id operator(pg_catalog.=) p_tenant_id and l.id operator(pg_catalog.=) q.lead_id
+      )
+    end
+  from
+    (
+      select
+        case
+          when n.named is not null then coalesce(
             (
               select a.lead_id
               from public.revenue_lead_aliases as a
-              where a.tenant_id = p_email.tenant_id and a.id = brainops_internal.uuid_or_null(p_email.recipient)
+              where a.tenant_id operator(pg_catalog.=) p_tenant_id and a.id operator(pg_catalog.=) n.named
             ),
-            brainops_internal.uuid_or_null(p_email.recipient)
+            n.named
           )
-      )
-    end;
+        end as lead_id
+      from (select brainops_internal.uuid_or_null(p_recipient) as named offset 0) as n
+      offset 0
+    ) as q;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) IS 'The address that a mail goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
+COMMENT ON FUNCTION brainops_internal.email_address(p_tenant_id uuid, p_recipient text) IS 'One row: the address that a mail to the recipient goes to as things stand. The recipient itself, or that lead''s address; null if the lead is gone or has none.';
+
+CREATE FUNCTION brainops_internal.email_contacts(p_ids uuid[]) RETURNS brainops.contact[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+begin
+  return (
+    select array_agg(
+      row(
+        e.id, e.tenant_id, e.lead_id, a.address, e.is_marketing, e.enrolment_id, e.recipient,
+        coalesce(e.first_due_at, e.scheduled_for), e.metadata ->> 'expires_at'
+      )::brainops.contact
+      order by e.job_priority, e.scheduled_for, e.id
+    )
+    from public.ai_email_queue as e
+    cross join lateral brainops_internal.email_address(e.tenant_id, e.recipient) as a
+    where e.id = any (p_ids)
+  );
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.email_contacts(p_ids uuid[]) IS 'The mails as brainops.contact, in the order in which they are claimed; null for no rows.';
 
 CREATE FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) RETURNS void
     LANGUAGE sql
@@ -6725,6 +6675,22 @@ begin
 end;
 $$;
 
+CREATE FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+  return (
+    select brainops_internal.sealed_credential(c, k) || jsonb_build_object('active', c.active)
+    from public.provider_credentials as c
+    inner join public.tenant_keys as k on k.tenant_id = c.tenant_id
+    where c.endpoint_token = p_token and c.provider = p_provider
+  );
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) IS 'The credential whose webhook endpoint has the token, as brainops_internal.sealed_credential, with `active`; null for an unknown token.';
+
 CREATE FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) RETURNS uuid
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
@@ -6976,43 +6942,8 @@ CREATE FUNCTION brainops_internal.gate_email(p_ids uuid[]) RETURNS SETOF brainop
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
-declare
-  v_rows brainops.contact[];
 begin
-  -- The address as brainops_internal.email_address has it, a lead's only where the row names one. What is looked
-  -- for is reckoned a step before: behind row level security an index serves plain columns alone.
-  select array_agg(
-    row(
-      q.id, q.tenant_id, q.lead_id,
-      case
-        when q.lead_now is null then q.recipient
-        else (
-          select nullif(btrim(l.email), '') from public.revenue_leads as l
-          where l.tenant_id = q.tenant_id and l.id = q.lead_now
-        )
-      end,
-      q.is_marketing, q.enrolment_id, q.recipient, q.due_at, q.expires_at
-    )::brainops.contact
-    order by q.job_priority, q.scheduled_for, q.id
-  )
-    into v_rows
-    from (
-      select u.*,
-        case when u.named is not null then coalesce(
-          (select a.lead_id from public.revenue_lead_aliases as a where a.tenant_id = u.tenant_id and a.id = u.named),
-          u.named
-        ) end as lead_now
-      from (
-        select e.id, e.tenant_id, e.lead_id, e.recipient, e.is_marketing, e.enrolment_id, e.job_priority, e.scheduled_for,
-          brainops_internal.uuid_or_null(e.recipient) as named, coalesce(e.first_due_at, e.scheduled_for) as due_at,
-          e.metadata ->> 'expires_at' as expires_at
-        from public.ai_email_queue as e
-        where e.id = any (p_ids)
-        offset 0
-      ) as u
-      offset 0
-    ) as q;
-  return query select * from brainops_internal.contact_verdicts('email', v_rows);
+  return query select * from brainops_internal.contact_verdicts('email', brainops_internal.email_contacts(p_ids));
 end;
 $$;
 
@@ -7765,6 +7696,115 @@ CREATE FUNCTION brainops_internal.liveness_class() RETURNS integer
 $$;
 
 COMMENT ON FUNCTION brainops_internal.liveness_class() IS 'First half of every worker''s advisory lock key.';
+
+CREATE FUNCTION brainops_internal.load_broadcast(p_id uuid) RETURNS TABLE(subject text, body text, metadata jsonb, tenant jsonb, credential jsonb)
+    LANGUAGE plpgsql STABLE ROWS 1
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+    select
+      b.subject,
+      b.body,
+      b.metadata,
+      jsonb_build_object('name', t.name, 'slug', t.slug, 'settings', t.settings),
+      (select o.sealed from brainops_internal.tenant_account(b.tenant_id, 'sendgrid') as o)
+    from public.ai_broadcasts as b
+    inner join public.tenants as t on t.id = b.tenant_id
+    where b.id = p_id;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.load_broadcast(p_id uuid) IS 'What all recipients of a broadcast share; no row if the broadcast is gone.';
+
+CREATE FUNCTION brainops_internal.load_emails(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, subject text, body text, metadata jsonb, address text, lead jsonb, tenant jsonb, credential jsonb, unsubscribe_token text)
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+    with
+      mails as materialized (
+        select e.*, a.address
+        from public.ai_email_queue as e
+        cross join lateral brainops_internal.email_address(e.tenant_id, e.recipient) as a
+        where e.id = any (p_ids) and e.lease is not null and e.broadcast_id is null
+      ),
+      links as materialized (
+        select m.tenant_id, (
+          select jsonb_object_agg(t.address_key, t.token)
+          from brainops_internal.unsubscribe_tokens(m.tenant_id, m.addresses) as t
+        ) as tokens
+        from (select tenant_id, array_agg(address) as addresses from mails where is_marketing group by tenant_id) as m
+      )
+    select
+      e.id,
+      e.tenant_id,
+      e.attempts,
+      e.max_attempts,
+      e.subject,
+      e.body,
+      e.metadata,
+      e.address,
+      to_jsonb(l) - 'tenant_id',
+      jsonb_build_object('name', t.name, 'slug', t.slug, 'settings', t.settings),
+      (select o.sealed from brainops_internal.tenant_account(e.tenant_id, 'sendgrid') as o),
+      case when e.is_marketing then k.tokens ->> lower(btrim(e.address)) end
+    from mails as e
+    inner join public.tenants as t on t.id = e.tenant_id
+    left join public.revenue_leads as l on l.tenant_id = e.tenant_id and l.id = e.lead_id
+    left join links as k on k.tenant_id = e.tenant_id;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; makes missing unsubscribe tokens of marketing mails.';
+
+CREATE FUNCTION brainops_internal.load_recipients(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, broadcast_id uuid, metadata jsonb, address text, lead jsonb, unsubscribe_token text)
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+    with
+      recipients as materialized (
+        select e.id, e.tenant_id, e.attempts, e.max_attempts, e.broadcast_id, e.metadata, e.lead_id, a.address
+        from public.ai_email_queue as e
+        cross join lateral brainops_internal.email_address(e.tenant_id, e.recipient) as a
+        where e.id = any (p_ids) and e.lease is not null and e.broadcast_id is not null
+      ),
+      links as materialized (
+        select r.tenant_id, t.address_key, t.token
+        from (select tenant_id, array_agg(address) as addresses from recipients group by tenant_id) as r
+        cross join lateral brainops_internal.unsubscribe_tokens(r.tenant_id, r.addresses) as t
+      )
+    select
+      r.id,
+      r.tenant_id,
+      r.attempts,
+      r.max_attempts,
+      r.broadcast_id,
+      r.metadata,
+      r.address,
+      case when r.lead_id is not null then (
+        select to_jsonb(l) - 'tenant_id' from public.revenue_leads as l
+        where l.tenant_id = r.tenant_id and l.id = r.lead_id
+      ) end,
+      k.token
+    from recipients as r
+    left join links as k on k.tenant_id = r.tenant_id and k.address_key = lower(btrim(r.address));
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to a broadcast, with what is each recipient''s own; makes missing unsubscribe tokens.';
 
 CREATE FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) RETURNS text
     LANGUAGE sql SECURITY DEFINER
@@ -10744,6 +10784,75 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) IS 'The sum of a lead''s points as of now; the score is this, rounded and kept within 0 to 100.';
 
+CREATE TABLE public.provider_credentials (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    provider text NOT NULL,
+    name text DEFAULT 'default'::text NOT NULL,
+    sealed bytea NOT NULL,
+    hint text DEFAULT ''::text NOT NULL,
+    active boolean DEFAULT true NOT NULL,
+    endpoint_token text DEFAULT replace(((gen_random_uuid())::text || (gen_random_uuid())::text), '-'::text, ''::text) NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT provider_credentials_name_short CHECK (((length(name) >= 1) AND (length(name) <= 63))),
+    CONSTRAINT provider_credentials_provider_known CHECK ((provider = ANY (ARRAY['sendgrid'::text, 'twilio'::text, 'stripe'::text, 'slack'::text, 'form'::text])))
+);
+
+ALTER TABLE ONLY public.provider_credentials FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.provider_credentials IS 'A tenant''s own accounts with providers. Written by `brainops tenant credential`; where there is an active one, the tenant''s rows go through it and not through the installation''s account.';
+
+COMMENT ON COLUMN public.provider_credentials.provider IS 'sendgrid, twilio, stripe, slack (an incoming webhook), or form (the secret that signs a lead form).';
+
+COMMENT ON COLUMN public.provider_credentials.name IS 'default for the account that is used; a form''s secret has the form''s name.';
+
+COMMENT ON COLUMN public.provider_credentials.sealed IS 'The credential as JSON: initialisation vector (12 bytes), tag (16), AES-256-GCM under the tenant''s key; tenant, provider and name are authenticated with it.';
+
+COMMENT ON COLUMN public.provider_credentials.hint IS 'What a person recognises the credential by: the last characters of its key.';
+
+COMMENT ON COLUMN public.provider_credentials.active IS 'False: the tenant''s rows go through the installation''s account. The keys stay, to verify what the account still tells and to switch off payment links that were made through it; `brainops tenant credential remove --erase` deletes them.';
+
+COMMENT ON COLUMN public.provider_credentials.endpoint_token IS 'Where the account posts its webhooks: /webhooks/<provider>[/…]/<endpoint_token>.';
+
+CREATE TABLE public.tenant_keys (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    wrapped_key bytea NOT NULL,
+    secret_key_id text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY public.tenant_keys FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.tenant_keys IS 'The key that a tenant''s credentials are encrypted with, itself encrypted with BRAINOPS_SECRET_KEY. No client reads it.';
+
+COMMENT ON COLUMN public.tenant_keys.wrapped_key IS 'Initialisation vector (12 bytes), tag (16), AES-256-GCM of the 32-byte key; the tenant''s id is authenticated with it.';
+
+COMMENT ON COLUMN public.tenant_keys.secret_key_id IS 'Which BRAINOPS_SECRET_KEY it needs: the first 16 hexadecimal digits of that key''s sha256.';
+
+CREATE FUNCTION brainops_internal.sealed_credential(p_credential public.provider_credentials, p_key public.tenant_keys) RETURNS jsonb
+    LANGUAGE sql STABLE
+    AS $$
+  select
+    pg_catalog.jsonb_build_object(
+      'tenant_id',
+      p_credential.tenant_id,
+      'provider',
+      p_credential.provider,
+      'name',
+      p_credential.name,
+      'sealed',
+      pg_catalog.encode(p_credential.sealed, 'base64'),
+      'wrapped_key',
+      pg_catalog.encode(p_key.wrapped_key, 'base64'),
+      'secret_key_id',
+      p_key.secret_key_id
+    );
+$$;
+
+COMMENT ON FUNCTION brainops_internal.sealed_credential(p_credential public.provider_credentials, p_key public.tenant_keys) IS 'A credential and the tenant''s key that it is encrypted with, itself encrypted; sealed and wrapped_key in base64.';
+
 CREATE FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -12446,6 +12555,22 @@ begin
 end;
 $$;
 
+CREATE FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) RETURNS TABLE(id uuid, endpoint_token text, sealed jsonb)
+    LANGUAGE sql STABLE ROWS 1
+    AS $$
+  select c.id, c.endpoint_token, brainops_internal.sealed_credential(c, k)
+  from
+    public.provider_credentials as c
+    inner join public.tenant_keys as k on k.tenant_id operator(pg_catalog.=) c.tenant_id
+  where
+    c.tenant_id operator(pg_catalog.=) p_tenant_id
+    and c.provider operator(pg_catalog.=) p_provider
+    and c.name operator(pg_catalog.=) 'default'
+    and c.active;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) IS 'The tenant''s own account with a provider that its rows go through; no row if they go through the platform''s.';
+
 CREATE FUNCTION brainops_internal.tenant_country(p_settings jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
@@ -13110,6 +13235,86 @@ COMMENT ON COLUMN public.ai_broadcasts.metadata IS 'Variables for Liquid, below 
 COMMENT ON COLUMN public.ai_broadcasts.status IS 'draft: recipients wait (awaiting_approval). active: they go. paused: they wait again. cancelled: those left are cancelled, for good.';
 
 COMMENT ON COLUMN public.ai_broadcasts.launched_at IS 'When it first became active; null before.';
+
+CREATE TABLE public.ai_email_queue (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    recipient text NOT NULL,
+    subject text,
+    body text,
+    scheduled_for timestamp with time zone DEFAULT now() NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    sent_at timestamp with time zone,
+    lead_id uuid,
+    provider_message_id text,
+    enrolment_id uuid,
+    touch_id uuid,
+    broadcast_id uuid,
+    first_due_at timestamp with time zone,
+    recipient_key text GENERATED ALWAYS AS (lower(recipient)) STORED NOT NULL COLLATE pg_catalog."C",
+    is_marketing boolean GENERATED ALWAYS AS (((COALESCE((metadata ->> 'marketing'::text), ''::text) = 'true'::text) OR (COALESCE((metadata ->> 'type'::text), ''::text) = 'marketing'::text) OR (enrolment_id IS NOT NULL) OR (broadcast_id IS NOT NULL))) STORED NOT NULL,
+    job_priority smallint DEFAULT 0 NOT NULL,
+    idempotency_key text,
+    attempts integer DEFAULT 0 NOT NULL,
+    max_attempts integer DEFAULT 5 NOT NULL,
+    deferrals integer DEFAULT 0 NOT NULL,
+    last_error text,
+    skip_reason text,
+    lease uuid,
+    worker_id uuid,
+    rate_slot timestamp with time zone,
+    cancel_requested_at timestamp with time zone,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    CONSTRAINT ai_email_queue_attempts_not_negative CHECK ((attempts >= 0)),
+    CONSTRAINT ai_email_queue_content CHECK (
+CASE
+    WHEN (broadcast_id IS NULL) THEN ((subject IS NOT NULL) AND (body IS NOT NULL))
+    ELSE ((subject IS NULL) AND (body IS NULL))
+END),
+    CONSTRAINT ai_email_queue_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT ai_email_queue_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
+    CONSTRAINT ai_email_queue_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
+    CONSTRAINT ai_email_queue_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
+    CONSTRAINT ai_email_queue_scheduled_for_finite CHECK (isfinite(scheduled_for)),
+    CONSTRAINT ai_email_queue_skipped_has_reason CHECK (((status = 'skipped'::text) = (skip_reason IS NOT NULL))),
+    CONSTRAINT ai_email_queue_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text, 'unconfirmed'::text, 'awaiting_approval'::text])))
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
+
+ALTER TABLE ONLY public.ai_email_queue FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.ai_email_queue IS 'Insert a row: the mail is sent once, when it is due. status tells how it went, last_error why it waits or failed.';
+
+COMMENT ON COLUMN public.ai_email_queue.recipient IS 'One address, or the id of a lead of the tenant, whose address at the time of sending is taken.';
+
+COMMENT ON COLUMN public.ai_email_queue.subject IS 'Liquid, at most 998 characters. Variables: metadata''s keys, metadata, lead, tenant.';
+
+COMMENT ON COLUMN public.ai_email_queue.body IS 'HTML with Liquid, at most 1 MiB; values are HTML-escaped. The text part is made from it.';
+
+COMMENT ON COLUMN public.ai_email_queue.scheduled_for IS 'Null on insert means now. Update it to move the mail.';
+
+COMMENT ON COLUMN public.ai_email_queue.metadata IS 'Variables for Liquid, and: marketing true (the rules for marketing, unsubscribe headers), expires_at (not to be sent later), priority high, lead_id, reply_to, category. At most 256 KiB, as a recipient of a broadcast 32.';
+
+COMMENT ON COLUMN public.ai_email_queue.sent_at IS 'When the provider took the mail; null until it did.';
+
+COMMENT ON COLUMN public.ai_email_queue.lead_id IS 'Filled from recipient or metadata.lead_id where that is a lead of the tenant.';
+
+COMMENT ON COLUMN public.ai_email_queue.provider_message_id IS 'SendGrid''s X-Message-Id; events carry it before the first dot of sg_message_id.';
+
+COMMENT ON COLUMN public.ai_email_queue.enrolment_id IS 'Row of ai_nurture_campaigns that the mail belongs to; null for none. No foreign key: mails outlive enrolments.';
+
+COMMENT ON COLUMN public.ai_email_queue.touch_id IS 'Row of ai_campaign_touches that made the mail; null for none.';
+
+COMMENT ON COLUMN public.ai_email_queue.broadcast_id IS 'The broadcast that the row is a recipient of; subject and body are the broadcast''s then, and null here.';
+
+COMMENT ON COLUMN public.ai_email_queue.first_due_at IS 'When the mail was due before the engine first put it off; null while it never did. A move by a client, or running it again, starts anew.';
+
+COMMENT ON COLUMN public.ai_email_queue.recipient_key IS 'The recipient in lower case, as a column: behind row level security an index on lower(recipient) is not used.';
+
+COMMENT ON COLUMN public.ai_email_queue.is_marketing IS 'Whether the rules for marketing hold: metadata.marketing true, metadata.type marketing, or a mail of a campaign or broadcast.';
 
 CREATE VIEW brainops.broadcast_results WITH (security_invoker='true') AS
  SELECT b.id,
@@ -14512,37 +14717,6 @@ COMMENT ON COLUMN public.plans."interval" IS 'one_time, or how often a subscript
 
 COMMENT ON COLUMN public.plans.lead_id IS 'Null: for every lead.';
 
-CREATE TABLE public.provider_credentials (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
-    provider text NOT NULL,
-    name text DEFAULT 'default'::text NOT NULL,
-    sealed bytea NOT NULL,
-    hint text DEFAULT ''::text NOT NULL,
-    active boolean DEFAULT true NOT NULL,
-    endpoint_token text DEFAULT replace(((gen_random_uuid())::text || (gen_random_uuid())::text), '-'::text, ''::text) NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT provider_credentials_name_short CHECK (((length(name) >= 1) AND (length(name) <= 63))),
-    CONSTRAINT provider_credentials_provider_known CHECK ((provider = ANY (ARRAY['sendgrid'::text, 'twilio'::text, 'stripe'::text, 'slack'::text, 'form'::text])))
-);
-
-ALTER TABLE ONLY public.provider_credentials FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE public.provider_credentials IS 'A tenant''s own accounts with providers. Written by `brainops tenant credential`; where there is an active one, the tenant''s rows go through it and not through the installation''s account.';
-
-COMMENT ON COLUMN public.provider_credentials.provider IS 'sendgrid, twilio, stripe, slack (an incoming webhook), or form (the secret that signs a lead form).';
-
-COMMENT ON COLUMN public.provider_credentials.name IS 'default for the account that is used; a form''s secret has the form''s name.';
-
-COMMENT ON COLUMN public.provider_credentials.sealed IS 'The credential as JSON: initialisation vector (12 bytes), tag (16), AES-256-GCM under the tenant''s key; tenant, provider and name are authenticated with it.';
-
-COMMENT ON COLUMN public.provider_credentials.hint IS 'What a person recognises the credential by: the last characters of its key.';
-
-COMMENT ON COLUMN public.provider_credentials.active IS 'False: the tenant''s rows go through the installation''s account. The keys stay, to verify what the account still tells and to switch off payment links that were made through it; `brainops tenant credential remove --erase` deletes them.';
-
-COMMENT ON COLUMN public.provider_credentials.endpoint_token IS 'Where the account posts its webhooks: /webhooks/<provider>[/…]/<endpoint_token>.';
-
 CREATE TABLE public.revenue_lead_aliases (
     id uuid NOT NULL,
     tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
@@ -14678,22 +14852,6 @@ COMMENT ON COLUMN public.subscriptions.status IS 'Stripe''s word: incomplete, in
 COMMENT ON COLUMN public.subscriptions.told_at IS 'Time of the event that the row says. Stripe''s clock has seconds: told_rank (created, updated, deleted, then the later period and status) and told_by order what falls into one.';
 
 COMMENT ON COLUMN public.subscriptions.told_by IS 'That event''s id.';
-
-CREATE TABLE public.tenant_keys (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
-    wrapped_key bytea NOT NULL,
-    secret_key_id text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-ALTER TABLE ONLY public.tenant_keys FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE public.tenant_keys IS 'The key that a tenant''s credentials are encrypted with, itself encrypted with BRAINOPS_SECRET_KEY. No client reads it.';
-
-COMMENT ON COLUMN public.tenant_keys.wrapped_key IS 'Initialisation vector (12 bytes), tag (16), AES-256-GCM of the 32-byte key; the tenant''s id is authenticated with it.';
-
-COMMENT ON COLUMN public.tenant_keys.secret_key_id IS 'Which BRAINOPS_SECRET_KEY it needs: the first 16 hexadecimal digits of that key''s sha256.';
 
 CREATE TABLE public.tenants (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -17404,66 +17562,11 @@ REVOKE ALL ON FUNCTION brainops_internal.drop_merged_lead() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.drop_partitions(p_parent regclass, p_before timestamp with time zone) FROM PUBLIC;
 
-GRANT SELECT,DELETE ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT SELECT,DELETE ON TABLE public.ai_email_queue TO brainops_service;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_email_queue TO brainops_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_email_queue TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_email_queue TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.email_address(p_tenant_id uuid, p_recipient text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.email_address(p_tenant_id uuid, p_recipient text) TO brainops_worker;
 
-GRANT INSERT(id) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(id) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(tenant_id) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(tenant_id) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(recipient),UPDATE(recipient) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(recipient),UPDATE(recipient) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(subject),UPDATE(subject) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(subject),UPDATE(subject) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(body),UPDATE(body) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(body),UPDATE(body) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(metadata),UPDATE(metadata) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(metadata),UPDATE(metadata) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(created_at) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(created_at) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(enrolment_id),UPDATE(enrolment_id) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(enrolment_id),UPDATE(enrolment_id) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(broadcast_id) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(broadcast_id) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_service;
-
-REVOKE ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_service;
-GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops_internal.email_address(p_email public.ai_email_queue) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.email_contacts(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.email_contacts(p_ids uuid[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) TO brainops_system;
@@ -17502,6 +17605,9 @@ GRANT ALL ON FUNCTION brainops_internal.fill_tenant() TO brainops_admin;
 
 REVOKE ALL ON FUNCTION brainops_internal.find_email(p_event jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.find_email(p_event jsonb) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) TO brainops_tenant;
@@ -17646,6 +17752,15 @@ GRANT ALL ON FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address tex
 REVOKE ALL ON FUNCTION brainops_internal.liveness_class() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.liveness_class() TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.liveness_class() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.load_broadcast(p_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.load_broadcast(p_id uuid) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_tenant;
@@ -18067,6 +18182,45 @@ GRANT ALL ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id 
 GRANT ALL ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) TO brainops_system;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.provider_credentials TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.provider_credentials TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.provider_credentials TO brainops_system;
+
+GRANT SELECT(id) ON TABLE public.provider_credentials TO brainops_tenant;
+GRANT SELECT(id) ON TABLE public.provider_credentials TO brainops_service;
+
+GRANT SELECT(tenant_id) ON TABLE public.provider_credentials TO brainops_tenant;
+GRANT SELECT(tenant_id) ON TABLE public.provider_credentials TO brainops_service;
+
+GRANT SELECT(provider) ON TABLE public.provider_credentials TO brainops_tenant;
+GRANT SELECT(provider) ON TABLE public.provider_credentials TO brainops_service;
+
+GRANT SELECT(name) ON TABLE public.provider_credentials TO brainops_tenant;
+GRANT SELECT(name) ON TABLE public.provider_credentials TO brainops_service;
+
+GRANT SELECT(hint) ON TABLE public.provider_credentials TO brainops_tenant;
+GRANT SELECT(hint) ON TABLE public.provider_credentials TO brainops_service;
+
+GRANT SELECT(active),UPDATE(active) ON TABLE public.provider_credentials TO brainops_tenant;
+GRANT SELECT(active),UPDATE(active) ON TABLE public.provider_credentials TO brainops_service;
+
+GRANT SELECT(endpoint_token) ON TABLE public.provider_credentials TO brainops_tenant;
+GRANT SELECT(endpoint_token) ON TABLE public.provider_credentials TO brainops_service;
+
+GRANT SELECT(created_at) ON TABLE public.provider_credentials TO brainops_tenant;
+GRANT SELECT(created_at) ON TABLE public.provider_credentials TO brainops_service;
+
+GRANT SELECT(updated_at) ON TABLE public.provider_credentials TO brainops_tenant;
+GRANT SELECT(updated_at) ON TABLE public.provider_credentials TO brainops_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenant_keys TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenant_keys TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenant_keys TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.sealed_credential(p_credential public.provider_credentials, p_key public.tenant_keys) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sealed_credential(p_credential public.provider_credentials, p_key public.tenant_keys) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.sealed_credential(p_credential public.provider_credentials, p_key public.tenant_keys) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) TO brainops_system;
@@ -18366,6 +18520,10 @@ GRANT ALL ON FUNCTION brainops_internal.sweep(p_most integer) TO brainops_system
 REVOKE ALL ON FUNCTION brainops_internal.sweep_webhook_events() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.sweep_webhook_events() TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_worker;
@@ -18511,6 +18669,60 @@ GRANT INSERT(metadata),UPDATE(metadata) ON TABLE public.ai_broadcasts TO brainop
 
 GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_broadcasts TO brainops_tenant;
 GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_broadcasts TO brainops_service;
+
+GRANT SELECT,DELETE ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.ai_email_queue TO brainops_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_email_queue TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_email_queue TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_email_queue TO brainops_system;
+
+GRANT INSERT(id) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(id) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(tenant_id) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(tenant_id) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(recipient),UPDATE(recipient) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(recipient),UPDATE(recipient) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(subject),UPDATE(subject) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(subject),UPDATE(subject) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(body),UPDATE(body) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(body),UPDATE(body) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(metadata),UPDATE(metadata) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(metadata),UPDATE(metadata) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(created_at) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(created_at) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(enrolment_id),UPDATE(enrolment_id) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(enrolment_id),UPDATE(enrolment_id) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(broadcast_id) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(broadcast_id) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_service;
+
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_service;
 
 GRANT SELECT ON TABLE brainops.broadcast_results TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.broadcast_results TO brainops_service;
@@ -18876,37 +19088,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.plans TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.plans TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.plans TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.provider_credentials TO brainops_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.provider_credentials TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.provider_credentials TO brainops_system;
-
-GRANT SELECT(id) ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT SELECT(id) ON TABLE public.provider_credentials TO brainops_service;
-
-GRANT SELECT(tenant_id) ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT SELECT(tenant_id) ON TABLE public.provider_credentials TO brainops_service;
-
-GRANT SELECT(provider) ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT SELECT(provider) ON TABLE public.provider_credentials TO brainops_service;
-
-GRANT SELECT(name) ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT SELECT(name) ON TABLE public.provider_credentials TO brainops_service;
-
-GRANT SELECT(hint) ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT SELECT(hint) ON TABLE public.provider_credentials TO brainops_service;
-
-GRANT SELECT(active),UPDATE(active) ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT SELECT(active),UPDATE(active) ON TABLE public.provider_credentials TO brainops_service;
-
-GRANT SELECT(endpoint_token) ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT SELECT(endpoint_token) ON TABLE public.provider_credentials TO brainops_service;
-
-GRANT SELECT(created_at) ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT SELECT(created_at) ON TABLE public.provider_credentials TO brainops_service;
-
-GRANT SELECT(updated_at) ON TABLE public.provider_credentials TO brainops_tenant;
-GRANT SELECT(updated_at) ON TABLE public.provider_credentials TO brainops_service;
-
 GRANT SELECT ON TABLE public.revenue_lead_aliases TO brainops_tenant;
 GRANT SELECT ON TABLE public.revenue_lead_aliases TO brainops_service;
 GRANT SELECT ON TABLE public.revenue_lead_aliases TO brainops_worker;
@@ -18946,10 +19127,6 @@ GRANT SELECT ON TABLE public.subscriptions TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subscriptions TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subscriptions TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subscriptions TO brainops_system;
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenant_keys TO brainops_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenant_keys TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenant_keys TO brainops_system;
 
 GRANT SELECT ON TABLE public.tenants TO brainops_tenant;
 GRANT SELECT ON TABLE public.tenants TO brainops_worker;

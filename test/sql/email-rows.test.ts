@@ -46,7 +46,7 @@ describe("existing writers' inserts", () => {
     const addressOf = async (id: string): Promise<unknown> =>
       (
         await db.query<{ address: unknown }>(
-          "select brainops_internal.email_address(q) as address from ai_email_queue as q where id = $1",
+          "select a.address from ai_email_queue as q, brainops_internal.email_address(q.tenant_id, q.recipient) as a where id = $1",
           [id],
         )
       )[0]?.address;

@@ -1,4 +1,5 @@
--- Addresses of e-mail: what an address is (is_email_address), which one a mail goes to (email_address), and what remains
+-- Addresses of e-mail: what an address is (is_email_address), which one a mail goes to (email_address, the only
+-- place that says so), and what remains
 -- of one that was forgotten (address_digest).
 
 -- The only definition in SQL. Whether two leads are the same person is another question, which brainops_internal.email_key
@@ -36,41 +37,81 @@ grant execute
 on function brainops_internal.is_email_address(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- A mail whose recipient is a lead's id goes to that lead, whatever lead_id is, or to the lead that it was merged
--- into.
-create or replace function brainops_internal.email_address(p_email public.ai_email_queue)
-returns text
+-- A mail to a lead goes to the lead that its recipient names, whatever lead_id says, or to the lead that this one was
+-- merged into.
+--
+-- Called for a thousand recipients at once, so it has to be inlined: in SQL, stable, returning rows, without a search_path.
+-- The steps (offset 0) turn ids into plain columns: behind row level security, an index is used for plain columns only.
+create or replace function brainops_internal.email_address(p_tenant_id uuid, p_recipient text)
+returns table (address text)
 language sql
 stable
-set search_path = ''
+rows 1
 as $$
   select
     case
-      when brainops_internal.uuid_or_null(p_email.recipient) is null then p_email.recipient
+      when q.lead_id is null then p_recipient
       else (
-        select nullif(btrim(l.email), '')
+        select nullif(pg_catalog.btrim(l.email), '')
         from public.revenue_leads as l
-        where
-          l.tenant_id = p_email.tenant_id
-          and l.id = coalesce(
+        where l.tenant_id operator(pg_catalog.=) p_tenant_id and l.id operator(pg_catalog.=) q.lead_id
+      )
+    end
+  from
+    (
+      select
+        case
+          when n.named is not null then coalesce(
             (
               select a.lead_id
               from public.revenue_lead_aliases as a
-              where a.tenant_id = p_email.tenant_id and a.id = brainops_internal.uuid_or_null(p_email.recipient)
+              where a.tenant_id operator(pg_catalog.=) p_tenant_id and a.id operator(pg_catalog.=) n.named
             ),
-            brainops_internal.uuid_or_null(p_email.recipient)
+            n.named
           )
-      )
-    end;
+        end as lead_id
+      from (select brainops_internal.uuid_or_null(p_recipient) as named offset 0) as n
+      offset 0
+    ) as q;
 $$;
 
-comment on function brainops_internal.email_address(public.ai_email_queue) is
-  'The address that a mail goes to as of now: its recipient, or the address of the lead that recipient names. Null if that lead does not exist or has no address.';
+comment on function brainops_internal.email_address(uuid, text) is
+  'One row: the address that a mail to the recipient goes to as things stand. The recipient itself, or that lead''s address; null if the lead is gone or has none.';
 
-revoke execute on function brainops_internal.email_address(public.ai_email_queue) from public;
-grant execute
-on function brainops_internal.email_address(public.ai_email_queue)
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+revoke execute on function brainops_internal.email_address(uuid, text) from public;
+grant execute on function brainops_internal.email_address(uuid, text) to brainops_worker;
+
+-- What the gate asks the contact rules about. Apart from the gate, so that the settings are not those of the rules'
+-- plans too. Why they are set is explained in email/load.sql.
+create or replace function brainops_internal.email_contacts(p_ids uuid[])
+returns brainops.contact[]
+language plpgsql
+stable
+set search_path = ''
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+begin
+  return (
+    select array_agg(
+      row(
+        e.id, e.tenant_id, e.lead_id, a.address, e.is_marketing, e.enrolment_id, e.recipient,
+        coalesce(e.first_due_at, e.scheduled_for), e.metadata ->> 'expires_at'
+      )::brainops.contact
+      order by e.job_priority, e.scheduled_for, e.id
+    )
+    from public.ai_email_queue as e
+    cross join lateral brainops_internal.email_address(e.tenant_id, e.recipient) as a
+    where e.id = any (p_ids)
+  );
+end;
+$$;
+
+comment on function brainops_internal.email_contacts(uuid[]) is
+  'The mails as brainops.contact, in the order in which they are claimed; null for no rows.';
+
+revoke execute on function brainops_internal.email_contacts(uuid[]) from public;
+grant execute on function brainops_internal.email_contacts(uuid[]) to brainops_worker;
 
 -- Computed for each message, so it must be inlined: it sets no search_path, and is stable because convert_to is.
 -- Declared immutable, it would not be inlined.

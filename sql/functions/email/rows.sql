@@ -109,41 +109,8 @@ volatile
 set search_path = ''
 as $$
 declare
-  v_rows brainops.contact[];
+  v_rows brainops.contact[] := brainops_internal.email_contacts(p_ids);
 begin
-  -- The address follows the rule of brainops_internal.email_address, but only rows that name a lead look it up. The
-  -- inner queries compute what is looked up: behind row level security an index is used only for plain columns.
-  select array_agg(
-    row(
-      q.id, q.tenant_id, q.lead_id,
-      case
-        when q.lead_now is null then q.recipient
-        else (
-          select nullif(btrim(l.email), '') from public.revenue_leads as l
-          where l.tenant_id = q.tenant_id and l.id = q.lead_now
-        )
-      end,
-      q.is_marketing, q.enrolment_id, q.recipient, q.due_at, q.expires_at
-    )::brainops.contact
-    order by q.job_priority, q.scheduled_for, q.id
-  )
-    into v_rows
-    from (
-      select u.*,
-        case when u.named is not null then coalesce(
-          (select a.lead_id from public.revenue_lead_aliases as a where a.tenant_id = u.tenant_id and a.id = u.named),
-          u.named
-        ) end as lead_now
-      from (
-        select e.id, e.tenant_id, e.lead_id, e.recipient, e.is_marketing, e.enrolment_id, e.job_priority, e.scheduled_for,
-          brainops_internal.uuid_or_null(e.recipient) as named, coalesce(e.first_due_at, e.scheduled_for) as due_at,
-          e.metadata ->> 'expires_at' as expires_at
-        from public.ai_email_queue as e
-        where e.id = any (p_ids)
-        offset 0
-      ) as u
-      offset 0
-    ) as q;
   -- A recipient that is an address was checked at the insert; a lead may have any text. SendGrid's client would take the
   -- address out of "Ann <ann@example.com>", whose suppression and consent nothing here finds.
   return query
