@@ -7806,6 +7806,71 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to a broadcast, with what is each recipient''s own; makes missing unsubscribe tokens.';
 
+CREATE FUNCTION brainops_internal.load_sms(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, lease uuid, body text, metadata jsonb, address text, lead jsonb, tenant jsonb, own_account jsonb, endpoint_token text, sender text, must_tell boolean)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+    select
+      e.id,
+      e.tenant_id,
+      e.attempts,
+      e.max_attempts,
+      e.lease,
+      e.body,
+      e.metadata,
+      a.address,
+      to_jsonb(l) - 'tenant_id',
+      jsonb_build_object(
+        'name', t.name, 'slug', t.slug, 'settings', t.settings, 'country', brainops_internal.tenant_country(t.settings)
+      ),
+      o.sealed,
+      o.endpoint_token,
+      s.sender,
+      brainops_internal.sms_needs_opt_out_notice(e, a.address, case when o.id is null then s.sender else 'own' end)
+    from public.ai_sms_queue as e
+    inner join public.tenants as t on t.id = e.tenant_id
+    left join public.revenue_leads as l on l.tenant_id = e.tenant_id and l.id = e.lead_id
+    cross join lateral brainops_internal.sms_address(e) as a (address)
+    left join lateral brainops_internal.tenant_account(e.tenant_id, 'twilio') as o on true
+    cross join lateral (
+      select case when o.id is null then brainops_internal.sms_sender(e.tenant_id, a.address) end
+    ) as s (sender)
+    where e.id = any (p_ids) and e.lease is not null;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.load_sms(p_ids uuid[]) IS 'The claimed texts among p_ids, with what they need to be sent: the number, the lead, the tenant, its own Twilio account (null: the platform''s) and the number to send from.';
+
+CREATE FUNCTION brainops_internal.load_unconfirmed_sms(p_limit integer) RETURNS TABLE(account_sid text, number text, since timestamp with time zone, own_accounts jsonb)
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+    select
+      u.account_sid,
+      u.number,
+      u.since,
+      coalesce(
+        (
+          select jsonb_agg(o.sealed)
+          from unnest(u.tenant_ids) as i (tenant_id)
+          cross join lateral brainops_internal.tenant_account(i.tenant_id, 'twilio') as o
+        ),
+        '[]'
+      )
+    from brainops_internal.unconfirmed_sms(p_limit) as u;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.load_unconfirmed_sms(p_limit integer) IS 'The lists of brainops_internal.unconfirmed_sms, each with the Twilio accounts of their own that its tenants have now; [] for none.';
+
 CREATE FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) RETURNS text
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
@@ -17761,6 +17826,12 @@ GRANT ALL ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) TO brainops_wo
 
 REVOKE ALL ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.load_sms(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.load_sms(p_ids uuid[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.load_unconfirmed_sms(p_limit integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.load_unconfirmed_sms(p_limit integer) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_tenant;

@@ -1,6 +1,6 @@
 // Loads what a text needs besides its row. Runs in the claim's transaction.
 import type { JobRow } from "../../jobs/define.ts";
-import { sealedCredential, type SealedCredential } from "../credentials/store.ts";
+import type { SealedCredential } from "../credentials/store.ts";
 
 export interface SmsRow extends JobRow {
   /** The claim's lease; writes before the effect are conditional on it. */
@@ -28,37 +28,8 @@ export interface SmsRow extends JobRow {
   readonly must_tell: boolean;
 }
 
-const ownAccount = sealedCredential("twilio", "e.tenant_id");
-const endpointToken = `(
-      select c.endpoint_token from public.provider_credentials as c
-      where c.tenant_id = e.tenant_id and c.provider = 'twilio' and c.name = 'default' and c.active
-    )`;
-
 export const loadSms = `
-  select
-    e.id,
-    e.tenant_id,
-    e.attempts,
-    e.max_attempts,
-    e.lease,
-    e.body,
-    e.metadata,
-    a.address,
-    to_jsonb(l) - 'tenant_id' as lead,
-    jsonb_build_object(
-      'name', t.name, 'slug', t.slug, 'settings', t.settings, 'country', brainops_internal.tenant_country(t.settings)
-    ) as tenant,
-    o.account as own_account,
-    o.endpoint_token,
-    s.sender,
-    brainops_internal.sms_needs_opt_out_notice(e, a.address, case when o.account is not null then 'own' else s.sender end) as must_tell
-  from public.ai_sms_queue as e
-  inner join public.tenants as t on t.id = e.tenant_id
-  left join public.revenue_leads as l on l.tenant_id = e.tenant_id and l.id = e.lead_id
-  cross join lateral brainops_internal.sms_address(e) as a (address)
-  cross join lateral (select ${ownAccount}, ${endpointToken}) as o (account, endpoint_token)
-  cross join lateral (
-    select case when o.account is null then brainops_internal.sms_sender(e.tenant_id, a.address) end
-  ) as s (sender)
-  where e.id = any ($1) and e.status = 'processing'
+  select id, tenant_id, attempts, max_attempts, lease, body, metadata, address, lead, tenant, own_account, endpoint_token,
+    sender, must_tell
+  from brainops_internal.load_sms($1)
 `;

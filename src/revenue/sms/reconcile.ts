@@ -4,7 +4,7 @@ import type { Config } from "../../config.ts";
 import { messageOf } from "../../errors.ts";
 import { listMessages, type TwilioAccount } from "../../providers/twilio.ts";
 import type { TaskContext } from "../../jobs/define.ts";
-import { sealedCredential, type SealedCredential } from "../credentials/store.ts";
+import type { SealedCredential } from "../credentials/store.ts";
 import { platformAccount, tenantAccount } from "./account.ts";
 
 /** One list to fetch: the texts that an account sent to a number. */
@@ -18,16 +18,7 @@ interface Unconfirmed {
 
 const MAX_LISTS_PER_RUN = 100;
 
-const unconfirmedSql = `
-  select u.account_sid, u.number, u.since, coalesce(o.accounts, '[]') as own_accounts
-  from brainops_internal.unconfirmed_sms($1) as u
-  cross join lateral (
-    select jsonb_agg(a.account) as accounts
-    from unnest(u.tenant_ids) as i (tenant_id)
-    cross join lateral (select ${sealedCredential("twilio", "i.tenant_id")}) as a (account)
-    where a.account is not null
-  ) as o
-`;
+const unconfirmedSql = "select account_sid, number, since, own_accounts from brainops_internal.load_unconfirmed_sms($1)";
 
 /** Settles what Twilio's lists decide. If a list cannot be fetched, its rows stay unconfirmed for the next run. */
 export async function reconcileSms({
