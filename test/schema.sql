@@ -7765,6 +7765,70 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; makes missing unsubscribe tokens of marketing mails.';
 
+CREATE FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, payment_request_id uuid, key_generation integer, stripe_payment_link_id text, made_through uuid, made_through_sealed jsonb, own_account jsonb, own_account_id uuid)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+    select
+      l.id,
+      l.tenant_id,
+      l.attempts,
+      l.max_attempts,
+      l.payment_request_id,
+      l.key_generation,
+      l.stripe_payment_link_id,
+      l.account,
+      -- Switched off or not.
+      (
+        select brainops_internal.sealed_credential(c, k)
+        from public.provider_credentials as c
+        inner join public.tenant_keys as k on k.tenant_id = c.tenant_id
+        where c.id = l.account and c.tenant_id = l.tenant_id
+      ),
+      o.sealed,
+      o.id
+    from public.payment_link_closures as l
+    left join lateral brainops_internal.tenant_account(l.tenant_id, 'stripe') as o on true
+    where l.id = any (p_ids) and l.lease is not null;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) IS 'The claimed closures among p_ids. made_through: the credential that the link was made through (null: the platform''s account), and made_through_sealed that credential, also if it is inactive; null once it is erased. own_account: the tenant''s present one.';
+
+CREATE FUNCTION brainops_internal.load_payment_requests(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, plan_name text, amount_minor text, currency text, "interval" text, success_url text, own_account jsonb, own_account_id uuid)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+    select
+      r.id,
+      r.tenant_id,
+      r.attempts,
+      r.max_attempts,
+      r.plan_name,
+      r.amount_minor::text,
+      r.currency,
+      r.interval,
+      r.success_url,
+      o.sealed,
+      o.id
+    from public.payment_requests as r
+    left join lateral brainops_internal.tenant_account(r.tenant_id, 'stripe') as o on true
+    where r.id = any (p_ids) and r.lease is not null;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.load_payment_requests(p_ids uuid[]) IS 'The claimed payment requests among p_ids, with the tenant''s own Stripe account (null: the platform''s). amount_minor is a bigint as text, which JavaScript reads exactly.';
+
 CREATE FUNCTION brainops_internal.load_recipients(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, broadcast_id uuid, metadata jsonb, address text, lead jsonb, unsubscribe_token text)
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -17823,6 +17887,12 @@ GRANT ALL ON FUNCTION brainops_internal.load_broadcast(p_id uuid) TO brainops_wo
 
 REVOKE ALL ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.load_payment_requests(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.load_payment_requests(p_ids uuid[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) TO brainops_worker;

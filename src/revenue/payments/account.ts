@@ -2,15 +2,8 @@
 import type { JobContext } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
 import type { StripeAccount } from "../../providers/stripe.ts";
-import { openCredential, sealedCredential, type SealedCredential } from "../credentials/store.ts";
+import { openCredential, type SealedCredential } from "../credentials/store.ts";
 import { deferUntilSet } from "../retry.ts";
-
-/** The columns of TenantAccount for a load query; `tenant` is the tenant's id in the query, e.g. "r.tenant_id". */
-export function ownAccountColumns(tenant: string): string {
-  return `${sealedCredential("stripe", tenant)} as own_account,
-    (select c.id from public.provider_credentials as c
-     where c.tenant_id = ${tenant} and c.provider = 'stripe' and c.name = 'default' and c.active) as own_account_id`;
-}
 
 /** The tenant's Stripe credential and its id; both null if the tenant has none. */
 export interface TenantAccount {

@@ -14,7 +14,7 @@ import {
   type PaymentLinkOrder,
   type StripeAccount,
 } from "../../providers/stripe.ts";
-import { accountOf, ownAccountColumns, type TenantAccount } from "./account.ts";
+import { accountOf, type TenantAccount } from "./account.ts";
 
 export interface PaymentRequestRow extends JobRow, TenantAccount {
   readonly plan_name: string;
@@ -26,19 +26,9 @@ export interface PaymentRequestRow extends JobRow, TenantAccount {
 }
 
 export const loadPaymentRequests = `
-  select
-    r.id,
-    r.tenant_id,
-    r.attempts,
-    r.max_attempts,
-    r.plan_name,
-    r.amount_minor::text as amount_minor,
-    r.currency,
-    r.interval,
-    r.success_url,
-    ${ownAccountColumns("r.tenant_id")}
-  from public.payment_requests as r
-  where r.id = any ($1)
+  select id, tenant_id, attempts, max_attempts, plan_name, amount_minor, currency, interval, success_url, own_account,
+    own_account_id
+  from brainops_internal.load_payment_requests($1)
 `;
 
 interface Begun {

@@ -2,9 +2,9 @@
 import type { JobContext, JobRow } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
 import { deactivatePaymentLink, findPaymentLink, type StripeAccount } from "../../providers/stripe.ts";
-import { sealedCredentialOf, type SealedCredential } from "../credentials/store.ts";
+import type { SealedCredential } from "../credentials/store.ts";
 import { deferUntilSet } from "../retry.ts";
-import { accountOf, ownAccountColumns, type TenantAccount } from "./account.ts";
+import { accountOf, type TenantAccount } from "./account.ts";
 
 // A change of the tenant's credentials wakes waiting rows; the retry only covers a missed change.
 const CLOSURE_RETRY_MS = 60 * 60_000;
@@ -24,19 +24,9 @@ export interface PaymentClosureRow extends JobRow, TenantAccount {
 }
 
 export const loadPaymentClosures = `
-  select
-    l.id,
-    l.tenant_id,
-    l.attempts,
-    l.max_attempts,
-    l.payment_request_id,
-    l.key_generation,
-    l.stripe_payment_link_id,
-    l.account as made_through,
-    ${sealedCredentialOf("l.account", "l.tenant_id")} as made_through_sealed,
-    ${ownAccountColumns("l.tenant_id")}
-  from public.payment_link_closures as l
-  where l.id = any ($1)
+  select id, tenant_id, attempts, max_attempts, payment_request_id, key_generation, stripe_payment_link_id, made_through,
+    made_through_sealed, own_account, own_account_id
+  from brainops_internal.load_payment_link_closures($1)
 `;
 
 /**
