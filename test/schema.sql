@@ -7910,6 +7910,32 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.load_sms(p_ids uuid[]) IS 'The claimed texts among p_ids, with what they need to be sent: the number, the lead, the tenant, its own Twilio account (null: the platform''s) and the number to send from.';
 
+CREATE FUNCTION brainops_internal.load_tenant_notifications(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, subject text, body text, notify_email text, credential jsonb)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    SET plan_cache_mode TO 'force_generic_plan'
+    SET enable_seqscan TO 'off'
+    AS $$
+#variable_conflict use_column
+begin
+  return query
+    select
+      n.id,
+      n.tenant_id,
+      n.attempts,
+      n.max_attempts,
+      n.subject,
+      n.body,
+      nullif(btrim(t.settings ->> 'notify_email'), ''),
+      (select o.sealed from brainops_internal.tenant_account(n.tenant_id, 'slack') as o)
+    from public.tenant_notifications as n
+    inner join public.tenants as t on t.id = n.tenant_id
+    where n.id = any (p_ids) and n.lease is not null;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.load_tenant_notifications(p_ids uuid[]) IS 'The claimed notifications among p_ids, with the tenant''s Slack credential and settings.notify_email; null for none.';
+
 CREATE FUNCTION brainops_internal.load_unconfirmed_sms(p_limit integer) RETURNS TABLE(account_sid text, number text, since timestamp with time zone, own_accounts jsonb)
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -17899,6 +17925,9 @@ GRANT ALL ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) TO brainop
 
 REVOKE ALL ON FUNCTION brainops_internal.load_sms(p_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.load_sms(p_ids uuid[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.load_tenant_notifications(p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.load_tenant_notifications(p_ids uuid[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.load_unconfirmed_sms(p_limit integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.load_unconfirmed_sms(p_limit integer) TO brainops_system;

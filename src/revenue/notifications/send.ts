@@ -4,7 +4,7 @@ import type { JobContext, JobRow } from "../../jobs/define.ts";
 import type { Outcome } from "../../jobs/outcome.ts";
 import { BrainOpsError, codeOf, messageOf } from "../../errors.ts";
 import { postToSlack } from "../../providers/slack.ts";
-import { openCredential, sealedCredential, type SealedCredential } from "../credentials/store.ts";
+import { openCredential, type SealedCredential } from "../credentials/store.ts";
 import { deferUntilSet } from "../retry.ts";
 
 export interface NotificationRow extends JobRow {
@@ -16,18 +16,8 @@ export interface NotificationRow extends JobRow {
 }
 
 export const loadNotifications = `
-  select
-    n.id,
-    n.tenant_id,
-    n.attempts,
-    n.max_attempts,
-    n.subject,
-    n.body,
-    nullif(btrim(t.settings ->> 'notify_email'), '') as notify_email,
-    ${sealedCredential("slack", "n.tenant_id")} as credential
-  from public.tenant_notifications as n
-  inner join public.tenants as t on t.id = n.tenant_id
-  where n.id = any ($1)
+  select id, tenant_id, attempts, max_attempts, subject, body, notify_email, credential
+  from brainops_internal.load_tenant_notifications($1)
 `;
 
 /** Sends the notification. If Slack rejects it, or the credential cannot be opened, a mail is sent instead. */
