@@ -7765,6 +7765,44 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; makes missing unsubscribe tokens of marketing mails.';
 
+CREATE FUNCTION brainops_internal.load_job_tables() RETURNS TABLE(table_name text, task_identifier text, effect_is_idempotent boolean, time_limit_ms integer, load text)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $_$
+  select
+    j.table_name,
+    j.task_identifier,
+    j.effect_is_idempotent,
+    (extract(epoch from j.time_limit) * 1000)::int,
+    format(
+      'select %s from %s where id = any ($1)',
+      string_agg(quote_ident(a.attname), ', ' order by a.attnum),
+      j.relation
+    )
+  from
+    brainops.job_tables as j
+    inner join pg_catalog.pg_attribute as a
+      on a.attrelid = j.relation::pg_catalog.regclass and a.attnum > 0 and not a.attisdropped
+  where
+    a.attname not in (
+      'status',
+      'scheduled_for',
+      'job_priority',
+      'deferrals',
+      'last_error',
+      'skip_reason',
+      'lease',
+      'worker_id',
+      'rate_slot',
+      'cancel_requested_at',
+      'started_at',
+      'finished_at'
+    )
+  group by j.table_name;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.load_job_tables() IS 'The job tables. load: the query that reads claimed rows ($1 is uuid[]) where a task gives none; the table''s own columns, and id, tenant_id and attempts, without the engine''s bookkeeping, whose many timestamps node-postgres would parse for nothing.';
+
 CREATE FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, payment_request_id uuid, key_generation integer, stripe_payment_link_id text, made_through uuid, made_through_sealed jsonb, own_account jsonb, own_account_id uuid)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -17913,6 +17951,10 @@ GRANT ALL ON FUNCTION brainops_internal.load_broadcast(p_id uuid) TO brainops_wo
 
 REVOKE ALL ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.load_job_tables() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.load_job_tables() TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.load_job_tables() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) TO brainops_worker;

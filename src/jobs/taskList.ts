@@ -80,21 +80,9 @@ export async function makeTaskList(
 }
 
 async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTableRow>> {
-  // The default load: the table's own columns, and id, tenant_id and attempts. Without the engine's
-  // bookkeeping columns, whose many timestamps node-postgres would parse for nothing.
   const { rows } = await pool.query<JobTableRow>(
-    `select j.table_name, j.task_identifier, j.effect_is_idempotent,
-       (extract(epoch from j.time_limit) * 1000)::int as time_limit_ms,
-       format('select %s from %s where id = any ($1)', string_agg(quote_ident(a.attname), ', '), j.relation) as load,
-       array(
-         select name from brainops.job_columns
-         where name not in (select attname from pg_attribute where attrelid = j.relation::regclass and not attisdropped)
-         order by position
-       ) as missing_columns
-     from brainops.job_tables as j
-     inner join pg_attribute as a on a.attrelid = j.relation::regclass and a.attnum > 0 and not a.attisdropped
-     where a.attname not in (select name from brainops.job_columns where not is_loaded)
-     group by j.table_name`,
+    `select table_name, task_identifier, effect_is_idempotent, time_limit_ms, load, missing_columns
+     from brainops_internal.load_job_tables()`,
   );
   return new Map(rows.map((row) => [row.table_name, row]));
 }
