@@ -9,7 +9,6 @@ import {
   openCredential,
   rekey,
   saveCredential,
-  sealedCredential,
   type SealedCredential,
 } from "../../src/revenue/credentials/store.ts";
 import { createPool } from "../../src/db/pool.ts";
@@ -31,7 +30,7 @@ const save = (tenantId: string, credential: unknown = stripe): Promise<string> =
 
 async function sealedOf(tenantId: string): Promise<SealedCredential | null> {
   const [row] = await db.query<{ sealed: SealedCredential | null }>(
-    `select ${sealedCredential("stripe", "t.id")} as sealed from tenants as t where t.id = $1`,
+    "select sealed from brainops_internal.tenant_account($1, 'stripe')",
     [tenantId],
   );
   return row?.sealed ?? null;

@@ -7,7 +7,7 @@ import { BrainOpsError } from "../../errors.ts";
 import { newTenantKey, opensTenantKey, rewrapTenantKey, seal, secretKeyId, unseal } from "./envelope.ts";
 import { credentialShapes, hintOf, type Credential, type CredentialProvider } from "./shapes.ts";
 
-/** A sealed credential as sealedCredential() reads it; bytea columns in base64, because they are part of jsonb. */
+/** What brainops_internal.sealed_credential returns; bytea in base64. */
 export interface SealedCredential {
   readonly tenant_id: string;
   readonly provider: string;
@@ -15,31 +15,6 @@ export interface SealedCredential {
   readonly sealed: string;
   readonly wrapped_key: string;
   readonly secret_key_id: string;
-}
-
-// One jsonb value, so that any query can return it as a column.
-const AS_JSON = `jsonb_build_object(
-  'tenant_id', c.tenant_id, 'provider', c.provider, 'name', c.name, 'sealed', encode(c.sealed, 'base64'),
-  'wrapped_key', encode(k.wrapped_key, 'base64'), 'secret_key_id', k.secret_key_id
-)`;
-const FROM = "from public.provider_credentials as c inner join public.tenant_keys as k on k.tenant_id = c.tenant_id";
-
-/**
- * A scalar subquery for a load query: the tenant's active credential as SealedCredential; null if it has none.
- * @param tenant the tenant's id as a column of the outer query, e.g. "e.tenant_id"; must not use the aliases c and k
- */
-export function sealedCredential(provider: CredentialProvider, tenant: string): string {
-  return `(select ${AS_JSON} ${FROM}
-    where c.tenant_id = ${tenant} and c.provider = '${provider}' and c.name = 'default' and c.active)`;
-}
-
-/**
- * A scalar subquery for a load query: one credential of the tenant as SealedCredential, active or not; null
- * if the id does not exist.
- * @param id the credential's id as a column of the outer query, e.g. "l.account"
- */
-export function sealedCredentialOf(id: string, tenant: string): string {
-  return `(select ${AS_JSON} ${FROM} where c.id = ${id} and c.tenant_id = ${tenant})`;
 }
 
 export interface Endpoint extends SealedCredential {
@@ -57,10 +32,9 @@ export async function findEndpoint(
   token: string,
 ): Promise<Endpoint | null> {
   if (!/^[0-9a-f]{64}$/.test(token)) return null;
-  const { rows } = await pool.query<{ endpoint: Endpoint }>(
-    `select ${AS_JSON} || jsonb_build_object('active', c.active) as endpoint ${FROM}
-     where c.endpoint_token = $1 and c.provider = $2`,
-    [token, provider],
+  const { rows } = await pool.query<{ endpoint: Endpoint | null }>(
+    "select brainops_internal.find_endpoint($1, $2) as endpoint",
+    [provider, token],
   );
   return rows[0]?.endpoint ?? null;
 }

@@ -18,7 +18,8 @@ interface Unconfirmed {
 
 const MAX_LISTS_PER_RUN = 100;
 
-const unconfirmedSql = "select account_sid, number, since, own_accounts from brainops_internal.load_unconfirmed_sms($1)";
+const unconfirmedSql =
+  "select account_sid, number, since, own_accounts from brainops_internal.load_unconfirmed_sms($1)";
 
 /** Settles what Twilio's lists decide. If a list cannot be fetched, its rows stay unconfirmed for the next run. */
 export async function reconcileSms({
