@@ -1,10 +1,10 @@
 CREATE SCHEMA brainops;
 
-COMMENT ON SCHEMA brainops IS 'BrainOps: the SQL interface for admins, and the engine''s own tables. Start at brainops.jobs and brainops.queue_health.';
+COMMENT ON SCHEMA brainops IS 'BrainOps: the functions and views that people use, and the engine''s own tables. Start with the views brainops.jobs and brainops.queue_health.';
 
 CREATE SCHEMA brainops_internal;
 
-COMMENT ON SCHEMA brainops_internal IS 'Functions of BrainOps that nobody calls by hand: behind triggers, policies, workers and the functions of schema brainops.';
+COMMENT ON SCHEMA brainops_internal IS 'Functions behind the triggers, policies and workers of BrainOps, and behind the functions of schema brainops. Not for direct use: they may change with every release.';
 
 CREATE SCHEMA public;
 
@@ -22,12 +22,14 @@ CREATE TYPE brainops.contact AS (
 	expires_at text
 );
 
-COMMENT ON TYPE brainops.contact IS 'A message that asks whether it may go. address: null where the lead is gone or has none; recipient: what the row says. expires_at: as in its metadata.';
+COMMENT ON TYPE brainops.contact IS 'A message to check against the contact rules. address: the e-mail address or phone number, null if the lead is gone or has none. recipient: the row''s column. enrolment_id: null outside campaigns. first_due_at: when the message was due before it was deferred. expires_at: as in its metadata.';
 
 CREATE TYPE brainops.email_reference AS (
 	tenant_id uuid,
 	email_id uuid
 );
+
+COMMENT ON TYPE brainops.email_reference IS 'The mail that an event is about, as brainops_internal.find_email finds it. email_id is null if only the tenant is known.';
 
 CREATE TYPE brainops.onboarding_plan AS (
 	step_number integer,
@@ -42,7 +44,7 @@ CREATE TYPE brainops.onboarding_plan AS (
 	escalate_after interval
 );
 
-COMMENT ON TYPE brainops.onboarding_plan IS 'A step as a template has it; see public.onboarding_templates.';
+COMMENT ON TYPE brainops.onboarding_plan IS 'A step of an onboarding template; the columns are those of onboarding_templates.';
 
 CREATE TYPE brainops.person AS (
 	tenant_id uuid,
@@ -55,7 +57,7 @@ CREATE TYPE brainops.person AS (
 	row_ids uuid[]
 );
 
-COMMENT ON TYPE brainops.person IS 'What a person is known by in a tenant: addresses (e-mail in lower case, numbers in E.164), leads, and the rows that are about them; row_ids are those of job rows.';
+COMMENT ON TYPE brainops.person IS 'What a tenant knows a person by. addresses: the one that was given and those of the leads, except what other leads share; e-mail in lower case, numbers in E.164. lead_ids: leads with the given address. The other ids are of rows about these leads; row_ids: of job rows, archived ones too.';
 
 CREATE TYPE brainops.recipient_context AS (
 	id uuid,
@@ -70,6 +72,8 @@ CREATE TYPE brainops.recipient_context AS (
 	goes_at timestamp with time zone
 );
 
+COMMENT ON TYPE brainops.recipient_context IS 'A marketing message with its recipient. lead_ids, emails, phones: all that the person is known by. zones: time zones the person may be in; contact hours must hold in each. country, state: for texts, whose legal hours and caps apply; null if unknown. opens, closes: contact hours of each weekday, Monday first; null for a closed day. goes_at: now, or after the quiet hours.';
+
 CREATE TYPE brainops.settlement AS (
 	id uuid,
 	lease uuid,
@@ -79,7 +83,7 @@ CREATE TYPE brainops.settlement AS (
 	result jsonb
 );
 
-COMMENT ON TYPE brainops.settlement IS 'How an effect ended. outcome: completed, retry (run_at null: by brainops_internal.retry_delay), defer (the provider said later; costs no attempt), hold (as it was before the claim; what stands in the way is written beside it), fail, skip or unconfirmed. result fills the table''s result_columns.';
+COMMENT ON TYPE brainops.settlement IS 'The result of one row, under the lease of its claim. outcome: completed; retry (at run_at, or after brainops_internal.retry_delay if null; costs an attempt); defer (to run_at, the same if null; costs no attempt); hold (as before the claim; costs no attempt); fail, skip or unconfirmed. reason is stored in last_error or skip_reason; result fills the table''s result_columns.';
 
 CREATE TYPE brainops.sms_reference AS (
 	tenant_id uuid,
@@ -90,6 +94,8 @@ CREATE TYPE brainops.sms_reference AS (
 	to_number text
 );
 
+COMMENT ON TYPE brainops.sms_reference IS 'A text of ai_sms_queue or its archive, as brainops_internal.find_sms returns it. sms_id is the row''s id; the other fields are its columns.';
+
 CREATE TYPE brainops.verdict AS (
 	id uuid,
 	outcome text,
@@ -97,7 +103,7 @@ CREATE TYPE brainops.verdict AS (
 	reason text
 );
 
-COMMENT ON TYPE brainops.verdict IS 'A gate''s word on one row: defer (until), hold (until somebody resumes), skip (never, reason says why) or fail. A row without one goes.';
+COMMENT ON TYPE brainops.verdict IS 'Why a row may not go now. outcome: defer (until the time given), hold (until what reason names is resolved), skip or fail (never; reason says why). A gate returns no verdict for a row that may go. Claims use it for rate limits as well: slot, until.';
 
 CREATE FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) RETURNS text[]
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -115,7 +121,7 @@ CREATE FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_addre
   where brainops_internal.may_act_for(p_tenant_id);
 $$;
 
-COMMENT ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) IS 'Time zones that a person may be in: the lead''s, else those of the phone number, else the tenant''s.';
+COMMENT ON FUNCTION brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text) IS 'Time zones (IANA names) that a person may be in: the lead''s, else those of the phone number, else the tenant''s. p_lead_id null: the lead with p_address. Null for a tenant that does not exist or that the caller may not act for.';
 
 CREATE FUNCTION brainops.announce_public_url(p_public_url text) RETURNS void
     LANGUAGE plpgsql
@@ -140,19 +146,19 @@ begin
       perform brainops_internal.mail_opt_in(v_id);
     exception
       when others then
-        -- What the server lacks (rollbacks, resources, locks, operators, the system, its own faults) is
-        -- nothing about the request: whoever announces tries again.
+        -- Rollbacks, resources, locks, operators, the system and internal errors say nothing about the request: the
+        -- caller announces again.
         if left(sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX') then
           raise;
         end if;
-        -- The mail queue refuses it, and will another time.
+        -- The mail queue refuses this request, and would refuse it again.
         update public.opt_in_requests set expires_at = brainops.now() where id = v_id;
     end;
   end loop;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.announce_public_url(p_public_url text) IS 'Said by a server or worker that has PUBLIC_URL, when it starts; opt-in mails that waited for it are queued, and a request that the mail queue refuses is closed.';
+COMMENT ON FUNCTION brainops.announce_public_url(p_public_url text) IS 'Stores PUBLIC_URL, an http or https URL, and queues the opt-in mails that waited for it; a request that the mail queue refuses is closed. Servers and workers that have PUBLIC_URL call it when they start.';
 
 CREATE FUNCTION brainops.archive_done(p_most integer DEFAULT 5000) RETURNS TABLE(table_name text, archived integer)
     LANGUAGE plpgsql
@@ -196,7 +202,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.archive_done(p_most integer) IS 'Moves done rows to brainops.job_archive, at most p_most a table. Run by the task maintenance__retain.';
+COMMENT ON FUNCTION brainops.archive_done(p_most integer) IS 'Moves finished rows that are older than job_tables.archive_after to brainops.job_archive, at most p_most per job table. Returns one row per job table with the number moved; call again while one of them equals p_most. The nightly task maintenance__retain does.';
 
 CREATE FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text DEFAULT 'true'::text, p_after uuid DEFAULT NULL::uuid, p_most integer DEFAULT 10000, OUT added integer, OUT last_id uuid) RETURNS record
     LANGUAGE plpgsql
@@ -208,11 +214,11 @@ declare
 begin
   select tenant_id into v_tenant_id from public.ai_broadcasts where id = p_broadcast_id;
   if not found then
-    raise exception 'ai_broadcasts has no row %', p_broadcast_id
-      using errcode = 'OP009', hint = 'select id, subject, status from ai_broadcasts';
+    raise exception 'broadcast % does not exist, or belongs to another tenant', p_broadcast_id
+      using errcode = 'OP009', hint = 'Give the id of one of your broadcasts: select id, subject, status from ai_broadcasts.';
   end if;
-  -- The lock is the one that the rows' foreign key takes a moment later: taken here, it waits for a merge that is under
-  -- way, and the next statement sees which rows that moved.
+  -- The lock is the one that the new rows' foreign key takes a moment later; taken here, it waits for a merge in
+  -- progress, so that the next statement sees the rows that the merge moved.
   execute format(
     $sql$
     select array_agg(p.id order by p.id)
@@ -230,8 +236,8 @@ begin
     using v_tenant_id, p_after, p_most;
   last_id := v_lead_ids[cardinality(v_lead_ids)];
   update public.ai_broadcasts set audience = p_where where id = p_broadcast_id and audience is null;
-  -- Planned anew each time: the table may have grown a hundredfold since the last page. What a lead was sent is looked
-  -- for by the lead (offset 0), as it is little; a broadcast has a million rows.
+  -- Dynamic, so that every call gets a new plan: the table may have grown a hundredfold since the last page. With
+  -- "offset 0" Postgres searches the few rows of the lead, not the million rows of the broadcast.
   execute $sql$
     with inserted as (
       insert into public.ai_email_queue (tenant_id, broadcast_id, recipient, idempotency_key)
@@ -253,7 +259,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) IS 'Adds leads with an address as recipients, each once however often it is called: those of the broadcast''s tenant for which p_where holds (SQL over revenue_leads as l), after p_after by id, p_most at a time. Returns how many are new, and the last id, null at the end: the next p_after.';
+COMMENT ON FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text, p_after uuid, p_most integer, OUT added integer, OUT last_id uuid) IS 'Adds leads with an e-mail address as recipients of a broadcast, each once however often it is called. p_where: a condition in SQL over revenue_leads as l. p_after and p_most: a page of the leads, in the order of their ids; p_after null: from the start. Returns how many recipients were added, and the last id of the page, which is the next p_after (null when the page is empty: the end). OP009 if the broadcast does not exist or belongs to another tenant.';
 
 CREATE TABLE brainops.job_tables (
     table_name text NOT NULL,
@@ -262,7 +268,7 @@ CREATE TABLE brainops.job_tables (
     channel text,
     effect_is_idempotent boolean NOT NULL,
     gate text,
-    sender text,
+    provider text,
     result_columns text[] DEFAULT '{}'::text[] NOT NULL,
     time_limit interval DEFAULT '00:00:30'::interval NOT NULL,
     max_deferrals integer DEFAULT 500 NOT NULL,
@@ -274,33 +280,33 @@ CREATE TABLE brainops.job_tables (
     CONSTRAINT job_tables_time_limit_positive CHECK ((time_limit > '00:00:00'::interval))
 );
 
-COMMENT ON TABLE brainops.job_tables IS 'The job tables, written by brainops.define_job_table. time_limit, max_deferrals and archive_after may be edited.';
+COMMENT ON TABLE brainops.job_tables IS 'The job tables, written by brainops.define_job_table. Admins may update time_limit, max_deferrals, archive_after and bulk_max.';
 
-COMMENT ON COLUMN brainops.job_tables.table_name IS 'What people call it, e.g. ai_email_queue; with its schema where that is not public.';
+COMMENT ON COLUMN brainops.job_tables.table_name IS 'The name that people use, such as ai_email_queue; with its schema if that is not public.';
 
-COMMENT ON COLUMN brainops.job_tables.relation IS 'Schema and name, quoted where need be, e.g. public.ai_email_queue.';
+COMMENT ON COLUMN brainops.job_tables.relation IS 'Schema and name, quoted where necessary, such as public.ai_email_queue.';
 
 COMMENT ON COLUMN brainops.job_tables.task_identifier IS 'The graphile-worker task: the name of a file in tasks/.';
 
-COMMENT ON COLUMN brainops.job_tables.channel IS 'What brainops.pause() calls it: email, sms, …; null where the table has none.';
+COMMENT ON COLUMN brainops.job_tables.channel IS 'The channel that brainops.pause can name: email, sms, …; null if the table has none.';
 
-COMMENT ON COLUMN brainops.job_tables.effect_is_idempotent IS 'Whether the effect may be tried again after a crash. If not, the row becomes unconfirmed.';
+COMMENT ON COLUMN brainops.job_tables.effect_is_idempotent IS 'True: a row whose worker died is tried again. False: it becomes unconfirmed.';
 
-COMMENT ON COLUMN brainops.job_tables.gate IS 'Function (uuid[]) returning setof brainops.verdict, asked while the rows are locked; null for none.';
+COMMENT ON COLUMN brainops.job_tables.gate IS 'Function (uuid[]) returning setof brainops.verdict, called while the rows are locked; null for none.';
 
-COMMENT ON COLUMN brainops.job_tables.sender IS 'Name of the circuit breaker that the effect goes through; null for none.';
+COMMENT ON COLUMN brainops.job_tables.provider IS 'The provider whose accounts the effect goes through, such as sendgrid; each account has a circuit breaker. Null for none.';
 
-COMMENT ON COLUMN brainops.job_tables.result_columns IS 'Columns beyond the engine''s own that a handler may fill when it settles.';
+COMMENT ON COLUMN brainops.job_tables.result_columns IS 'Columns besides the engine''s own that a completed outcome may fill.';
 
-COMMENT ON COLUMN brainops.job_tables.time_limit IS 'How long an effect may take; past it the handler''s signal is aborted.';
+COMMENT ON COLUMN brainops.job_tables.time_limit IS 'How long an effect may take, above zero; after that its signal is aborted.';
 
-COMMENT ON COLUMN brainops.job_tables.max_deferrals IS 'How often a provider may say "later" before the row fails.';
+COMMENT ON COLUMN brainops.job_tables.max_deferrals IS 'How often a row may be deferred before it fails.';
 
-COMMENT ON COLUMN brainops.job_tables.archive_after IS 'Rows done for this long move to brainops.job_archive.';
+COMMENT ON COLUMN brainops.job_tables.archive_after IS 'How long finished rows stay in the table, above zero; then they move to brainops.job_archive.';
 
-COMMENT ON COLUMN brainops.job_tables.bulk_column IS 'Column (uuid) that rows have in common which may go out in one call; null where each goes alone.';
+COMMENT ON COLUMN brainops.job_tables.bulk_column IS 'Column (uuid) whose value is shared by rows that may go out in one provider call; null if each row has a call of its own.';
 
-COMMENT ON COLUMN brainops.job_tables.bulk_max IS 'How many rows of a batch a claim takes at most.';
+COMMENT ON COLUMN brainops.job_tables.bulk_max IS 'How many rows of a bulk a claim takes at most, 250 to 5000.';
 
 CREATE FUNCTION brainops_internal.job_table(p_table text) RETURNS brainops.job_tables
     LANGUAGE plpgsql STABLE
@@ -311,7 +317,7 @@ declare
 begin
   select * into v_job from brainops.job_tables where p_table in (table_name, relation);
   if not found then
-    raise exception 'table: % is no job table', quote_literal(p_table)
+    raise exception 'table: % is not a job table', quote_literal(p_table)
       using errcode = 'OP007',
         hint = 'Job tables: ' || (select string_agg(table_name, ', ' order by table_name) from brainops.job_tables);
   end if;
@@ -319,7 +325,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.job_table(p_table text) IS 'The entry of a job table by its name; OP007 lists the names.';
+COMMENT ON FUNCTION brainops_internal.job_table(p_table text) IS 'The entry of a job table, by its table_name or its relation. OP007: it is not a job table; the hint lists them.';
 
 CREATE FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) RETURNS text
     LANGUAGE plpgsql
@@ -331,11 +337,11 @@ begin
   execute format('select status from %s where id = $1 for update', p_job.relation) into v_status using p_id;
   if v_status is null then
     raise exception 'id: % has no row %', p_job.table_name, p_id
-      using errcode = 'OP009', hint = 'select * from brainops.jobs where id = …; archived rows are in brainops.job_archive.';
+      using errcode = 'OP009', hint = 'Check the id: select * from brainops.jobs where id = …; archived rows are in brainops.job_archive.';
   end if;
   if v_status <> all (p_from) then
     raise exception 'status: row % is %, and only % can become %', p_id, v_status, array_to_string(p_from, ', '), p_to
-      using errcode = 'OP010', hint = 'select status, last_error from brainops.jobs where id = …';
+      using errcode = 'OP010', hint = 'To see why: select status, last_error from brainops.jobs where id = …';
   end if;
   execute format(
     'update %s set status = $2, scheduled_for = case when $2 = ''pending'' then least(scheduled_for, $3) else scheduled_for end
@@ -348,7 +354,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) IS 'Behind retry, cancel and confirm: OP009 for no such row, OP010 where its status is none of p_from.';
+COMMENT ON FUNCTION brainops_internal.set_job_status(p_job brainops.job_tables, p_id uuid, p_from text[], p_to text) IS 'Sets a row''s status from one of p_from to p_to, and returns the status that it has afterwards. OP009: the row does not exist, or the caller may not see it. OP010: its status is not in p_from.';
 
 CREATE FUNCTION brainops.cancel(p_table text, p_id uuid) RETURNS text
     LANGUAGE sql
@@ -357,7 +363,7 @@ CREATE FUNCTION brainops.cancel(p_table text, p_id uuid) RETURNS text
  SELECT brainops_internal.set_job_status(brainops_internal.job_table(p_table), p_id, ARRAY['pending'::text, 'processing'::text, 'failed'::text, 'unconfirmed'::text, 'awaiting_approval'::text], 'cancelled'::text) AS set_job_status;
 END;
 
-COMMENT ON FUNCTION brainops.cancel(p_table text, p_id uuid) IS 'Stops a row. One in processing stays so until its effect is known (cancel_requested_at is set), and is not tried again.';
+COMMENT ON FUNCTION brainops.cancel(p_table text, p_id uuid) IS 'Stops a pending, processing, failed, unconfirmed or awaiting_approval row of job table p_table. Returns the new status: cancelled, or processing for a row in flight: it gets its real outcome, and is not tried again (cancel_requested_at is set). OP007, OP009 and OP010 as for brainops.retry.';
 
 CREATE FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) RETURNS TABLE(lead_id uuid, is_new boolean)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -377,8 +383,8 @@ begin
     or brainops.may_name_tenant()
     or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
   ) is true then
-    raise exception 'tenant_id: % is not yours', p_tenant_id
-      using errcode = 'insufficient_privilege', hint = 'Capture leads as a login of the tenant, or as a service.';
+    raise exception 'tenant_id: this login may not add leads to tenant %', p_tenant_id
+      using errcode = 'insufficient_privilege', hint = 'Connect as a login of that tenant, or as a service.';
   end if;
   v_row := jsonb_populate_record(
     null::public.revenue_leads,
@@ -388,13 +394,13 @@ begin
   v_row.source := coalesce(v_row.source, p_source);
   v_row := brainops_internal.normal_lead(v_row);
   if brainops_internal.email_key(v_row.email) is null and v_row.phone_e164 is null then
-    raise exception 'email: % and phone: % are no addresses',
+    raise exception 'email: % is not an e-mail address, and phone: % is not a complete phone number',
       coalesce(quote_literal(left(v_row.email, 120)), 'null'), coalesce(quote_literal(left(v_row.phone, 60)), 'null')
       using errcode = 'OP013', column = 'email',
-        hint = 'Give an e-mail address or a phone number with its country code: without one nobody can tell whether the person is a lead already.';
+        hint = 'Give an e-mail address, or a phone number with its country code; leads are recognised by them.';
   end if;
   if brainops_internal.normal_stage(v_stage) is null then
-    raise exception 'stage: unknown word %', quote_literal(left(v_stage, 80))
+    raise exception 'stage: unknown stage %', quote_literal(left(v_stage, 80))
       using errcode = 'OP011', column = 'stage',
         hint = 'Write new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing, or leave stage out.';
   end if;
@@ -423,7 +429,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) IS 'Takes what is said about a person (columns of revenue_leads, email_consent and sms_consent true or false) as a lead: a new one, or the one that the person is. p_source: where it comes from; p_evidence: what shows the consents.';
+COMMENT ON FUNCTION brainops.capture_lead(p_tenant_id uuid, p_lead jsonb, p_source text, p_evidence jsonb) IS 'Adds a person as a lead, or adds to the lead that the person already is. p_lead: columns of revenue_leads, and email_consent and sms_consent (true or false; with any other value no consent is recorded). p_source: import, form or another name; it is the source of the lead unless p_lead has one. p_evidence: what proves the consents, stored with them. Returns the lead''s id, and whether it is new. OP013 without a usable address, OP011 for an unknown stage, 42501 for another tenant.';
 
 CREATE FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) RETURNS text
     LANGUAGE plpgsql
@@ -439,14 +445,14 @@ begin
       );
   if not found then
     raise exception 'step: onboarding % has no step %', coalesce(p_workflow_id::text, 'null'), coalesce(quote_literal(p_step_name), 'null')
-      using errcode = 'OP009', hint = 'select step_name, status from ai_onboarding_steps where workflow_id = …';
+      using errcode = 'OP009', hint = 'List its steps: select step_name, status from ai_onboarding_steps where workflow_id = ….';
   end if;
   update public.ai_onboarding_steps set status = 'completed' where tenant_id = v_step.tenant_id and id = v_step.id and status <> 'completed';
   return (select w.status from public.ai_onboarding_workflows as w where w.tenant_id = v_step.tenant_id and w.id = v_step.workflow_id);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) IS 'Completes a step by its name; twice is as once. Returns the workflow''s status.';
+COMMENT ON FUNCTION brainops.complete_onboarding_step(p_workflow_id uuid, p_step_name text) IS 'Completes a step of a workflow by its name, e.g. data_collection, and returns the workflow''s status afterwards. Idempotent. OP009 if the workflow has no such step, or belongs to another tenant.';
 
 CREATE FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) RETURNS text
     LANGUAGE sql
@@ -459,7 +465,7 @@ CREATE FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) RE
          END) AS set_job_status;
 END;
 
-COMMENT ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) IS 'Settles an unconfirmed row: the effect happened (completed), or it did not (pending: it is done now).';
+COMMENT ON FUNCTION brainops.confirm(p_table text, p_id uuid, p_happened boolean) IS 'Settles an unconfirmed row of job table p_table. p_happened true: its effect happened, and the row is completed. False or null: it did not happen, and the row becomes pending and runs now. Returns the new status. OP007, OP009 and OP010 as for brainops.retry.';
 
 CREATE FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) RETURNS text
     LANGUAGE sql STABLE
@@ -472,7 +478,7 @@ CREATE FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_addre
   limit 1;
 $$;
 
-COMMENT ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) IS 'The last word about an address: granted, denied, pending; null for none.';
+COMMENT ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) IS 'The state of the latest consent entry of an address (p_channel: email or sms; a number as E.164): granted, denied or pending. Null without an entry, and for a tenant that the caller may not read.';
 
 CREATE TABLE public.contact_policies (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -501,25 +507,25 @@ CREATE TABLE public.contact_policies (
 
 ALTER TABLE ONLY public.contact_policies FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.contact_policies IS 'How a tenant may write to people, one row for each channel; without one, and where a column is null, the defaults of brainops.contact_policy().';
+COMMENT ON TABLE public.contact_policies IS 'A tenant''s contact rules, one row per channel. Without a row, and where a column is null, the defaults of brainops.contact_policy() apply.';
 
-COMMENT ON COLUMN public.contact_policies.window_start IS 'Recipient''s wall clock from when marketing may go. Null: 08:00.';
+COMMENT ON COLUMN public.contact_policies.window_start IS 'Start of the contact hours for marketing, by the recipient''s wall clock. Null: 08:00.';
 
-COMMENT ON COLUMN public.contact_policies.window_end IS 'Until when, exclusive. Earlier than window_start (mail only): past midnight. The same as window_start: all day. Null: 21:00.';
+COMMENT ON COLUMN public.contact_policies.window_end IS 'End of the contact hours, exclusive. Earlier than window_start (mail only): the next day. Equal to window_start (mail only): 24 hours. Null: 21:00.';
 
-COMMENT ON COLUMN public.contact_policies.weekdays IS 'Days on which the window may begin, 1 Monday to 7 Sunday. Null: every day.';
+COMMENT ON COLUMN public.contact_policies.weekdays IS 'Days on which the contact hours may begin, 1 Monday to 7 Sunday. Null: every day.';
 
-COMMENT ON COLUMN public.contact_policies.cap IS 'Marketing messages to one person, of all campaigns and both channels, within cap_window. Null: 3.';
+COMMENT ON COLUMN public.contact_policies.cap IS 'Marketing messages to one person within cap_window, over all campaigns and both channels; 1 to 10,000. Null: 3.';
 
 COMMENT ON COLUMN public.contact_policies.cap_window IS 'A sliding window of 1 hour to 28 days. Null: 7 days.';
 
-COMMENT ON COLUMN public.contact_policies.consent IS 'opt_out: unless denied. opt_in: only when granted. double_opt_in: only when granted and confirmed. Null: opt_out for mail, opt_in for texts.';
+COMMENT ON COLUMN public.contact_policies.consent IS 'Marketing needs: opt_out, no denial; opt_in, a grant; double_opt_in, a confirmed grant. Null: opt_out for mail, opt_in for texts.';
 
-COMMENT ON COLUMN public.contact_policies.spread IS 'Messages that wait for the window''s start go over this time after it (half of the window at most). Null: 1 hour.';
+COMMENT ON COLUMN public.contact_policies.spread IS 'Messages that waited for the contact hours start at random within this time after they begin (within half of the hours at most); 0 to 6 hours. Null: 1 hour.';
 
-COMMENT ON COLUMN public.contact_policies.hourly_limit IS 'Marketing messages an hour. Null: no limit but the warm-up''s.';
+COMMENT ON COLUMN public.contact_policies.hourly_limit IS 'Marketing messages per hour. Null: no limit except the warm-up''s.';
 
-COMMENT ON COLUMN public.contact_policies.expires_after IS 'Marketing that was put off for longer than this after it was first due is skipped. Null: 30 days.';
+COMMENT ON COLUMN public.contact_policies.expires_after IS 'Marketing that is still waiting this long after it was first due is skipped; 1 hour to 90 days. Null: 30 days.';
 
 CREATE FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) RETURNS public.contact_policies
     LANGUAGE plpgsql STABLE
@@ -543,7 +549,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) IS 'A tenant''s rules for a channel, defaults filled in: 08:00 to 21:00 every day, 3 messages in 7 days, opt_out for mail and opt_in for texts.';
+COMMENT ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) IS 'The tenant''s contact rules for a channel (email or sms) with defaults filled in: 08:00 to 21:00 every day, 3 messages in 7 days, opt_out for mail and opt_in for texts, spread over 1 hour, expired after 30 days, no hourly limit. A tenant without a row, or that the caller may not read, has the defaults.';
 
 CREATE FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) RETURNS void
     LANGUAGE plpgsql
@@ -554,7 +560,7 @@ declare
 begin
   if coalesce(length(p_password), 0) < 12 then
     raise exception 'password: has fewer than 12 characters'
-      using errcode = 'OP005', hint = 'Give 12 or more, or a SCRAM-SHA-256 verifier (brainops tenant login makes one, so that no log sees the password).';
+      using errcode = 'OP005', hint = 'Give 12 characters or more, or a SCRAM-SHA-256 verifier; `brainops tenant login` computes one, so that the password appears in no log.';
   end if;
   execute format('create role %I login password %L connection limit 20 in role brainops_tenant', p_role_name, p_password);
   execute format('alter role %I set statement_timeout = %L', p_role_name, '60s');
@@ -563,7 +569,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) IS 'A database login that is the tenant: sees and writes its rows alone, whatever it sets. The password may be a SCRAM-SHA-256 verifier. Needs CREATEROLE.';
+COMMENT ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) IS 'Creates the database login p_role_name, bound to the tenant: it reaches that tenant''s rows only, whatever it sets. At most 20 connections; statements end after 60 s. p_tenant_slug: slug or id. p_password: at least 12 characters, or a SCRAM-SHA-256 verifier. Needs CREATEROLE. OP005: password too short. OP007: unknown tenant.';
 
 CREATE FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text DEFAULT 'UTC'::text) RETURNS uuid
     LANGUAGE sql
@@ -572,7 +578,7 @@ CREATE FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone tex
   insert into public.tenants (slug, name, time_zone) values (p_slug, p_name, p_time_zone) returning id;
 $$;
 
-COMMENT ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) IS 'A new tenant: slug (a-z, 0-9, -), name, IANA time zone. Returns its id.';
+COMMENT ON FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text) IS 'Creates a tenant, with the library''s campaigns as drafts, and returns its id. p_slug: a-z, 0-9 and -, at most 63 characters, unique. p_name: 1 to 200 characters. p_time_zone: IANA name, such as America/Denver.';
 
 CREATE FUNCTION brainops.current_tenant_id() RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
@@ -594,13 +600,13 @@ begin
   end if;
   return coalesce(
     brainops_internal.jwt_tenant_id(),
-    -- A service that names nobody sees the row it has just inserted: RETURNING needs that.
+    -- A service that names no tenant sees the row that it has just inserted: RETURNING needs that.
     case when brainops_internal.names_no_tenant() then brainops_internal.uuid_or_null(current_setting('brainops.inserted_tenant', true)) end
   );
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.current_tenant_id() IS 'The tenant that is asking, or null for nobody. In policies and queries always as (select brainops.current_tenant_id()): the bare call runs once for each row.';
+COMMENT ON FUNCTION brainops.current_tenant_id() IS 'The id of the caller''s tenant; null if it has none. In policies and queries write (select brainops.current_tenant_id()): the bare call runs once per row.';
 
 CREATE FUNCTION brainops.default_onboarding_steps() RETURNS SETOF brainops.onboarding_plan
     LANGUAGE sql IMMUTABLE
@@ -613,7 +619,7 @@ CREATE FUNCTION brainops.default_onboarding_steps() RETURNS SETOF brainops.onboa
       'Send welcome email and credentials',
       interval '1 day',
       'Welcome to {{ tenant.name }}',
-      '<p>Hello{% if lead.contact_name %} {{ lead.contact_name }}{% endif %},</p>' || '<p>thank you for choosing {{ tenant.name }}. From here on we take it step by step:</p>' || '<ol><li>we collect what we need from you,</li><li>we set everything up,</li>' || '<li>we agree on a time to show you around,</li><li>and your first project begins.</li></ol>' || '<p>You need to do nothing now; we will write to you about each step. ' || 'If you have a question, answer this mail.</p><p>{{ tenant.name }}</p>',
+      '<p>Hello{% if lead.contact_name %} {{ lead.contact_name }}{% endif %},</p>' || '<p>thank you for choosing {{ tenant.name }}. From here on we take it step by step:</p>' || '<ol><li>we collect what we need from you,</li><li>we set everything up,</li>' || '<li>we agree on a time to show you around,</li><li>and your first project begins.</li></ol>' || '<p>You don''t need to do anything now; we will write to you about each step. ' || 'If you have a question, reply to this email.</p><p>{{ tenant.name }}</p>',
       'email_sent',
       'nobody',
       interval '0',
@@ -669,42 +675,16 @@ CREATE FUNCTION brainops.default_onboarding_steps() RETURNS SETOF brainops.onboa
     );
 $$;
 
-COMMENT ON FUNCTION brainops.default_onboarding_steps() IS 'The onboarding of tenants that have none of their own; insert into onboarding_templates (…) select … from it to begin one.';
+COMMENT ON FUNCTION brainops.default_onboarding_steps() IS 'The onboarding steps of tenants that have none in onboarding_templates. To change them, copy them there with your tenant_id and edit the copy.';
 
-CREATE FUNCTION brainops.define_bulk(p_table text, p_column text) RETURNS void
+CREATE FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text DEFAULT NULL::text, p_gate text DEFAULT NULL::text, p_provider text DEFAULT NULL::text, p_result_columns text[] DEFAULT '{}'::text[], p_time_limit interval DEFAULT '00:00:30'::interval, p_max_attempts integer DEFAULT 5, p_bulk_column text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
 declare
-  v_job brainops.job_tables;
-begin
-  update brainops.job_tables set bulk_column = p_column where table_name = p_table returning * into strict v_job;
-  if not exists (
-    select from pg_catalog.pg_index as i
-    inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[1] and a.attname = p_column
-    where i.indrelid = v_job.relation::regclass
-  ) then
-    execute format(
-      'create index on %1$s (tenant_id, %2$I, status, scheduled_for) where %2$I is not null',
-      v_job.relation, p_column
-    );
-  end if;
-end;
-$_$;
-
-COMMENT ON FUNCTION brainops.define_bulk(p_table text, p_column text) IS 'Lets rows of a job table that share a value of the column (uuid) go out in one call; for the table''s owner. The task says how, by `batch` in defineJob.';
-
-CREATE FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text DEFAULT NULL::text, p_gate text DEFAULT NULL::text, p_sender text DEFAULT NULL::text, p_result_columns text[] DEFAULT '{}'::text[], p_time_limit interval DEFAULT '00:00:30'::interval, p_max_attempts integer DEFAULT 5) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $_$
-declare
-  c_engine_columns constant text[] := array[
-    'attempts', 'deferrals', 'last_error', 'skip_reason', 'lease', 'worker_id', 'started_at',
-    'finished_at', 'rate_slot', 'cancel_requested_at'
-  ];
   v_columns text;
   v_editable text;
+  v_changed text;
   v_name text := (select relname from pg_catalog.pg_class where oid = p_table);
   v_schema text := (select nspname from pg_catalog.pg_class inner join pg_catalog.pg_namespace as n on n.oid = relnamespace where pg_class.oid = p_table);
 begin
@@ -715,40 +695,48 @@ begin
   end if;
   perform brainops_internal.guard_table(p_table, p_reference_tenants => false);
 
-  -- Tenants and services write what they ask for; what came of it is the engine's to write.
+  -- Tenants and services write what they ask for; only the engine writes what came of it.
   select
-    string_agg(quote_ident(attname), ', '),
-    string_agg(quote_ident(attname), ', ') filter (where attname not in ('id', 'tenant_id', 'created_at'))
+    string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_inserts, true)),
+    string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_updates, true))
     into v_columns, v_editable
-    from pg_catalog.pg_attribute
-    where attrelid = p_table and attnum > 0 and not attisdropped and attgenerated = ''
-      and attname <> all (c_engine_columns || p_result_columns);
+    from pg_catalog.pg_attribute as a
+    left join brainops.job_columns as c on c.name = a.attname
+    where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+      and a.attname <> all (p_result_columns);
   execute format('revoke insert, update on %s from brainops_tenant, brainops_service', p_table);
   execute format('grant insert (%1$s), update (%2$s) on %3$s to brainops_tenant, brainops_service', v_columns, v_editable, p_table);
 
-  insert into brainops.job_tables (table_name, relation, task_identifier, channel, effect_is_idempotent, gate, sender, result_columns, time_limit)
-  values (brainops_internal.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_sender, p_result_columns, p_time_limit)
+  insert into brainops.job_tables (table_name, relation, task_identifier, channel, effect_is_idempotent, gate, provider, result_columns, time_limit, bulk_column)
+  values (brainops_internal.job_table_name(v_schema, v_name), format('%I.%I', v_schema, v_name), p_task_identifier, p_channel, p_effect_is_idempotent, p_gate, p_provider, p_result_columns, p_time_limit, p_bulk_column)
   on conflict (table_name) do update
     set relation = excluded.relation, task_identifier = excluded.task_identifier, channel = excluded.channel,
-      effect_is_idempotent = excluded.effect_is_idempotent, gate = excluded.gate, sender = excluded.sender,
-      result_columns = excluded.result_columns;
+      effect_is_idempotent = excluded.effect_is_idempotent, gate = excluded.gate, provider = excluded.provider,
+      result_columns = excluded.result_columns, bulk_column = excluded.bulk_column;
 
-  -- Rows that are as the defaults make them need no function.
+  if p_bulk_column is not null and not exists (
+    select from pg_catalog.pg_index as i
+    inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[1] and a.attname = p_bulk_column
+    where i.indrelid = p_table
+  ) then
+    execute format('create index on %1$s (tenant_id, %2$I, status, scheduled_for) where %2$I is not null', p_table, p_bulk_column);
+  end if;
+
+  -- Rows with the defaults need no check, so the condition skips the function for them.
+  select string_agg(format('new.%I is distinct from %s', name, initial), ' or ' order by position) into v_changed
+    from brainops.job_columns
+    where initial is not null;
   execute format(
     'create or replace trigger b0_before_job_insert before insert on %s for each row
-       when (
-         new.status is distinct from ''pending'' or new.scheduled_for is null or new.attempts <> 0 or new.deferrals <> 0
-         or new.lease is not null or new.worker_id is not null or new.rate_slot is not null
-         or new.cancel_requested_at is not null or new.finished_at is not null or new.skip_reason is not null
-       )
+       when (new.scheduled_for is null or %s)
        execute function brainops_internal.before_job_insert()',
-    p_table
+    p_table, v_changed
   );
   execute format(
     'create or replace trigger b1_before_job_update before update on %s for each row
        when (
          (old.status is distinct from new.status or new.scheduled_for is null or old.tenant_id <> new.tenant_id)
-         -- a claim and a settle, known by the lease, write what is right already
+         -- A claim and a settle, recognised by the lease, write correct values already.
          and not (new.status = ''processing'' and old.status = ''pending'' and old.lease is null and new.lease is not null)
          and not (old.status = ''processing'' and old.lease is not null and new.lease is null)
        )
@@ -768,7 +756,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_sender text, p_result_columns text[], p_time_limit interval, p_max_attempts integer) IS 'Makes a table a job table: engine columns, checks, triggers, guard. Task: the file in tasks/. idempotent: whether the effect may be tried again after a crash. For the table''s owner.';
+COMMENT ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_provider text, p_result_columns text[], p_time_limit interval, p_max_attempts integer, p_bulk_column text) IS 'Makes a table a job table: adds the engine''s columns, checks, indexes and triggers, the guard of brainops.protect_table, and its rows to brainops.jobs. Called by the owner, that is the login that ran brainops migrate; may be called again. p_task_identifier: the task that does the work, a file in tasks/. p_effect_is_idempotent: true if a row may be tried again after a crash; if false it becomes unconfirmed. p_channel: name for brainops.pause. p_gate: function (uuid[]) returning setof brainops.verdict that may hold rows back. p_provider: provider whose accounts the effect goes through, such as sendgrid; each has a circuit breaker. p_result_columns: columns that a completed outcome may fill; tenants cannot write them. p_time_limit: how long an effect may take. p_max_attempts: 1 to 25, used only when the columns are added. p_bulk_column: column (uuid) whose value is shared by rows that may go out in one provider call; the task must handle bulks. Null: none. OP008: the table cannot have the guard.';
 
 CREATE FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -781,8 +769,8 @@ declare
 begin
   select tenant_id into v_tenant_id from public.revenue_leads where id = v_lead_id;
   if not found then
-    raise exception 'lead_id: % is no lead', coalesce(p_lead_id::text, 'null')
-      using errcode = 'OP009', hint = 'select id from revenue_leads';
+    raise exception 'lead_id: % is not the id of a lead', coalesce(p_lead_id::text, 'null')
+      using errcode = 'OP009', hint = 'Give an id of revenue_leads; the id of a merged lead works as well.';
   end if;
   insert into public.ai_nurture_campaigns as e (tenant_id, lead_id, campaign_type)
   values (v_tenant_id, v_lead_id, p_campaign_type)
@@ -799,7 +787,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) IS 'Enrols a lead in a campaign by its code; returns the enrolment, the one that is there already where the campaign takes nobody twice.';
+COMMENT ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) IS 'Enrols a lead in a campaign and returns the enrolment''s id. p_lead_id: the lead; the id of a merged lead means the one that it was merged into. p_campaign_type: code of the campaign. If the lead is in the campaign already, or the campaign takes each lead only once, returns the latest enrolment. A lead that may not enter (won, lost, topic not wanted) gets an enrolment that is exited, with exit_reason. OP009: the lead does not exist. OP020: the campaign does not exist, is archived or has no published version.';
 
 CREATE FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) RETURNS boolean
     LANGUAGE plpgsql
@@ -813,13 +801,13 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) IS 'Ends an enrolment for this reason, with what of it waits in the queues; false where it was over already.';
+COMMENT ON FUNCTION brainops.exit_enrolment(p_id uuid, p_reason text) IS 'Ends a running enrolment, and skips its waiting touches and queued messages. p_id: the enrolment. p_reason: stored as exit_reason; null or blank means no reason given. Returns false if the enrolment does not exist or has ended.';
 
 CREATE FUNCTION brainops.export_person(p_tenant text, p_address text) RETURNS TABLE(table_name text, held jsonb)
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  -- A link's token is a key to act with, and a lease the engine's own.
+  -- A link's token is a key to act with; lease and worker_id are the engine's own.
   select r.table_name, r.held - '{token,lease,worker_id}'::text[]
   from
     brainops_internal.person_rows(
@@ -833,7 +821,7 @@ CREATE FUNCTION brainops.export_person(p_tenant text, p_address text) RETURNS TA
     or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
 $$;
 
-COMMENT ON FUNCTION brainops.export_person(p_tenant text, p_address text) IS 'Everything that a tenant holds on a person, by e-mail address or phone number, a row each; for admins also what SendGrid said of the address that is about no tenant''s message. By admins, or by the tenant itself.';
+COMMENT ON FUNCTION brainops.export_person(p_tenant text, p_address text) IS 'All data that a tenant (slug or id) holds about a person, one row each as JSON, without token, lease and worker_id. p_address: an e-mail address, or a phone number (a national one by the tenant''s settings.country). Empty for an unknown person. For admins also SendGrid events about the address that are about no tenant''s message. Errors: 42501 unless the caller is the tenant or an admin, OP007 for an unknown tenant, OP032 for an address that cannot be read.';
 
 CREATE FUNCTION brainops.forget(p_tenant text, p_address text) RETURNS TABLE(table_name text, erased bigint)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -845,16 +833,16 @@ declare
   v_held jsonb;
   v_source record;
 begin
-  -- Who has written of a lead may want its messages next; forget waits here, where it has none of them yet.
+  -- A transaction that has written to a lead may write to its messages next: wait for it here, before locking any.
   perform
   from public.revenue_leads as l
   where l.tenant_id = v_tenant_id and l.id = any (v_person.lead_ids)
   order by l.id
   for update;
-  -- What was written of the person meanwhile is the person's too.
+  -- Again, because rows about the person may have been written during the wait.
   v_person := brainops_internal.find_person(v_tenant_id, p_address);
 
-  -- What stops new messages comes next: what is queued from now on is not sent.
+  -- Before anything is erased, so that a message queued from now on is not sent.
   insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
   select
     v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops_internal.address_digest(a), 'forgotten', 'forget'
@@ -862,7 +850,7 @@ begin
   order by a
   on conflict (tenant_id, channel, address_key) do nothing;
 
-  -- Counted before, as some go with others.
+  -- Counted first, because some rows are deleted by cascade.
   select coalesce(jsonb_object_agg(c.source, c.number), '{}') into v_held
     from (select r.table_name as source, count(*) as number from brainops_internal.person_rows(v_person) as r group by r.table_name) as c;
   for v_source in select * from brainops.person_sources()
@@ -888,16 +876,16 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.forget(p_tenant text, p_address text) IS 'Erases a person (by e-mail address or phone number) of one tenant from every table and the archive; leaves a suppression under the sha256 of each address, and the books without the name. By admins, or by the tenant itself.';
+COMMENT ON FUNCTION brainops.forget(p_tenant text, p_address text) IS 'Erases a person of one tenant (slug or id) from all tables and the archive. Returns each source that is not kept and how many of its rows were erased or, for payment requests and job events, cleared of the person. Payment records stay, without the person; a suppression under the sha256 digest of each address stops later messages. Idempotent. p_address and errors: as of brainops.export_person.';
 
 CREATE FUNCTION brainops.guard_obstacles(p_table regclass) RETURNS SETOF text
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-  select 'it is no ordinary or partitioned table'
+  select 'it is not an ordinary or partitioned table'
   where not exists (select from pg_catalog.pg_class where oid = p_table and relkind in ('r', 'p'))
   union all
-  select 'it has no column tenant_id uuid'
+  select 'it does not have a column tenant_id of type uuid'
   where
     not exists (
       select
@@ -906,10 +894,13 @@ CREATE FUNCTION brainops.guard_obstacles(p_table regclass) RETURNS SETOF text
     )
   union all
   select
-    format('unique key %s does not begin with tenant_id, so it tells tenants of each other', i.indexrelid::regclass)
+    format(
+      'unique key %s does not begin with tenant_id, so a refused insert shows a tenant which values other tenants have',
+      i.indexrelid::regclass
+    )
   from
     pg_catalog.pg_index as i
-    -- No attribute where the key begins with an expression.
+    -- Without an attribute if the key begins with an expression.
     left join pg_catalog.pg_attribute as a
       on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
   where
@@ -919,13 +910,13 @@ CREATE FUNCTION brainops.guard_obstacles(p_table regclass) RETURNS SETOF text
     and not (i.indisprimary and i.indnkeyatts = 1 and a.atttypid = 'uuid'::regtype)
   union all
   select
-    format('policy %I is for every role and adds its rows to those of the guard; drop it or name its roles', polname)
+    format('policy %I applies to every role and shows rows that the guard hides; drop it or name its roles', polname)
   from pg_catalog.pg_policy
   where polrelid = p_table and polpermissive and 0 = any (polroles)
   union all
   select
     format(
-      'foreign key %s to %s is not the pair (tenant_id, …), so rows can point into another tenant',
+      'foreign key %s to %s is not the pair (tenant_id, …), so a row can refer to a row of another tenant',
       c.conname,
       c.confrelid::regclass
     )
@@ -946,7 +937,7 @@ CREATE FUNCTION brainops.guard_obstacles(p_table regclass) RETURNS SETOF text
     );
 $$;
 
-COMMENT ON FUNCTION brainops.guard_obstacles(p_table regclass) IS 'Why protect_table would refuse the table, one sentence each.';
+COMMENT ON FUNCTION brainops.guard_obstacles(p_table regclass) IS 'Why brainops.protect_table would refuse table p_table, one clause per reason; no rows if it would not.';
 
 CREATE FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) RETURNS void
     LANGUAGE sql
@@ -957,7 +948,7 @@ CREATE FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason 
   on conflict (tenant_id, channel) where lifted_at is null do update set reason = excluded.reason;
 $$;
 
-COMMENT ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) IS 'Holds marketing of a tenant (slug or id) on a channel; what is transactional goes on. brainops.lift_marketing_hold ends it.';
+COMMENT ON FUNCTION brainops.hold_marketing(p_tenant text, p_channel text, p_reason text) IS 'Holds marketing of a tenant (slug or id) on a channel (email or sms); transactional messages still go. p_reason is shown in last_error of the rows that wait; for a hold in force, it replaces the reason. brainops.lift_marketing_hold ends it. OP007 for an unknown tenant, 23514 for another channel or a blank reason.';
 
 CREATE FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) RETURNS TABLE(line integer, lead_id uuid, outcome text, column_name text, problem text, expected text)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -968,7 +959,7 @@ declare
   v_is_new boolean;
   v_ids uuid[];
 begin
-  -- Two files of the same people, in different orders, would end each other as deadlocks.
+  -- Without this lock, two imports of the same people in different orders would deadlock.
   perform pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || p_tenant_id, 0));
   perform set_config('brainops.hold_rescores', 'on', true);
   for v_row in
@@ -996,7 +987,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) IS 'Behind `brainops leads import`: takes rows {line, lead, evidence} as capture_lead does, and says of each whether it was new, known, or rejected and why.';
+COMMENT ON FUNCTION brainops.import_leads(p_tenant_id uuid, p_rows jsonb) IS 'capture_lead for a list of rows {line, lead, evidence}. Returns one row for each, with the outcome new, known or rejected; for a rejected one also the column, the problem, and what was expected. Used by `brainops leads import`.';
 
 CREATE FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text DEFAULT 'email'::text) RETURNS SETOF text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -1008,12 +999,12 @@ declare
   v_task text := case when p_channel = 'sms' then 'sms__send' else 'email__send' end;
 begin
   if not brainops_internal.may_act_for(p_tenant_id) then
-    raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
-      using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
+    raise exception 'tenant_id: % is not your tenant', coalesce(p_tenant_id::text, 'null')
+      using errcode = 'insufficient_privilege', hint = 'Give the id of your own tenant: select id from tenants.';
   end if;
   if v_provider is null then
-    raise exception 'channel: % is none', coalesce(quote_literal(p_channel), 'null')
-      using errcode = 'OP007', hint = 'Channels: email, sms.';
+    raise exception 'channel: % is not a channel', coalesce(quote_literal(p_channel), 'null')
+      using errcode = 'OP007', hint = 'Give email or sms.';
   end if;
   if p_channel = 'email' then
     if coalesce(btrim(v_settings ->> 'postal_address'), '') = '' then
@@ -1025,26 +1016,26 @@ begin
         || 'Start the web server (brainops serve or up) with PUBLIC_URL set';
     end if;
   end if;
-  -- Workers say which tasks they can do; where none is alive, nobody knows.
+  -- Live workers register the tasks that they can run. Without a live worker it is not known whether there is an
+  -- account, so nothing is reported.
   if exists (select from brainops.worker_processes as w where brainops_internal.worker_is_alive(w.number, w.backend_pid))
     and not exists (
       select from brainops.worker_processes as w
       where v_task = any (w.tasks) and brainops_internal.worker_is_alive(w.number, w.backend_pid)
     )
     and not exists (
-      select from public.provider_credentials as c
-      where c.tenant_id = p_tenant_id and c.provider = v_provider and c.name = 'default' and c.active
+      select from brainops_internal.tenant_account(p_tenant_id, v_provider)
     )
   then
     return next case p_channel
-      when 'sms' then 'there is no sender: no worker has TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and TWILIO_FROM, and the tenant has no Twilio credential of its own'
-      else 'there is no sender: no worker has SENDGRID_API_KEY and MAIL_FROM, and the tenant has no SendGrid credential of its own'
+      when 'sms' then 'a Twilio account is missing: no worker has TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN and TWILIO_FROM, and the tenant has no active Twilio credential of its own'
+      else 'a SendGrid account is missing: no worker has SENDGRID_API_KEY and MAIL_FROM, and the tenant has no active SendGrid credential of its own'
     end;
   end if;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) IS 'What keeps the tenant from sending marketing by email or sms, one sentence each with its remedy; empty when nothing does.';
+COMMENT ON FUNCTION brainops.launch_problems(p_tenant_id uuid, p_channel text) IS 'What prevents tenant p_tenant_id from sending marketing by p_channel (email or sms), one text per problem with its remedy; no rows if nothing does. OP007: unknown channel. 42501: it is not the caller''s tenant.';
 
 CREATE FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) RETURNS integer
     LANGUAGE plpgsql
@@ -1065,7 +1056,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) IS 'Ends the hold on a tenant''s marketing; returns how many rows that waited for it go on, spread over time.';
+COMMENT ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) IS 'Ends the hold on marketing of a tenant (slug or id) on a channel (email or sms). Returns the number of waiting rows that are released, spread over time. OP007 for an unknown tenant.';
 
 CREATE FUNCTION brainops.may_name_tenant() RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE
@@ -1077,7 +1068,7 @@ CREATE FUNCTION brainops.may_name_tenant() RETURNS boolean
     and not exists (select from brainops.tenant_logins where login = session_user);
 $$;
 
-COMMENT ON FUNCTION brainops.may_name_tenant() IS 'Whether the caller may say in each row whose it is: a service login that has named no tenant by a setting.';
+COMMENT ON FUNCTION brainops.may_name_tenant() IS 'True if the caller may name the tenant in each row: a member of brainops_service that is not bound to a tenant and has not named one by a setting. For policies.';
 
 CREATE FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1089,22 +1080,22 @@ declare
   v_tenant_id uuid;
 begin
   if v_into is null or v_from is null then
-    raise exception 'lead: % is no lead of yours', coalesce(case when v_into is null then p_into::text else p_from::text end, 'null')
-      using errcode = 'OP009', hint = 'select id, email from revenue_leads';
+    raise exception 'lead: % is not a lead, or it belongs to another tenant', coalesce(case when v_into is null then p_into::text else p_from::text end, 'null')
+      using errcode = 'OP009', hint = 'Give the ids of two of your leads: select id, email from revenue_leads.';
   end if;
   if v_into = v_from then
     return v_into;
   end if;
   select tenant_id into v_tenant_id from public.revenue_leads where id = v_into;
   if not exists (select from public.revenue_leads where id = v_from and tenant_id = v_tenant_id) then
-    raise exception 'lead: % and % are not of one tenant', p_into, p_from
-      using errcode = 'OP012', hint = 'A person is one lead in each tenant; leads of two tenants stay two.';
+    raise exception 'lead: % and % belong to different tenants', p_into, p_from
+      using errcode = 'OP012', hint = 'Only leads of the same tenant can be merged.';
   end if;
   return brainops_internal.merge_lead_into(v_tenant_id, v_into, v_from);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) IS 'Makes two leads of one tenant one: the first is filled from the second, everything that refers to the second is moved (what there is no room for is kept in the event merged), and its id goes on as an alias. Returns the id that is left; twice is as once.';
+COMMENT ON FUNCTION brainops.merge_leads(p_into uuid, p_from uuid) IS 'Merges two leads of one tenant: fills p_into from p_from, moves all rows that refer to p_from, and makes its id an alias of p_into. A row that cannot be moved, because p_into has one with the same unique key, is kept in the event merged. Returns the id of the remaining lead; idempotent. OP009 if a lead does not exist or belongs to another tenant than the caller''s, OP012 if the two belong to different tenants.';
 
 CREATE FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[] DEFAULT NULL::integer[]) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE SECURITY DEFINER PARALLEL SAFE
@@ -1115,8 +1106,8 @@ declare
   v_closes time[];
 begin
   if coalesce(cardinality(p_zones), 0) = 0 or array_position(p_zones, null) is not null or not isfinite(p_at) then
-    raise exception 'zones: % at % names no place and time', coalesce(p_zones::text, 'null'), coalesce(p_at::text, 'null')
-      using errcode = 'OP015', hint = 'Give at least one IANA time zone, e.g. America/Denver, and a finite instant.';
+    raise exception 'zones: cannot find a contact time in zones % at %', coalesce(p_zones::text, 'null'), coalesce(p_at::text, 'null')
+      using errcode = 'OP015', hint = 'Give at least one IANA time zone, such as America/Denver, and a finite timestamp.';
   end if;
   select array_agg(case when p_weekdays is null or d = any (p_weekdays) then p_from end order by d),
     array_agg(case when p_weekdays is null or d = any (p_weekdays) then p_to end order by d)
@@ -1126,7 +1117,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) IS 'The first instant at or after p_at at which the wall clock stands in [from, to) in every zone, on a weekday (1 Monday to 7 Sunday, null: any) on which the window begins. to before from: past midnight; the same: 24 hours. No common instant within 14 days: the first zone''s alone. Null: no weekday.';
+COMMENT ON FUNCTION brainops.next_contact_time(p_at timestamp with time zone, p_zones text[], p_from time without time zone, p_to time without time zone, p_weekdays integer[]) IS 'The first instant from p_at on at which the wall clock of every zone (IANA names) is within [p_from, p_to), in hours that begin on one of p_weekdays (1 Monday to 7 Sunday; null: any day). p_to before p_from: the hours pass midnight; equal: 24 hours. If the zones have no common instant within 14 days, the first zone decides. Null if p_weekdays is empty. OP015 without a zone or a finite p_at.';
 
 CREATE FUNCTION brainops.next_stages(p_stage text) RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1145,7 +1136,7 @@ CREATE FUNCTION brainops.next_stages(p_stage text) RETURNS text[]
     end;
 $$;
 
-COMMENT ON FUNCTION brainops.next_stages(p_stage text) IS 'The stages that a lead may go to from this one. A lead may be inserted at any.';
+COMMENT ON FUNCTION brainops.next_stages(p_stage text) IS 'The stages that a lead in stage p_stage may move to; empty for an unknown stage. A lead may be inserted in any stage.';
 
 CREATE FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text DEFAULT NULL::text) RETURNS uuid
     LANGUAGE sql
@@ -1154,7 +1145,7 @@ CREATE FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p
   select brainops.notify(p_tenant_id, p_subject, p_body, p_key, null);
 $$;
 
-COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) IS 'The same about nobody in particular.';
+COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) IS 'Sends tenant p_tenant_id a message, as the function with five parameters, about no lead. p_key null: sent each time.';
 
 CREATE FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1164,8 +1155,8 @@ declare
   v_id uuid;
 begin
   if not brainops_internal.may_act_for(p_tenant_id) then
-    raise exception 'tenant_id: % is not yours', coalesce(p_tenant_id::text, 'null')
-      using errcode = 'insufficient_privilege', hint = 'Give your own: select id from tenants.';
+    raise exception 'tenant_id: % is not your tenant', coalesce(p_tenant_id::text, 'null')
+      using errcode = 'insufficient_privilege', hint = 'Give the id of your own tenant: select id from tenants.';
   end if;
   insert into public.tenant_notifications as n (tenant_id, subject, body, idempotency_key, lead_id, scheduled_for)
   values (
@@ -1187,7 +1178,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) IS 'Tells the tenant something, once for each key (null: always), about a lead (null: none); returns the row of tenant_notifications.';
+COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) IS 'Sends tenant p_tenant_id a message, by its Slack or by mail. p_subject and p_body: plain text, cut to 300 and 20,000 characters. p_key: the message is sent once per key; null: each time. p_lead_id: the lead that it is about, and is erased with; null: none. Returns the id of the row in tenant_notifications, the existing one if the key was used before. 42501: it is not the caller''s tenant.';
 
 CREATE FUNCTION brainops.now() RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1195,7 +1186,7 @@ CREATE FUNCTION brainops.now() RETURNS timestamp with time zone
   select pg_catalog.now();
 $$;
 
-COMMENT ON FUNCTION brainops.now() IS 'The engine''s clock: now(). Only test databases replace it.';
+COMMENT ON FUNCTION brainops.now() IS 'The engine''s clock: the start of the transaction, as now() of Postgres. Only test databases replace it.';
 
 CREATE FUNCTION brainops.pause(p_table text, p_tenant text DEFAULT NULL::text, p_channel text DEFAULT NULL::text, p_reason text DEFAULT 'no reason given'::text) RETURNS void
     LANGUAGE sql
@@ -1218,7 +1209,7 @@ CREATE FUNCTION brainops.pause(p_table text, p_tenant text DEFAULT NULL::text, p
       paused_at = now();
 $$;
 
-COMMENT ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) IS 'Holds a job table: for one tenant (slug or id) or, with null, for all. Rows wait as pending; what is being processed ends.';
+COMMENT ON FUNCTION brainops.pause(p_table text, p_tenant text, p_channel text, p_reason text) IS 'Pauses job table p_table: its due rows wait as pending, with p_reason in last_error; rows in flight finish. p_tenant: slug or id of the tenant whose rows wait; null: every tenant''s. p_channel: the pause applies only if this is the table''s channel; null: always. A second call for the same three replaces the reason. OP007: unknown table or tenant.';
 
 CREATE FUNCTION brainops.pause_campaign(p_code text, p_tenant text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1231,7 +1222,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) IS 'Holds a campaign: no step is performed and nothing of it is sent, and time stands still in it. Twice is as once.';
+COMMENT ON FUNCTION brainops.pause_campaign(p_code text, p_tenant text) IS 'Pauses an active campaign: no step is performed, no message of it is sent, and the clock of its enrolments stops. Has no effect if the campaign is not active. p_code: its code. p_tenant: slug or id of the tenant; null for the caller''s. OP007: the tenant does not exist. OP020: the campaign does not exist.';
 
 CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition text, on_forget text)
     LANGUAGE sql STABLE
@@ -1240,9 +1231,9 @@ CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition t
   with
     named(position, source, condition, on_forget) as (
       values
-        -- An event that names no message of ours belongs to nobody, unless it can still be placed. A text
-        -- to the installation's account is whose sms_inbound has it: before it is there, it is nobody's to
-        -- read or to erase, and so is a STOP that other tenants have yet to hear.
+        -- An event whose tenant cannot be determined counts as the asking tenant's. A text to the platform's
+        -- account belongs to the tenant whose sms_inbound has it. Before it is there, no tenant may read or
+        -- erase it: it may be a STOP that is still to be applied for other tenants.
         (
           1,
           'public.webhook_events',
@@ -1264,7 +1255,7 @@ CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition t
               or t.payload ->> 'To' = any (p.addresses)
               or brainops_internal.webhook_event_row(t.provider, t.payload) = any (p.row_ids)
               or t.provider = 'stripe' and (
-                -- By objects of the account that signed: in events of its own, a tenant may name any.
+                -- Only by objects of the account that signed: in events that it signs itself, a tenant can name any.
                 exists (
                   select
                   from public.stripe_objects as o
@@ -1304,10 +1295,10 @@ CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition t
         (18, 'public.ai_campaign_touches', 't.id = any (p.row_ids)', 'delete'),
         (19, 'public.ai_nurture_campaigns', 't.id = any (p.enrolment_ids)', 'delete'),
         (20, 'public.onboarding_reminders', 't.id = any (p.row_ids)', 'delete'),
-        -- Its steps go with it: one by one they would begin each other.
+        -- Before its steps, which are deleted by cascade: deleted one by one, each would start the next.
         (21, 'public.ai_onboarding_workflows', 't.id = any (p.workflow_ids)', 'delete'),
         (22, 'public.ai_onboarding_steps', 't.workflow_id = any (p.workflow_ids)', 'delete'),
-        -- The books are kept, without the name.
+        -- Payment records are kept, without the person.
         (
           23,
           'public.payment_requests',
@@ -1355,7 +1346,7 @@ CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition t
   order by every.position, every.source;
 $_$;
 
-COMMENT ON FUNCTION brainops.person_sources() IS 'Where something may be held on a person, in the order in which it is erased. condition: over a row t and a brainops.person p. on_forget: delete, keep, or what is set instead.';
+COMMENT ON FUNCTION brainops.person_sources() IS 'Where data about a person may be held, in the order in which it is erased. source: the table; condition: SQL over its row t and a brainops.person p; on_forget: delete, keep, or the set list of an update.';
 
 CREATE FUNCTION brainops.protect_table(p_table regclass) RETURNS void
     LANGUAGE sql
@@ -1364,7 +1355,7 @@ CREATE FUNCTION brainops.protect_table(p_table regclass) RETURNS void
   select brainops_internal.guard_table(p_table, p_reference_tenants => true);
 $$;
 
-COMMENT ON FUNCTION brainops.protect_table(p_table regclass) IS 'Gives an existing table with a tenant_id the whole guard: forced row level security, policies by role, grants, the tenant filled in on insert. OP008 says what stands in the way. For the table''s owner.';
+COMMENT ON FUNCTION brainops.protect_table(p_table regclass) IS 'Gives table p_table, which must have a column tenant_id uuid, the whole guard: forced row level security, policies and grants by role, a foreign key to tenants, and the tenant filled in on insert. Must be called by the owner of the table; may be called again, which resets its grants to tenants and services. OP008: the table cannot have the guard, and why.';
 
 CREATE FUNCTION brainops.publish_campaign(p_code text, p_move boolean DEFAULT false, p_tenant text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1380,7 +1371,7 @@ begin
   select string_agg(p, '; ') into v_problems from brainops_internal.campaign_problems(v_campaign.id, v_campaign.version) as p;
   if v_problems is not null then
     raise exception 'campaign % cannot be published: %', quote_literal(p_code), v_problems
-      using errcode = 'OP022', hint = format('Mend the steps of version %s in campaign_steps, then publish again.', v_campaign.version);
+      using errcode = 'OP022', hint = format('Correct the steps of version %s in campaign_steps, then publish again.', v_campaign.version);
   end if;
   update public.campaigns set version = v_campaign.version where id = v_campaign.id;
   if not p_move then
@@ -1418,7 +1409,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) IS 'Puts the draft version of a campaign in force, for new enrolments; with p_move running ones go on in it too, each at the step of the same step_key (or, where that is gone, at the next one). OP022 lists what keeps it from being published. Returns the version.';
+COMMENT ON FUNCTION brainops.publish_campaign(p_code text, p_move boolean, p_tenant text) IS 'Puts the draft version of a campaign in force for new enrolments, and returns its number. p_code: the campaign''s code. p_move: running enrolments change to it too, each at the step with the same step_key or, if the version does not have it, at the next one. p_tenant: slug or id of the tenant; null for the caller''s. OP007: the tenant does not exist. OP020: the campaign does not exist. OP022: lists what prevents it from being published.';
 
 CREATE FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text DEFAULT 'email'::text, p_text text DEFAULT NULL::text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1429,11 +1420,11 @@ declare
   v_event_id uuid;
 begin
   if v_lead_id is null then
-    raise exception 'lead_id: % is no lead of yours', coalesce(p_lead_id::text, 'null')
-      using errcode = 'OP009', hint = 'select id, email from revenue_leads';
+    raise exception 'lead_id: % is not a lead, or it belongs to another tenant', coalesce(p_lead_id::text, 'null')
+      using errcode = 'OP009', hint = 'Give the id of one of your leads: select id, email from revenue_leads.';
   end if;
   if p_channel is null or p_channel not in ('email', 'sms') then
-    raise exception 'channel: % is none that people reply by', coalesce(quote_literal(left(p_channel, 80)), 'null')
+    raise exception 'channel: unknown channel %, expected email or sms', coalesce(quote_literal(left(p_channel, 80)), 'null')
       using errcode = 'OP007', hint = 'Give email or sms.';
   end if;
   insert into public.lead_events (tenant_id, lead_id, event, channel, metadata)
@@ -1446,7 +1437,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) IS 'Tells that a lead replied, by email or sms: it is scored, and sequences that end on a reply end. Returns the event''s id.';
+COMMENT ON FUNCTION brainops.record_reply(p_lead_id uuid, p_channel text, p_text text) IS 'Records that a lead replied. It counts for the score, and ends campaigns that end on a reply. p_channel: email or sms. p_text: the reply, of which the first 10,000 characters are kept; null if not known. Returns the id of the event in lead_events. OP009 if the lead does not exist or belongs to another tenant, OP007 for another channel.';
 
 CREATE FUNCTION brainops.resume(p_table text, p_tenant text DEFAULT NULL::text, p_channel text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql
@@ -1460,12 +1451,12 @@ begin
   where table_name = v_job.table_name
     and (p_tenant is null or tenant_id = v_tenant_id)
     and (p_channel is null or channel = p_channel);
-  -- Their jobs are gone: a new time gives due rows new ones, through the trigger.
+  -- Claims during the pause have used up the rows' jobs. A new scheduled_for queues new ones, through the trigger.
   return brainops_internal.spread_rows(v_job, v_tenant_id, null);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) IS 'Ends pauses; returns how many rows that were due go on: spread at 20 a second (or the rate limit''s), within an hour. With tenant null: every pause of the table.';
+COMMENT ON FUNCTION brainops.resume(p_table text, p_tenant text, p_channel text) IS 'Ends pauses of job table p_table: those of p_tenant (slug or id), or with null all of them; with p_channel only pauses for that channel. Returns the number of due rows that resume. They are spread over time: at the pace of the table''s rate limit, else at 20 a second, or faster so that an hour is enough. OP007: unknown table or tenant.';
 
 CREATE FUNCTION brainops.resume_campaign(p_code text, p_tenant text DEFAULT NULL::text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1478,7 +1469,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) IS 'Lets a paused campaign go on where it stood: everything in it comes later by the time it was paused, and what is due at once goes five a second.';
+COMMENT ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) IS 'Resumes a paused campaign: everything in it is shifted by the length of the pause, and what is due at once goes five a second, or faster if that would take more than an hour. Has no effect if the campaign is not paused. Parameters and errors are those of pause_campaign.';
 
 CREATE FUNCTION brainops.retain_months() RETURNS SETOF text
     LANGUAGE plpgsql
@@ -1494,7 +1485,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.retain_months() IS 'Makes the coming months of the archive and the events, drops those past brainops.settings; returns what was dropped.';
+COMMENT ON FUNCTION brainops.retain_months() IS 'Creates the partitions of the coming months (13 of brainops.job_events, 2 of brainops.job_archive), drops those that are older than drop_events_after and drop_archive_after of brainops.settings, and returns the names of the dropped ones. The nightly task maintenance__retain calls it.';
 
 CREATE FUNCTION brainops.retry(p_table text, p_id uuid) RETURNS text
     LANGUAGE sql
@@ -1503,7 +1494,7 @@ CREATE FUNCTION brainops.retry(p_table text, p_id uuid) RETURNS text
  SELECT brainops_internal.set_job_status(brainops_internal.job_table(p_table), p_id, ARRAY['failed'::text, 'cancelled'::text, 'skipped'::text, 'awaiting_approval'::text], 'pending'::text) AS set_job_status;
 END;
 
-COMMENT ON FUNCTION brainops.retry(p_table text, p_id uuid) IS 'Runs a row again, now, with all its attempts. An unconfirmed one goes through confirm.';
+COMMENT ON FUNCTION brainops.retry(p_table text, p_id uuid) IS 'Runs a failed, cancelled, skipped or awaiting_approval row of job table p_table again: now, with all its attempts. Returns the new status. OP007: p_table is not a job table. OP009: it has no such row. OP010: the row has another status; an unconfirmed row is settled by brainops.confirm.';
 
 CREATE FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) RETURNS integer
     LANGUAGE plpgsql
@@ -1522,7 +1513,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) IS 'Behind retry_failed.';
+COMMENT ON FUNCTION brainops_internal.retry_failed_rows(p_job brainops.job_tables, p_since timestamp with time zone) IS 'Sets the failed rows of a job table that finished at or after p_since to pending; returns their number.';
 
 CREATE FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) RETURNS integer
     LANGUAGE sql
@@ -1531,7 +1522,7 @@ CREATE FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time 
  SELECT brainops_internal.retry_failed_rows(brainops_internal.job_table(p_table), p_since) AS retry_failed_rows;
 END;
 
-COMMENT ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) IS 'Runs again all rows that failed since then; returns how many.';
+COMMENT ON FUNCTION brainops.retry_failed(p_table text, p_since timestamp with time zone) IS 'Runs all rows of job table p_table again that failed at or after p_since; returns their number. OP007: p_table is not a job table.';
 
 CREATE FUNCTION brainops.revise_campaign(p_code text, p_tenant text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1554,7 +1545,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) IS 'Copies the steps in force, with their keys, as a draft to be edited; returns its version. A draft that is there already stays as it is.';
+COMMENT ON FUNCTION brainops.revise_campaign(p_code text, p_tenant text) IS 'Copies the steps in force, with their keys, as a draft to edit, and returns the draft''s version. An existing draft stays as it is. p_code, p_tenant and errors are those of publish_campaign, without OP022.';
 
 CREATE FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text DEFAULT 'asked for'::text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1565,15 +1556,15 @@ declare
   v_tenant_id uuid;
 begin
   if v_lead_id is null then
-    raise exception 'lead_id: % is no lead of yours', coalesce(p_lead_id::text, 'null')
-      using errcode = 'OP009', hint = 'Give the id of a row of revenue_leads.';
+    raise exception 'lead_id: % is not a lead, or it belongs to another tenant', coalesce(p_lead_id::text, 'null')
+      using errcode = 'OP009', hint = 'Give the id of one of your leads: select id, email from revenue_leads.';
   end if;
   select tenant_id into v_tenant_id from public.revenue_leads where id = v_lead_id;
   return brainops_internal.open_onboarding(v_tenant_id, v_lead_id, p_reason);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) IS 'Begins the onboarding of a lead and returns its workflow; the one there is, where it has begun.';
+COMMENT ON FUNCTION brainops.start_onboarding(p_lead_id uuid, p_reason text) IS 'Starts the onboarding of a lead, and returns the id of its workflow in ai_onboarding_workflows; if the lead has one, in any status, returns that one. p_reason: stored in reason. OP009 if the lead does not exist or belongs to another tenant.';
 
 CREATE FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[] DEFAULT NULL::integer[]) RETURNS void
     LANGUAGE sql
@@ -1584,7 +1575,7 @@ CREATE FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan inte
     t.id,
     p_channel,
     (brainops.now() at time zone t.time_zone)::date,
-    -- SendGrid's automatic warm-up of an IP address, messages an hour by day.
+    -- SendGrid's automatic warm-up of an IP address: messages per hour, by day.
     coalesce(
       p_plan,
       '{20,28,39,55,77,108,151,211,295,413,579,810,1000,1587,2222,3111,4356,6098,8583,11953,16734,23427,32798,45917,64284,89998,125997,176395,246953,345735,484029,677640,948696,1328175,1859444,2603222}'
@@ -1597,29 +1588,122 @@ CREATE FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan inte
       plan = excluded.plan;
 $$;
 
-COMMENT ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) IS 'Begins a warm-up today: marketing of the tenant (slug or id) on the channel is limited by hour, more each day. Plan null: SendGrid''s, 36 days from 20 an hour. Deleting the row of sender_warmups ends it.';
+COMMENT ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) IS 'Starts a warm-up today (in the tenant''s time zone), or starts it again: limits marketing of the tenant (slug or id) on the channel (email or sms) per hour. p_plan: messages per hour on the first day, on the second, and so on, each above 0; null: SendGrid''s plan, 36 days from 20 an hour. Delete the row of sender_warmups to end it. OP007 for an unknown tenant, 23514 for another channel or plan.';
 
-CREATE FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) RETURNS text
+CREATE FUNCTION brainops_internal.is_time_zone(p_name text) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $_$
+begin
+  if p_name is null then
+    return null;
+  end if;
+  if p_name ~ '/' then
+    if p_name !~* '^(etc/gmt[+-]?[0-9]{1,2}|[a-z_]+(/[a-z_-]+)+)$' then
+      return false;
+    end if;
+  elsif p_name !~* '^(utc|gmt|est5edt|cst6cdt|mst7mdt|pst8pdt)$' then
+    if p_name !~* '^[a-z-]+$' or exists (select from pg_catalog.pg_timezone_abbrevs as a where a.abbrev = upper(p_name)) then
+      return false;
+    end if;
+  end if;
+  perform pg_catalog.timezone(p_name, '2000-01-01T00:00Z'::timestamptz);
+  return true;
+exception
+  when others then return false;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.is_time_zone(p_name text) IS 'True for the name of a time zone, such as America/Denver. False for anything else, offsets (+05:00) and abbreviations (PST) included. Null for null.';
+
+CREATE FUNCTION brainops_internal.tenant_country(p_settings jsonb) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $_$
+  select
+    case
+      when p_settings ->> 'country' ~* '^[a-z]{2}$' then upper(p_settings ->> 'country')
+      else 'US'
+    end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) IS 'The country in tenants.settings: two letters of ISO 3166, in upper case; US if it is missing or malformed. For callers that have read the settings.';
+
+CREATE TABLE public.tenants (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    slug text NOT NULL,
+    name text NOT NULL,
+    time_zone text DEFAULT 'UTC'::text NOT NULL,
+    status text DEFAULT 'active'::text NOT NULL,
+    settings jsonb DEFAULT '{}'::jsonb NOT NULL,
+    is_default boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT tenants_name_length CHECK (((length(name) >= 1) AND (length(name) <= 200))),
+    CONSTRAINT tenants_settings_is_object CHECK ((jsonb_typeof(settings) = 'object'::text)),
+    CONSTRAINT tenants_slug_is_short_name CHECK ((slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
+    CONSTRAINT tenants_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text]))),
+    CONSTRAINT tenants_time_zone_known CHECK (brainops_internal.is_time_zone(time_zone))
+);
+
+ALTER TABLE ONLY public.tenants FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.tenants IS 'The customers of this installation; every row with a tenant_id belongs to one of them. Created by brainops.create_tenant.';
+
+COMMENT ON COLUMN public.tenants.slug IS 'Short name for people and commands: a-z, 0-9 and -, at most 63 characters, unique.';
+
+COMMENT ON COLUMN public.tenants.time_zone IS 'IANA name, such as America/Denver. Decides what "today" and "quiet hours" mean for leads without a time zone of their own.';
+
+COMMENT ON COLUMN public.tenants.status IS 'active, or suspended: due rows wait as pending until the tenant is active again.';
+
+COMMENT ON COLUMN public.tenants.settings IS 'Options, each may be missing: mail_from; postal_address (required in marketing mail); notify_email (where notifications to the tenant go); country (ISO 3166, US if missing: how phone numbers without + are read); sms_help_reply; payment_link_days; payment_success_url.';
+
+COMMENT ON COLUMN public.tenants.is_default IS 'True for at most one tenant: it gets the rows that a service inserts without a tenant or a reference to one.';
+
+CREATE FUNCTION brainops.tenant_country(p_tenant_id uuid) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path TO ''
+    BEGIN ATOMIC
+ SELECT brainops_internal.tenant_country(( SELECT t.settings
+            FROM public.tenants t
+           WHERE (t.id = tenant_country.p_tenant_id))) AS tenant_country;
+END;
+
+COMMENT ON FUNCTION brainops.tenant_country(p_tenant_id uuid) IS 'The country by which a tenant''s phone numbers without a country code are read: settings.country in upper case (ISO 3166, two letters), US if it is missing or malformed, or if the caller may not see the tenant.';
+
+CREATE FUNCTION brainops_internal.account_of(p_provider text, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 begin
-  if p_sender is null then
+  if p_provider is null then
     return null;
   end if;
   if exists (
-    select from public.provider_credentials as c
-    where c.tenant_id = p_tenant_id and c.provider = p_sender and c.name = 'default' and c.active
+    select from brainops_internal.tenant_account(p_tenant_id, p_provider)
   ) then
-    return p_sender || ':' || p_tenant_id;
+    return p_provider || ':' || p_tenant_id;
   end if;
-  return p_sender;
+  return p_provider;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) IS 'Which account a tenant''s rows go through, as brainops.breakers names it: sender for the installation''s, sender:tenant_id for the tenant''s own.';
+COMMENT ON FUNCTION brainops_internal.account_of(p_provider text, p_tenant_id uuid) IS 'The account that a tenant uses with a provider, as brainops.breakers names it: provider:tenant_id if the tenant has an active default credential, else the provider''s name, for the platform''s account. Null if p_provider is null.';
 
-CREATE FUNCTION brainops_internal.acquire_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) RETURNS record
+CREATE FUNCTION brainops_internal.accounts_of(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[]) RETURNS TABLE(account text, ids uuid[])
+    LANGUAGE plpgsql STABLE ROWS 1
+    SET search_path TO ''
+    AS $$
+begin
+  account := brainops_internal.account_of(p_job.provider, p_tenant_id);
+  ids := p_ids;
+  return next;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.accounts_of(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[]) IS 'The rows of one tenant by the provider account that they go through; account is null if the table has no provider. Keeps the order of p_ids.';
+
+CREATE FUNCTION brainops_internal.acquire_breaker(p_account text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) RETURNS record
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -1627,14 +1711,14 @@ declare
   v_breaker brainops.circuit_breakers;
 begin
   allowed := p_n;
-  select * into v_breaker from brainops.circuit_breakers where sender = p_sender and opened_at is not null;
+  select * into v_breaker from brainops.circuit_breakers where account = p_account and opened_at is not null;
   if not found then
     return;
   end if;
-  -- Two workers may come at once: the row lock decides who probes.
+  -- Two workers may get here at the same time: the row lock decides which one probes.
   update brainops.circuit_breakers
   set probe_expires_at = brainops.now() + p_probe_lease
-  where sender = p_sender
+  where account = p_account
     and opened_at is not null
     and retry_at <= brainops.now()
     and coalesce(probe_expires_at, '-infinity') <= brainops.now();
@@ -1643,7 +1727,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.acquire_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) IS 'How many of n rows may go through the sender now; ask_at is when to ask again for the rest.';
+COMMENT ON FUNCTION brainops_internal.acquire_breaker(p_account text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) IS 'How many of p_n rows may go through provider account p_account now (allowed), and when to ask again for the others (ask_at; null if all may go). p_probe_lease: how long a probe has before another row may try.';
 
 CREATE FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -1656,7 +1740,7 @@ declare
     days => extract(day from p_delay)::int
   );
 begin
-  -- Without days no way there and back through local time, which in the repeated hour of autumn is not unique.
+  -- Without days, local time is avoided: in the hour that is repeated in autumn it is ambiguous.
   if v_calendar = '0' then
     return p_at + p_delay;
   end if;
@@ -1664,7 +1748,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) IS 'The instant after a delay: days, months and years by the calendar of the zone, hours and less exactly.';
+COMMENT ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) IS 'The instant p_delay after p_at: days, months and years by the calendar of the time zone, so the hour of the day stays across DST; hours and smaller units exactly.';
 
 CREATE FUNCTION brainops_internal.add_job_columns(p_table regclass, p_max_attempts integer DEFAULT 5) RETURNS void
     LANGUAGE plpgsql
@@ -1672,31 +1756,15 @@ CREATE FUNCTION brainops_internal.add_job_columns(p_table regclass, p_max_attemp
     AS $_$
 declare
   v_name text := (select relname from pg_catalog.pg_class where oid = p_table);
-begin
-  execute format(
-    'alter table %1$s
-       add column if not exists id uuid primary key default gen_random_uuid(),
-       add column if not exists tenant_id uuid not null,
-       add column if not exists status text not null default ''pending'',
-       add column if not exists scheduled_for timestamptz not null default now(),
-       add column if not exists job_priority smallint not null default 0,
-       add column if not exists idempotency_key text,
-       add column if not exists attempts int not null default 0,
-       add column if not exists max_attempts int not null default %2$s,
-       add column if not exists deferrals int not null default 0,
-       add column if not exists last_error text,
-       add column if not exists skip_reason text,
-       add column if not exists lease uuid,
-       add column if not exists worker_id uuid,
-       add column if not exists rate_slot timestamptz,
-       add column if not exists cancel_requested_at timestamptz,
-       add column if not exists started_at timestamptz,
-       add column if not exists finished_at timestamptz,
-       add column if not exists created_at timestamptz not null default now()',
-    p_table, p_max_attempts
+  v_columns text := (
+    select string_agg(format('add column if not exists %I %s', name, definition), ', ' order by position)
+    from brainops.job_columns
   );
+begin
+  execute format('alter table %s %s', p_table, v_columns);
+  execute format('alter table %s alter column max_attempts set default %s', p_table, p_max_attempts);
 
-  -- One rule each; together they are the state machine.
+  -- One rule for each constraint; together they are the state machine.
   execute format(
     $sql$
     alter table %1$s
@@ -1722,7 +1790,7 @@ begin
   execute format('create index %2$s_processing on %1$s (worker_id) where status = ''processing''', p_table, v_name);
   execute format('create index %2$s_attention on %1$s (tenant_id, status) where status in (''failed'', ''unconfirmed'', ''awaiting_approval'')', p_table, v_name);
   execute format('create index %2$s_done on %1$s (finished_at) where finished_at is not null', p_table, v_name);
-  -- A queue table changes all the time: vacuum it early, and leave room on each page.
+  -- A queue table is updated all the time: vacuum it early, and leave room on each page.
   execute format(
     'alter table %s set (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0)',
     p_table
@@ -1730,7 +1798,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.add_job_columns(p_table regclass, p_max_attempts integer) IS 'Gives a table the engine''s columns, checks and indexes. For the table''s owner; called once for each table.';
+COMMENT ON FUNCTION brainops_internal.add_job_columns(p_table regclass, p_max_attempts integer) IS 'Adds the engine''s columns, checks and indexes to a table. Columns that exist are kept. Called once per table, by its owner.';
 
 CREATE FUNCTION brainops_internal.address_digest(p_address text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1745,7 +1813,7 @@ CREATE FUNCTION brainops_internal.address_digest(p_address text) RETURNS text
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.address_digest(p_address text) IS 'What is left of the address of a person who was forgotten.';
+COMMENT ON FUNCTION brainops_internal.address_digest(p_address text) IS 'What remains of the address of a person who was forgotten: sha256:<hex>, of the address trimmed and in lower case.';
 
 CREATE FUNCTION brainops_internal.address_pattern(p_address text) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -1753,7 +1821,7 @@ CREATE FUNCTION brainops_internal.address_pattern(p_address text) RETURNS text
     AS $_$
   select
     case
-      -- A longer address that ends or begins so is somebody else's; a full stop may end a sentence.
+      -- Not within a longer address, at either end; a full stop after it may end a sentence.
       when brainops_internal.email_key(p_address) is not null then '(?<![a-z0-9._%+-])' || regexp_replace(
         p_address,
         '[][\\^$.|?*+(){}]',
@@ -1764,7 +1832,7 @@ CREATE FUNCTION brainops_internal.address_pattern(p_address text) RETURNS text
     end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.address_pattern(p_address text) IS 'The regular expression that finds an address (e-mail in lower case, number in E.164) whole in a text in lower case; null for what is no address.';
+COMMENT ON FUNCTION brainops_internal.address_pattern(p_address text) IS 'The regular expression that finds an address (e-mail in lower case, number in E.164) whole in a text in lower case; null for a text that is not an address.';
 
 CREATE FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1776,7 +1844,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text) IS 'Writes the recipient in E.164; false where the lease does not hold.';
+COMMENT ON FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text) IS 'Stores the recipient in E.164 as the worker read it; false if the lease no longer holds.';
 
 CREATE FUNCTION brainops_internal.adopt_touch() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1805,7 +1873,7 @@ begin
   if not found or v_enrolment.lead_id is null then
     if coalesce(brainops_internal.normal_status(new.status), 'pending') in ('pending', 'awaiting_approval') and found then
       new.status := 'skipped';
-      new.skip_reason := 'campaign_id is a definition without a lead';
+      new.skip_reason := 'campaign_id names a row of ai_nurture_campaigns without a lead';
     end if;
     return new;
   end if;
@@ -1836,7 +1904,7 @@ begin
   returning * into v_touch;
   if not found then
     new.status := 'skipped';
-    new.skip_reason := 'the sequence makes this touch itself';
+    new.skip_reason := 'the sequence creates this touch itself';
     return new;
   end if;
   new.step_key := v_touch.step_key;
@@ -1852,6 +1920,8 @@ begin
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.adopt_touch() IS 'Trigger of ai_campaign_touches before a client''s insert: lets the row take the place of the sequence''s touch, or stand beside the sequence. OP024: touch_type is neither email nor sms.';
 
 CREATE TABLE public.ai_nurture_campaigns (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -1884,25 +1954,27 @@ CREATE TABLE public.ai_nurture_campaigns (
 
 ALTER TABLE ONLY public.ai_nurture_campaigns FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.ai_nurture_campaigns IS 'Enrolments: one lead in one campaign. Insert lead_id and campaign_type, and the whole sequence runs; update status to paused, active or cancelled to steer it. A row without a lead is a client''s own definition: kept, and nothing more.';
+COMMENT ON TABLE public.ai_nurture_campaigns IS 'Enrolments: one lead in one campaign. Insert lead_id and campaign_type to run the whole sequence; set status to paused, active or cancelled to steer it. A row without lead_id is a client''s own definition, which is stored and not used.';
 
-COMMENT ON COLUMN public.ai_nurture_campaigns.campaign_type IS 'Code of a row in campaigns.';
+COMMENT ON COLUMN public.ai_nurture_campaigns.campaign_type IS 'Code of the campaign (campaigns.code).';
 
-COMMENT ON COLUMN public.ai_nurture_campaigns.status IS 'active, paused, completed (all steps done), exited (exit_reason says why) or cancelled.';
+COMMENT ON COLUMN public.ai_nurture_campaigns.status IS 'active, paused, completed (all steps done), exited (exit_reason says why) or cancelled. The last three are final.';
 
-COMMENT ON COLUMN public.ai_nurture_campaigns.next_touch_date IS 'When the next step is due; null when there is none.';
+COMMENT ON COLUMN public.ai_nurture_campaigns.next_touch_date IS 'When the next step is due; null if none follows.';
 
-COMMENT ON COLUMN public.ai_nurture_campaigns.touch_count IS 'Messages made so far.';
+COMMENT ON COLUMN public.ai_nurture_campaigns.touch_count IS 'Number of messages queued so far.';
 
 COMMENT ON COLUMN public.ai_nurture_campaigns.version IS 'Version of the campaign that it runs on.';
 
-COMMENT ON COLUMN public.ai_nurture_campaigns.entrance IS 'Which time the lead is in this campaign, from 1.';
+COMMENT ON COLUMN public.ai_nurture_campaigns.entrance IS 'How many times the lead has entered this campaign, including this time; from 1.';
 
-COMMENT ON COLUMN public.ai_nurture_campaigns.schedule_start IS 'What delays from the enrolment count from: when it began, moved along by pauses and outages.';
+COMMENT ON COLUMN public.ai_nurture_campaigns.schedule_start IS 'Where delays from the enrolment start: enrolled_at, moved by the length of pauses and outages.';
 
-COMMENT ON COLUMN public.ai_nurture_campaigns.held_since IS 'Since when its time stands still, because it or its campaign is paused; null while it runs.';
+COMMENT ON COLUMN public.ai_nurture_campaigns.held_since IS 'Since when its clock is stopped, because it or its campaign is paused or the campaign is not launched; null while it runs.';
 
-COMMENT ON COLUMN public.ai_nurture_campaigns.variant IS 'What the last split (split_key) chose; null before any.';
+COMMENT ON COLUMN public.ai_nurture_campaigns.variant IS 'Variant that the last split (split_key) chose; null before the first split.';
+
+COMMENT ON COLUMN public.ai_nurture_campaigns.exit_reason IS 'Why it was exited or cancelled, such as an event, goal: <event>, or a text given to brainops.exit_enrolment; the reason of an exit step if one completed it; else null.';
 
 CREATE TABLE public.campaign_steps (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -1929,24 +2001,26 @@ CREATE TABLE public.campaign_steps (
 
 ALTER TABLE ONLY public.campaign_steps FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.campaign_steps IS 'The steps of each version of a campaign. Free to edit until brainops.publish_campaign; sql/_README.md lists the kinds.';
+COMMENT ON TABLE public.campaign_steps IS 'The steps of each version of a campaign. Steps of the draft may be edited until brainops.publish_campaign; src/revenue/campaigns/README.md lists the kinds and their config.';
 
-COMMENT ON COLUMN public.campaign_steps.version IS 'Left out: the one after the version in force, i.e. the draft.';
+COMMENT ON COLUMN public.campaign_steps.version IS 'Left out: the draft, which is one more than the campaign''s version.';
 
-COMMENT ON COLUMN public.campaign_steps.step_key IS 'What the step is called across versions: the same key is the same touch, which never happens twice. Left out: the step''s number.';
+COMMENT ON COLUMN public.campaign_steps.step_key IS 'Name of the step across versions: steps with the same key are the same step, which an enrolment reaches once. Left out: the step_number.';
 
-COMMENT ON COLUMN public.campaign_steps.template IS 'Name in ai_campaign_templates; for send_email and send_sms.';
+COMMENT ON COLUMN public.campaign_steps.template IS 'Name of the template in ai_campaign_templates, for send_email and send_sms; else null.';
 
-COMMENT ON COLUMN public.campaign_steps.delay IS 'How long after the step before (or the enrolment) it is due; of wait_for: how long it waits at most. Days are calendar days in the lead''s zone.';
+COMMENT ON COLUMN public.campaign_steps.delay IS 'How long after the previous step (or the enrolment, see delay_from) it is due; for wait_for, the longest wait. 0 to 3 years; days are calendar days in the lead''s time zone.';
 
-COMMENT ON COLUMN public.campaign_steps.next_step IS 'Which step comes next; null: the next number, or the end.';
+COMMENT ON COLUMN public.campaign_steps.delay_from IS 'previous: the delay counts from the previous step. enrolment: from the enrolment, see ai_nurture_campaigns.schedule_start.';
+
+COMMENT ON COLUMN public.campaign_steps.next_step IS 'step_number of the step that follows; null: the next number, or the end of the sequence.';
 
 CREATE FUNCTION brainops_internal.advance_enrolment(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_due_at timestamp with time zone, p_at timestamp with time zone DEFAULT NULL::timestamp with time zone) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  -- Where time stands still, nothing becomes later.
+  -- The clock of a held enrolment is stopped, so nothing becomes late.
   v_now constant timestamptz := coalesce(p_enrolment.held_since, brainops.now());
   v_zone constant text := brainops_internal.lead_time_zone(p_enrolment.tenant_id, p_enrolment.lead_id);
   v_late constant interval := brainops_internal.time_between(p_due_at, v_now);
@@ -1970,6 +2044,7 @@ begin
       v_due_at := brainops_internal.step_due_at(p_enrolment, p_step, v_base, v_zone);
     end if;
   end if;
+  -- The event may have come before this step was reached.
   if p_step.kind = 'wait_for' and p_step.config ->> 'since' = 'enrolment' and exists (
     select from public.lead_events as v
     where v.tenant_id = p_enrolment.tenant_id and v.lead_id = p_enrolment.lead_id
@@ -2007,6 +2082,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.advance_enrolment(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_due_at timestamp with time zone, p_at timestamp with time zone) IS 'Creates the touch of a step, planned from p_due_at (or for p_at, if given); a null step completes the enrolment. The caller holds the enrolment''s lock.';
+
 CREATE FUNCTION brainops_internal.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -2028,13 +2105,13 @@ begin
       order by s.step_number
       limit 1;
     exit when v_next is null;
-    -- Waits for whoever is closing this very step; then there may be another next one.
+    -- Waits for a transaction that is closing this step; afterwards the loop looks for the next one.
     update public.ai_onboarding_steps
     set status = 'in_progress'
     where tenant_id = p_tenant_id and id = v_next and status = 'pending';
   end loop;
 
-  -- The last of several who close steps at once sees them all closed.
+  -- Of several transactions that close steps at once, the last one sees them all closed.
   perform from public.ai_onboarding_workflows where tenant_id = p_tenant_id and id = p_workflow_id for no key update;
   select
     count(*)::int as total,
@@ -2072,6 +2149,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.advance_onboarding(p_tenant_id uuid, p_workflow_id uuid) IS 'Starts the first pending step if none is in progress, and updates the workflow: its current step, its number of steps, and its status.';
+
 CREATE FUNCTION brainops_internal.after_broadcast_status() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2093,6 +2172,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_broadcast_status() IS 'Trigger after update on ai_broadcasts: releases, holds or cancels the recipients when a broadcast is launched, paused or cancelled. Mails in flight finish.';
+
 CREATE FUNCTION brainops_internal.after_campaign_status() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2105,7 +2186,7 @@ declare
   );
 begin
   if new.status <> 'archived' then
-    -- And those whose steps are all done, while a message of theirs waits.
+    -- Also enrolments whose steps are all done, while one of their messages is still queued.
     v_ids := v_ids || array(
       select e.id from public.ai_nurture_campaigns as e
       where e.tenant_id = new.tenant_id and e.campaign_id = new.id and e.status = 'completed'
@@ -2133,14 +2214,16 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_campaign_status() IS 'Trigger of campaigns after a change of status: releases (active), holds (paused, draft) or ends (archived) its enrolments.';
+
 CREATE FUNCTION brainops_internal.after_credential_change() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
   if new.provider = 'stripe' and new.active then
-    -- What failed as well: with another key Stripe may say otherwise, and a link that stays open takes money. One that
-    -- somebody else has in hand is moved there, or asks again within the hour.
+    -- Failed closures as well: with another key Stripe may answer differently, and a link that stays open takes
+    -- money. A closure that is locked is being changed elsewhere, or asks again within the hour.
     update public.payment_link_closures
     set status = 'pending', scheduled_for = brainops.now()
     where id in (
@@ -2153,10 +2236,12 @@ begin
   end if;
   perform brainops_internal.wake_rows(j.table_name, coalesce(new.tenant_id, old.tenant_id))
     from brainops.job_tables as j
-    where j.sender = coalesce(new.provider, old.provider);
+    where j.provider = coalesce(new.provider, old.provider);
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_credential_change() IS 'Trigger on provider_credentials: queues jobs for the tenant''s due rows that go through the provider, and for an active Stripe credential makes waiting and failed payment link closures due again.';
 
 CREATE FUNCTION brainops_internal.after_delivery_report() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2188,7 +2273,7 @@ begin
         limit 1;
     end if;
   end if;
-  -- A mail to an address and not to a lead: the lead may have that address.
+  -- The mail named an address instead of a lead: a lead may have that address.
   if v_lead_id is null then
     select id into v_lead_id
       from public.revenue_leads
@@ -2203,6 +2288,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_delivery_report() IS 'Trigger after insert on email_deliveries and email_bounces: records the report as an event of the lead that the mail went to.';
 
 CREATE FUNCTION brainops_internal.after_enrolment_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2236,7 +2323,7 @@ begin
     cross join lateral (
       select brainops_internal.add_delay(e.schedule_start, s.delay, brainops_internal.lead_time_zone(e.tenant_id, e.lead_id)) as due_at
     ) as d
-    -- As the row will be once it is in: inserted has the types of the table.
+    -- The function takes a row of the table, so it is read from there.
     cross join lateral (
       select brainops_internal.enrolment_hold_reason(r, c) as reason
       from public.ai_nurture_campaigns as r
@@ -2253,6 +2340,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_enrolment_insert() IS 'Trigger of ai_nurture_campaigns after insert, once per statement: creates the first touch of each enrolment, all in one insert.';
+
 CREATE FUNCTION brainops_internal.after_enrolment_moves() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2267,6 +2356,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_enrolment_moves() IS 'Trigger of ai_nurture_campaigns after two leads were merged: ends an enrolment that the remaining lead could not have entered.';
+
 CREATE FUNCTION brainops_internal.after_enrolment_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2276,7 +2367,7 @@ begin
     perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
   elsif new.status = 'active' then
     if brainops_internal.release_enrolments(new.tenant_id, array[new.id]) = 0 then
-      -- Its campaign holds it yet: the reason is another now.
+      -- Its campaign still holds it, which is another reason.
       perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
     end if;
   else
@@ -2285,6 +2376,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_enrolment_update() IS 'Trigger of ai_nurture_campaigns after its status changed: holds a paused enrolment, releases an active one, closes one that has ended.';
 
 CREATE FUNCTION brainops_internal.after_job_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2303,6 +2396,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_job_delete() IS 'Trigger: removes the graphile-worker jobs of deleted pending rows.';
+
 CREATE FUNCTION brainops_internal.after_job_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2313,13 +2408,13 @@ declare
   v_run_ats timestamptz[];
   v_priorities smallint[];
 begin
-  -- What a foreign key to tenants would hold, once for the statement instead of once for each row
-  -- (10,000 rows: 177 ms instead of 201). The lock keeps the tenants from being deleted meanwhile.
+  -- Does what a foreign key to tenants would do, once per statement instead of once per row (10,000 rows: 177 ms
+  -- instead of 201 ms). The lock keeps the tenants from being deleted until this transaction ends.
   if (select count(*) from (
     select from public.tenants where id in (select tenant_id from inserted) for key share
   ) as t) <> (select count(distinct tenant_id) from inserted) then
-    raise exception 'tenant_id: % names a tenant that does not exist', tg_relid::regclass
-      using errcode = 'foreign_key_violation', column = 'tenant_id', hint = 'select id, slug from tenants';
+    raise exception 'tenant_id: a row of % names a tenant that does not exist', tg_relid::regclass
+      using errcode = 'foreign_key_violation', column = 'tenant_id', hint = 'Give the id of a tenant: select id, slug from tenants.';
   end if;
 
   select array_agg(id), array_agg(tenant_id), array_agg(scheduled_for), array_agg(job_priority)
@@ -2333,6 +2428,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_job_insert() IS 'Trigger: checks that the tenants of inserted job rows exist, queues jobs for the pending rows, and sends a NOTIFY on channel brainops_jobs. 23503: a tenant does not exist.';
 
 CREATE FUNCTION brainops_internal.after_job_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2365,12 +2462,12 @@ begin
     )
   select
     bool_or(c.old_status <> c.status),
-    -- Due at another time, or due again.
+    -- Due at another time, or due again: queue or move the job.
     array_agg(c.id) filter (where c.status = 'pending'),
     array_agg(c.tenant_id) filter (where c.status = 'pending'),
     array_agg(c.scheduled_for) filter (where c.status = 'pending'),
     array_agg(c.job_priority) filter (where c.status = 'pending'),
-    -- Not due any more. A claim (pending -> processing) keeps the job: it is running this very row.
+    -- No longer pending: remove the job. A claim (pending -> processing) keeps it, because that job is running the row.
     array_agg(c.tenant_id || ':' || c_table || ':' || c.id)
       filter (where c.old_status = 'pending' and c.status not in ('pending', 'processing'))
     into v_moved, v_ids, v_tenant_ids, v_run_ats, v_priorities, v_keys
@@ -2389,6 +2486,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_job_update() IS 'Trigger: writes a row of brainops.job_events per change of a status, queues, moves and removes graphile-worker jobs, and sends a NOTIFY on channel brainops_jobs.';
+
 CREATE FUNCTION brainops_internal.after_lead_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2398,6 +2497,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_lead_delete() IS 'Trigger after delete on revenue_leads: deletes the keys of the deleted leads.';
 
 CREATE FUNCTION brainops_internal.after_lead_events() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2415,6 +2516,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_lead_events() IS 'Trigger after insert on lead_events: requests a rescore of leads with an event that scores (brainops.score_reasons).';
 
 CREATE FUNCTION brainops_internal.after_lead_events_campaigns() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2452,7 +2555,7 @@ begin
     end as word
   ) as w
   cross join lateral (
-    -- The touch that is named; or else the one that the person was sent last.
+    -- The touch that the event names, else the latest message of the 30 days before the event.
     select t.id
     from public.ai_nurture_campaigns as e
     inner join public.ai_campaign_touches as t on t.tenant_id = e.tenant_id and t.campaign_id = e.id
@@ -2475,7 +2578,7 @@ begin
     inner join public.ai_nurture_campaigns as e on e.tenant_id = i.tenant_id and e.lead_id = i.lead_id
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
     where e.status in ('active', 'paused')
-      -- Providers tell seconds.
+      -- Providers report whole seconds.
       and i.occurred_at >= date_trunc('second', e.enrolled_at)
       and brainops_internal.exit_reason_of(c, i.event, i.channel, i.metadata) is not null
     order by e.id, i.occurred_at
@@ -2487,7 +2590,7 @@ begin
     update public.ai_campaign_touches as t
     set
       woken_at = v_now,
-      -- Where time stands still, it goes on from there.
+      -- The clock of a held enrolment stands at held_since; its release adds the time since.
       due_at = coalesce(e.held_since, v_now),
       scheduled_for = case when t.status = 'pending' then coalesce(e.held_since, v_now) else t.scheduled_for end
     from inserted as i
@@ -2505,6 +2608,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_lead_events_campaigns() IS 'Trigger of lead_events after insert, once per statement: records what became of a touch''s message, ends enrolments by goal_event and exit_on, and wakes steps that wait for the event.';
 
 CREATE FUNCTION brainops_internal.after_lead_events_onboarding() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2528,6 +2633,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_lead_events_onboarding() IS 'Trigger after insert on lead_events: completes steps whose advance_on is the event, in any order. Events from before the onboarding started do not count.';
+
 CREATE FUNCTION brainops_internal.after_lead_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2542,6 +2649,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_lead_insert() IS 'Trigger after insert on revenue_leads: records the event captured, and queues the first scoring.';
+
 CREATE FUNCTION brainops_internal.after_lead_score_events() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2551,6 +2660,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_lead_score_events() IS 'Trigger after insert on lead_score_events: requests a rescore.';
 
 CREATE FUNCTION brainops_internal.after_lead_score_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2562,6 +2673,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_lead_score_update() IS 'Trigger after update on revenue_leads: records a score that a client wrote to a lead with a score as the reason set_by_client.';
+
 CREATE FUNCTION brainops_internal.after_lead_tier() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2571,6 +2684,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_lead_tier() IS 'Trigger of revenue_leads after insert or update: applies the tenant''s rules to the lead.';
 
 CREATE FUNCTION brainops_internal.after_lead_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2594,6 +2709,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_lead_update() IS 'Trigger after update on revenue_leads: records stage_changed, and queues scoring for leads whose rescore was requested.';
+
 CREATE FUNCTION brainops_internal.after_lead_won() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2603,6 +2720,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_lead_won() IS 'Trigger after insert or update on revenue_leads: starts the onboarding of a lead that was won.';
 
 CREATE FUNCTION brainops_internal.after_onboarding_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2614,6 +2733,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_onboarding_insert() IS 'Trigger after insert on ai_onboarding_workflows: creates the steps of the template, and starts the first one.';
 
 CREATE FUNCTION brainops_internal.after_onboarding_mail() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2639,10 +2760,12 @@ exception
   when serialization_failure or deadlock_detected or lock_not_available or query_canceled then
     raise;
   when others then
-    raise warning 'onboarding: step of mail % could not be moved on: %', new.id, sqlerrm;
+    raise warning 'onboarding: the step of mail % could not be updated: %', new.id, sqlerrm;
     return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_onboarding_mail() IS 'Trigger after update on ai_email_queue: completes a step with advance_on email_sent once its mail was sent, and shows in problem why a mail was not sent.';
 
 CREATE FUNCTION brainops_internal.after_onboarding_step() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2662,7 +2785,7 @@ begin
       where w.tenant_id = new.tenant_id and w.id = new.workflow_id
       on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing;
     exception
-      -- A template that no mail can be made of must not keep a lead from being won.
+      -- A template that cannot be sent must not prevent a lead from being won.
       when sqlstate 'OP004' or sqlstate 'OP005' then
         update public.ai_onboarding_steps
         set email_id = null, problem = 'its mail could not be queued: ' || sqlerrm
@@ -2687,6 +2810,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_onboarding_step() IS 'Trigger after insert or update on ai_onboarding_steps: queues or cancels the step''s mail, sets its reminders, and advances the workflow.';
+
 CREATE FUNCTION brainops_internal.after_onboarding_step_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2701,6 +2826,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_onboarding_step_delete() IS 'Trigger after delete on ai_onboarding_steps: counts the workflow''s steps again, and advances it.';
 
 CREATE FUNCTION brainops_internal.after_onboarding_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2729,7 +2856,7 @@ begin
     where tenant_id = new.tenant_id and workflow_id = new.id and status = 'cancelled';
   end if;
   if old.status = 'paused' then
-    -- Nobody is late because of a pause.
+    -- Due dates move by the length of the pause.
     update public.ai_onboarding_steps
     set due_at = due_at + (brainops.now() - old.paused_at)
     where tenant_id = new.tenant_id and workflow_id = new.id and status in ('pending', 'in_progress') and due_at is not null;
@@ -2740,7 +2867,7 @@ begin
     where s.tenant_id = new.tenant_id and s.workflow_id = new.id and s.status = 'in_progress';
   end if;
   if new.status = 'in_progress' and old.status <> 'completed' then
-    -- It did not begin when it was inserted; whoever brings steps has said how many, or brought them.
+    -- Inserted as paused or cancelled. A client that brings its own steps has set total_steps, or inserted some.
     if new.total_steps = 0 and not exists (
       select from public.ai_onboarding_steps where tenant_id = new.tenant_id and workflow_id = new.id
     ) then
@@ -2751,6 +2878,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_onboarding_update() IS 'Trigger after update on ai_onboarding_workflows: applies the new status to the steps and reminders, and starts the next step.';
 
 CREATE FUNCTION brainops_internal.after_payment_closure() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2769,6 +2898,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_payment_closure() IS 'Trigger: marks the request as expired when its current link was closed because its time was over.';
+
 CREATE FUNCTION brainops_internal.after_payment_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2778,15 +2909,15 @@ declare
   v_known public.stripe_objects;
 begin
   if new.stripe_payment_link_id is distinct from old.stripe_payment_link_id and new.stripe_payment_link_id is not null then
-    -- The one place where a row is locked before its account: an event of just this moment may
-    -- collide with it, and then one of the two is tried again.
+    -- The only place where a row is locked before its account. It may deadlock with an event that is applied at the
+    -- same moment; then one of the two is tried again.
     perform brainops_internal.lock_stripe_account(v_account);
     v_known.tenant_id := new.tenant_id;
     v_known.own_account := new.key_account is not null;
     v_known.payment_request_id := new.id;
     v_known.key_generation := new.key_generation;
     perform brainops_internal.record_stripe_objects(v_known, array[new.stripe_payment_link_id]);
-    -- The payer, or Stripe, may have been faster than we.
+    -- Events about the link may have arrived before its id was stored.
     with woken as (
       delete from brainops.waiting_stripe_events
       where account = v_account and object_id = new.stripe_payment_link_id
@@ -2816,6 +2947,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_payment_update() IS 'Trigger: records a new link in stripe_objects, schedules its closure, sends it, and follows up a payment.';
+
 CREATE FUNCTION brainops_internal.after_tenant_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -2826,12 +2959,14 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_tenant_insert() IS 'Trigger: gives a new tenant the campaigns and texts of the library, as drafts.';
+
 CREATE FUNCTION brainops_internal.after_topic_optout() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  -- Whoever is being enrolled right now is in and leaves, or comes after this and does not enter.
+  -- Waits for an enrolment in progress, which is then ended below; one that begins later sees the opt-out.
   perform from public.revenue_leads as l
   where l.tenant_id = new.tenant_id and lower(l.email) = new.address_key
   order by l.id
@@ -2846,6 +2981,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.after_topic_optout() IS 'Trigger: ends the person''s running enrolments in campaigns of a topic that is no longer wanted.';
 
 CREATE FUNCTION brainops_internal.after_touch_message() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2862,6 +2999,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.after_touch_message() IS 'Trigger of ai_email_queue and ai_sms_queue after the status of a touch''s message changed: records sent, skipped, failed or cancelled for the touch of the message.';
+
 CREATE TABLE public.stripe_objects (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
@@ -2877,13 +3016,15 @@ CREATE TABLE public.stripe_objects (
 
 ALTER TABLE ONLY public.stripe_objects FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.stripe_objects IS 'Which of Stripe''s objects (link, session, intent, charge, invoice, subscription, refund, dispute) belongs to which payment request: what tells whose an event is.';
+COMMENT ON TABLE public.stripe_objects IS 'Which Stripe object (link, session, intent, charge, invoice, subscription, refund, dispute) belongs to which payment request. Decides which request an event is about.';
 
-COMMENT ON COLUMN public.stripe_objects.own_account IS 'Whether it lives in the tenant''s own Stripe account: only events from there may concern it.';
+COMMENT ON COLUMN public.stripe_objects.own_account IS 'True: the object is in the tenant''s own Stripe account, and only events from there may concern it. False: in the installation''s.';
 
-COMMENT ON COLUMN public.stripe_objects.refunded_minor IS 'Of a charge: the most that Stripe said was refunded in all; 0 for anything else.';
+COMMENT ON COLUMN public.stripe_objects.key_generation IS 'Which of the request''s links the object came by.';
 
-COMMENT ON COLUMN public.stripe_objects.currency IS 'That of charged_minor and refunded_minor.';
+COMMENT ON COLUMN public.stripe_objects.refunded_minor IS 'Of a charge: the largest total that Stripe reported as refunded, in currency; 0 for anything else.';
+
+COMMENT ON COLUMN public.stripe_objects.currency IS 'The currency of charged_minor and refunded_minor; null for anything else.';
 
 COMMENT ON COLUMN public.stripe_objects.charged_minor IS 'What the payer was charged, in currency: of a charge that was refunded, and of a payment that Stripe converted (the ledger has it in the request''s currency). Null for anything else.';
 
@@ -2905,19 +3046,19 @@ begin
   case
     when v_type in ('checkout.session.completed', 'checkout.session.async_payment_succeeded') then
       if v_object ->> 'payment_status' = 'unpaid' then
-        return null; -- a delayed method: async_payment_succeeded or _failed tells
+        return null; -- a delayed payment method: async_payment_succeeded or _failed follows
       end if;
-      -- What a subscription brings in is told by its invoices.
+      -- A subscription's payments are booked by its invoices.
       if coalesce(v_object ->> 'mode', 'payment') = 'payment' and coalesce((v_object ->> 'amount_total')::bigint, 0) > 0 then
         perform brainops_internal.record_payment(
           p_known, 'payment',
           coalesce(brainops_internal.stripe_id(v_object -> 'payment_intent'), v_object ->> 'id'), null,
-          -- Where Stripe showed the payer another currency, this is what was charged in ours.
+          -- If Stripe showed the payer another currency, this is the amount in ours.
           coalesce(v_object #> '{currency_conversion,amount_total}', v_object -> 'amount_total')::text::bigint,
           coalesce(v_object #>> '{currency_conversion,source_currency}', v_object ->> 'currency'),
           v_livemode, v_at
         );
-        -- Refunds come in what the payer paid, so they are shares of that.
+        -- Refunds are in the payer's currency, so they are prorated by the amount charged.
         if v_object #> '{currency_conversion,amount_total}' is not null then
           update public.stripe_objects
           set charged_minor = (v_object ->> 'amount_total')::bigint, currency = lower(v_object ->> 'currency')
@@ -2932,13 +3073,13 @@ begin
       perform brainops_internal.record_payment_event(v_request, 'payment_failed', v_at, v_object ->> 'id', '{}');
       perform brainops.notify(
         (p_known).tenant_id, 'A payment failed: ' || v_request.plan_name,
-        'The bank refused the payment of request ' || v_request.id || '. Set its payment_status to open to make a new link.',
+        'The bank refused the payment of request ' || v_request.id || '. Set its payment_status to open to create a new link.',
         'payment:' || v_request.id || ':failed:' || (v_object ->> 'id'), v_request.lead_id
       );
     when v_type = 'checkout.session.expired' then
       perform brainops_internal.record_payment_event(v_request, 'checkout_expired', v_at, v_object ->> 'id', '{}');
     when v_type = 'payment_link.updated' then
-      -- One that was used up is inactive too; that is no news.
+      -- A link that was used up is inactive too, which changes nothing.
       v_inactive := not coalesce((v_object ->> 'active')::boolean, true)
         and coalesce((v_object #>> '{restrictions,completed_sessions,count}')::int, 0)
           < coalesce((v_object #>> '{restrictions,completed_sessions,limit}')::int, 1);
@@ -2966,13 +3107,13 @@ begin
         concat_ws(':', 'payment', v_request.id, 'invoice', v_object ->> 'id', v_object ->> 'attempt_count'), v_request.lead_id
       );
     when v_type = 'invoice_payment.paid' then
-      null; -- it tells which intent paid the invoice, and that is known now
+      null; -- it names the intent that paid the invoice, and the caller has recorded that
     when v_type like 'customer.subscription.%' then
       perform brainops_internal.apply_stripe_subscription(p_known, p_event, v_at);
     when v_type = 'charge.refunded' then
       perform brainops_internal.apply_stripe_refund(p_known, refund, v_livemode, v_at)
         from jsonb_array_elements(coalesce(v_object #> '{refunds,data}', '[]')) as refund;
-      -- The single refunds are not in it any more since 2022: their own events book them.
+      -- Since 2022, the event does not hold the single refunds; their own events book them.
       update public.stripe_objects
       set
         refunded_minor = greatest(refunded_minor, (v_object ->> 'amount_refunded')::bigint),
@@ -2989,7 +3130,9 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb) RETURNS text
+COMMENT ON FUNCTION brainops_internal.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) IS 'Applies an event whose request is known (p_known). Null, or the reason why it has no effect.';
+
+CREATE FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb, p_email brainops.email_reference) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -3001,38 +3144,36 @@ declare
   v_event text := p_event ->> 'event';
   v_recipient text := lower(btrim(p_event ->> 'email'));
   v_at timestamptz;
-  v_email brainops.email_reference;
   v_reason text := coalesce(p_event ->> 'reason', p_event ->> 'response');
   v_detail text := concat_ws(' ', p_event ->> 'url', (p_event -> 'url_offset')::text, p_event ->> 'attempt');
   v_classification text := lower(coalesce(p_event ->> 'bounce_classification', ''));
   v_hard boolean;
 begin
   if jsonb_typeof(p_event) <> 'object' or v_event is null then
-    return 'it is no event: it has no field "event"';
+    return 'not an event: the field "event" is missing';
   end if;
   if v_event <> all (c_events) then
-    return 'nobody knows the event ' || quote_literal(left(v_event, 80));
+    return 'unknown event ' || quote_literal(left(v_event, 80));
   end if;
   if length(coalesce(v_recipient, '')) not between 1 and 320
     or coalesce(p_event ->> 'timestamp', '') !~ '^[0-9]{9,11}$'
   then
-    return 'it has no usable "email" and "timestamp"';
+    return 'the fields "email" and "timestamp" are missing or malformed';
   end if;
   v_at := to_timestamp((p_event ->> 'timestamp')::bigint);
-  v_email := brainops_internal.find_email(p_event);
-  if v_email.tenant_id is null then
-    return 'it is about no message of ours';
+  if p_email.tenant_id is null then
+    return 'the event is not about a message of this installation';
   end if;
 
   insert into public.email_deliveries (tenant_id, email_id, recipient, event, provider_message_id, occurred_at, detail, metadata)
   values (
-    v_email.tenant_id,
-    v_email.email_id,
+    p_email.tenant_id,
+    p_email.email_id,
     v_recipient,
     v_event,
     brainops_internal.sendgrid_message_id(p_event),
     v_at,
-    -- A clicked url may be longer than an index takes.
+    -- A clicked URL may be longer than an index entry can be.
     case when length(v_detail) <= 500 then v_detail else left(v_detail, 400) || ' md5:' || md5(v_detail) end,
     jsonb_strip_nulls(jsonb_build_object(
       'reason', v_reason,
@@ -3046,16 +3187,16 @@ begin
   )
   on conflict do nothing;
   if not found then
-    return null; -- told before, under another event id
+    return null; -- reported before, under another event id
   end if;
 
-  -- Asked first, because an update of no row still costs the queue's triggers.
-  if exists (select from public.ai_email_queue where id = v_email.email_id and status = 'unconfirmed') then
-    perform brainops_internal.settle_by_events(v_email.tenant_id, v_email.email_id);
+  -- Checked first, because an update of no row still runs the queue's statement triggers.
+  if exists (select from public.ai_email_queue where id = p_email.email_id and status = 'unconfirmed') then
+    perform brainops_internal.settle_by_events(p_email.tenant_id, p_email.email_id);
   end if;
 
   if v_event = 'bounce' then
-    -- "blocked" and the soft classes may work another day; an address that does not exist will not.
+    -- "blocked" and the soft classes may be delivered another day; an address that does not exist will not.
     v_hard := coalesce(p_event ->> 'type', 'bounce') = 'bounce'
       and v_classification not in ('reputation', 'content', 'technical failure', 'frequency or volume too high')
       and (
@@ -3064,31 +3205,33 @@ begin
         or coalesce(v_reason, '') ~ '^5'
       );
     insert into public.email_bounces (tenant_id, recipient, bounce_type, reason, occurred_at, email_id)
-    values (v_email.tenant_id, v_recipient, case when v_hard then 'hard' else 'soft' end, v_reason, v_at, v_email.email_id)
+    values (p_email.tenant_id, v_recipient, case when v_hard then 'hard' else 'soft' end, v_reason, v_at, p_email.email_id)
     on conflict do nothing;
     if v_hard then
-      perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+      perform brainops_internal.suppress(p_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
     end if;
   elsif v_event = 'spamreport' then
-    perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+    perform brainops_internal.suppress(p_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
   elsif v_event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe') then
-    perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
+    perform brainops_internal.settle_consent(p_email.tenant_id, v_recipient);
   elsif v_event = 'dropped' then
-    -- The provider knows of an older refusal: take it over.
+    -- SendGrid has an earlier bounce, complaint or opt-out on record: record it here too.
     case lower(v_reason)
       when 'bounced address' then
-        perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
+        perform brainops_internal.suppress(p_email.tenant_id, 'email', v_recipient, 'bounced', 'sendgrid');
       when 'spam reporting address' then
-        perform brainops_internal.suppress(v_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
+        perform brainops_internal.suppress(p_email.tenant_id, 'email', v_recipient, 'complained', 'sendgrid');
       when 'unsubscribed address' then
-        perform brainops_internal.settle_consent(v_email.tenant_id, v_recipient);
+        perform brainops_internal.settle_consent(p_email.tenant_id, v_recipient);
       else
-        null; -- about the mail, not about the person
+        null; -- a reason in the mail, not the person
     end case;
   end if;
   return null;
 end;
 $_$;
+
+COMMENT ON FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb, p_email brainops.email_reference) IS 'Applies one event, about the mail that brainops_internal.find_email found for it. Returns null, or why the event has no effect.';
 
 CREATE FUNCTION brainops_internal.apply_sms_callback(p_event jsonb, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql
@@ -3104,14 +3247,14 @@ declare
   v_reason text;
 begin
   if v_sid is null or brainops_internal.sms_status_rank(v_status) is null or v_status = 'refused' then
-    return 'it has no MessageSid and MessageStatus that anybody knows';
+    return 'the callback has no MessageSid, or no known MessageStatus';
   end if;
   v_sms := brainops_internal.find_sms(brainops_internal.uuid_or_null(p_event ->> 'row'), v_sid);
   if v_sms.tenant_id is null then
-    return 'it is about no text of ours';
+    return 'the callback is about a text that is not in ai_sms_queue or its archive';
   end if;
   if v_sms.tenant_id <> p_tenant_id then
-    return 'it is about another tenant''s text';
+    return 'the callback is about a text of another tenant';
   end if;
   v_number := coalesce(brainops_internal.sms_number(p_event ->> 'To', null), v_sms.to_number, 'unknown');
   perform brainops_internal.lock_sms_number(v_sms.tenant_id, v_number);
@@ -3122,10 +3265,10 @@ begin
   )
   on conflict do nothing;
   if not found then
-    return null; -- told before
+    return null; -- reported before
   end if;
 
-  -- Asked first, because an update of no row still costs the queue's triggers.
+  -- Checked first, because even an update of no row fires the queue's statement triggers.
   if exists (select from public.ai_sms_queue where id = v_sms.sms_id and status = 'unconfirmed') then
     perform brainops_internal.settle_sms_by_callbacks(v_sms.tenant_id, v_sms.sms_id);
   end if;
@@ -3152,12 +3295,14 @@ begin
 end;
 $_$;
 
+COMMENT ON FUNCTION brainops_internal.apply_sms_callback(p_event jsonb, p_tenant_id uuid) IS 'Applies a status callback: records it, settles an unconfirmed row, and applies an error. Null, or the reason why it has no effect.';
+
 CREATE FUNCTION brainops_internal.apply_sms_error(p_tenant_id uuid, p_number text, p_lead_id uuid, p_code integer, p_at timestamp with time zone, p_words text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-  -- One text that a carrier filters is bad luck; several in an hour are the sender's doing.
+  -- One text that a carrier filters is chance; several within an hour point to the tenant's texts.
   c_routes constant int := 3;
 begin
   case brainops_internal.sms_error_class(p_code)
@@ -3174,9 +3319,10 @@ begin
     when 'sender', 'account' then
       perform brainops_internal.pause_sms(p_tenant_id, p_words);
     when 'route' then
-      -- Three refused at the same moment would each see only themselves. Always after the number's lock.
+      -- Without the lock, three failures at the same moment would each count only themselves. Lock order: the number
+      -- (lock_sms_number) first.
       perform pg_advisory_xact_lock(hashtextextended('brainops sms route ' || p_tenant_id || ' ' || p_code, 0));
-      -- Any hour that has this one in it: they may be told in any order.
+      -- Looks at every hour that contains this failure, because reports arrive in any order.
       if exists (
         select from
           (
@@ -3188,15 +3334,17 @@ begin
           ) as hours
         where hours.n >= c_routes
       ) then
-        perform brainops_internal.pause_sms(p_tenant_id, c_routes || ' or more texts within an hour: ' || p_words);
+        perform brainops_internal.pause_sms(p_tenant_id, c_routes || ' or more texts failed within an hour: ' || p_words);
       end if;
     when 'unreachable' then
       perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
     else
-      null; -- about this text alone
+      null; -- concerns only this text
   end case;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.apply_sms_error(p_tenant_id uuid, p_number text, p_lead_id uuid, p_code integer, p_at timestamp with time zone, p_words text) IS 'Applies what a Twilio error code means beyond the text: suppression, consent or a pause. p_code: Twilio''s ErrorCode. p_words: the reason, for the pause and its notification.';
 
 CREATE FUNCTION brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql
@@ -3216,7 +3364,7 @@ begin
   if coalesce(length(v_sid), 0) not between 1 and 64 or coalesce(length(v_from), 0) not between 3 and 32
     or coalesce(length(v_to), 0) not between 3 and 64
   then
-    return 'it has no usable MessageSid, From and To';
+    return 'MessageSid, From or To is missing or has an invalid length';
   end if;
   for v_tenant in
     select t.tenant_id, t.is_the_one from brainops_internal.sms_tenants(v_from, v_to, p_tenant_id) as t order by t.tenant_id
@@ -3228,7 +3376,7 @@ begin
         v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
         case
           when v_kind <> 'yes' then v_kind
-          -- Asked for it is a word; out of the blue it is an answer to something else.
+          -- The answer to a request for consent; otherwise the answer to something else.
           when brainops.consent_state(v_tenant.tenant_id, 'sms', v_from) = 'pending' then 'start'
           else 'reply'
         end,
@@ -3237,7 +3385,8 @@ begin
           when p_tenant_id is not null then 'own'
           when exists (select from public.sms_numbers as n where n.tenant_id = v_tenant.tenant_id and n.number = v_to) then v_to
         end,
-        -- By what was said elsewhere than by text, and before: so the order in which texts are told does not matter.
+        -- By the latest consent from another source than texts, before this text: so the order in which texts are
+        -- applied does not matter.
         v_tenant.is_the_one or coalesce(
           (
             select c.state = 'granted'
@@ -3252,9 +3401,11 @@ begin
       );
     end if;
   end loop;
-  return case when v_tenants = 0 then 'nobody here has texted this person from that number' end;
+  return case when v_tenants = 0 then 'no tenant has texted this person from that number, and no tenant is the default' end;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) IS 'Applies an inbound text to the tenants that it concerns. Null, or the reason why it has no effect. p_tenant_id: whose own account received it, null for the installation''s.';
 
 CREATE FUNCTION brainops_internal.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) RETURNS void
     LANGUAGE plpgsql
@@ -3274,10 +3425,10 @@ begin
   on conflict do nothing
   returning id into v_inbound_id;
   if v_inbound_id is null then
-    return; -- told before
+    return; -- applied before
   end if;
-  -- A thread of a shared number is begun by a tenant's text alone: whoever is written to there by a
-  -- stranger would else be one of those whom its STOP means.
+  -- Only a tenant's own text begins a thread of a shared number. Otherwise a stranger's text would make the tenant one
+  -- of those to which the person's STOP applies.
   if p_sender is not null then
     insert into public.sms_threads as t (tenant_id, number, sender, last_at)
     values (p_tenant_id, p_from, p_sender, p_at)
@@ -3287,7 +3438,7 @@ begin
 
   if p_kind in ('stop', 'start') then
     perform brainops_internal.settle_sms_consent(p_tenant_id, p_from);
-    -- START takes back STOP everywhere. To whom else it says yes is nobody's guess.
+    -- START lifts the STOP at every tenant, but is not consent to a tenant that the person may not have meant.
     if p_kind = 'start' and not p_start_agrees then
       return;
     end if;
@@ -3300,7 +3451,7 @@ begin
       jsonb_build_object('inbound_id', v_inbound_id)
     );
   elsif p_kind = 'help' then
-    -- Twilio has answered already where Advanced Opt-Out is on.
+    -- With Advanced Opt-Out, Twilio has answered already.
     if p_opt_out_type is null and p_from ~ '^\+[1-9][0-9]{6,14}$' then
       select
         coalesce(
@@ -3325,6 +3476,8 @@ begin
   end if;
 end;
 $_$;
+
+COMMENT ON FUNCTION brainops_internal.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) IS 'Applies an inbound text to one tenant. p_kind: stop, start, help or reply. p_sender: as sms_threads.sender. p_start_agrees: whether START is consent to this tenant.';
 
 CREATE FUNCTION brainops_internal.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -3364,7 +3517,7 @@ begin
       told_rank = excluded.told_rank
     where (excluded.told_at, excluded.told_rank) > (d.told_at, d.told_rank);
 
-  -- A bank that only asks (warning_…) takes nothing; otherwise the money is gone from the start.
+  -- An inquiry (warning_…) withdraws nothing; any other dispute withdraws the money from the start.
   if v_type in ('charge.dispute.funds_withdrawn', 'charge.dispute.funds_reinstated') or v_status not like 'warning%' and v_status <> 'prevented' then
     perform brainops_internal.record_payment(
       p_known, 'dispute', v_id, brainops_internal.stripe_id(v_dispute -> 'charge'), -v_minor, v_dispute ->> 'currency', v_livemode, v_opened
@@ -3388,6 +3541,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.apply_stripe_dispute(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) IS 'Keeps the latest state of a dispute, books the money withdrawn and reinstated, and notifies when the dispute is new.';
+
 CREATE FUNCTION brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -3410,16 +3565,16 @@ declare
   v_reason text;
 begin
   if v_type is null or jsonb_typeof(v_object) is distinct from 'object' or jsonb_typeof(p_event -> 'created') is distinct from 'number' then
-    return 'it is no event: it has no "type", "created" and "data.object"';
+    return 'the event has no "type", "created" or "data.object"';
   end if;
   if v_type <> all (c_types) then
-    return 'nothing follows from ' || quote_literal(left(v_type, 80));
+    return 'BrainOps does not use events of type ' || quote_literal(left(v_type, 80));
   end if;
   if p_event ->> 'account' is not null then
-    return 'it is of a connected account, and none is used';
+    return 'the event is from a connected account, and BrainOps uses none';
   end if;
   if v_type like 'checkout.session.%' and brainops_internal.stripe_id(v_object -> 'payment_link') is null then
-    return 'it is about no payment request of ours';
+    return 'the checkout was not made through a payment link';
   end if;
 
   perform brainops_internal.lock_stripe_account(v_account);
@@ -3436,7 +3591,7 @@ begin
     insert into brainops.waiting_stripe_events (account, object_id, event_id, since)
     select v_account, id, p_event ->> 'id', brainops.now() from unnest(v_ids) as id where p_event ->> 'id' is not null
     on conflict do nothing;
-    return 'it waits until one of ' || array_to_string(v_ids, ', ') || ' is known';
+    return 'waiting until one of ' || array_to_string(v_ids, ', ') || ' is known';
   end if;
 
   v_new := brainops_internal.record_stripe_objects(v_known, v_ids);
@@ -3446,7 +3601,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid) IS 'Applies one verified Stripe event, whatever the order and however often; p_tenant_id: whose own account sent it, null for the installation''s. Returns null, or why nothing follows from it.';
+COMMENT ON FUNCTION brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid) IS 'Applies one verified Stripe event. Null, or the reason why it has no effect. p_tenant_id: whose own account sent it, null for the installation''s.';
 
 CREATE FUNCTION brainops_internal.apply_stripe_refund(p_known public.stripe_objects, p_refund jsonb, p_livemode boolean, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -3467,19 +3622,20 @@ begin
       v_request, 'refunded', coalesce(brainops_internal.stripe_time(p_refund -> 'created'), p_at), v_id, jsonb_build_object('refund', v_id)
     );
   end if;
-  -- One that failed went out and came back, in whatever order we hear of it.
   if v_failed and brainops_internal.record_payment(
     p_known, 'refund_reversal', v_id, brainops_internal.stripe_id(p_refund -> 'charge'), v_minor, p_refund ->> 'currency', p_livemode, p_at
   ) then
     perform brainops.notify(
       (p_known).tenant_id, 'A refund failed: ' || v_request.plan_name,
       'Refund ' || v_id || ' of payment request ' || v_request.id || ' failed: '
-        || coalesce(p_refund ->> 'failure_reason', 'no reason given') || '. The money is back with you.',
+        || coalesce(p_refund ->> 'failure_reason', 'no reason given') || '. The money is back in your Stripe balance.',
       'payment:' || v_request.id || ':refund-failed:' || v_id, v_request.lead_id
     );
   end if;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.apply_stripe_refund(p_known public.stripe_objects, p_refund jsonb, p_livemode boolean, p_at timestamp with time zone) IS 'Books a refund, and its reversal if it failed; records the lead event and notifies, once for each.';
 
 CREATE FUNCTION brainops_internal.apply_stripe_subscription(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) RETURNS void
     LANGUAGE sql
@@ -3505,7 +3661,7 @@ CREATE FUNCTION brainops_internal.apply_stripe_subscription(p_known public.strip
     (p_known).payment_request_id,
     o.sub ->> 'id',
     o.sub ->> 'status',
-    -- The period moved from the subscription to its items in 2025.
+    -- Since 2025, the period is on the subscription's items.
     brainops_internal.stripe_time(
       coalesce(o.sub #> '{items,data,0,current_period_start}', o.sub -> 'current_period_start')
     ),
@@ -3541,7 +3697,7 @@ CREATE FUNCTION brainops_internal.apply_stripe_subscription(p_known public.strip
       told_at = excluded.told_at,
       told_rank = excluded.told_rank,
       told_by = excluded.told_by
-    -- A subscription that was deleted never comes back.
+    -- Deleted (rank 20 and above) comes first: it is final.
     where
       (
         excluded.told_rank >= 20,
@@ -3560,21 +3716,23 @@ CREATE FUNCTION brainops_internal.apply_stripe_subscription(p_known public.strip
       );
 $$;
 
+COMMENT ON FUNCTION brainops_internal.apply_stripe_subscription(p_known public.stripe_objects, p_event jsonb, p_at timestamp with time zone) IS 'Keeps the latest state of a subscription, by the event''s object. p_at: time of the event.';
+
 CREATE FUNCTION brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
   return case
-    when jsonb_typeof(p_event) <> 'object' then 'it is no event'
+    when jsonb_typeof(p_event) <> 'object' then 'the event is not a JSON object'
     when p_event ->> 'kind' = 'status' then brainops_internal.apply_sms_callback(p_event, p_tenant_id)
     when p_event ->> 'kind' = 'inbound' then brainops_internal.apply_sms_inbound(p_event, p_tenant_id)
-    else 'it is neither a status nor a text'
+    else 'the event is neither a status callback nor an inbound text'
   end;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Applies a status callback or an inbound text; null, or why it has no effect. Any order, any number of times: one end state.';
+COMMENT ON FUNCTION brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Applies one Twilio event, a status callback or an inbound text. Null, or the reason why it has no effect. p_tenant_id: whose own account sent it, null for the installation''s.';
 
 CREATE FUNCTION brainops_internal.ask_for_opt_in() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3607,10 +3765,12 @@ begin
   perform brainops_internal.mail_opt_in(v_id);
   return null;
 exception
-  -- What was said is kept, even of an address that no mail can go to.
+  -- The consent is kept, even for an address that no mail can go to.
   when sqlstate 'OP004' then return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.ask_for_opt_in() IS 'Trigger: mails a request to confirm, if the tenant''s policy or the consent''s evidence (double_opt_in) asks for double opt-in.';
 
 CREATE FUNCTION brainops_internal.ask_for_opt_in_by_text() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3633,25 +3793,27 @@ begin
   insert into public.ai_sms_queue (tenant_id, recipient, lead_id, body, metadata, scheduled_for, created_at)
   values (
     new.tenant_id, new.address, new.lead_id,
-    '{{ tenant.name }}: reply YES to get texts from us, STOP if it was not you. Msg & data rates may apply.',
+    '{{ tenant.name }}: reply YES to get texts from us, or STOP if you did not ask for them. Msg & data rates may apply.',
     '{"type": "opt_in", "transactional": true}', brainops.now(), brainops.now()
   );
   return null;
 exception
-  -- What was said is kept, even of a number that no text can go to.
+  -- The consent is kept, even for a number that no text can go to.
   when sqlstate 'OP017' then return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.ask_for_opt_in_by_text() IS 'Trigger: texts a request to reply YES, if the tenant''s policy or the consent''s evidence (double_opt_in) asks for double opt-in.';
 
 CREATE FUNCTION brainops_internal.before_broadcast_recipient() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  -- Locked once for the transaction, not for each of 10,000 rows: until its end nobody else changes
-  -- the status, and a change of our own forgets what was known.
-  v_known text := current_setting('brainops.followed_broadcast', true);
-  v_status text := case when v_known like new.broadcast_id || ' %' then split_part(v_known, ' ', 2) end;
+  -- "<id> <status>" of the broadcast that this transaction locked last, so that 10,000 rows lock it once. Until the
+  -- end of the transaction nobody else can change the status; a change by this one clears it (after_broadcast_status).
+  v_locked text := current_setting('brainops.followed_broadcast', true);
+  v_status text := case when v_locked like new.broadcast_id || ' %' then split_part(v_locked, ' ', 2) end;
 begin
   if coalesce(new.status, 'pending') <> 'pending' and brainops_internal.normal_status(new.status) <> 'pending' then
     return new;
@@ -3667,12 +3829,14 @@ begin
     new.finished_at := brainops.now();
   elsif v_status = 'cancelled' then
     raise exception 'broadcast_id: broadcast % is cancelled', new.broadcast_id
-      using errcode = 'OP038', column = 'broadcast_id', hint = 'Insert a new broadcast, and its recipients.';
+      using errcode = 'OP038', column = 'broadcast_id', hint = 'Insert a new broadcast, and the recipients for that one.';
   end if;
-  -- An unknown one is left to the foreign key.
+  -- If the broadcast does not exist, the foreign key refuses the row.
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.before_broadcast_recipient() IS 'Trigger before insert or update on ai_email_queue: a recipient of a broadcast that is not active is held (awaiting_approval) or cancelled; a new recipient of a cancelled broadcast is refused (OP038).';
 
 CREATE FUNCTION brainops_internal.before_campaign() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3685,7 +3849,7 @@ begin
   if new.version = 0 then
     raise exception 'campaigns: % has no published version, so it cannot be active', quote_literal(new.code)
       using errcode = 'OP022',
-        hint = format('Insert it as draft with its campaign_steps, select brainops.publish_campaign(%L), then set status to active.', new.code);
+        hint = format('Insert it as a draft with its campaign_steps, publish it with brainops.publish_campaign(%L), then set status to active.', new.code);
   end if;
   perform brainops_internal.refuse_launch(new.tenant_id, s.channel)
   from (
@@ -3699,6 +3863,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_campaign() IS 'Trigger of campaigns before insert or update: on a launch sets launched_at. OP022: the campaign has no published version. OP031: the tenant is not ready to send on a channel that the version uses.';
+
 CREATE FUNCTION brainops_internal.before_campaign_rule() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -3708,12 +3874,14 @@ declare
 begin
   select string_agg(p, '; ') into v_problems from brainops_internal.condition_problems(new.condition) as p;
   if v_problems is not null then
-    raise exception 'campaign_rules: rule % cannot be asked: %', quote_literal(left(new.name, 120)), v_problems
-      using errcode = 'OP022', column = 'condition', hint = 'Mend its condition, which speaks the language of branch steps, and write the rule again.';
+    raise exception 'campaign_rules: the condition of rule % is not valid: %', quote_literal(left(new.name, 120)), v_problems
+      using errcode = 'OP022', column = 'condition', hint = 'Correct the condition, which has the form of a condition of a branch step, and write the rule again.';
   end if;
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.before_campaign_rule() IS 'Trigger of campaign_rules before its condition is written or the rule is switched on: OP022 if the condition is not valid.';
 
 CREATE FUNCTION brainops_internal.before_campaign_step() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3724,17 +3892,17 @@ declare
   v_campaign public.campaigns;
 begin
   if brainops.current_tenant_id() <> v_row.tenant_id then
-    -- As in enter_campaign: nothing of the other tenant is told before row level security refuses it.
+    -- Row level security will refuse the row; until then, nothing about the other tenant is revealed.
     return v_row;
   end if;
-  -- Else a published version would lose its steps to a draft.
+  -- Otherwise a published version could lose its steps to a draft.
   if tg_op = 'UPDATE' and (old.tenant_id, old.campaign_id) <> (new.tenant_id, new.campaign_id) then
-    raise exception 'campaign_steps: step % belongs to its campaign for good', quote_literal(old.step_key)
+    raise exception 'campaign_steps: step % cannot be moved to another campaign', quote_literal(old.step_key)
       using errcode = 'OP021', column = 'campaign_id', hint = 'Insert it into the other campaign, and delete it here.';
   end if;
   select * into v_campaign from public.campaigns where tenant_id = v_row.tenant_id and id = v_row.campaign_id;
   if not found then
-    -- The campaign goes, and its steps with it; or the foreign key says that there is none.
+    -- The campaign is being deleted with its steps, or the foreign key will refuse the row.
     return v_row;
   end if;
   if tg_op = 'INSERT' then
@@ -3745,11 +3913,13 @@ begin
   if v_row.version <= v_campaign.version or (tg_op = 'UPDATE' and old.version <= v_campaign.version) then
     raise exception 'campaign_steps: version % of campaign % is published and cannot be changed', least(v_row.version, v_campaign.version), quote_literal(v_campaign.code)
       using errcode = 'OP021',
-        hint = format('select brainops.revise_campaign(%L), change version %s, then brainops.publish_campaign(%L).', v_campaign.code, v_campaign.version + 1, v_campaign.code);
+        hint = format('Create a draft with brainops.revise_campaign(%L), change its version %s, then publish it with brainops.publish_campaign(%L).', v_campaign.code, v_campaign.version + 1, v_campaign.code);
   end if;
   return v_row;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.before_campaign_step() IS 'Trigger of campaign_steps before insert, update or delete: fills in version (the draft''s) and step_key (the number). OP021: the version is published, or the step would move to another campaign.';
 
 CREATE FUNCTION brainops_internal.before_campaign_template() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3773,11 +3943,13 @@ begin
     )
   then
     raise exception 'ai_campaign_templates: version % of % was sent to people and cannot be changed', old.version, quote_literal(old.name)
-      using errcode = 'OP021', hint = 'Insert the template again: it becomes the next version, which touches take from then on.';
+      using errcode = 'OP021', hint = 'Insert the template again: it becomes the next version, which touches use from then on.';
   end if;
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.before_campaign_template() IS 'Trigger of ai_campaign_templates before insert or update: numbers a new version. OP021: the version was sent, so it cannot be changed.';
 
 CREATE FUNCTION brainops_internal.before_enrolment_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3787,7 +3959,7 @@ declare
   v_status text := brainops_internal.normal_enrolment_status(new.status);
 begin
   if v_status is null then
-    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
+    raise exception 'status: % is not a status of an enrolment', quote_literal(left(new.status, 80))
       using errcode = 'OP002', hint = 'Write active, paused, completed, exited or cancelled.';
   end if;
   new.status := v_status;
@@ -3795,9 +3967,9 @@ begin
     return new;
   end if;
   if old.status not in ('active', 'paused') then
-    raise exception 'status: enrolment % is % since %, so it cannot be set to %', old.id, old.status, old.ended_at, quote_literal(v_status)
+    raise exception 'status: enrolment % has been % since %, so it cannot be set to %', old.id, old.status, old.ended_at, quote_literal(v_status)
       using errcode = 'OP023',
-        hint = 'Enrol the lead anew with brainops.enrol; its campaign says with reentry whether a lead may come back.';
+        hint = 'Enrol the lead again with brainops.enrol; campaigns.reentry says whether a lead may enter more than once.';
   end if;
   if v_status = 'paused' then
     new.held_since := coalesce(old.held_since, brainops.now());
@@ -3811,21 +3983,23 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_enrolment_update() IS 'Trigger of ai_nurture_campaigns before its status changes: sets held_since, ended_at and exit_reason. OP002: unknown status. OP023: the enrolment has ended.';
+
 CREATE FUNCTION brainops_internal.before_job_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  -- The two common words need no call.
+  -- The two common values need no call.
   v_status text := case
     when new.status is null or new.status in ('pending', 'queued') then 'pending'
     else brainops_internal.normal_status(new.status)
   end;
 begin
   if v_status is null then
-    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
+    raise exception 'status: % is not a job status', quote_literal(left(new.status, 80))
       using errcode = 'OP002',
-        hint = 'Write pending (or queued, scheduled, new, open), awaiting_approval, or leave status out.';
+        hint = 'Write pending (or queued, scheduled, new, open) or awaiting_approval, or leave status out.';
   end if;
   if v_status in ('processing', 'unconfirmed') then
     raise exception 'status: a row cannot be inserted as %', quote_literal(new.status)
@@ -3844,7 +4018,7 @@ begin
     new.finished_at := null;
     new.skip_reason := null;
   else
-    -- History that is brought along, e.g. by an import.
+    -- A finished row, such as an import of history.
     new.finished_at := coalesce(new.finished_at, brainops.now());
     if v_status = 'skipped' then
       new.skip_reason := coalesce(new.skip_reason, 'inserted as skipped');
@@ -3854,6 +4028,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_job_insert() IS 'Trigger: normalises the status of an inserted job row, and resets the columns that only the engine writes. OP002: unknown status. OP003: processing or unconfirmed.';
+
 CREATE FUNCTION brainops_internal.before_job_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -3862,11 +4038,11 @@ declare
   v_status text := brainops_internal.normal_status(new.status);
 begin
   if old.tenant_id <> new.tenant_id then
-    raise exception 'tenant_id: row % belongs to its tenant for good', old.id
-      using errcode = 'OP003', hint = 'Cancel the row, and insert another for the other tenant.';
+    raise exception 'tenant_id: the tenant of row % cannot be changed', old.id
+      using errcode = 'OP003', hint = 'Cancel the row, and insert a new one for the other tenant.';
   end if;
   if v_status is null then
-    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
+    raise exception 'status: % is not a job status', quote_literal(left(new.status, 80))
       using errcode = 'OP002', hint = 'Write pending to run the row (again), or cancelled to stop it.';
   end if;
   new.status := v_status;
@@ -3877,14 +4053,14 @@ begin
 
   if old.status = 'processing' then
     if v_status = 'cancelled' then
-      -- What is with the provider can't be called back. The wish is kept: the row will not be
-      -- tried again, and its true outcome is still written.
+      -- A call in progress cannot be taken back. The request is recorded: the row is not tried again, and its real
+      -- outcome is still written.
       new.status := 'processing';
       new.cancel_requested_at := coalesce(new.cancel_requested_at, brainops.now());
       return new;
     end if;
-    raise exception 'status: row % is being processed since %, so it cannot be set to %', old.id, old.started_at, quote_literal(v_status)
-      using errcode = 'OP003', hint = 'Wait until it is settled; cancelled is taken as a wish meanwhile.';
+    raise exception 'status: row % has been processing since %, so it cannot be set to %', old.id, old.started_at, quote_literal(v_status)
+      using errcode = 'OP003', hint = 'Wait until it is settled. Set it to cancelled to prevent another attempt.';
   end if;
 
   if v_status = 'processing' then
@@ -3893,15 +4069,15 @@ begin
   end if;
   if v_status = 'unconfirmed' then
     raise exception 'status: row % cannot be set to unconfirmed by hand', old.id
-      using errcode = 'OP003', hint = 'Only a lost outcome is unconfirmed; brainops.confirm(table, id, happened) settles one.';
+      using errcode = 'OP003', hint = 'Only the engine writes unconfirmed. To settle an unconfirmed row, call brainops.confirm(table, id, happened).';
   end if;
   if v_status = 'cancelled' and old.status = 'completed' then
     raise exception 'status: row % was completed at %, so it cannot be cancelled', old.id, old.finished_at
-      using errcode = 'OP003', hint = 'Add "and status = ''pending''" to the update.';
+      using errcode = 'OP003', hint = 'To leave completed rows out, add "and status = ''pending''" to the update.';
   end if;
 
   if v_status in ('pending', 'awaiting_approval') then
-    -- Runs (again): with all its attempts, as if new.
+    -- Runs (again) with all its attempts, like a new row.
     new.attempts := 0;
     new.deferrals := 0;
     new.finished_at := null;
@@ -3916,6 +4092,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_job_update() IS 'Trigger: checks a client''s change of a job row''s status or tenant, and resets what a new run needs. Cancelling a row in processing sets cancel_requested_at. OP002: unknown status. OP003: not allowed in the row''s status.';
+
 CREATE FUNCTION brainops_internal.before_lead_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -3929,7 +4107,7 @@ declare
   v_returning text := current_setting('brainops.inserted_tenant', true);
 begin
   if v_stage is null then
-    raise exception 'stage: unknown word %', quote_literal(left(new.stage, 80))
+    raise exception 'stage: unknown stage %', quote_literal(left(new.stage, 80))
       using errcode = 'OP011', column = 'stage',
         hint = 'Write new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing, or leave stage out.';
   end if;
@@ -3942,7 +4120,7 @@ begin
   v_phone := 'phone:' || new.phone_e164;
 
   select lead_id into v_into from public.revenue_lead_aliases where id = new.id and tenant_id = new.tenant_id;
-  -- A second row with one id is the business of the primary key, or of the client's "on conflict".
+  -- If a lead has this id, the primary key or the client's "on conflict" decides.
   if exists (select from public.revenue_leads where id = new.id) then
     return new;
   end if;
@@ -3952,9 +4130,9 @@ begin
     end if;
     if v_phone is not null then
       v_other := nullif(brainops_internal.claim_lead_key(new.tenant_id, v_phone, coalesce(v_into, new.id)), coalesce(v_into, new.id));
-      -- Two people with addresses of their own may share a telephone.
+      -- Two people with different e-mail addresses may share a phone number.
       if exists (select from public.revenue_leads where id = v_other and (v_email is null or email_key is null)) then
-        -- One lead has the address and another the number: this row says that they are one person.
+        -- One lead has the address and another the number: this row shows that they are the same person.
         v_into := case
           when v_into is null then v_other
           when exists (select from public.revenue_leads where id = v_other and email_key is null)
@@ -3975,13 +4153,15 @@ begin
       new.merged_into := v_into;
       exit;
     end if;
-    v_into := null; -- deleted in between
+    v_into := null; -- deleted in the meantime: look again
   end loop;
-  -- The inserts above forgot whose row this is, which RETURNING goes by (sql/0002, fill_tenant).
+  -- The inserts above reset this setting (remember_tenant), and the policy for RETURNING reads it.
   perform set_config('brainops.inserted_tenant', coalesce(v_returning, ''), true);
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.before_lead_insert() IS 'Trigger before insert on revenue_leads: normalises the row, and merges it into the lead that the person already is. OP011 for an unknown stage.';
 
 CREATE FUNCTION brainops_internal.before_lead_task() RETURNS trigger
     LANGUAGE plpgsql
@@ -3993,6 +4173,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_lead_task() IS 'Trigger of lead_tasks: sets done_at of a task that is done, and clears it otherwise.';
+
 CREATE FUNCTION brainops_internal.before_lead_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -4001,31 +4183,31 @@ declare
   v_stage text;
 begin
   if new.tenant_id <> old.tenant_id then
-    raise exception 'tenant_id: lead % belongs to its tenant for good', old.id
-      using errcode = 'insufficient_privilege', hint = 'Insert it for the other tenant.';
+    raise exception 'tenant_id: lead % cannot be moved to another tenant', old.id
+      using errcode = 'insufficient_privilege', hint = 'Insert the lead for the other tenant instead.';
   end if;
   if new.stage is distinct from old.stage then
     v_stage := brainops_internal.normal_stage(new.stage);
     if v_stage is null then
-      raise exception 'stage: unknown word %', coalesce(quote_literal(left(new.stage, 80)), 'null')
+      raise exception 'stage: unknown stage %', coalesce(quote_literal(left(new.stage, 80)), 'null')
         using errcode = 'OP011', column = 'stage',
-          hint = format('From %s it may go to %s.', old.stage, array_to_string(brainops.next_stages(old.stage), ', '));
+          hint = format('From %s it may move to %s.', old.stage, array_to_string(brainops.next_stages(old.stage), ', '));
     end if;
     if v_stage <> lower(btrim(new.stage)) and v_stage not in ('lost', old.stage)
       and (brainops_internal.stage_rank(v_stage) < brainops_internal.stage_rank(old.stage) or v_stage <> all (brainops.next_stages(old.stage)))
     then
-      -- A client's own word that says less than is known ("replied" of a lead that negotiates).
+      -- A client's own name for a stage behind the current one ("replied" of a lead in negotiating) changes nothing.
       v_stage := old.stage;
     end if;
     if v_stage <> old.stage and v_stage <> all (brainops.next_stages(old.stage)) then
-      raise exception 'stage: lead % cannot go from % to %', old.id, old.stage, quote_literal(left(new.stage, 80))
+      raise exception 'stage: lead % cannot move from % to %', old.id, old.stage, quote_literal(left(new.stage, 80))
         using errcode = 'OP011', column = 'stage',
-          hint = format('From %s it may go to %s.', old.stage, array_to_string(brainops.next_stages(old.stage), ', '));
+          hint = format('From %s it may move to %s.', old.stage, array_to_string(brainops.next_stages(old.stage), ', '));
     end if;
     new.stage := v_stage;
   end if;
 
-  -- Bookkeeping alone does not make a row a newer one.
+  -- A rescore alone does not change updated_at.
   if (new.scored_at, new.rescore_requested_at) is not distinct from (old.scored_at, old.rescore_requested_at)
     or new.stage <> old.stage
   then
@@ -4048,12 +4230,14 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_lead_update() IS 'Trigger before update on revenue_leads: translates and checks the stage (OP011), normalises changed addresses and scores, sets updated_at, and requests a rescore if the row''s facts changed. A lead cannot change its tenant (42501).';
+
 CREATE FUNCTION brainops_internal.before_onboarding_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  -- Another tenant's is refused by the policies, once this is over; until then nothing of it is touched.
+  -- Row level security refuses a row of another tenant after this trigger; until then nothing of that tenant is touched.
   if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
@@ -4065,7 +4249,7 @@ begin
   new.completed_at := case when new.status = 'completed' then coalesce(new.completed_at, brainops.now()) end;
   new.paused_at := case when new.status = 'paused' then brainops.now() end;
   new.alias_ids := '{}';
-  -- Whoever comes second with the same lead waits here, and then finds the first one's.
+  -- A concurrent insert for the same lead waits here, and then finds the first workflow.
   perform from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for no key update;
   update public.ai_onboarding_workflows
   set alias_ids = alias_ids || new.id
@@ -4077,6 +4261,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_onboarding_insert() IS 'Trigger before insert on ai_onboarding_workflows: fills defaults, and drops a second workflow of a lead.';
+
 CREATE FUNCTION brainops_internal.before_onboarding_step_insert() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -4085,9 +4271,9 @@ declare
   v_plan brainops.onboarding_plan;
 begin
   if not brainops_internal.may_act_for(new.tenant_id) then
-    return new; -- for the policies to refuse
+    return new; -- row level security refuses it
   end if;
-  -- The same step again is no second one.
+  -- The same step inserted again is dropped.
   if exists (
     select from public.ai_onboarding_steps
     where tenant_id = new.tenant_id and workflow_id = new.workflow_id
@@ -4128,6 +4314,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_onboarding_step_insert() IS 'Trigger before insert on ai_onboarding_steps: drops a step that exists, and fills what is not given from the template''s step of the same name.';
+
 CREATE FUNCTION brainops_internal.before_onboarding_step_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -4137,7 +4325,7 @@ declare
 begin
   new.status := brainops_internal.onboarding_status(new.status, array['pending', 'in_progress', 'completed', 'skipped', 'cancelled']);
   if new.tenant_id <> old.tenant_id or new.workflow_id <> old.workflow_id then
-    raise exception 'workflow_id: step % belongs to its workflow for good', old.id
+    raise exception 'workflow_id: step % cannot be moved to another workflow', old.id
       using errcode = 'OP030', column = 'workflow_id', hint = 'Insert a step of the other workflow instead.';
   end if;
   if new.status = old.status then
@@ -4150,19 +4338,19 @@ begin
       using errcode = 'OP030', column = 'status', hint = 'Set the workflow to in_progress first.';
   end if;
   if v_workflow_status = 'paused' and new.status = 'in_progress' then
-    raise exception 'status: step % is part of a paused onboarding, so it cannot begin', old.step_name
-      using errcode = 'OP030', column = 'status', hint = 'Set the workflow to in_progress first; completed and skipped are taken meanwhile.';
+    raise exception 'status: step % is part of a paused onboarding, so it cannot start', old.step_name
+      using errcode = 'OP030', column = 'status', hint = 'Set the workflow to in_progress first. While it is paused, a step may be completed or skipped.';
   end if;
   if old.status = 'completed' and new.status in ('skipped', 'cancelled') then
     raise exception 'status: step % was completed at %, so it cannot become %', old.step_name, old.completed_at, new.status
-      using errcode = 'OP030', column = 'status', hint = 'Set it to pending to do it again, or leave it.';
+      using errcode = 'OP030', column = 'status', hint = 'To do it again, set it to pending.';
   end if;
 
   new.completed_at := case when new.status = 'completed' then brainops.now() end;
   new.problem := null;
   if new.status = 'in_progress' then
     new.started_at := brainops.now();
-    -- A date that somebody has set stays; one that is over would be no date.
+    -- A date that this update sets is kept, and so is an earlier one unless it has passed.
     if new.due_at is not distinct from old.due_at and (old.due_at is null or old.due_at <= brainops.now()) then
       new.due_at := brainops.now() + coalesce(new.duration, interval '3 days');
     end if;
@@ -4171,6 +4359,8 @@ begin
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.before_onboarding_step_update() IS 'Trigger before update on ai_onboarding_steps: translates the status, refuses changes that the state machine does not allow (OP030), and sets times and the due date.';
 
 CREATE FUNCTION brainops_internal.before_onboarding_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4183,14 +4373,14 @@ begin
   end if;
   if old.status = 'completed' and new.status in ('paused', 'cancelled') then
     raise exception 'status: onboarding % was completed at %, so it cannot become %', old.id, old.completed_at, new.status
-      using errcode = 'OP030', column = 'status', hint = 'Reopen one of its steps (set it to pending), or leave it.';
+      using errcode = 'OP030', column = 'status', hint = 'To reopen it, set one of its steps to pending.';
   end if;
   if old.status = 'completed' and not exists (
     select from public.ai_onboarding_steps
     where tenant_id = old.tenant_id and workflow_id = old.id and status in ('pending', 'in_progress')
   ) then
     raise exception 'status: onboarding % was completed at %, and none of its steps is open', old.id, old.completed_at
-      using errcode = 'OP030', column = 'status', hint = 'Reopen one of its steps (set it to pending): the onboarding follows.';
+      using errcode = 'OP030', column = 'status', hint = 'Set one of its steps to pending; that reopens the onboarding too.';
   end if;
   if old.status = 'cancelled' and new.status <> 'in_progress' then
     raise exception 'status: onboarding % is cancelled, so it cannot become %', old.id, new.status
@@ -4202,31 +4392,33 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_onboarding_update() IS 'Trigger before update on ai_onboarding_workflows: translates the status, and refuses changes that the state machine does not allow (OP030).';
+
 CREATE FUNCTION brainops_internal.before_payment_delete() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
-  -- Whoever removes a tenant has ended it first, by name.
+  -- An admin who removes a whole tenant suspends it first.
   if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
     and exists (select from public.tenants as t where t.id = old.tenant_id and t.status = 'suspended')
   then
     return old;
   end if;
-  raise exception 'payment request %: a link was made for it or may have been, so that a payment may still come', old.id
+  raise exception 'payment request %: it has or may have a payment link, so a payment may still arrive', old.id
     using errcode = 'OP010',
-      hint = 'Set payment_status to cancelled: the link is switched off. The row stays; only an admin deletes it, with a tenant that is suspended.';
+      hint = 'Set payment_status to cancelled: that deactivates the link and keeps the row. Only an admin may delete it, once the tenant is suspended.';
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.before_payment_delete() IS 'Keeps a payment request that has had a link, for the payments that may come by it.';
+COMMENT ON FUNCTION brainops_internal.before_payment_delete() IS 'Trigger: refuses to delete a request that has or may have had a link (OP010); an admin may, once the tenant is suspended.';
 
 CREATE FUNCTION brainops_internal.before_payment_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  v_wish text := case
+  v_requested text := case
     when new.payment_status is distinct from old.payment_status then replace(lower(btrim(new.payment_status)), 'canceled', 'cancelled')
   end;
   v_status text := brainops_internal.normal_status(new.status);
@@ -4234,30 +4426,30 @@ begin
   if (new.plan_id, new.plan_code, new.plan_name, new.amount, new.currency, new.amount_minor, new.interval, new.success_url)
     is distinct from (old.plan_id, old.plan_code, old.plan_name, old.amount, old.currency, old.amount_minor, old.interval, old.success_url)
   then
-    raise exception 'amount: request % is for % % by plan %, and stays so', old.id, trim_scale(old.amount), old.currency, old.plan_code
-      using errcode = 'OP026', hint = 'Set payment_status to cancelled, and insert another request.';
+    raise exception 'amount: request % is for % % by plan %; its plan, price and success_url cannot be changed', old.id, trim_scale(old.amount), old.currency, old.plan_code
+      using errcode = 'OP026', hint = 'Set payment_status to cancelled, and insert a new request.';
   end if;
 
-  if v_wish = 'cancelled' and old.paid_at is null then
+  if v_requested = 'cancelled' and old.paid_at is null then
     new.cancelled_at := coalesce(new.cancelled_at, brainops.now());
-    -- Where there is no link yet, none is made; one that is being made is closed once it is known.
+    -- Before the link exists, this stops its creation; a link that is being created is closed once it is known.
     if old.status in ('pending', 'awaiting_approval', 'processing') then
       new.status := 'cancelled';
     end if;
-  elsif v_wish = 'paid' and old.paid_at is null and exists (
+  elsif v_requested = 'paid' and old.paid_at is null and exists (
     select from public.payment_ledger
     where tenant_id = old.tenant_id and payment_request_id = old.id and kind = 'payment'
   ) then
     new.paid_at := brainops.now();
-    -- Where nothing came in the request's currency, what came is taken for what was asked.
+    -- If nothing was paid in the request's currency, the accepted payment counts as the amount requested.
     new.paid_minor := coalesce(nullif(old.paid_minor, 0), old.amount_minor);
-  elsif v_wish = 'open' and old.payment_status in ('cancelled', 'expired', 'payment_failed') and old.status not in ('pending', 'processing') then
+  elsif v_requested = 'open' and old.payment_status in ('cancelled', 'expired', 'payment_failed') and old.status not in ('pending', 'processing') then
     new.status := 'pending';
     v_status := 'pending';
-  elsif v_wish is not null then
-    raise exception 'payment_status: request % is %, so it cannot be set to %', old.id, old.payment_status, quote_literal(left(v_wish, 40))
+  elsif v_requested is not null then
+    raise exception 'payment_status: request % is %, so it cannot be set to %', old.id, old.payment_status, quote_literal(left(v_requested, 40))
       using errcode = 'OP029', column = 'payment_status',
-        hint = 'Write cancelled before it is paid, open after it was cancelled, expired or failed, paid to accept a payment of another amount. Refund at Stripe.';
+        hint = 'Write cancelled before it is paid; open after it was cancelled, expired or failed; paid to accept a payment of another amount. Make refunds at Stripe.';
   end if;
 
   if v_status = 'cancelled' and old.status not in ('cancelled', 'completed') and old.paid_at is null then
@@ -4265,7 +4457,7 @@ begin
   elsif v_status = 'skipped' and old.status = 'pending' and old.paid_at is null and old.expires_at <= brainops.now() then
     new.expired_at := coalesce(new.expired_at, brainops.now());
   elsif v_status = 'pending' and old.status not in ('pending', 'processing') and old.payment_status in ('cancelled', 'expired', 'payment_failed') then
-    -- A new link. The old one stays closed; a payment that it took in time still counts.
+    -- A new link. The old one stays closed; a payment through it, made in time, still counts.
     new.cancelled_at := null;
     new.expired_at := null;
     new.link_inactive := false;
@@ -4284,6 +4476,8 @@ begin
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.before_payment_update() IS 'Trigger: turns a written payment_status into facts, and computes payment_status. OP026 for a change of plan, price or success_url; OP029 for a payment_status that cannot be written now.';
 
 CREATE FUNCTION brainops_internal.before_tenant_delete() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4308,6 +4502,8 @@ begin
 end;
 $_$;
 
+COMMENT ON FUNCTION brainops_internal.before_tenant_delete() IS 'Trigger: refuses to delete a tenant that has rows in a table without a foreign key to tenants (23503).';
+
 CREATE FUNCTION brainops_internal.before_webhook_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -4321,6 +4517,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.before_webhook_update() IS 'Trigger: resets a webhook event whose status is set to pending, and queues a job that processes it.';
+
 CREATE FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean DEFAULT false, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -4330,7 +4528,7 @@ declare
 begin
   select * into v_row from public.payment_requests as r where r.id = p_id for update;
   if not found then
-    raise exception 'payment request %: no such row', p_id using errcode = 'OP009', hint = 'It was deleted meanwhile.';
+    raise exception 'payment request % does not exist', p_id using errcode = 'OP009', hint = 'It was deleted; it needs no link.';
   end if;
   look_first := v_row.key_started_at < brainops.now() - interval '23 hours';
   same_account := v_row.key_started_at is null or v_row.key_account is not distinct from p_account;
@@ -4339,7 +4537,7 @@ begin
     set
       key_started_at = brainops.now(),
       key_account = p_account,
-      -- Only a key that was used can be spoiled.
+      -- A key that was never used needs no successor.
       key_generation = r.key_generation + (r.key_started_at is not null)::int
     where r.id = p_id
     returning * into v_row;
@@ -4350,7 +4548,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) IS 'Fixes the idempotency key of a request''s link and the account it is made through (null: the installation''s) before Stripe is asked. p_new_key: the key is spoiled, take the next.';
+COMMENT ON FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) IS 'Fixes the idempotency key of a request''s link, and the account that it is created through (p_account: the tenant''s credential, null for the installation''s), before Stripe is asked. p_new_key: the key cannot be used any more, take the next. OP009 if the request does not exist.';
 
 CREATE FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) RETURNS boolean
     LANGUAGE plpgsql
@@ -4376,7 +4574,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) IS 'Writes down what is about to be sent, to whom and from where; false where the lease does not hold.';
+COMMENT ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) IS 'Records the number, account and text that are about to be sent, and the thread. False if the lease no longer holds. p_sender: as sms_threads.sender. p_tells: whether the text carries the opt-out notice.';
 
 CREATE FUNCTION brainops_internal.email_key(p_email text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -4389,33 +4587,7 @@ CREATE FUNCTION brainops_internal.email_key(p_email text) RETURNS text
     end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.email_key(p_email text) IS 'What two spellings of one e-mail address have in common; null for what is no address ("n/a", "-"), which makes nobody the same person.';
-
-CREATE FUNCTION brainops_internal.is_time_zone(p_name text) RETURNS boolean
-    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-    SET search_path TO ''
-    AS $_$
-begin
-  if p_name is null then
-    return null;
-  end if;
-  if p_name ~ '/' then
-    if p_name !~* '^(etc/gmt[+-]?[0-9]{1,2}|[a-z_]+(/[a-z_-]+)+)$' then
-      return false;
-    end if;
-  elsif p_name !~* '^(utc|gmt|est5edt|cst6cdt|mst7mdt|pst8pdt)$' then
-    if p_name !~* '^[a-z-]+$' or exists (select from pg_catalog.pg_timezone_abbrevs as a where a.abbrev = upper(p_name)) then
-      return false;
-    end if;
-  end if;
-  perform pg_catalog.timezone(p_name, '2000-01-01T00:00Z'::timestamptz);
-  return true;
-exception
-  when others then return false;
-end;
-$_$;
-
-COMMENT ON FUNCTION brainops_internal.is_time_zone(p_name text) IS 'Whether it is the name of a time zone, e.g. America/Denver; an offset (+05:00) or an abbreviation (PST) is none.';
+COMMENT ON FUNCTION brainops_internal.email_key(p_email text) IS 'The form in which e-mail addresses are compared: trimmed, in lower case. Null for a text that is not an address ("n/a", "-"), so that it does not make two leads the same person.';
 
 CREATE TABLE public.revenue_leads (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -4470,35 +4642,35 @@ END) STORED,
 
 ALTER TABLE ONLY public.revenue_leads FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.revenue_leads IS 'People and companies that may become customers of a tenant.';
+COMMENT ON TABLE public.revenue_leads IS 'People and companies that may become customers of a tenant; each person is one row. Inserting a person who is a lead already adds to that lead.';
 
-COMMENT ON COLUMN public.revenue_leads.stage IS 'new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing; other words are understood where brainops_internal.normal_stage knows them. brainops.next_stages says where a lead may go.';
+COMMENT ON COLUMN public.revenue_leads.stage IS 'new, contacted, qualified, proposal_sent, negotiating, won, lost or nurturing. Other names are translated if brainops_internal.normal_stage knows them. brainops.next_stages lists the stages that a lead may move to.';
 
-COMMENT ON COLUMN public.revenue_leads.score IS '0 (cold) to 100 (hot), reckoned from lead_score_events. What a client writes is kept (as the reason set_by_client) and goes on from there; above 0 and below 1 is taken as a share of 1, so 0.85 is 85.';
+COMMENT ON COLUMN public.revenue_leads.score IS 'From 0 (cold) to 100 (hot), computed from lead_score_events. A score that a client writes is kept, as the reason set_by_client, and later points add to it. A value between 0 and 1 is a share of 1: 0.85 is stored as 85.';
 
-COMMENT ON COLUMN public.revenue_leads.value_estimate IS 'What the deal may be worth, in the tenant''s currency; null for not known.';
+COMMENT ON COLUMN public.revenue_leads.value_estimate IS 'What the deal may be worth, in the tenant''s currency; null if not known.';
 
-COMMENT ON COLUMN public.revenue_leads.time_zone IS 'IANA name; null for not known, then the tenant''s zone counts.';
+COMMENT ON COLUMN public.revenue_leads.time_zone IS 'IANA name; null if not known: then the tenant''s time zone is used.';
 
-COMMENT ON COLUMN public.revenue_leads.merged_into IS 'Not null only while an insert of a person who is a lead already is under way.';
+COMMENT ON COLUMN public.revenue_leads.merged_into IS 'The lead that this row is being merged into. Null except within the transaction that merges it.';
 
-COMMENT ON COLUMN public.revenue_leads.tier IS 'hot from 80, warm from 60, cool from 40, else cold.';
+COMMENT ON COLUMN public.revenue_leads.tier IS 'hot from a score of 80, warm from 60, cool from 40, else cold.';
 
-COMMENT ON COLUMN public.revenue_leads.email_key IS 'The address as it is compared; null where email is no address.';
+COMMENT ON COLUMN public.revenue_leads.email_key IS 'email in lower case, as it is compared; null if email is not an address. Look leads up by this column: it is indexed.';
 
-COMMENT ON COLUMN public.revenue_leads.phone_e164 IS 'phone as +<country><number>; null where that can''t be told. May be given.';
+COMMENT ON COLUMN public.revenue_leads.phone_e164 IS 'phone as +<country><number>; null if it cannot be read. Filled in unless given.';
 
-COMMENT ON COLUMN public.revenue_leads.owner_email IS 'Who looks after the lead; null for nobody.';
+COMMENT ON COLUMN public.revenue_leads.owner_email IS 'E-mail address of the person who looks after the lead; null for nobody.';
 
-COMMENT ON COLUMN public.revenue_leads.state IS 'State or province, e.g. CO; null for not known. The rules for text messages go by it.';
+COMMENT ON COLUMN public.revenue_leads.state IS 'State or province, e.g. CO; null if not known. Rules for text messages depend on it.';
 
-COMMENT ON COLUMN public.revenue_leads.scored_at IS 'When the score was last reckoned; null: not yet.';
+COMMENT ON COLUMN public.revenue_leads.scored_at IS 'When the score was last computed; null: not yet.';
 
-COMMENT ON COLUMN public.revenue_leads.rescore_requested_at IS 'Set it, and the score is reckoned anew by a job; null when that is done.';
+COMMENT ON COLUMN public.revenue_leads.rescore_requested_at IS 'Set it to have a job compute the score again; null once that is done.';
 
-COMMENT ON COLUMN public.revenue_leads.status IS 'A word of existing clients; nothing here goes by it.';
+COMMENT ON COLUMN public.revenue_leads.status IS 'For existing clients; not used here.';
 
-COMMENT ON COLUMN public.revenue_leads.lead_id IS 'Link of existing clients to a table of theirs.';
+COMMENT ON COLUMN public.revenue_leads.lead_id IS 'For existing clients: a reference to one of their own tables; not used here.';
 
 CREATE FUNCTION brainops_internal.broken_rules(p_lead public.revenue_leads) RETURNS uuid[]
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4525,7 +4697,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.broken_rules(p_lead public.revenue_leads) IS 'Rules of the lead''s tenant that cannot be asked about it; each is told to the tenant.';
+COMMENT ON FUNCTION brainops_internal.broken_rules(p_lead public.revenue_leads) IS 'Ids of the active rules of the lead''s tenant whose condition raises an error for this lead; each is reported to the tenant.';
 
 CREATE TABLE public.campaigns (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -4552,39 +4724,43 @@ CREATE TABLE public.campaigns (
 
 ALTER TABLE ONLY public.campaigns FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.campaigns IS 'A sequence of a tenant. status active launches it, paused holds it, archived ends it; nothing is sent while it is a draft.';
+COMMENT ON TABLE public.campaigns IS 'A tenant''s sequences. Setting status to active launches one, paused holds it, archived ends it; while it is a draft, enrolments wait and nothing is sent.';
 
-COMMENT ON COLUMN public.campaigns.code IS 'What ai_nurture_campaigns.campaign_type says: a-z, 0-9, _ and -, at most 63 characters.';
+COMMENT ON COLUMN public.campaigns.code IS 'Its name in ai_nurture_campaigns.campaign_type: a-z, 0-9, _ and -, at most 63 characters, unique for the tenant.';
 
-COMMENT ON COLUMN public.campaigns.version IS 'The version that new enrolments take, published by brainops.publish_campaign; 0: none yet. Steps up to it cannot be changed.';
+COMMENT ON COLUMN public.campaigns.version IS 'The version that new enrolments get; 0: not published yet. Written by brainops.publish_campaign; steps up to this version cannot be changed.';
 
-COMMENT ON COLUMN public.campaigns.goal_event IS 'Word of lead_events, or won: reaching it ends an enrolment with the reason goal: ….';
+COMMENT ON COLUMN public.campaigns.goal_event IS 'An event of lead_events, or won: it ends an enrolment with the exit_reason goal: <event>. Null: no goal.';
 
-COMMENT ON COLUMN public.campaigns.exit_on IS 'What ends an enrolment: words of lead_events, word:channel for one channel only, and the stages won and lost.';
+COMMENT ON COLUMN public.campaigns.exit_on IS 'What ends an enrolment: events of lead_events, event:channel for one channel only, and the stages won and lost.';
 
-COMMENT ON COLUMN public.campaigns.reentry IS 'none: a lead enters once. after_exit: again, as the next entrance, once the enrolment before is over.';
+COMMENT ON COLUMN public.campaigns.reentry IS 'none: a lead enters once. after_exit: it may enter again, as the next entrance, once its enrolment has ended.';
+
+COMMENT ON COLUMN public.campaigns.launched_at IS 'When it was first set to active; null before.';
 
 CREATE FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) RETURNS public.campaigns
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
-  v_tenant_id uuid := case when p_tenant is null then brainops.current_tenant_id() else brainops_internal.tenant_id_of(p_tenant) end;
+  -- Who may not name a tenant gets the same answer for a tenant that exists as for one that does not.
+  v_may_name boolean := brainops.may_name_tenant() or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
+  v_tenant_id uuid := case when p_tenant is not null and v_may_name then brainops_internal.tenant_id_of(p_tenant) else brainops.current_tenant_id() end;
   v_campaign public.campaigns;
 begin
-  -- Also asked by functions that see every tenant's rows.
-  if v_tenant_id = brainops.current_tenant_id() or brainops.may_name_tenant() or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member') then
-    select * into v_campaign from public.campaigns where tenant_id = v_tenant_id and code = p_code;
-  end if;
+  select c.* into v_campaign
+    from public.campaigns as c
+    inner join public.tenants as t on t.id = c.tenant_id
+    where c.tenant_id = v_tenant_id and c.code = p_code and (p_tenant is null or v_may_name or p_tenant in (t.slug, t.id::text));
   if v_campaign.id is null then
-    raise exception 'campaign: % is no campaign of tenant %', quote_literal(p_code), coalesce(quote_literal(p_tenant), v_tenant_id::text, 'nobody')
-      using errcode = 'OP020', hint = 'select code, status from campaigns; an admin names the tenant by its slug as well.';
+    raise exception 'campaign: % does not exist in tenant %', quote_literal(p_code), coalesce(quote_literal(p_tenant), v_tenant_id::text, '(not given)')
+      using errcode = 'OP020', hint = 'The codes are listed by select code, status from campaigns. A caller that acts for no tenant also gives p_tenant, a slug or an id.';
   end if;
   return v_campaign;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) IS 'A campaign by tenant (slug or id; null: the current one) and code; OP020 where there is none.';
+COMMENT ON FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) IS 'A campaign by tenant (slug or id; null for the caller''s) and code. OP020 if it does not exist or is another tenant''s.';
 
 CREATE FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) RETURNS SETOF text
     LANGUAGE plpgsql STABLE
@@ -4594,7 +4770,7 @@ declare
   v_step public.campaign_steps;
   v_numbers int[];
   v_reached int[] := '{}';
-  v_said text;
+  v_unknown text;
   v_path record;
   v_item jsonb;
   v_keys text[];
@@ -4603,7 +4779,7 @@ begin
   select array_agg(step_number order by step_number) into v_numbers
     from public.campaign_steps where campaign_id = p_campaign_id and version = p_version;
   if v_numbers is null then
-    return next format('version %s has no steps; insert into campaign_steps, or select brainops.revise_campaign(…)', p_version);
+    return next format('version %s has no steps; insert them into campaign_steps, or copy those in force with brainops.revise_campaign', p_version);
     return;
   end if;
   v_reached := v_numbers[:1];
@@ -4623,9 +4799,9 @@ begin
       when 'notify' then '{subject,body}'
       when 'exit' then '{reason}'
     end;
-    select string_agg(quote_literal(k), ', ') into v_said from jsonb_object_keys(v_step.config) as k where k <> all (v_keys);
-    if v_said is not null then
-      return next v_start || format('config has %s; known are %s', v_said, coalesce(nullif(array_to_string(v_keys, ', '), ''), 'none'));
+    select string_agg(quote_literal(k), ', ') into v_unknown from jsonb_object_keys(v_step.config) as k where k <> all (v_keys);
+    if v_unknown is not null then
+      return next v_start || format('config has the unknown keys %s; known are %s', v_unknown, coalesce(nullif(array_to_string(v_keys, ', '), ''), 'none'));
     end if;
 
     if v_step.kind in ('send_email', 'send_sms') then
@@ -4634,13 +4810,13 @@ begin
         where t.tenant_id = v_step.tenant_id and t.name = v_step.template
           and t.channel = case v_step.kind when 'send_email' then 'email' else 'sms' end
       ) then
-        return next v_start || format('template %s is not in ai_campaign_templates for this channel', coalesce(quote_literal(v_step.template), 'null'));
+        return next v_start || format('template %s does not exist in ai_campaign_templates for this channel', coalesce(quote_literal(v_step.template), 'null'));
       end if;
       if v_step.config ? 'high_priority_when' then
         return query select v_start || 'high_priority_when: ' || p from brainops_internal.condition_problems(v_step.config -> 'high_priority_when') as p;
       end if;
       if jsonb_typeof(coalesce(v_step.config -> 'variables', '{}')) <> 'object' then
-        return next v_start || format('variables %s is no object', v_step.config -> 'variables');
+        return next v_start || format('variables %s is not an object', v_step.config -> 'variables');
       end if;
       if jsonb_typeof(coalesce(v_step.config -> 'transactional', 'true')) <> 'boolean' then
         return next v_start || format('transactional %s is neither true nor false', v_step.config -> 'transactional');
@@ -4650,18 +4826,18 @@ begin
     end if;
 
     if v_step.kind in ('wait', 'wait_for') and v_step.delay = '0' then
-      return next v_start || 'delay is 0; give how long it waits';
+      return next v_start || 'delay is 0; set how long the step waits';
     end if;
     if v_step.kind = 'wait_for' then
       if not coalesce(v_step.config ->> 'event', '') ~ '^[a-z][a-z0-9_]{0,62}$' then
-        return next v_start || format('event %s is no word of lead_events', coalesce(quote_literal(v_step.config ->> 'event'), 'null'));
+        return next v_start || format('event %s is not the name of an event (a-z, 0-9 and _, starting with a letter)', coalesce(quote_literal(v_step.config ->> 'event'), 'null'));
       end if;
       if coalesce(v_step.config ->> 'since', 'step') not in ('step', 'enrolment') then
         return next v_start || format('since %s is neither step nor enrolment', quote_literal(v_step.config ->> 'since'));
       end if;
     elsif v_step.kind = 'branch' then
       if jsonb_typeof(v_step.config -> 'when') is distinct from 'array' or v_step.config -> 'when' = '[]' then
-        return next v_start || format('when %s is no list of {"if": condition, "to": step}', coalesce(v_step.config ->> 'when', 'null'));
+        return next v_start || format('when %s is not a list of one or more {"if": condition, "to": step}', coalesce(v_step.config ->> 'when', 'null'));
       else
         for v_item in select * from jsonb_array_elements(v_step.config -> 'when')
         loop
@@ -4672,30 +4848,30 @@ begin
       return query select v_start || p from brainops_internal.split_problems(v_step.config) as p;
     elsif v_step.kind = 'task' then
       if coalesce(btrim(v_step.config ->> 'title'), '') = '' then
-        return next v_start || 'title is missing; give what the person shall do';
+        return next v_start || 'title is missing; set what the person has to do';
       end if;
       if coalesce(v_step.config ->> 'priority', 'normal') not in ('high', 'normal', 'low') then
-        return next v_start || format('priority %s is none of high, normal, low', quote_literal(v_step.config ->> 'priority'));
+        return next v_start || format('priority %s is unknown; expected high, normal or low', quote_literal(v_step.config ->> 'priority'));
       end if;
       if not brainops_internal.is_interval(coalesce(v_step.config ->> 'due_in', '1 day')) then
-        return next v_start || format('due_in %s is no positive interval such as 1 day', quote_literal(v_step.config ->> 'due_in'));
+        return next v_start || format('due_in %s is not a positive interval of at most 100 years, such as 1 day', quote_literal(v_step.config ->> 'due_in'));
       end if;
     elsif v_step.kind = 'notify' and coalesce(btrim(v_step.config ->> 'subject'), '') = '' then
-      return next v_start || 'subject is missing; give what is told';
+      return next v_start || 'subject is missing; set what the notification is about';
     end if;
 
     for v_path in select * from brainops_internal.step_paths(v_step.kind, v_step.config, v_step.next_step)
     loop
       if jsonb_typeof(v_path.target) <> 'number' or not v_path.target::numeric = any (v_numbers) then
-        return next v_start || format('%s %s is no step of this version', v_path.path, v_path.target);
+        return next v_start || format('%s %s is not a step of this version', v_path.path, v_path.target);
       elsif v_path.target::numeric <= v_step.step_number then
-        -- A touch never happens twice, so there is no way back.
-        return next v_start || format('%s %s does not lead forward', v_path.path, v_path.target);
+        -- A step never happens twice, so no path leads back.
+        return next v_start || format('%s %s is not a later step', v_path.path, v_path.target);
       elsif v_step.step_number = any (v_reached) then
         v_reached := v_reached || v_path.target::numeric::int;
       end if;
     end loop;
-    -- Falls through to the next number.
+    -- A step without a target for every case also leads to the next number.
     if v_step.step_number = any (v_reached) and v_step.kind <> 'exit' and v_step.next_step is null and not (
       case v_step.kind
         when 'branch' then v_step.config ? 'else'
@@ -4713,7 +4889,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) IS 'What keeps a version of a campaign from being published, one sentence each, naming step and value; nothing when it is right.';
+COMMENT ON FUNCTION brainops_internal.campaign_problems(p_campaign_id uuid, p_version integer) IS 'What prevents a version of a campaign from being published, one sentence each, naming step and value; no rows if nothing does.';
 
 CREATE FUNCTION brainops_internal.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -4727,7 +4903,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) IS 'When a place under a cap is free; null for now.';
+COMMENT ON FUNCTION brainops_internal.cap_frees_at(p_now timestamp with time zone, p_same integer, p_ahead integer, p_times timestamp with time zone[], p_cap integer, p_window interval) IS 'When the person may get another message under a cap of p_cap messages in p_window; null: now.';
 
 CREATE FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
@@ -4738,14 +4914,14 @@ declare
   v_now constant timestamptz := brainops.now();
   v_law record;
   v_keys text[];
-  v_shared text[];
+  v_shared text[]; -- keys that occur more than once in this claim, or null
   v_place brainops.recipient_context;
   v_asked record;
   v_going brainops.recipient_context[] := '{}';
   v_waiting brainops.recipient_context[] := '{}';
   v_same int;
   v_ahead int;
-  v_frees timestamptz;
+  v_free_at timestamptz;
 begin
   select array_agg(k.key), array_agg(k.key) filter (where k.times > 1) into v_keys, v_shared
     from (
@@ -4758,7 +4934,7 @@ begin
 
   select max(cap_window) as cap_window into v_law
     from brainops.contact_caps where channel = p_policy.channel;
-  -- Who was not written to yet, and is there once, may be written to: no cap is below 1.
+  -- A person without history who occurs once in this claim may be written to, because no cap is below 1.
   for v_asked in
     select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.recipient_context as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
     from unnest(p_places) with ordinality
@@ -4784,11 +4960,11 @@ begin
       select count(*) into v_ahead from unnest(v_waiting) as w
         where w.lead_ids && v_place.lead_ids or w.emails && v_place.emails or w.phones && v_place.phones;
     end if;
-    v_frees := greatest(
+    v_free_at := greatest(
       brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.every, p_policy.cap, p_policy.cap_window),
       brainops_internal.cap_frees_at(v_now, v_same, v_ahead, v_asked.own, v_asked.cap, v_asked.cap_window)
     );
-    if v_frees is null then
+    if v_free_at is null then
       if v_shared is not null then
         v_going := v_going || v_place;
       end if;
@@ -4799,15 +4975,15 @@ begin
       return next row(
         v_place.id,
         'defer',
-        brainops_internal.spread_contact_time(v_frees, v_place.zones, v_place.opens, v_place.closes, p_policy.spread),
-        'frequency cap: this person was written to as often as is allowed; a place is free from ' || v_frees
+        brainops_internal.spread_contact_time(v_free_at, v_place.zones, v_place.opens, v_place.closes, p_policy.spread),
+        'frequency cap: this person has had as many marketing messages as allowed; the next may go from ' || v_free_at
       )::brainops.verdict;
     end if;
   end loop;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) IS 'Which messages are over the frequency cap, and until when. Locks the persons.';
+COMMENT ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) IS 'Which messages are over the tenant''s or the legal frequency cap, and until when. Locks the persons.';
 
 CREATE FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) RETURNS void
     LANGUAGE plpgsql
@@ -4829,6 +5005,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) IS 'Records the consent that came with a lead, unless the address already has it. p_granted: true or false; otherwise nothing is recorded.';
+
 CREATE FUNCTION brainops_internal.check_broadcast() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -4836,20 +5014,20 @@ CREATE FUNCTION brainops_internal.check_broadcast() RETURNS trigger
 declare
   v_template public.ai_campaign_templates;
 begin
-  -- Row level security refuses the row in a moment; until then nothing of the other tenant is read.
+  -- Row level security refuses a row of another tenant after this trigger; until then nothing of that tenant is read.
   if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
   if tg_op = 'UPDATE' and old.status <> new.status and (old.status = 'cancelled' or new.status = 'draft') then
     raise exception 'status: broadcast % is %, so it cannot be set to %', old.id, old.status, quote_literal(new.status)
       using errcode = 'OP038', column = 'status',
-        hint = 'A draft becomes active; active and paused ones become each other; any becomes cancelled, for good. Insert a new broadcast for another content.';
+        hint = 'A draft may become active, an active broadcast paused, and a paused one active again. Any may become cancelled, which is final: then insert a new broadcast.';
   end if;
   if tg_op = 'UPDATE' and old.launched_at is not null
     and (old.subject, old.body, old.metadata, old.template) is distinct from (new.subject, new.body, new.metadata, new.template)
   then
     raise exception 'broadcast % was launched at %, so its content is fixed', old.id, old.launched_at
-      using errcode = 'OP038', hint = 'Cancel it and insert a new one: everybody who was written to got the same.';
+      using errcode = 'OP038', hint = 'Cancel it and insert a new broadcast: all recipients of a broadcast get the same content.';
   end if;
 
   if new.template is not null and (tg_op = 'INSERT' or old.template is distinct from new.template) then
@@ -4859,7 +5037,7 @@ begin
       order by version desc
       limit 1;
     if not found then
-      raise exception 'template: % is no e-mail template of this tenant', quote_literal(left(new.template, 120))
+      raise exception 'template: % is not an e-mail template of this tenant', quote_literal(left(new.template, 120))
         using errcode = 'OP007', column = 'template',
           hint = 'select distinct name from ai_campaign_templates where channel = ''email''';
     end if;
@@ -4874,6 +5052,8 @@ begin
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.check_broadcast() IS 'Trigger before insert or update on ai_broadcasts: checks changes of the status and of a launched broadcast''s content (OP038), copies the template''s subject and body, and checks at the launch that the tenant may send marketing (OP031).';
 
 CREATE FUNCTION brainops_internal.check_cap_window() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -4891,25 +5071,25 @@ begin
     v_kept := new.archive_after;
   end if;
   if v_longest > v_kept then
-    raise exception 'cap_window: % is longer than the queue keeps what was sent (archive_after %)', v_longest, v_kept
+    raise exception 'cap_window: % is longer than sent messages stay in the queue (archive_after %)', v_longest, v_kept
       using errcode = 'OP014',
-        hint = 'Keep rows longer (brainops.job_tables.archive_after), or count over a shorter window (contact_policies.cap_window).';
+        hint = 'Raise brainops.job_tables.archive_after, or use a shorter contact_policies.cap_window.';
   end if;
   return new;
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.check_cap_window() IS 'Trigger: refuses (OP014) a cap_window that is longer than archive_after of the mail and text queues, from both sides.';
+
 CREATE FUNCTION brainops_internal.check_email_row() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
-    AS $_$
+    AS $$
 declare
-  -- The lengths apart: bounds within the expression made it fifteen times as slow.
-  c_address constant text := '^[a-z0-9.!#$%&''*+/=?^_`{|}~-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-][a-z0-9-]+$';
   v_lead_id uuid;
 begin
   new.recipient := btrim(new.recipient, E' \t\r\n');
-  -- Clients write the JSON null where they mean none.
+  -- Clients write the JSON null for "no metadata".
   new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
   v_lead_id := brainops_internal.uuid_or_null(new.recipient);
 
@@ -4917,27 +5097,20 @@ begin
     raise exception 'recipient: is empty'
       using errcode = 'OP004', column = 'recipient', hint = 'Give one e-mail address, or the id of a lead.';
   end if;
-  if v_lead_id is null and (
-    new.recipient !~* c_address
-    or length(new.recipient) > 254
-    or position('@' in new.recipient) > 65
-    or length(new.recipient) > 64 and 63 < any (
-      select length(label) from unnest(string_to_array(split_part(new.recipient, '@', 2), '.')) as label
-    )
-  ) then
+  if v_lead_id is null and not brainops_internal.is_email_address(new.recipient) then
     raise exception 'recipient: % is not an e-mail address', quote_literal(left(new.recipient, 120))
       using errcode = 'OP004', column = 'recipient',
-        hint = 'Give one bare address such as ann@example.com (a domain with other letters in punycode), or the id of a lead.';
+        hint = 'Give one address without a name, such as ann@example.com (an international domain in punycode), or the id of a lead.';
   end if;
   if new.broadcast_id is null then
     perform brainops_internal.check_mail_text(new.subject, new.body);
   elsif new.subject is not null or new.body is not null then
-    raise exception 'subject and body: are those of broadcast %', new.broadcast_id
-      using errcode = 'OP005', hint = 'Leave both out, or insert a mail of its own without broadcast_id.';
+    raise exception 'subject and body: must be null for a recipient of broadcast %', new.broadcast_id
+      using errcode = 'OP005', hint = 'Leave both out: recipients get the content of the broadcast. For other content insert a mail without broadcast_id.';
   end if;
   if jsonb_typeof(new.metadata) <> 'object' then
-    raise exception 'metadata: % is no JSON object', quote_literal(left(new.metadata::text, 120))
-      using errcode = 'OP006', column = 'metadata', hint = 'Give an object such as {"first_name": "Ann"}; {} or null for none.';
+    raise exception 'metadata: % is not a JSON object', quote_literal(left(new.metadata::text, 120))
+      using errcode = 'OP006', column = 'metadata', hint = 'Give an object such as {"first_name": "Ann"}, or {} or null for no values.';
   end if;
 
   if tg_op = 'INSERT' then
@@ -4948,19 +5121,21 @@ begin
       new.lead_id := brainops_internal.find_lead(brainops_internal.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
     end if;
   elsif new.recipient = old.recipient then
-    -- The lead may be gone by now: the gate says so when the mail is due.
+    -- The lead may have been deleted since: the gate reports that when the mail is due.
     return new;
   end if;
   if v_lead_id is not null then
     new.lead_id := brainops_internal.find_lead(v_lead_id, new.tenant_id);
     if new.lead_id is null then
-      raise exception 'recipient: % is no lead of this tenant', new.recipient
+      raise exception 'recipient: % is not a lead of this tenant', new.recipient
         using errcode = 'OP004', column = 'recipient', hint = 'Give an e-mail address, or the id of a row in revenue_leads.';
     end if;
   end if;
   return new;
 end;
-$_$;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.check_email_row() IS 'Trigger before insert or update on ai_email_queue: refuses what can never be sent, naming the column, the value and the remedy (OP004, OP005, OP006), and fills lead_id and job_priority.';
 
 CREATE FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -4976,12 +5151,12 @@ begin
       using errcode = 'OP005', column = 'subject', hint = 'Shorten it.';
   end if;
   if p_subject ~ '[\x01-\x1f\x7f]' then
-    raise exception 'subject: % holds a control character', quote_literal(left(p_subject, 120))
+    raise exception 'subject: % contains a control character', quote_literal(left(p_subject, 120))
       using errcode = 'OP005', column = 'subject', hint = 'Remove line breaks, tabs and other control characters.';
   end if;
   if coalesce(p_body, '') = '' then
     raise exception 'body: is empty'
-      using errcode = 'OP005', column = 'body', hint = 'Give the mail''s text or HTML.';
+      using errcode = 'OP005', column = 'body', hint = 'Give the content of the mail as HTML or text.';
   end if;
   if octet_length(p_body) > 1048576 then
     raise exception 'body: has % bytes, at most 1048576 (1 MiB) are allowed', octet_length(p_body)
@@ -4990,7 +5165,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) IS 'Raises OP005 for a subject or body that can never be sent.';
+COMMENT ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) IS 'Raises OP005 if a subject or body can never be sent.';
 
 CREATE FUNCTION brainops_internal.check_payment_request() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5007,8 +5182,8 @@ begin
     and not pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
     and not pg_catalog.pg_has_role(session_user, 'brainops_system', 'member')
   then
-    raise exception 'tenant_id: payment requests of % are not yours to write', new.tenant_id
-      using errcode = 'insufficient_privilege', hint = 'Leave tenant_id out.';
+    raise exception 'tenant_id: you may not write payment requests of tenant %', new.tenant_id
+      using errcode = 'insufficient_privilege', hint = 'Leave tenant_id out; your own tenant is filled in.';
   end if;
 
   select * into v_plan
@@ -5020,14 +5195,14 @@ begin
         when coalesce(btrim(new.plan_code), '') <> '' then p.code = v_key
         else p.code = v_key or lower(btrim(p.name)) = v_key
       end
-    -- One's own before the common one, the lead's before everybody's, a code before a name.
+    -- The tenant's own plan before one for every tenant, one for the lead before one for every lead, a code before a name.
     order by p.tenant_id nulls last, p.lead_id nulls last, p.active desc, p.code = v_key desc, p.id
     limit 1;
   if not found or not v_plan.active then
-    raise exception 'product_service: % is no plan%', coalesce(quote_literal(left(v_named, 120)), 'null'),
+    raise exception 'product_service: % is not a plan%', coalesce(quote_literal(left(v_named, 120)), 'null'),
       case when v_plan.id is null then '' else ' that is active' end
       using errcode = 'OP025', column = 'product_service',
-        hint = 'Prices come from plans alone: name one by plan_id, plan_code or product_service, or insert one. There are: '
+        hint = 'Prices come from plans only. Name one by plan_id, plan_code or product_service, or insert one. Active plans: '
           || coalesce(
             (
               select string_agg(code, ', ' order by code)
@@ -5041,24 +5216,26 @@ begin
           ) || '.';
   end if;
   if new.amount <> v_plan.amount or lower(btrim(new.currency)) <> v_plan.currency then
-    raise exception 'amount: the request says % %, but plan % costs % %',
+    raise exception 'amount: the request has % %, but plan % costs % %',
       coalesce(trim_scale(new.amount)::text, trim_scale(v_plan.amount)::text), coalesce(lower(btrim(new.currency)), v_plan.currency),
       v_plan.code, trim_scale(v_plan.amount), v_plan.currency
       using errcode = 'OP026', column = 'amount',
-        hint = 'Leave amount and currency out, or insert a plan with this price (with lead_id, for this lead alone) and name it.';
+        hint = 'Leave amount and currency out. For another price, insert a plan (with lead_id, for this lead only) and name it.';
   end if;
   if coalesce(new.payment_status, 'open') <> 'open' then
     raise exception 'payment_status: a request cannot be inserted as %', quote_literal(left(new.payment_status, 40))
-      using errcode = 'OP029', column = 'payment_status', hint = 'Leave it out: what Stripe reports makes it paid.';
+      using errcode = 'OP029', column = 'payment_status',
+        hint = 'Leave payment_status out; it becomes paid when Stripe reports the payment.';
   end if;
 
   new.deliver_by := nullif(lower(btrim(new.deliver_by)), '');
   if new.deliver_by not in ('email', 'sms') then
-    raise exception 'deliver_by: nothing is sent by %', quote_literal(left(new.deliver_by, 40))
-      using errcode = 'OP007', column = 'deliver_by', hint = 'Write email or sms, or leave it out and send payment_url yourself.';
+    raise exception 'deliver_by: % is not a way to send a link', quote_literal(left(new.deliver_by, 40))
+      using errcode = 'OP007', column = 'deliver_by',
+        hint = 'Write email or sms, or leave deliver_by out and send payment_url yourself.';
   end if;
   if new.deliver_by is not null and new.lead_id is null then
-    raise exception 'deliver_by: a link without lead_id has nobody to be sent to'
+    raise exception 'deliver_by: lead_id is null, so there is nobody to send the link to'
       using errcode = 'OP004', column = 'deliver_by', hint = 'Give lead_id, or leave deliver_by out and send payment_url yourself.';
   end if;
 
@@ -5082,6 +5259,8 @@ begin
 end;
 $_$;
 
+COMMENT ON FUNCTION brainops_internal.check_payment_request() IS 'Trigger: fills in plan, price and defaults of a new request. OP025 without an active plan, OP026 for another price than the plan''s, OP029 for a payment_status, OP007 or OP004 for deliver_by, 42501 for another tenant.';
+
 CREATE FUNCTION brainops_internal.check_plan() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -5089,11 +5268,13 @@ CREATE FUNCTION brainops_internal.check_plan() RETURNS trigger
 begin
   new.code := lower(btrim(new.code));
   new.currency := lower(btrim(new.currency));
-  -- Without an amount there is nothing to reckon: the column's own rule refuses the row.
+  -- Without an amount there is nothing to compute; the not-null constraint refuses the row.
   new.amount_minor := case when new.amount is not null then brainops_internal.minor_units(new.amount, new.currency) end;
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.check_plan() IS 'Trigger: normalizes code and currency of a plan, and computes amount_minor; errors as in minor_units.';
 
 CREATE FUNCTION brainops_internal.check_sms_number() RETURNS trigger
     LANGUAGE plpgsql
@@ -5108,12 +5289,15 @@ begin
     inner join public.tenants as t on t.id = n.tenant_id
     where n.number = new.number and n.tenant_id <> new.tenant_id;
   if found then
-    raise exception 'number: % is that of tenant %', new.number, v_other
-      using errcode = 'OP018', column = 'number', hint = 'Delete the other row first; two tenants that share a number use TWILIO_FROM.';
+    raise exception 'number: % belongs to tenant %', new.number, v_other
+      using errcode = 'OP018', column = 'number',
+        hint = 'Delete that tenant''s row first. Tenants that share a number use TWILIO_FROM and have no row for it.';
   end if;
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.check_sms_number() IS 'Trigger: refuses a number that belongs to another tenant (OP018).';
 
 CREATE FUNCTION brainops_internal.check_sms_row() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5123,39 +5307,41 @@ declare
   v_lead_id uuid;
 begin
   new.recipient := btrim(new.recipient, E' \t\r\n');
-  -- Clients write the JSON null where they mean none.
+  -- Some clients write the JSON null for no metadata.
   new.metadata := coalesce(nullif(new.metadata, 'null'), '{}');
   v_lead_id := brainops_internal.uuid_or_null(new.recipient);
 
   if coalesce(new.recipient, '') = '' then
     raise exception 'recipient: is empty'
-      using errcode = 'OP017', column = 'recipient', hint = 'Give one phone number, or the id of a lead.';
+      using errcode = 'OP017', column = 'recipient', hint = 'Give one phone number with its country code, or the id of a lead.';
   end if;
   if v_lead_id is null then
     if regexp_replace(new.recipient, '[[:space:]().\-/' || U&'\00A0' || ']', '', 'g') !~ '^\+?[0-9]{5,15}$' or new.recipient ~ '^\+0' then
       raise exception 'recipient: % is not a phone number', quote_literal(left(new.recipient, 120))
         using errcode = 'OP017', column = 'recipient',
-          hint = 'Give one number with its country code such as +13035550100 (without an extension), or the id of a lead.';
+          hint = 'Give one phone number with its country code, such as +13035550100, without an extension; or the id of a lead.';
     end if;
     if new.recipient ~ '^\+' and brainops_internal.sms_number(new.recipient, null) is null then
-      raise exception 'recipient: % has not as many digits as a phone number', quote_literal(left(new.recipient, 120))
+      raise exception 'recipient: % has the wrong number of digits for a phone number', quote_literal(left(new.recipient, 120))
         using errcode = 'OP017', column = 'recipient',
-          hint = 'Give one number with its country code such as +13035550100, or the id of a lead.';
+          hint = 'Give one phone number with its country code, such as +13035550100; or the id of a lead.';
     end if;
     new.recipient := coalesce(brainops_internal.sms_number(new.recipient, null), new.recipient);
   end if;
   if coalesce(btrim(new.body, E' \t\r\n'), '') = '' then
     raise exception 'body: is empty'
-      using errcode = 'OP005', column = 'body', hint = 'Give the text.';
+      using errcode = 'OP005', column = 'body', hint = 'Give the text of the message.';
   end if;
-  -- With Liquid in it, it may become shorter.
+  -- A Liquid template may become shorter when it is rendered.
   if length(new.body) > 1600 and (new.body !~ '\{[{%]' or length(new.body) > 32768) then
     raise exception 'body: has % characters, at most 1600 are allowed', length(new.body)
-      using errcode = 'OP005', column = 'body', hint = 'Shorten it: Twilio takes no longer text.';
+      using errcode = 'OP005', column = 'body',
+        hint = 'Shorten it. Twilio accepts at most 1600 characters; a Liquid template may have up to 32768 before it is rendered.';
   end if;
   if jsonb_typeof(new.metadata) <> 'object' then
-    raise exception 'metadata: % is no JSON object', quote_literal(left(new.metadata::text, 120))
-      using errcode = 'OP006', column = 'metadata', hint = 'Give an object such as {"first_name": "Ann"}; {} or null for none.';
+    raise exception 'metadata: % is not a JSON object', quote_literal(left(new.metadata::text, 120))
+      using errcode = 'OP006', column = 'metadata',
+        hint = 'Give an object such as {"first_name": "Ann"}; use {} or null for no values.';
   end if;
 
   if tg_op = 'INSERT' then
@@ -5166,37 +5352,40 @@ begin
       new.lead_id := brainops_internal.find_lead(brainops_internal.uuid_or_null(new.metadata ->> 'lead_id'), new.tenant_id);
     end if;
   elsif new.recipient = old.recipient then
-    -- The lead may be gone by now: the gate says so when the text is due.
+    -- The lead may have been deleted since; the gate reports that when the text is due.
     return new;
   end if;
   if v_lead_id is not null then
     new.lead_id := brainops_internal.find_lead(v_lead_id, new.tenant_id);
     if new.lead_id is null then
-      raise exception 'recipient: % is no lead of this tenant', new.recipient
-        using errcode = 'OP017', column = 'recipient', hint = 'Give a phone number, or the id of a row in revenue_leads.';
+      raise exception 'recipient: % is not a lead of this tenant', new.recipient
+        using errcode = 'OP017', column = 'recipient',
+          hint = 'Give a phone number, or the id of one of the tenant''s rows in revenue_leads.';
     end if;
   end if;
   return new;
 end;
 $_$;
 
+COMMENT ON FUNCTION brainops_internal.check_sms_row() IS 'Trigger: checks and normalizes recipient, body and metadata. OP017 for the recipient, OP005 for the body, OP006 for metadata.';
+
 CREATE FUNCTION brainops_internal.check_tenants() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
-  -- The lock keeps the tenants from being deleted meanwhile.
+  -- The lock keeps the tenants from being deleted until this transaction ends.
   if (select count(*) from (
     select from public.tenants where id in (select tenant_id from changed) for key share
   ) as t) <> (select count(distinct tenant_id) from changed) then
-    raise exception 'tenant_id: % names a tenant that does not exist', tg_relid::regclass
-      using errcode = 'foreign_key_violation', column = 'tenant_id', hint = 'select id, slug from tenants';
+    raise exception 'tenant_id: a row of % names a tenant that does not exist', tg_relid::regclass
+      using errcode = 'foreign_key_violation', column = 'tenant_id', hint = 'Give the id of a tenant: select id, slug from tenants.';
   end if;
   return null;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.check_tenants() IS 'For tables without a foreign key to tenants: each statement''s rows are of tenants that are there, and a tenant that has rows stays.';
+COMMENT ON FUNCTION brainops_internal.check_tenants() IS 'Trigger, for tables without a foreign key to tenants: checks that the tenants of a statement''s rows exist. A tenant that has rows in such a table cannot be deleted. 23503: a tenant does not exist.';
 
 CREATE FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) RETURNS jsonb
     LANGUAGE plpgsql
@@ -5236,45 +5425,33 @@ begin
 end;
 $$;
 
-CREATE FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid DEFAULT gen_random_uuid(), p_lacks_platform text DEFAULT NULL::text, p_lacks_own text DEFAULT NULL::text, p_batches boolean DEFAULT false) RETURNS TABLE(id uuid, outcome text, lease uuid, attempt integer, reason text, sender text, batch uuid)
+COMMENT ON FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) IS 'The variant, an item of config.variants, that an enrolment takes. Also decides the winner, once there are enough touches or enough time has passed.';
+
+CREATE FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid DEFAULT gen_random_uuid(), p_missing_platform text DEFAULT NULL::text, p_missing_tenant text DEFAULT NULL::text, p_bulk boolean DEFAULT false) RETURNS TABLE(id uuid, outcome text, lease uuid, attempt integer, reason text, account text, bulk uuid)
     LANGUAGE plpgsql
     SET search_path TO ''
     SET random_page_cost TO '1'
     AS $_$
 declare
-  -- A slot that was not used within this time is void. So what has stood still (a pause, no
-  -- worker) bursts with five seconds' worth of its rate at most; a worker that is late by more
-  -- makes the row wait for another slot.
+  -- An unused slot of a rate limit expires after this time. So rows that waited for something else (a pause, no
+  -- worker) burst with five seconds' worth of the rate at most; a worker that is later than that makes the row
+  -- wait for another slot.
   c_slot_kept constant interval := '5 seconds';
   v_job brainops.job_tables;
-  v_tenant_id uuid;
-  v_ids uuid[];
+  v_tenant_id uuid := brainops.current_tenant_id();
   v_now timestamptz := brainops.now();
+  v_ids uuid[];
   v_in_slot uuid[];
-  v_rest uuid[];
-  v_slots timestamptz[];
-  v_sender text;
-  v_reason text;
-  v_allowed int;
-  v_ask_at timestamptz;
-  v_verdicts brainops.verdict[] := '{}';
-  v_more brainops.verdict[];
-  v_batch text;
-  v_brought uuid[] := '{}';
-  v_more_in_slot uuid[];
-  v_next uuid[];
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
-  v_tenant_id := brainops.current_tenant_id();
-  v_batch := case when v_job.bulk_column is null then 'null::uuid' else format('t.%I', v_job.bulk_column) end;
-
   execute format(
     'select
        array_agg(s.id order by s.job_priority, s.scheduled_for, s.id),
        coalesce(array_agg(s.id) filter (where s.rate_slot between $2 - $3 and $2), ''{}'')
      from (
        select id, job_priority, scheduled_for, rate_slot from %s
-       -- Spelled so that only the ids lead to the rows: one of pending rows would be read from end to end.
+       -- In a case expression, so that the planner uses the ids: it would read the index of pending rows from end to
+       -- end.
        where id = any ($1) and case when status = ''pending'' then scheduled_for <= $2 else false end
        for update skip locked
      ) as s',
@@ -5286,105 +5463,17 @@ begin
     return;
   end if;
 
-  -- A standstill comes first: nothing is decided about a row that may not move.
-  v_sender := brainops_internal.account_of(v_job.sender, v_tenant_id);
-  v_reason := coalesce(
-    brainops_internal.pause_reason(p_table, v_tenant_id),
-    case when v_sender = v_job.sender then p_lacks_platform else p_lacks_own end
-  );
-  if v_reason is not null then
-    select array_agg(row(i, 'hold', null, v_reason)::brainops.verdict) into v_verdicts from unnest(v_ids) as i;
-    v_ids := '{}';
-  end if;
-
-  if p_batches and v_job.bulk_column is not null and v_ids <> '{}' then
-    select b.ids, b.in_slot, b.next_ids into v_brought, v_more_in_slot, v_next
-      from brainops_internal.lock_bulk_rows(v_job, v_tenant_id, v_ids, v_now, c_slot_kept) as b;
-    v_ids := v_ids || v_brought;
-    v_in_slot := v_in_slot || v_more_in_slot;
-    -- Whatever becomes of these rows, the batch goes on.
-    if v_next <> '{}' then
-      perform brainops_internal.enqueue_rows(p_table, v_next);
-    end if;
-  end if;
-
-  if v_job.gate is not null and v_ids <> '{}' then
-    execute format('select coalesce(array_agg(g), ''{}'') from %s($1) as g', v_job.gate)
-      into v_more
-      using v_ids;
-    v_verdicts := v_verdicts || v_more;
-    select coalesce(array_agg(i order by n), '{}') into v_ids
-      from unnest(v_ids) with ordinality as u (i, n)
-      where i not in (select (v).id from unnest(v_more) as v);
-  end if;
-
-  if v_ids <> '{}' and exists (select from brainops.rate_limits as r where r.table_name = p_table) then
-    -- Rows that come back to the slot they were given pass; the others take one.
-    select coalesce(array_agg(i order by n), '{}') into v_rest
-      from unnest(v_ids) with ordinality as u (i, n)
-      where i <> all (v_in_slot);
-    v_slots := case when v_rest <> '{}' then brainops_internal.reserve_rate_slots(p_table, v_tenant_id, cardinality(v_rest)) end;
-    if v_slots is not null then
-      select coalesce(array_agg(row(i, 'slot', v_slots[n], 'rate limit')::brainops.verdict), '{}') into v_more
-        from unnest(v_rest) with ordinality as u (i, n)
-        where v_slots[n] > v_now;
-      v_verdicts := v_verdicts || v_more;
-      select coalesce(array_agg(i order by n), '{}') into v_ids
-        from unnest(v_ids) with ordinality as u (i, n)
-        where i not in (select (v).id from unnest(v_more) as v);
-    end if;
-  end if;
-
-  -- Last, because a probe that it allows must really go.
-  if v_sender is not null and v_ids <> '{}' then
-    select b.allowed, b.ask_at into v_allowed, v_ask_at
-      from brainops_internal.acquire_breaker(v_sender, cardinality(v_ids), v_job.time_limit + interval '10 seconds') as b;
-    if v_allowed < cardinality(v_ids) then
-      select array_agg(row(i, 'defer', v_ask_at + random() * interval '2 seconds', 'circuit breaker of ' || v_sender || ' is open')::brainops.verdict)
-        into v_more
-        from unnest(v_ids[v_allowed + 1:]) as i;
-      v_verdicts := v_verdicts || v_more;
-      v_ids := v_ids[:v_allowed];
-    end if;
-  end if;
-
-  if v_verdicts <> '{}' then
-    return query execute format(
-      'update %s as t
-       set
-         status = case v.outcome when ''skip'' then ''skipped'' when ''fail'' then ''failed'' else t.status end,
-         scheduled_for = case when v.outcome in (''defer'', ''slot'') then v.until else t.scheduled_for end,
-         rate_slot = case when v.outcome = ''slot'' then v.until end,
-         finished_at = case when v.outcome in (''skip'', ''fail'') then $2 end,
-         skip_reason = case when v.outcome = ''skip'' then v.reason end,
-         last_error = case when v.outcome = ''skip'' then t.last_error else v.reason end
-       from unnest($1) as v
-       where t.id = v.id
-       returning t.id, v.outcome, null::uuid, t.attempts, v.reason, $3, %s',
-      v_job.relation, v_batch
-    )
-      using v_verdicts, v_now, v_sender;
-  end if;
-
-  if v_ids <> '{}' then
-    return query execute format(
-      'update %s as t
-       set
-         status = ''processing'',
-         lease = $4,
-         worker_id = $2,
-         attempts = t.attempts + 1,
-         started_at = $3
-       where t.id = any ($1)
-       returning t.id, ''go'', t.lease, t.attempts, null::text, $5, %s',
-      v_job.relation, v_batch
-    )
-      using v_ids, p_worker_id, v_now, p_lease, v_sender;
-  end if;
+  return query
+    select c.*
+    from brainops_internal.accounts_of(v_job, v_tenant_id, v_ids) as a
+    cross join lateral brainops_internal.claim_through(
+      v_job, v_tenant_id, a.account, a.ids, v_in_slot, c_slot_kept, v_now, p_worker_id, p_lease,
+      case when a.account = v_job.provider then p_missing_platform else p_missing_tenant end, p_bulk
+    ) as c;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) IS 'Claims the due rows among the ids for a worker. outcome: go (with a lease), skip, fail, defer, slot or hold; a row that is not due or held elsewhere is left out. p_batches: rows of the same batch that are due come along. p_lacks_platform, p_lacks_own: why the worker cannot use the installation''s account, or a tenant''s own; null where it can.';
+COMMENT ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean) IS 'Claims the due rows of the current tenant among p_ids for worker p_worker_id, under lease p_lease. Returns a row for each that was locked: outcome go (now processing), or skip, fail, defer, slot or hold with the reason; account is the provider account that the effect goes through, bulk the row''s bulk key, each null if the row has none. Rows that are not due, or locked by another transaction, are left out. p_missing_platform, p_missing_tenant: why this worker cannot use the platform''s account, or tenants'' own accounts; null if it can. p_bulk: other due rows with the same bulk key are claimed too.';
 
 CREATE FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) RETURNS uuid
     LANGUAGE plpgsql
@@ -5403,7 +5492,7 @@ begin
     if v_holder = p_lead_id or exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = v_holder) then
       return v_holder;
     end if;
-    -- Claimed by an insert that came to nothing.
+    -- The insert that claimed it did not complete.
     update brainops.lead_keys set lead_id = p_lead_id
     where tenant_id = p_tenant_id and key = p_key and lead_id = v_holder;
     if found then
@@ -5413,13 +5502,122 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) IS 'Claims a key (email:… or phone:…) for p_lead_id, and returns the lead that holds it: p_lead_id, or the lead that had it before.';
+
+CREATE FUNCTION brainops_internal.claim_through(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[], p_in_slot uuid[], p_slot_kept interval, p_now timestamp with time zone, p_worker_id uuid, p_lease uuid, p_missing text, p_bulk boolean) RETURNS TABLE(id uuid, outcome text, lease uuid, attempt integer, reason text, account text, bulk uuid)
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET random_page_cost TO '1'
+    AS $_$
+declare
+  v_ids uuid[] := p_ids;
+  v_in_slot uuid[] := p_in_slot;
+  v_verdicts brainops.verdict[] := '{}';
+  v_more brainops.verdict[];
+  v_reason text;
+  v_brought record;
+  v_rest uuid[];
+  v_slots timestamptz[];
+  v_breaker record;
+  v_bulk text := case when p_job.bulk_column is null then 'null::uuid' else format('t.%I', p_job.bulk_column) end;
+begin
+  -- Pauses and missing credentials come first: the gate decides nothing about a row that cannot go anyway.
+  v_reason := coalesce(brainops_internal.pause_reason(p_job.table_name, p_tenant_id), p_missing);
+  if v_reason is not null then
+    select array_agg(row(i, 'hold', null, v_reason)::brainops.verdict) into v_verdicts from unnest(v_ids) as i;
+    v_ids := '{}';
+  end if;
+
+  if p_bulk and p_job.bulk_column is not null and v_ids <> '{}' then
+    v_brought := brainops_internal.lock_bulk_rows(p_job, p_tenant_id, v_ids, p_now, p_slot_kept);
+    v_ids := v_ids || v_brought.ids;
+    v_in_slot := v_in_slot || v_brought.in_slot;
+    -- Due rows that are left behind need a job, whatever is decided about the claimed ones.
+    if v_brought.next_ids <> '{}' then
+      perform brainops_internal.enqueue_rows(p_job.table_name, v_brought.next_ids);
+    end if;
+  end if;
+
+  if p_job.gate is not null and v_ids <> '{}' then
+    execute format('select coalesce(array_agg(g), ''{}'') from %s($1) as g', p_job.gate)
+      into v_more
+      using v_ids;
+    v_verdicts := v_verdicts || v_more;
+    v_ids := brainops_internal.ids_without(v_ids, v_more);
+  end if;
+
+  if v_ids <> '{}' and exists (select from brainops.rate_limits as r where r.table_name = p_job.table_name) then
+    -- Rows that return at the slot that they were assigned pass; the others take a slot.
+    select coalesce(array_agg(i order by n), '{}') into v_rest
+      from unnest(v_ids) with ordinality as u (i, n)
+      where i <> all (v_in_slot);
+    v_slots := case when v_rest <> '{}' then brainops_internal.reserve_rate_slots(p_job.table_name, p_tenant_id, cardinality(v_rest)) end;
+    if v_slots is not null then
+      select coalesce(array_agg(row(i, 'slot', v_slots[n], 'rate limit')::brainops.verdict), '{}') into v_more
+        from unnest(v_rest) with ordinality as u (i, n)
+        where v_slots[n] > p_now;
+      v_verdicts := v_verdicts || v_more;
+      v_ids := brainops_internal.ids_without(v_ids, v_more);
+    end if;
+  end if;
+
+  -- Last, because a probe that the breaker allows must really be sent.
+  if p_account is not null and v_ids <> '{}' then
+    v_breaker := brainops_internal.acquire_breaker(p_account, cardinality(v_ids), p_job.time_limit + interval '10 seconds');
+    if v_breaker.allowed < cardinality(v_ids) then
+      select array_agg(row(i, 'defer', v_breaker.ask_at + random() * interval '2 seconds', 'circuit breaker of ' || p_account || ' is open')::brainops.verdict)
+        into v_more
+        from unnest(v_ids[v_breaker.allowed + 1:]) as i;
+      v_verdicts := v_verdicts || v_more;
+      v_ids := v_ids[:v_breaker.allowed];
+    end if;
+  end if;
+
+  if v_verdicts <> '{}' then
+    return query execute format(
+      'update %s as t
+       set
+         status = case v.outcome when ''skip'' then ''skipped'' when ''fail'' then ''failed'' else t.status end,
+         scheduled_for = case when v.outcome in (''defer'', ''slot'') then v.until else t.scheduled_for end,
+         rate_slot = case when v.outcome = ''slot'' then v.until end,
+         finished_at = case when v.outcome in (''skip'', ''fail'') then $2 end,
+         skip_reason = case when v.outcome = ''skip'' then v.reason end,
+         last_error = case when v.outcome = ''skip'' then t.last_error else v.reason end
+       from unnest($1) as v
+       where t.id = v.id
+       returning t.id, v.outcome, null::uuid, t.attempts, v.reason, $3, %s',
+      p_job.relation, v_bulk
+    )
+      using v_verdicts, p_now, p_account;
+  end if;
+
+  if v_ids <> '{}' then
+    return query execute format(
+      'update %s as t
+       set
+         status = ''processing'',
+         lease = $4,
+         worker_id = $2,
+         attempts = t.attempts + 1,
+         started_at = $3
+       where t.id = any ($1)
+       returning t.id, ''go'', t.lease, t.attempts, null::text, $5, %s',
+      p_job.relation, v_bulk
+    )
+      using v_ids, p_worker_id, p_now, p_lease, p_account;
+  end if;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.claim_through(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[], p_in_slot uuid[], p_slot_kept interval, p_now timestamp with time zone, p_worker_id uuid, p_lease uuid, p_missing text, p_bulk boolean) IS 'Decides about locked rows that go through one provider account (p_account null: the table has no provider), and writes the decisions; the result is as of brainops_internal.claim. p_in_slot: rows that return at their slot of a rate limit, which is not older than p_slot_kept. p_missing: why the worker cannot use the account; null if it can.';
+
 CREATE FUNCTION brainops_internal.clamp_score(p_total numeric) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
   select greatest(0, least(100, pg_catalog.round(p_total)));
 $$;
 
-COMMENT ON FUNCTION brainops_internal.clamp_score(p_total numeric) IS 'A sum of points as a score: rounded, from 0 to 100.';
+COMMENT ON FUNCTION brainops_internal.clamp_score(p_total numeric) IS 'A sum of points as a score: rounded, and limited to 0 to 100.';
 
 CREATE FUNCTION brainops_internal.close_enrolment(p_enrolment public.ai_nurture_campaigns) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5459,6 +5657,8 @@ begin
   where q.id = o.id;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.close_enrolment(p_enrolment public.ai_nurture_campaigns) IS 'Skips the waiting touches of an enrolment that has ended and, unless it is completed, its queued messages.';
 
 CREATE FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -5502,6 +5702,7 @@ begin
         and v.lead_id = p_lead.id
         and v.event = p_condition ->> 'event'
         and (not p_condition ? 'channel' or v.channel = p_condition ->> 'channel')
+        -- An event that was reported late counts from when it was reported.
         and greatest(v.occurred_at, v.created_at) >= v_since
     );
   end if;
@@ -5517,7 +5718,7 @@ begin
       when v_found is null then false
       when v_op = 'in' then v_found in (select jsonb_array_elements_text(v_value))
       when jsonb_typeof(v_value) = 'number' then
-        -- A word where a number is asked for is no number, not an error in the night.
+        -- A cast of text that is not a number would fail the nightly scoring.
         case when v_found ~ '^-?[0-9]{1,255}(\.[0-9]{1,255})?$' then case v_op
           when '=' then v_found::numeric = (v_value)::numeric
           when '<' then v_found::numeric < (v_value)::numeric
@@ -5532,7 +5733,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) IS 'Whether a condition is true of a lead now; events count since p_since unless the condition says within.';
+COMMENT ON FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) IS 'Whether a condition is true for a lead now; never null. Events count from p_since on, unless the condition says within.';
 
 CREATE FUNCTION brainops_internal.condition_problems(p_condition jsonb) RETURNS SETOF text
     LANGUAGE sql STABLE
@@ -5541,7 +5742,7 @@ CREATE FUNCTION brainops_internal.condition_problems(p_condition jsonb) RETURNS 
   select brainops_internal.condition_problems(p_condition, 0);
 $$;
 
-COMMENT ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) IS 'What is wrong with a condition, one sentence each. {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2}.';
+COMMENT ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) IS 'What is wrong with a condition, one sentence each; no rows if it is valid. Forms: {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2, "channel": "email"}.';
 
 CREATE FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) RETURNS SETOF text
     LANGUAGE plpgsql STABLE
@@ -5558,17 +5759,17 @@ declare
   v_key text;
 begin
   if jsonb_typeof(p_condition) is distinct from 'object' then
-    return next format('condition %s is no object; expected all, any, not, field or event', coalesce(left(p_condition::text, 80), 'null'));
+    return next format('condition %s is not an object; expected one with all, any, not, field or event', coalesce(left(p_condition::text, 80), 'null'));
     return;
   elsif p_depth > c_deepest then
-    return next format('condition %s lies in more than %s others', left(p_condition::text, 80), c_deepest);
+    return next format('condition %s is nested in more than %s others', left(p_condition::text, 80), c_deepest);
     return;
   end if;
 
   if p_condition ?| array['all', 'any'] then
     v_key := case when p_condition ? 'all' then 'all' else 'any' end;
     if jsonb_typeof(p_condition -> v_key) <> 'array' or p_condition -> v_key = '[]' then
-      return next format('%s %s is no list of conditions', v_key, left((p_condition -> v_key)::text, 80));
+      return next format('%s %s is not a list of one or more conditions', v_key, left((p_condition -> v_key)::text, 80));
       return;
     end if;
     for v_part in select * from jsonb_array_elements(p_condition -> v_key)
@@ -5585,26 +5786,26 @@ begin
     if not coalesce(p_condition ->> 'op', '=') = any (c_operators) then
       return next format('op %s is unknown; expected one of %s', quote_literal(left(p_condition ->> 'op', 80)), array_to_string(c_operators, ' '));
     elsif p_condition ->> 'op' = 'in' and jsonb_typeof(p_condition -> 'value') is distinct from 'array' then
-      return next format('value %s is no list, which op in needs', coalesce(left((p_condition -> 'value')::text, 80), 'null'));
+      return next format('value %s is not a list, which op in requires', coalesce(left((p_condition -> 'value')::text, 80), 'null'));
     elsif p_condition ->> 'op' in ('<', '<=', '>', '>=') and jsonb_typeof(p_condition -> 'value') is distinct from 'number' then
-      return next format('value %s is no number, which op %s needs', coalesce(left((p_condition -> 'value')::text, 80), 'null'), p_condition ->> 'op');
+      return next format('value %s is not a number, which op %s requires', coalesce(left((p_condition -> 'value')::text, 80), 'null'), p_condition ->> 'op');
     elsif p_condition ->> 'op' = 'exists' and jsonb_typeof(coalesce(p_condition -> 'value', 'true')) <> 'boolean' then
-      return next format('value %s is neither true nor false, which op exists needs', left((p_condition -> 'value')::text, 80));
+      return next format('value %s is neither true nor false, which op exists requires', left((p_condition -> 'value')::text, 80));
     elsif not p_condition ? 'value' and p_condition ->> 'op' is distinct from 'exists' then
-      return next format('field %s has no value to compare with', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'));
+      return next format('field %s has no value to compare with; give value', coalesce(quote_literal(left(p_condition ->> 'field', 80)), 'null'));
     end if;
   elsif p_condition ? 'event' then
     if not coalesce(p_condition ->> 'event', '') ~ '^[a-z][a-z0-9_]{0,62}$' then
-      return next format('event %s is no event''s word', coalesce(quote_literal(left(p_condition ->> 'event', 80)), 'null'));
+      return next format('event %s is not the name of an event (a-z, 0-9 and _, starting with a letter)', coalesce(quote_literal(left(p_condition ->> 'event', 80)), 'null'));
     end if;
     if p_condition ? 'within' and not brainops_internal.is_interval(p_condition ->> 'within') then
-      return next format('within %s is no positive interval such as 7 days', coalesce(quote_literal(left(p_condition ->> 'within', 80)), 'null'));
+      return next format('within %s is not a positive interval of at most 100 years, such as 7 days', coalesce(quote_literal(left(p_condition ->> 'within', 80)), 'null'));
     end if;
     if not coalesce(p_condition ->> 'at_least', '1') ~ '^[1-9][0-9]{0,5}$' then
-      return next format('at_least %s is no number from 1 on', left((p_condition -> 'at_least')::text, 80));
+      return next format('at_least %s is not a whole number from 1 to 999999', left((p_condition -> 'at_least')::text, 80));
     end if;
   else
-    return next format('condition %s has none of all, any, not, field, event', left(p_condition::text, 80));
+    return next format('condition %s has none of the keys all, any, not, field and event', left(p_condition::text, 80));
     return;
   end if;
 
@@ -5617,12 +5818,12 @@ begin
       else array['event', 'within', 'at_least', 'channel']
     end)
   loop
-    return next format('key %s is not known in condition %s', quote_literal(left(v_key, 80)), left(p_condition::text, 80));
+    return next format('key %s is unknown in condition %s', quote_literal(left(v_key, 80)), left(p_condition::text, 80));
   end loop;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) IS 'The same about a condition that lies in p_depth others.';
+COMMENT ON FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) IS 'The same for a condition that is nested in p_depth others.';
 
 CREATE FUNCTION brainops_internal.confirm_opt_in(p_token text, p_evidence jsonb DEFAULT '{}'::jsonb) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5650,16 +5851,16 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.confirm_opt_in(p_token text, p_evidence jsonb) IS 'The button behind /confirm/<token>: consent granted, with its evidence. Returns confirmed (twice is as once), expired or unknown.';
+COMMENT ON FUNCTION brainops_internal.confirm_opt_in(p_token text, p_evidence jsonb) IS 'The button of the page /confirm/<token>: records a confirmed grant with p_evidence. Returns confirmed (also if it was confirmed before), expired or unknown.';
 
 CREATE FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 declare
-  -- brainops.lift_marketing_hold brings the rows forward.
-  c_ask_held_again constant interval := '6 hours';
-  c_ask_paused_again constant interval := '1 hour';
+  -- Only a fallback: brainops.lift_marketing_hold brings the rows forward.
+  c_hold_recheck constant interval := '6 hours';
+  c_pause_recheck constant interval := '1 hour';
   v_now constant timestamptz := brainops.now();
   v_exits jsonb := '{}';
   v_pauses jsonb := '{}';
@@ -5688,8 +5889,8 @@ begin
       end,
       case
         when d.skip is not null or d.fail is not null then null
-        when v_hold is null then v_now + c_ask_paused_again
-        else v_now + c_ask_held_again * (1 + random())
+        when v_hold is null then v_now + c_pause_recheck
+        else v_now + c_hold_recheck * (1 + random())
       end,
       coalesce(d.skip, d.fail, 'marketing on hold: ' || v_hold, d.paused)
     from (
@@ -5698,6 +5899,7 @@ begin
         case
           when c.state = 'denied' then 'consent denied'
           when p_policy.consent <> 'opt_out' and c.state is null then 'no consent for ' || p_policy.channel
+          -- A grant is confirmed by its evidence, or by an earlier pending entry that it answers.
           when p_policy.consent <> 'opt_out' and (c.state = 'pending' or p_policy.consent = 'double_opt_in' and not (
             c.confirmed or exists (
               select from public.contact_consents as p
@@ -5708,11 +5910,11 @@ begin
             then 'double opt-in not confirmed'
           when v_exits ->> r.enrolment_id::text is not null then 'left the campaign: ' || (v_exits ->> r.enrolment_id::text)
           when r.first_due_at < v_now - p_policy.expires_after
-            then format('expired: it was due at %s and could not go within %s', r.first_due_at, p_policy.expires_after)
+            then format('expired: it was due at %s and could not be sent within %s', r.first_due_at, p_policy.expires_after)
         end as skip,
         case
           when p_policy.channel = 'email' and coalesce(btrim(v_settings ->> 'postal_address'), '') = ''
-            then 'the law wants a postal address in marketing mail: give tenants.settings a postal_address, and set status to pending'
+            then 'settings.postal_address is missing: marketing mail must carry the sender''s postal address; set it in tenants.settings, then set status to pending'
         end as fail,
         v_pauses ->> r.enrolment_id::text as paused
       from asked as r
@@ -5722,7 +5924,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) IS 'Of marketing: no consent, left the campaign, expired (skip), no postal address (fail), on hold (defer).';
+COMMENT ON FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) IS 'Marketing messages that may not go whatever the time: no consent, left the campaign, expired (skip), no postal address (fail), on hold or campaign paused (defer).';
 
 CREATE FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) RETURNS text
     LANGUAGE sql STABLE
@@ -5730,10 +5932,10 @@ CREATE FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel te
     AS $_$
   select
     case
-      -- A person who was forgotten.
+      -- The digest of a person who was forgotten.
       when a.address ~ '^sha256:' then a.address
       when p_channel = 'email' then a.address
-      -- Short codes are as they are.
+      -- E.164 already, or a short code.
       when a.address ~ '^(\+[1-9][0-9]{6,14}|[0-9]{3,6})$' then a.address
       else coalesce(
         brainops_internal.sms_number(a.address, t.country),
@@ -5742,15 +5944,10 @@ CREATE FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel te
     end
   from
     (select regexp_replace(p_address, '^[[:space:]]+|[[:space:]]+$', '', 'g') as address) as a
-    cross join lateral (
-      select
-        brainops_internal.tenant_country(
-          (select t.settings from public.tenants as t where t.id = p_tenant_id)
-        ) as country
-    ) as t;
+    cross join lateral (select brainops.tenant_country(p_tenant_id) as country) as t;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) IS 'An address as messages to it are addressed: without white space around it, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
+COMMENT ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) IS 'An address as messages are addressed: without surrounding white space, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
 
 CREATE FUNCTION brainops_internal.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.recipient_context[], p_since timestamp with time zone) RETURNS TABLE(place integer, every timestamp with time zone[], own timestamp with time zone[])
     LANGUAGE plpgsql STABLE
@@ -5770,7 +5967,6 @@ begin
       leads as materialized (select p.n, unnest(p.lead_ids) as key from places as p),
       emails as materialized (select p.n, unnest(p.emails) as key from places as p),
       phones as materialized (select p.n, unnest(p.phones) as key from places as p),
-      -- The messages first, each set through its own index, then whose they are.
       mails_to_leads as materialized (
         select q.id, q.lead_id as key, q.started_at from public.ai_email_queue as q
         where q.tenant_id = p_tenant_id and q.lead_id = any (array(select k.key from leads as k))
@@ -5812,7 +6008,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.recipient_context[], p_since timestamp with time zone) IS 'When marketing went, or may have gone, to each person since an instant: on both channels, and on the one that asks.';
+COMMENT ON FUNCTION brainops_internal.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.recipient_context[], p_since timestamp with time zone) IS 'When marketing messages went, or may have gone, to each person after p_since, newest first. place: position in p_places; every: on both channels; own: on p_channel. Persons without any are left out.';
 
 CREATE FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -5833,7 +6029,7 @@ begin
     return;
   end if;
 
-  -- Whole country and state are a group each, and every group must agree.
+  -- The rows of the whole country are one group, those of each state another, and every group must allow the hour.
   select array_agg(case when not closed then law_from end order by d), array_agg(case when not closed then law_to end order by d)
     into v_law_from, v_law_to
     from (
@@ -5871,7 +6067,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) IS 'The hours of each weekday, Monday first, in which the tenant and the law allow it; null for a day without.';
+COMMENT ON FUNCTION brainops_internal.contact_hours(p_policy public.contact_policies, p_country text, p_state text, OUT opens time without time zone[], OUT closes time without time zone[]) IS 'Contact hours of each weekday, Monday first, that the tenant''s policy and the law of the country and state allow; null for a closed day. p_state null: every state''s hours must agree. p_country null: the policy''s hours.';
 
 CREATE FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) RETURNS tstzrange
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -5893,14 +6089,14 @@ begin
     if lower(v_open) = v_at then
       return v_common;
     end if;
-    -- No earlier instant is open in that zone.
+    -- That zone is closed until then.
     v_at := lower(v_open);
   end loop;
   return brainops_internal.zone_opening(p_at, p_zones[1], p_opens, p_closes);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) IS 'From when, at or after an instant, the clocks of all zones stand inside the hours, and until when at least.';
+COMMENT ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) IS 'When, at or after p_at, the hours are open in all zones, and until when at least. p_opens, p_closes: as of contact_hours. Null if they never are.';
 
 CREATE FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
@@ -5935,7 +6131,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) IS 'Which messages may not go now, and until when: suppression for all; for marketing also consent, campaign exits, expiry, postal address, holds, quiet hours, caps and hourly limits. Asked inside a claim.';
+COMMENT ON FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) IS 'Messages that may not go now, with the reason and until when; a message without a verdict may go. Checks the rules for every message, and then the rules for marketing. p_channel: email or sms; p_rows: in the order in which they have a claim to slots.';
 
 CREATE FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -5959,7 +6155,7 @@ CREATE FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) IS 'What is left of points: half of them after each half-life; all of them where that is null or the time is yet to come.';
+COMMENT ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) IS 'What remains of points at p_now: half of them after each half-life. All of them if the half-life is null, or the time is in the future.';
 
 CREATE FUNCTION brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid) RETURNS jsonb
     LANGUAGE plpgsql
@@ -5972,7 +6168,7 @@ declare
   v_below jsonb := '[]';
 begin
   for v_child in
-    -- Rows whose reference is merely emptied stay where they are.
+    -- Rows whose foreign key sets the reference to null stay.
     select r.relation, r.column_name from brainops_internal.references_to(p_table) as r where r.keeps_row is not true
   loop
     for v_id in
@@ -5989,6 +6185,8 @@ begin
     || case when v_below <> '[]' then jsonb_build_object('rows', v_below) else '{}' end;
 end;
 $_$;
+
+COMMENT ON FUNCTION brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid) IS 'Deletes a row and its dependents, and returns them as JSON {table, row, rows}.';
 
 CREATE TABLE public.payment_requests (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -6025,20 +6223,20 @@ CREATE TABLE public.payment_requests (
     livemode boolean,
     status text DEFAULT 'pending'::text NOT NULL,
     scheduled_for timestamp with time zone DEFAULT now() NOT NULL,
-    job_priority smallint DEFAULT 0 NOT NULL,
-    idempotency_key text,
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 12 NOT NULL,
     deferrals integer DEFAULT 0 NOT NULL,
     last_error text,
     skip_reason text,
-    lease uuid,
+    job_priority smallint DEFAULT 0 NOT NULL,
+    idempotency_key text,
     worker_id uuid,
-    rate_slot timestamp with time zone,
     cancel_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    lease uuid,
+    rate_slot timestamp with time zone,
     CONSTRAINT payment_requests_amount_positive CHECK ((amount_minor > 0)),
     CONSTRAINT payment_requests_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT payment_requests_deliver_by_known CHECK ((deliver_by = ANY (ARRAY['email'::text, 'sms'::text]))),
@@ -6056,47 +6254,65 @@ WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_thr
 
 ALTER TABLE ONLY public.payment_requests FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.payment_requests IS 'Insert a row: a Stripe payment link for one payment is made, and payment_url filled in. status is the making of the link, payment_status the money.';
+COMMENT ON TABLE public.payment_requests IS 'Insert a row: a Stripe payment link for one payment is created, and payment_url filled in. status tracks creating the link, payment_status the money.';
 
-COMMENT ON COLUMN public.payment_requests.lead_id IS 'Who is asked; becomes won with the payment. Null for nobody we know, or a person who was forgotten.';
+COMMENT ON COLUMN public.payment_requests.lead_id IS 'Who is asked to pay; moves to won with the payment. Null: no known lead, or a person who was forgotten.';
 
-COMMENT ON COLUMN public.payment_requests.product_service IS 'Where neither plan_id nor plan_code is given: a plan''s code or name. Otherwise what you like.';
+COMMENT ON COLUMN public.payment_requests.product_service IS 'A plan''s code or name, if neither plan_id nor plan_code is given; otherwise any text. Filled in with the plan''s name.';
 
-COMMENT ON COLUMN public.payment_requests.plan_id IS 'The plan that priced it. No foreign key: the request keeps what it took from the plan, and the plan may go.';
+COMMENT ON COLUMN public.payment_requests.plan_id IS 'The plan that set the price. No foreign key: the request keeps what it took from the plan, and the plan may be deleted.';
 
-COMMENT ON COLUMN public.payment_requests.amount IS 'The plan''s. May be given, and is refused (OP026) where it is another than the plan''s.';
+COMMENT ON COLUMN public.payment_requests.plan_code IS 'On insert, the code of the plan to use; filled in from the plan.';
 
-COMMENT ON COLUMN public.payment_requests.amount_minor IS 'The same in Stripe''s units: cents for usd, yen for jpy.';
+COMMENT ON COLUMN public.payment_requests.plan_name IS 'What the payer reads; from the plan.';
 
-COMMENT ON COLUMN public.payment_requests.payment_status IS 'open, paid, refunded, partially_refunded, disputed, expired, cancelled, payment_failed. Clients may write cancelled (the link is closed), open (a new link, after cancelled, expired or payment_failed) and paid (accepts what came though attention asks about it).';
+COMMENT ON COLUMN public.payment_requests.amount IS 'The plan''s, in units of the currency. If given, it must be the plan''s (OP026).';
+
+COMMENT ON COLUMN public.payment_requests.currency IS 'The plan''s, in lower case. If given, it must be the plan''s (OP026).';
+
+COMMENT ON COLUMN public.payment_requests.amount_minor IS 'amount in Stripe''s units: cents for usd, yen for jpy.';
+
+COMMENT ON COLUMN public.payment_requests."interval" IS 'The plan''s: one_time, month or year.';
+
+COMMENT ON COLUMN public.payment_requests.payment_status IS 'open, paid, refunded, partially_refunded, disputed, expired, cancelled or payment_failed; computed. Clients may write cancelled (closes the link), open (a new link, after cancelled, expired or payment_failed) and paid (accepts a payment that attention asks about).';
 
 COMMENT ON COLUMN public.payment_requests.expires_at IS 'When the link is closed. By default tenants.settings.payment_link_days from now, else 30 days.';
 
-COMMENT ON COLUMN public.payment_requests.success_url IS 'Where the payer is led afterwards: tenants.settings.payment_success_url as of the insert; null for Stripe''s own page.';
+COMMENT ON COLUMN public.payment_requests.success_url IS 'Where the payer is sent afterwards: tenants.settings.payment_success_url as of the insert; null: Stripe''s own page.';
 
-COMMENT ON COLUMN public.payment_requests.deliver_by IS 'email or sms: the link is sent to the lead as soon as it is there, once, as a row of ai_email_queue or ai_sms_queue; in the words of the tenant''s template payment_link where it has one. Null: you send payment_url yourself.';
+COMMENT ON COLUMN public.payment_requests.deliver_by IS 'email or sms: the link is sent to the lead once it exists, as a row of ai_email_queue or ai_sms_queue, with the tenant''s template payment_link if it has one. Null: you send payment_url yourself.';
 
-COMMENT ON COLUMN public.payment_requests.paid_at IS 'When the first payment of just this amount and currency was made, or a person accepted another; null: not paid.';
+COMMENT ON COLUMN public.payment_requests.payment_url IS 'The link; null until it exists.';
 
-COMMENT ON COLUMN public.payment_requests.attention IS 'What a person should look at: another amount or currency than asked, paid twice, paid though cancelled. Null: nothing.';
+COMMENT ON COLUMN public.payment_requests.stripe_payment_link_id IS 'Stripe''s id of the link; null until it exists.';
 
-COMMENT ON COLUMN public.payment_requests.paid_minor IS 'Sum of the ledger''s payments in the request''s currency. Where there are none, and a person accepted one in another currency: what was asked.';
+COMMENT ON COLUMN public.payment_requests.paid_at IS 'When the first payment of exactly this amount and currency was made, or a person accepted another one; null: not paid.';
 
-COMMENT ON COLUMN public.payment_requests.refunded_minor IS 'What went back, as the ledger has it or as Stripe''s total of the charge says, whichever is more. In the request''s currency: what went back in another one counts as its share of what was charged in that.';
+COMMENT ON COLUMN public.payment_requests.attention IS 'What a person should look at: another amount or currency than requested, several payments, a payment although cancelled or expired. Null: nothing.';
 
-COMMENT ON COLUMN public.payment_requests.disputes_open IS 'Disputes that are open or lost.';
+COMMENT ON COLUMN public.payment_requests.paid_minor IS 'Sum of the ledger''s payments in the request''s currency. Without any, after a person accepted a payment in another currency: amount_minor.';
+
+COMMENT ON COLUMN public.payment_requests.refunded_minor IS 'What was refunded, in the request''s currency: by the ledger or by Stripe''s totals of the charges, whichever is more. A refund in another currency is prorated by the amount charged in it.';
+
+COMMENT ON COLUMN public.payment_requests.disputes_open IS 'Number of disputes that are open or lost.';
+
+COMMENT ON COLUMN public.payment_requests.cancelled_at IS 'When the request was cancelled; null: not, or a new link was requested since.';
+
+COMMENT ON COLUMN public.payment_requests.expired_at IS 'When the link was closed because its time was over; null: not, or a new link was requested since.';
 
 COMMENT ON COLUMN public.payment_requests.failed_generation IS 'The newest link whose delayed payment failed, by key_generation; -1: none.';
 
-COMMENT ON COLUMN public.payment_requests.link_inactive IS 'Whether the link was switched off at Stripe, by someone else or us, without having been used.';
+COMMENT ON COLUMN public.payment_requests.link_inactive IS 'True if the link was deactivated at Stripe, by us or by others, without having been used.';
 
-COMMENT ON COLUMN public.payment_requests.link_told_at IS 'When Stripe said so: the event''s time, older ones do not count.';
+COMMENT ON COLUMN public.payment_requests.link_told_at IS 'Time of the event that link_inactive is from; older events are ignored. Null: no event yet.';
 
-COMMENT ON COLUMN public.payment_requests.key_generation IS 'Which link it is: part of the idempotency key. Goes up for a new link, and when Stripe stored an error under the key.';
+COMMENT ON COLUMN public.payment_requests.key_generation IS 'Number of the link, from 0; part of the idempotency key. Goes up for a new link, and when Stripe has stored an error under the key or forgotten it.';
 
-COMMENT ON COLUMN public.payment_requests.key_started_at IS 'When the key was first used; Stripe forgets it after 24 h. Null: nothing was asked of Stripe yet.';
+COMMENT ON COLUMN public.payment_requests.key_started_at IS 'When the key was first used; Stripe forgets it after 24 hours. Null: Stripe was not asked yet.';
 
-COMMENT ON COLUMN public.payment_requests.key_account IS 'The tenant''s own credential that the link was made through; null for the installation''s account.';
+COMMENT ON COLUMN public.payment_requests.key_account IS 'The tenant''s own credential that the link is created through; null: the installation''s account.';
+
+COMMENT ON COLUMN public.payment_requests.livemode IS 'False: created in Stripe''s test mode. Null: no link yet.';
 
 CREATE FUNCTION brainops_internal.deliver_payment_link(p_request public.payment_requests) RETURNS void
     LANGUAGE plpgsql
@@ -6105,7 +6321,7 @@ CREATE FUNCTION brainops_internal.deliver_payment_link(p_request public.payment_
 declare
   v_key text := 'payment_link:' || (p_request).id || ':' || (p_request).key_generation;
   v_template public.ai_campaign_templates;
-  v_words jsonb := jsonb_build_object(
+  v_metadata jsonb := jsonb_build_object(
     'type', 'payment_link',
     'transactional', true,
     'payment', jsonb_build_object(
@@ -6136,7 +6352,7 @@ begin
           || '<p><a href="{{ payment.url }}">{{ payment.url }}</a></p>'
           || '<p>The link takes one payment.</p><p>{{ tenant.name }}</p>'
       ),
-      v_words,
+      v_metadata,
       v_key,
       brainops.now()
     )
@@ -6147,7 +6363,7 @@ begin
       (p_request).tenant_id,
       (p_request).lead_id::text,
       coalesce(v_template.body, '{{ tenant.name }}: please pay {{ payment.amount }} for {{ payment.plan }} at {{ payment.url }}'),
-      v_words,
+      v_metadata,
       v_key,
       brainops.now()
     )
@@ -6156,16 +6372,17 @@ begin
 exception
   when serialization_failure or deadlock_detected or lock_not_available then
     raise;
-  -- The link is there, and must not be lost because a message about it is refused.
   when others then
     perform brainops.notify(
       (p_request).tenant_id, 'A payment link could not be sent: ' || (p_request).plan_name,
-      'Payment request ' || (p_request).id || ' has its link, ' || (p_request).payment_url || ', but it was not sent by '
+      'Payment request ' || (p_request).id || ' has a link, ' || (p_request).payment_url || ', which could not be sent by '
         || (p_request).deliver_by || ': ' || sqlerrm,
       v_key, (p_request).lead_id
     );
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.deliver_payment_link(p_request public.payment_requests) IS 'Queues a message with the link to the lead, by deliver_by, once per link.';
 
 CREATE FUNCTION brainops_internal.dequeue(p_keys text[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -6174,7 +6391,7 @@ CREATE FUNCTION brainops_internal.dequeue(p_keys text[]) RETURNS void
   select graphile_worker.complete_jobs(array(select id from graphile_worker.jobs where key = any (p_keys)));
 $$;
 
-COMMENT ON FUNCTION brainops_internal.dequeue(p_keys text[]) IS 'Takes the graphile-worker jobs with these keys away, but for those that a worker has fetched.';
+COMMENT ON FUNCTION brainops_internal.dequeue(p_keys text[]) IS 'Removes the graphile-worker jobs with these keys, except those that a worker has fetched.';
 
 CREATE FUNCTION brainops_internal.deregister_worker(p_id uuid) RETURNS void
     LANGUAGE plpgsql
@@ -6190,7 +6407,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.deregister_worker(p_id uuid) IS 'A worker''s last word: forgets it and frees jobs that it still holds.';
+COMMENT ON FUNCTION brainops_internal.deregister_worker(p_id uuid) IS 'Removes a worker that stops, and unlocks graphile-worker jobs that it still holds.';
 
 CREATE FUNCTION brainops_internal.drop_merged_lead() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6202,6 +6419,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.drop_merged_lead() IS 'Trigger after insert on revenue_leads: deletes a row that before_lead_insert merged into another lead.';
+
 CREATE FUNCTION brainops_internal.drop_partitions(p_parent regclass, p_before timestamp with time zone) RETURNS SETOF text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6211,7 +6430,7 @@ declare
   v_partition record;
 begin
   for v_partition in
-    -- As text: once dropped, the table has no name any more.
+    -- As text, because the name cannot be looked up once the table is dropped.
     select inhrelid::regclass::text as name, to_date(right(relname, 7), 'YYYY_MM') as month
     from pg_catalog.pg_inherits
     inner join pg_catalog.pg_class as c on c.oid = inhrelid
@@ -6224,6 +6443,8 @@ begin
   end loop;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.drop_partitions(p_parent regclass, p_before timestamp with time zone) IS 'Drops the partitions whose month (UTC) ended at or before p_before, and returns their names. 55P03 if the parent cannot be locked within 2 s.';
 
 CREATE FUNCTION brainops_internal.email_address(p_tenant_id uuid, p_recipient text) RETURNS TABLE(address text)
     LANGUAGE sql STABLE ROWS 1
@@ -6288,7 +6509,7 @@ CREATE FUNCTION brainops_internal.embedded_connection_closed(p_connection_id tex
   delete from brainops.embedded_connections where p_connection_id is null or connection_id = p_connection_id;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) IS 'Called by the built-in Postgres when a connection ends; null when it starts.';
+COMMENT ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) IS 'Forgets the workers of a connection that ended; of all connections if null. The built-in Postgres calls it when a connection ends, and with null when it starts.';
 
 CREATE FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6297,10 +6518,10 @@ CREATE FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_i
 declare
   c_per_level constant int := 50;
   c_levels constant int := 20;
-  -- So that the claims of several workers and the sending overlap; more would only wait for each other.
-  c_jobs_of_batch constant int := 4;
+  -- Enough for the claims of several workers to overlap with their sending; more would only wait for each other.
+  c_jobs_of_bulk constant int := 4;
   v_job brainops.job_tables;
-  v_batches uuid[];
+  v_bulks uuid[];
   v_tenant record;
   v_specs graphile_worker.job_spec[];
 begin
@@ -6312,11 +6533,11 @@ begin
        left join %s as t on t.id = u.id',
       v_job.bulk_column, v_job.relation
     )
-      into v_batches
+      into v_bulks
       using p_ids;
   end if;
 
-  -- Waiting rows of each tenant, these included; `before` is how many stand in front of the first.
+  -- v_waiting: the tenant's due rows, counted up to the last level. v_before: those of them that are not in p_ids.
   for v_tenant in
     select tenant_id, count(*)::int as n from unnest(p_tenant_ids) as t (tenant_id) group by tenant_id
   loop
@@ -6336,8 +6557,8 @@ begin
         row(
           v_job.task_identifier,
           case
-            when r.batch is null then json_build_object('id', r.id, 'tenant_id', r.tenant_id)
-            else json_build_object('id', r.id, 'tenant_id', r.tenant_id, 'batch', r.batch)
+            when r.bulk is null then json_build_object('id', r.id, 'tenant_id', r.tenant_id)
+            else json_build_object('id', r.id, 'tenant_id', r.tenant_id, 'batch', r.bulk)
           end,
           null,
           r.run_at,
@@ -6353,13 +6574,13 @@ begin
           from (
             select
               i.*,
-              row_number() over (partition by i.batch, i.run_at, i.priority order by i.n) as place,
-              count(*) over (partition by i.batch, i.run_at, i.priority) as size
-            from unnest(p_ids, p_tenant_ids, p_run_ats, p_priorities, v_batches)
-              with ordinality as i (id, tenant_id, run_at, priority, batch, n)
+              row_number() over (partition by i.bulk, i.run_at, i.priority order by i.n) as place,
+              count(*) over (partition by i.bulk, i.run_at, i.priority) as size
+            from unnest(p_ids, p_tenant_ids, p_run_ats, p_priorities, v_bulks)
+              with ordinality as i (id, tenant_id, run_at, priority, bulk, n)
             where i.tenant_id = v_tenant.tenant_id
           ) as u
-          where u.batch is null or u.place <= c_jobs_of_batch and (u.place - 1) * v_job.bulk_max < u.size
+          where u.bulk is null or u.place <= c_jobs_of_bulk and (u.place - 1) * v_job.bulk_max < u.size
         ) as r;
       perform graphile_worker.add_jobs(v_specs);
     end;
@@ -6367,7 +6588,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) IS 'Gives the rows their graphile-worker jobs, key <tenant_id>:<table>:<id>: one each, and for rows of a batch that are due together one for bulk_max of them, four at most. A job that is there already is moved.';
+COMMENT ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) IS 'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id>: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
 
 CREATE FUNCTION brainops_internal.enqueue_rescores(p_lead_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6376,7 +6597,7 @@ CREATE FUNCTION brainops_internal.enqueue_rescores(p_lead_ids uuid[]) RETURNS vo
 declare
   c_per_job constant int := 500;
 begin
-  -- import_leads asks once for all of its rows.
+  -- import_leads queues the jobs once for all of its rows (release_rescores).
   if current_setting('brainops.hold_rescores', true) = 'on' then
     return;
   end if;
@@ -6386,6 +6607,8 @@ begin
   end loop;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.enqueue_rescores(p_lead_ids uuid[]) IS 'Queues jobs that compute the scores of these leads. Null or an empty array queues nothing.';
 
 CREATE FUNCTION brainops_internal.enqueue_rows(p_table text, p_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6406,7 +6629,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.enqueue_rows(p_table text, p_ids uuid[]) IS 'Sets jobs for pending rows of the current tenant.';
+COMMENT ON FUNCTION brainops_internal.enqueue_rows(p_table text, p_ids uuid[]) IS 'Queues jobs for those of the rows that are pending and belong to the current tenant.';
 
 CREATE FUNCTION brainops_internal.enrolment_exit_reason(p_enrolment_id uuid) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -6421,7 +6644,7 @@ begin
   elsif v_enrolment.status in ('exited', 'cancelled') then
     return v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, '');
   elsif v_enrolment.status <> 'completed' then
-    -- Events end a running one in their own transaction.
+    -- Events end a running enrolment in their own transaction; for a completed one they are looked up here.
     return null;
   end if;
   return (
@@ -6437,7 +6660,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.enrolment_exit_reason(p_enrolment_id uuid) IS 'Why a message of this enrolment must not go any more; null when it may. Asked at each claim.';
+COMMENT ON FUNCTION brainops_internal.enrolment_exit_reason(p_enrolment_id uuid) IS 'Why a message of this enrolment must not be sent any more; null if it may. Checked at each claim.';
 
 CREATE FUNCTION brainops_internal.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -6445,16 +6668,16 @@ CREATE FUNCTION brainops_internal.enrolment_hold_reason(p_enrolment public.ai_nu
     AS $$
   select
     case
-      when p_enrolment.status = 'paused' then 'held: the enrolment is paused; update ai_nurture_campaigns set status = ''active'' lets it go on'
-      when p_campaign.status = 'paused' then 'held: campaign ' || p_campaign.code || ' is paused; brainops.resume_campaign lets it go on'
-      when p_campaign.status = 'draft' then 'held: campaign ' || p_campaign.code || ' is not launched; update campaigns set status = ''active'' where code = ' || quote_literal(
+      when p_enrolment.status = 'paused' then 'held: the enrolment is paused; to resume it, update ai_nurture_campaigns set status = ''active'''
+      when p_campaign.status = 'paused' then 'held: campaign ' || p_campaign.code || ' is paused; brainops.resume_campaign resumes it'
+      when p_campaign.status = 'draft' then 'held: campaign ' || p_campaign.code || ' is not launched; to launch it, update campaigns set status = ''active'' where code = ' || quote_literal(
         p_campaign.code
       )
       when p_enrolment.held_since is not null then 'held'
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) IS 'What an enrolment waits for: its own pause, its campaign''s, or the launch; null when it runs.';
+COMMENT ON FUNCTION brainops_internal.enrolment_hold_reason(p_enrolment public.ai_nurture_campaigns, p_campaign public.campaigns) IS 'Why an enrolment is held, for last_error: its own pause, its campaign''s, or that the campaign is not launched; null if it is not held.';
 
 CREATE FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) RETURNS text
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -6467,7 +6690,7 @@ CREATE FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) RE
   where e.id = p_enrolment_id;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) IS 'Why a message of this enrolment must wait; null when it need not. Asked at each claim: what a worker had in its hands when the pause began and put off is not held by it.';
+COMMENT ON FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) IS 'Why a message of this enrolment must wait; null if it need not. Checked at each claim.';
 
 CREATE FUNCTION brainops_internal.ensure_partitions(p_parent regclass, p_from date, p_months integer) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6498,6 +6721,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.ensure_partitions(p_parent regclass, p_from date, p_months integer) IS 'Creates the partitions of p_months months that do not exist yet, beginning with the month of p_from, in schema brainops and with bounds in UTC. 55P03 if the parent cannot be locked within 2 s.';
+
 CREATE FUNCTION brainops_internal.enter_campaign() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6510,28 +6735,28 @@ declare
   v_now constant timestamptz := brainops.now();
 begin
   if brainops.current_tenant_id() <> new.tenant_id then
-    -- Row level security refuses it in a moment; nothing of the other tenant is told before.
+    -- Row level security will refuse the row; until then, nothing about the other tenant is revealed.
     return new;
   end if;
   if v_status is null then
-    raise exception 'status: unknown word %', quote_literal(left(new.status, 80))
-      using errcode = 'OP002', hint = 'Write active (or leave status out), paused, completed, exited or cancelled.';
+    raise exception 'status: % is not a status of an enrolment', quote_literal(left(new.status, 80))
+      using errcode = 'OP002', hint = 'Write active, paused, completed, exited or cancelled; left out, it is active.';
   end if;
   new.status := v_status;
   if new.lead_id is null then
     return new;
   end if;
 
-  -- Shared, so that who publishes or pauses sees every enrolment that came before.
+  -- Whoever publishes or pauses the campaign waits for this, and so sees every enrolment that came before.
   select * into v_campaign from public.campaigns where tenant_id = new.tenant_id and code = new.campaign_type for share;
   if not found or v_campaign.status = 'archived' or v_campaign.version = 0 then
-    raise exception 'campaign_type: % %', quote_literal(left(new.campaign_type, 80)), case
-        when v_campaign.id is null then 'is no campaign of this tenant'
+    raise exception 'campaign_type: campaign % %', quote_literal(left(new.campaign_type, 80)), case
+        when v_campaign.id is null then 'does not exist in this tenant'
         when v_campaign.status = 'archived' then 'is archived'
         else 'has no published version'
       end
       using errcode = 'OP020', column = 'campaign_type',
-        hint = 'select code, status, version from campaigns; a new one is published by brainops.publish_campaign(code).';
+        hint = 'Name a campaign that has a version and is not archived: select code, status, version from campaigns. brainops.publish_campaign(code) publishes one.';
   end if;
 
   new.campaign_id := v_campaign.id;
@@ -6547,12 +6772,12 @@ begin
     order by entrance desc
     limit 1;
   if found then
-    -- The same entrance again runs into the unique key, as "on conflict do nothing" expects.
+    -- The same entrance again violates the unique key, which is what "on conflict do nothing" expects.
     new.entrance := v_before.entrance
       + (v_campaign.reentry = 'after_exit' and v_before.status not in ('active', 'paused'))::int;
   end if;
 
-  -- Shared too: a lead that is being won right now is won before it enters, or after.
+  -- A lead that is being won at this moment is won either before it enters or after.
   select * into v_lead from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for share;
   if v_status in ('active', 'paused') then
     new.exit_reason := brainops_internal.entry_refusal(v_campaign, v_lead);
@@ -6571,19 +6796,23 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.enter_campaign() IS 'Trigger of ai_nurture_campaigns before insert: pins the enrolment to its campaign''s version and numbers its entrance; a lead that may not enter is stored as exited. OP002: unknown status. OP020: the campaign does not exist, is archived or has no published version.';
+
 CREATE FUNCTION brainops_internal.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
 begin
   if p_lead.stage in ('won', 'lost') and (p_lead.stage = any (p_campaign.exit_on) or p_lead.stage = p_campaign.goal_event) then
-    return p_lead.stage || ' already';
+    return 'already ' || p_lead.stage;
   elsif brainops_internal.topic_opted_out(p_campaign.tenant_id, p_lead.email, p_campaign.code) then
     return 'topic_not_wanted';
   end if;
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.entry_refusal(p_campaign public.campaigns, p_lead public.revenue_leads) IS 'Why a lead may not be in a campaign (already won, already lost, topic_not_wanted); null if it may.';
 
 CREATE FUNCTION brainops_internal.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -6606,6 +6835,8 @@ CREATE FUNCTION brainops_internal.exit_reason_of(p_campaign public.campaigns, p_
     ) as w;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) IS 'The exit_reason if this event ends an enrolment in the campaign, by its goal_event or exit_on; null if it does not. stage_changed to won or lost counts as the event won or lost.';
+
 CREATE FUNCTION brainops_internal.fill_plan_tenant() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6618,6 +6849,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.fill_plan_tenant() IS 'Trigger: fills in the tenant of a plan, unless an admin writes it.';
+
 CREATE FUNCTION brainops_internal.fill_tenant() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6627,6 +6860,8 @@ begin
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.fill_tenant() IS 'Trigger, before the insert of a row without tenant_id: fills it in by brainops_internal.resolve_tenant. OP001: no tenant.';
 
 CREATE FUNCTION brainops_internal.find_email(p_event jsonb) RETURNS brainops.email_reference
     LANGUAGE plpgsql STABLE
@@ -6649,7 +6884,7 @@ begin
     return v_found;
   end if;
   if v_message_id is not null then
-    -- One message of many recipients has one id: the address decides.
+    -- A message with several recipients has one id: the address decides.
     select found.tenant_id, found.id into v_found
       from (
         select tenant_id, id, recipient_key from public.ai_email_queue
@@ -6674,6 +6909,8 @@ begin
   return v_found;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.find_email(p_event jsonb) IS 'The mail that an event is about, in ai_email_queue or the archive; tenant_id is null if it is not known.';
 
 CREATE FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) RETURNS jsonb
     LANGUAGE plpgsql STABLE
@@ -6707,7 +6944,7 @@ CREATE FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) RE
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) IS 'The id of the lead that the id means (itself, or the lead it was merged into), where the caller may refer to it; else null.';
+COMMENT ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) IS 'The id of the lead that an id refers to: itself, or the lead that it was merged into. Null if it does not exist, is not of tenant p_tenant_id (null: any tenant), or the caller may not refer to it.';
 
 CREATE FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) RETURNS brainops.person
     LANGUAGE plpgsql STABLE
@@ -6717,7 +6954,7 @@ declare
   v_person brainops.person;
   v_given text := coalesce(
     brainops_internal.email_key(p_address),
-    brainops_internal.sms_number(p_address, brainops_internal.tenant_country((select settings from public.tenants where id = p_tenant_id)))
+    brainops_internal.sms_number(p_address, brainops.tenant_country(p_tenant_id))
   );
   v_patterns text[];
   v_notified uuid[];
@@ -6732,7 +6969,7 @@ begin
     select l.id from public.revenue_leads as l
     where l.tenant_id = p_tenant_id and (lower(btrim(l.email)) = v_given or l.phone_e164 = v_given)
   );
-  -- What somebody else is reached by too (an office's number) is not this person's alone.
+  -- An address that other leads have too, such as an office's number, is left out: rows with it may be about them.
   v_person.addresses := array(
     select v_given
     union
@@ -6811,7 +7048,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) IS 'Who has this e-mail address or phone number: the leads, their other addresses, and the rows about them.';
+COMMENT ON FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) IS 'The person with this e-mail address or phone number: leads, their other addresses, and ids of the rows about them. OP032 for an address that cannot be read.';
 
 CREATE FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text) RETURNS brainops.sms_reference
     LANGUAGE plpgsql STABLE
@@ -6837,6 +7074,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text) IS 'The text that a callback is about, from ai_sms_queue or its archive; all fields null if it is in neither.';
+
 CREATE FUNCTION brainops_internal.follow_payment(p_request public.payment_requests) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -6852,7 +7091,6 @@ begin
   exception
     when serialization_failure or deadlock_detected or lock_not_available then
       raise; -- may pass: the event is tried again
-    -- The money is there, whatever the stages say.
     when others then
       perform brainops.notify(
         (p_request).tenant_id, 'A lead that paid could not be moved to won',
@@ -6863,6 +7101,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.follow_payment(p_request public.payment_requests) IS 'Records the lead event paid and moves the lead to won, which starts its onboarding; no effect on a request without a lead.';
+
 CREATE FUNCTION brainops_internal.forget_sms_run() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -6871,7 +7111,7 @@ begin
   new.earlier_message_ids := array(
     select distinct m from unnest(old.earlier_message_ids || old.provider_message_id) as m where m is not null
     union
-    -- Told of while the outcome was lost.
+    -- Reported while the outcome was unknown.
     select provider_message_id from public.sms_deliveries
     where tenant_id = old.tenant_id and sms_id = old.id and provider_message_id is not null
   );
@@ -6890,6 +7130,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.forget_sms_run() IS 'Trigger: clears the last run''s results when a finished row becomes pending again.';
+
 CREATE FUNCTION brainops_internal.format_payment(p_minor bigint, p_currency text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -6904,6 +7146,8 @@ CREATE FUNCTION brainops_internal.format_payment(p_minor bigint, p_currency text
       p_minor || ' minor units of'
     ) || ' ' || upper(p_currency);
 $$;
+
+COMMENT ON FUNCTION brainops_internal.format_payment(p_minor bigint, p_currency text) IS 'An amount in Stripe''s units as text for people, such as "12.50 USD", with the decimals that ISO 4217 gives the currency.';
 
 CREATE FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
@@ -6936,18 +7180,33 @@ CREATE FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) RETURNS SETO
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) IS 'Which touches may not be performed: the enrolment is over (skip), or it, its campaign or the launch is waited for (defer; going on moves them to their time).';
+COMMENT ON FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) IS 'Which of these touches must not be performed now: of an enrolment that has ended (skip), or that is held (defer for an hour; its release moves the touch to its time). Touches that may be performed are not returned.';
 
 CREATE FUNCTION brainops_internal.gate_email(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
+declare
+  v_rows brainops.contact[] := brainops_internal.email_contacts(p_ids);
 begin
-  return query select * from brainops_internal.contact_verdicts('email', brainops_internal.email_contacts(p_ids));
+  -- A recipient that is an address was checked at the insert; a lead may have any text. SendGrid's client would take the
+  -- address out of "Ann <ann@example.com>", whose suppression and consent nothing here finds.
+  return query
+    select
+      u.id, 'fail', null::timestamptz,
+      format('recipient: %L, the address of lead %s, is not an e-mail address; correct it and set status to pending', left(u.address, 120), u.recipient)
+    from unnest(v_rows) as u
+    where u.address <> u.recipient and not brainops_internal.is_email_address(u.address);
+  if found then
+    select array_agg(u) into v_rows
+      from unnest(v_rows) as u
+      where u.address is null or u.address = u.recipient or brainops_internal.is_email_address(u.address);
+  end if;
+  return query select * from brainops_internal.contact_verdicts('email', v_rows);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.gate_email(p_ids uuid[]) IS 'Which of the mails may not go now: the rules of brainops_internal.contact_verdicts.';
+COMMENT ON FUNCTION brainops_internal.gate_email(p_ids uuid[]) IS 'Which of these mails may not be sent now, and why: the lead that a recipient names has no usable address, and the verdicts of brainops_internal.contact_verdicts.';
 
 CREATE FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
@@ -6960,7 +7219,7 @@ CREATE FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) RETURNS
     case
       when w.status <> 'in_progress' then 'the onboarding is ' || w.status
       when s.status <> 'in_progress' then 'the step is ' || s.status
-      else 'the step is due at another time now'
+      else 'the due date of the step has changed'
     end
   from
     public.onboarding_reminders as r
@@ -6971,27 +7230,27 @@ CREATE FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) RETURNS
     and (w.status <> 'in_progress' or s.status <> 'in_progress' or s.due_at is distinct from r.due_at);
 $$;
 
-COMMENT ON FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) IS 'Which reminders have nothing to say any more: the step is closed, paused or due at another time.';
+COMMENT ON FUNCTION brainops_internal.gate_onboarding_reminder(p_ids uuid[]) IS 'Which of these reminders no longer apply, and why: the step or the workflow is not in progress, or the due date has changed.';
 
 CREATE FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-  select c.id, 'defer', r.expires_at, 'it expires later'
+  select c.id, 'defer', r.expires_at, 'the request expires later'
   from
     public.payment_link_closures as c
     inner join public.payment_requests as r on r.tenant_id = c.tenant_id and r.id = c.payment_request_id
   where
     c.id = any (p_ids)
     and c.reason = 'expired'
-    -- A link that another one took the place of is closed at its own time at the latest.
+    -- A link that was replaced by another one is closed at its own time at the latest.
     and r.key_generation = c.key_generation
     and r.paid_at is null
     and r.cancelled_at is null
     and r.expires_at > brainops.now();
 $$;
 
-COMMENT ON FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) IS 'Which of the links are kept open longer: those whose request expires later by now.';
+COMMENT ON FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) IS 'Gate of payment_link_closures: defers the closure of links whose request expires later by now.';
 
 CREATE FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
@@ -7002,14 +7261,14 @@ CREATE FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) RETURNS SET
     'skip',
     null::timestamptz,
     case
-      when r.paid_at is not null then 'it is paid already'
-      else 'it expired before its link was made'
+      when r.paid_at is not null then 'the request is already paid'
+      else 'the request expired before its link was created'
     end
   from public.payment_requests as r
   where r.id = any (p_ids) and (r.paid_at is not null or r.expires_at <= brainops.now());
 $$;
 
-COMMENT ON FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) IS 'Which of the requests need no link any more: those that are paid or past their time.';
+COMMENT ON FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) IS 'Gate of payment_requests: skips requests that are paid or past expires_at.';
 
 CREATE FUNCTION brainops_internal.gate_sms(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql
@@ -7041,7 +7300,7 @@ CREATE FUNCTION brainops_internal.gate_sms(p_ids uuid[]) RETURNS SETOF brainops.
     ) as v;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.gate_sms(p_ids uuid[]) IS 'Which of the texts may not go now: the rules of brainops_internal.contact_verdicts.';
+COMMENT ON FUNCTION brainops_internal.gate_sms(p_ids uuid[]) IS 'Gate of ai_sms_queue: which of the texts may not go now, and why, by the rules of brainops_internal.contact_verdicts.';
 
 CREATE FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
@@ -7060,12 +7319,11 @@ CREATE FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) RETURNS
     and coalesce(btrim(t.settings ->> 'notify_email'), '') = ''
     and not exists (
       select
-      from public.provider_credentials as c
-      where c.tenant_id = n.tenant_id and c.provider = 'slack' and c.name = 'default' and c.active
+      from brainops_internal.tenant_account(n.tenant_id, 'slack')
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) IS 'Holds the notifications of tenants that have neither a Slack credential nor settings.notify_email.';
+COMMENT ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) IS 'Defers notifications of tenants that have neither an active Slack credential nor settings.notify_email, by 10 minutes.';
 
 CREATE FUNCTION brainops_internal.guard_reputation() RETURNS integer
     LANGUAGE plpgsql
@@ -7085,7 +7343,7 @@ begin
     select t.id, w.since, c.n as complaints, b.n as bounces
     from public.tenants as t
     cross join lateral (
-      -- What a hold was lifted for counts no more.
+      -- Reports from before the last hold was lifted no longer count.
       select greatest(brainops.now() - c_window, max(h.lifted_at)) as since
       from public.marketing_holds as h
       where h.tenant_id = t.id and h.channel = 'email'
@@ -7103,7 +7361,7 @@ begin
         select from public.marketing_holds as h where h.tenant_id = t.id and h.channel = 'email' and h.lifted_at is null
       )
   loop
-    -- No more need be counted than would make both shares small.
+    -- Counts no further than where both shares are too small to matter.
     select count(*) into v_sent
       from (
         select from public.ai_email_queue as q
@@ -7113,9 +7371,9 @@ begin
     v_sent := greatest(v_sent, 1);
     v_reason := case
       when v_tenant.complaints >= 3 and v_tenant.complaints >= v_sent * c_complaints
-        then format('%s of %s mails were reported as spam since %s; 0.3 %% is the most that mailbox providers bear', v_tenant.complaints, v_sent, v_tenant.since)
+        then format('%s of %s mails were reported as spam since %s; mailbox providers accept less than 0.3 %%', v_tenant.complaints, v_sent, v_tenant.since)
       when v_tenant.bounces >= 10 and v_tenant.bounces >= v_sent * c_bounces
-        then format('%s of %s mails went to addresses that do not exist since %s; 5 %% is the most', v_tenant.bounces, v_sent, v_tenant.since)
+        then format('%s of %s mails bounced hard since %s; the limit is 5 %%', v_tenant.bounces, v_sent, v_tenant.since)
     end;
     if v_reason is not null then
       insert into public.marketing_holds (tenant_id, channel, reason)
@@ -7129,7 +7387,7 @@ begin
       perform brainops.notify(
         v_tenant.id,
         'Your mails are being reported as spam',
-        format('%s of %s since %s. At 0.3 %% marketing is put on hold.', v_tenant.complaints, v_sent, v_tenant.since),
+        format('%s of %s mails were reported as spam since %s. At 0.3 %%, marketing by e-mail is put on hold.', v_tenant.complaints, v_sent, v_tenant.since),
         'complaints:' || date_trunc('day', brainops.now())
       );
     end if;
@@ -7138,7 +7396,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.guard_reputation() IS 'Holds the marketing mail of tenants with 0.3 % of complaints or 5 % of hard bounces within 7 days, and warns at 0.1 %; returns how many it held. The sweep asks it.';
+COMMENT ON FUNCTION brainops_internal.guard_reputation() IS 'Holds marketing mail of tenants with 0.3 % of complaints (3 or more) or 5 % of hard bounces (10 or more) within 7 days and notifies them; warns from 0.1 % of complaints on. Returns the number of holds it set. The sweep calls it.';
 
 CREATE FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) RETURNS void
     LANGUAGE plpgsql
@@ -7177,7 +7435,7 @@ begin
     end;
   end if;
 
-  -- For the foreign key. A job table has none, and its own indexes.
+  -- For the foreign key. A job table has no such key, and has indexes of its own.
   if p_reference_tenants and not exists (
     select from pg_catalog.pg_index as i
     inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
@@ -7240,7 +7498,7 @@ begin
     p_table
   );
 
-  -- A part can be asked by its own name, past the parent's policies: nobody but admins may.
+  -- A partition or child table can be named directly, past the parent's policies: only admins may.
   for v_part in
     select relid from pg_catalog.pg_partition_tree(p_table) where level > 0
     union
@@ -7255,22 +7513,22 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) IS 'Behind protect_table and define_job_table.';
+COMMENT ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) IS 'Gives a table the guard, see brainops.protect_table; p_reference_tenants: with a foreign key to tenants. Called by brainops.protect_table and brainops.define_job_table.';
 
-CREATE FUNCTION brainops_internal.hold_account(p_sender text, p_until timestamp with time zone) RETURNS void
+CREATE FUNCTION brainops_internal.hold_account(p_account text, p_until timestamp with time zone) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  insert into brainops.circuit_breakers as b (sender, opened_at, retry_at, last_error)
-  values (p_sender, brainops.now(), p_until, 'asked to wait')
-  on conflict (sender) do update
+  insert into brainops.circuit_breakers as b (account, opened_at, retry_at, last_error)
+  values (p_account, brainops.now(), p_until, 'the provider asked to wait')
+  on conflict (account) do update
     set
       opened_at = coalesce(b.opened_at, brainops.now()),
       retry_at = greatest(b.retry_at, p_until),
       probe_expires_at = null;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.hold_account(p_sender text, p_until timestamp with time zone) IS 'Holds all rows of a sender until it said it can be asked again.';
+COMMENT ON FUNCTION brainops_internal.hold_account(p_account text, p_until timestamp with time zone) IS 'Opens the circuit breaker of provider account p_account until p_until, or until its retry_at if that is later.';
 
 CREATE FUNCTION brainops_internal.hold_enrolments(p_tenant_id uuid, p_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -7318,6 +7576,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.hold_enrolments(p_tenant_id uuid, p_ids uuid[]) IS 'Stops the clock of these enrolments; their pending touches and messages wait, with the reason in last_error.';
+
 CREATE FUNCTION brainops_internal.hold_sent_template() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -7328,14 +7588,14 @@ begin
       and t.version = new.template_version
     for key share;
   if not found then
-    raise exception 'content_template: version % of % was deleted while it was sent', new.template_version, quote_literal(new.content_template)
-      using errcode = 'serialization_failure', hint = 'The touch is tried again, with the version that is the newest then.';
+    raise exception 'content_template: version % of % was deleted while a touch was using it', new.template_version, quote_literal(new.content_template)
+      using errcode = 'serialization_failure', hint = 'The touch is retried with the version that is the newest then.';
   end if;
   return new;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.hold_sent_template() IS 'The version that a touch was sent with is there when the touch says so, whoever deletes it meanwhile.';
+COMMENT ON FUNCTION brainops_internal.hold_sent_template() IS 'Trigger of ai_campaign_touches before template_version is written: keeps that version from being deleted. serialization_failure if it was deleted already; the touch is then retried.';
 
 CREATE FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) RETURNS integer
     LANGUAGE sql STABLE
@@ -7349,7 +7609,7 @@ CREATE FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text,
   where t.id = p_tenant_id;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) IS 'Marketing messages that may go in the hour of an instant: the lower of the warm-up''s and the policy''s; null for no limit.';
+COMMENT ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel text, p_at timestamp with time zone) IS 'Marketing messages that may go in the hour of p_at: the lower of the warm-up''s and the policy''s limit; null: no limit.';
 
 CREATE FUNCTION brainops_internal.hourly_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
@@ -7363,7 +7623,7 @@ begin
       p.id,
       'defer',
       brainops_internal.spread_contact_time(t.until, p.zones, p.opens, p.closes, p_policy.spread),
-      'hourly limit: as many messages as the warm-up or hourly_limit allows have gone in this hour'
+      'hourly limit: the warm-up or hourly_limit allows no more messages in this hour'
     from unnest(p_places) with ordinality
       as p (id, lead_ids, emails, phones, zones, country, state, opens, closes, goes_at, n)
     inner join unnest(v_times) with ordinality as t (until, n) on t.n = p.n
@@ -7371,7 +7631,48 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.hourly_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) IS 'Which messages are over the hourly limit, and until when.';
+COMMENT ON FUNCTION brainops_internal.hourly_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) IS 'Messages that are over the hourly limit, and when to check them again. Takes slots for the others.';
+
+CREATE FUNCTION brainops_internal.ids_without(p_ids uuid[], p_verdicts brainops.verdict[]) RETURNS uuid[]
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+begin
+  if p_verdicts = '{}' then
+    return p_ids;
+  end if;
+  return coalesce(
+    (
+      select array_agg(i order by n)
+      from unnest(p_ids) with ordinality as u (i, n)
+      where i not in (select (v).id from unnest(p_verdicts) as v)
+    ),
+    '{}'
+  );
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.ids_without(p_ids uuid[], p_verdicts brainops.verdict[]) IS 'The ids without those that a verdict names, in their order.';
+
+CREATE FUNCTION brainops_internal.is_email_address(p_text text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+  select
+    coalesce(
+      p_text operator(
+        pg_catalog.~*
+      ) '^[a-z0-9.!#$%&''*+/=?^_`{|}~-]+@([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9-][a-z0-9-]+$'
+      and pg_catalog.length(p_text) operator(pg_catalog.<=) 254
+      and pg_catalog.strpos(p_text, '@') operator(pg_catalog.<=) 65
+      and (
+        pg_catalog.length(p_text) operator(pg_catalog.<=) 64
+        or pg_catalog.split_part(p_text, '@', 2) operator(pg_catalog.!~) '[^.]{64}'
+      ),
+      false
+    );
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.is_email_address(p_text text) IS 'Whether a text is one e-mail address that can be written to: ann@example.com, without a name, without white space, in ASCII (an international domain in punycode), with a domain of at least two labels. False for null.';
 
 CREATE FUNCTION brainops_internal.is_free_mail(p_domain text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -7382,7 +7683,7 @@ CREATE FUNCTION brainops_internal.is_free_mail(p_domain text) RETURNS boolean
     or p_domain ~ '^(yahoo|ymail|rocketmail|hotmail|outlook|live|gmx|yandex)\.([a-z]{2,3}|com?\.[a-z]{2})$';
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.is_free_mail(p_domain text) IS 'Whether the domain is a mail service for everybody (gmail.com, yahoo.*, outlook.*, gmx.*, …).';
+COMMENT ON FUNCTION brainops_internal.is_free_mail(p_domain text) IS 'Whether a domain, in lower case, belongs to a public mail provider (gmail.com, yahoo.*, outlook.*, gmx.*, …).';
 
 CREATE FUNCTION brainops_internal.is_interval(p_text text) RETURNS boolean
     LANGUAGE plpgsql STABLE
@@ -7395,7 +7696,7 @@ exception
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.is_interval(p_text text) IS 'Whether the text spells a positive interval of at most 100 years, such as 7 days.';
+COMMENT ON FUNCTION brainops_internal.is_interval(p_text text) IS 'Whether the text is a positive interval of at most 100 years, such as 7 days; false for null.';
 
 CREATE FUNCTION brainops_internal.is_yes(p_word text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -7404,7 +7705,7 @@ CREATE FUNCTION brainops_internal.is_yes(p_word text) RETURNS boolean
   select coalesce(lower(btrim(p_word)) in ('true', 't', 'yes', 'y', '1', 'on', 'x', 'ja', 'si', 'oui'), false);
 $$;
 
-COMMENT ON FUNCTION brainops_internal.is_yes(p_word text) IS 'Whether a word of a form or a file means yes; false for null and for anything else.';
+COMMENT ON FUNCTION brainops_internal.is_yes(p_word text) IS 'Whether a value from a form or a file means yes: true, t, yes, y, 1, on, x, ja, si or oui, in any case. False for null and for anything else.';
 
 CREATE FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -7416,7 +7717,7 @@ CREATE FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) RE
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) IS 'What a table is called in brainops.job_tables: its name, with the schema where that is not public.';
+COMMENT ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) IS 'The name of a table in brainops.job_tables: its own, with the schema if that is not public.';
 
 CREATE FUNCTION brainops_internal.jwt_tenant_id() RETURNS uuid
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -7427,12 +7728,12 @@ begin
     nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id'
   );
 exception
-  -- Not JSON, an escape that text cannot hold, or nested too deep.
+  -- Not JSON, an escape that text cannot hold, or nested too deeply.
   when data_exception or program_limit_exceeded then return null;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.jwt_tenant_id() IS 'The claim tenant_id in request.jwt.claims; null where there is none or it is no uuid.';
+COMMENT ON FUNCTION brainops_internal.jwt_tenant_id() IS 'The claim tenant_id in request.jwt.claims; null if it is missing or not a uuid.';
 
 CREATE FUNCTION brainops_internal.keep_contact_address() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -7441,24 +7742,26 @@ CREATE FUNCTION brainops_internal.keep_contact_address() RETURNS trigger
 declare
   v_address text;
 begin
-  -- Row level security refuses the row in a moment; until then nothing of the other tenant is read.
+  -- Row level security will refuse this row; nothing of the other tenant may be read before that.
   if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
   v_address := brainops_internal.contact_address(new.tenant_id, new.channel, new.address);
   if v_address is null then
-    -- A yes to a number that cannot be read reaches nobody, and a form or file with a bad number is not lost for it; but
-    -- whoever writes a no by hand must know that it stops nothing.
+    -- A grant for such a number has no effect, and must not make a form or an import fail. But a client that writes a
+    -- denial or a suppression must learn that it would stop nothing.
     if tg_table_name = 'contact_consents' and (to_jsonb(new) ->> 'state' <> 'denied' or new.source <> 'client') then
       return new;
     end if;
     raise exception 'address: % is not a phone number', quote_literal(left(new.address, 120))
-      using errcode = 'OP017', column = 'address', hint = 'Give one number with its country code such as +13035550100, without an extension.';
+      using errcode = 'OP017', column = 'address', hint = 'Give one phone number with its country code, such as +13035550100, without an extension.';
   end if;
   new.address := v_address;
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.keep_contact_address() IS 'Trigger: stores the address as contact_address gives it. OP017 for a number that cannot be read in a suppression or in a denial that a client records.';
 
 CREATE FUNCTION brainops_internal.keep_first_due() RETURNS trigger
     LANGUAGE plpgsql
@@ -7474,6 +7777,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.keep_first_due() IS 'Trigger: sets first_due_at of a pending marketing message whose scheduled_for or status changes. Null: scheduled_for is when it is first due.';
+
 CREATE FUNCTION brainops_internal.keep_sent_template() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -7485,13 +7790,13 @@ begin
       and t.template_version = old.version
   ) then
     raise exception 'ai_campaign_templates: version % of % was sent to people and cannot be deleted', old.version, quote_literal(old.name)
-      using errcode = 'OP021', hint = 'Leave it; touches take the newest version of a name.';
+      using errcode = 'OP021', hint = 'Keep it; touches use the newest version of a name.';
   end if;
   return old;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.keep_sent_template() IS 'A version of a template that touches were sent with is there to be read: what a person got can be shown to them.';
+COMMENT ON FUNCTION brainops_internal.keep_sent_template() IS 'Trigger of ai_campaign_templates before delete. OP021: a touch was sent with this version, so it cannot be deleted.';
 
 CREATE FUNCTION brainops_internal.known_lead(p_lead public.revenue_leads) RETURNS uuid
     LANGUAGE plpgsql STABLE
@@ -7514,6 +7819,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.known_lead(p_lead public.revenue_leads) IS 'The lead that has every address of the row; null if the row is a new person, or connects addresses that no lead has together. Then only an insert can decide.';
+
 CREATE FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) RETURNS TABLE(address_key text, state text, occurred_at timestamp with time zone, confirmed boolean)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -7530,7 +7837,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) IS 'What each address (in lower case) last said of the channel; confirmed: and said in the same breath that it is its own. Addresses without a word are left out.';
+COMMENT ON FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) IS 'The latest entry of each address (in lower case) on the channel; of two at the same instant, denied counts. confirmed: its evidence has confirmed_at. Addresses without an entry are left out.';
 
 CREATE FUNCTION brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -7545,7 +7852,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid) IS 'The lead that this id''s lead was merged into; null for an id that is no alias.';
+COMMENT ON FUNCTION brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid) IS 'The lead that a lead was merged into; null if the id is not an alias, or not of tenant p_tenant_id (null: any tenant).';
 
 CREATE FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) RETURNS TABLE(reason text, times integer)
     LANGUAGE sql STABLE
@@ -7555,7 +7862,7 @@ CREATE FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) RETURN
   from
     (
       select
-        -- Custom fields come in an object of their own, or beside the others.
+        -- Custom fields are in metadata.custom_fields, or directly in metadata.
         p_lead.metadata || coalesce(
           case
             when jsonb_typeof(p_lead.metadata -> 'custom_fields') = 'object' then p_lead.metadata -> 'custom_fields'
@@ -7610,7 +7917,7 @@ CREATE FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) RETURN
   where f.times > 0;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) IS 'Which facts of a lead''s row score, and how many times; brainops.score_reasons has their points.';
+COMMENT ON FUNCTION brainops_internal.lead_facts(p_lead public.revenue_leads) IS 'The facts of a leads row that score: one row for each reason, with how many times it counts (from 1).';
 
 CREATE FUNCTION brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) RETURNS text
     LANGUAGE sql STABLE
@@ -7623,7 +7930,7 @@ CREATE FUNCTION brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uui
   where t.id = p_tenant_id;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) IS 'The zone in which a lead''s days are counted: its own, else its tenant''s.';
+COMMENT ON FUNCTION brainops_internal.lead_time_zone(p_tenant_id uuid, p_lead_id uuid) IS 'The IANA time zone in which a lead''s days are counted: its own, else its tenant''s.';
 
 CREATE FUNCTION brainops_internal.lead_variable(p_lead public.revenue_leads) RETURNS text
     LANGUAGE sql STABLE
@@ -7640,7 +7947,7 @@ CREATE FUNCTION brainops_internal.lead_variable(p_lead public.revenue_leads) RET
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.lead_variable(p_lead public.revenue_leads) IS 'Who a lead is, for a person to read.';
+COMMENT ON FUNCTION brainops_internal.lead_variable(p_lead public.revenue_leads) IS 'Describes a lead for a person to read: name, addresses, stage, score and id, one per line.';
 
 CREATE FUNCTION brainops_internal.leading_variant(p_step public.campaign_steps, OUT variant text, OUT figures jsonb) RETURNS record
     LANGUAGE plpgsql STABLE
@@ -7678,6 +7985,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.leading_variant(p_step public.campaign_steps, OUT variant text, OUT figures jsonb) IS 'The variant with the best rate; null before after_touches or after is reached, or if no variant has a hit. figures: touches and hits of each variant.';
+
 CREATE FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) RETURNS SETOF public.revenue_leads
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -7687,7 +7996,7 @@ CREATE FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) RET
   where l.tenant_id = p_tenant_id and lower(l.email) = lower(btrim(p_address));
 $$;
 
-COMMENT ON FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) IS 'The leads of a tenant with this e-mail address.';
+COMMENT ON FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) IS 'The leads of a tenant with this e-mail address, in any case.';
 
 CREATE FUNCTION brainops_internal.liveness_class() RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -7695,7 +8004,7 @@ CREATE FUNCTION brainops_internal.liveness_class() RETURNS integer
   select 1112690512;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.liveness_class() IS 'First half of every worker''s advisory lock key.';
+COMMENT ON FUNCTION brainops_internal.liveness_class() IS 'The first half of the key of every worker''s advisory lock; the second is worker_processes.number.';
 
 CREATE FUNCTION brainops_internal.load_broadcast(p_id uuid) RETURNS TABLE(subject text, body text, metadata jsonb, tenant jsonb, credential jsonb)
     LANGUAGE plpgsql STABLE ROWS 1
@@ -7765,7 +8074,7 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; makes missing unsubscribe tokens of marketing mails.';
 
-CREATE FUNCTION brainops_internal.load_job_tables() RETURNS TABLE(table_name text, task_identifier text, effect_is_idempotent boolean, time_limit_ms integer, load text)
+CREATE FUNCTION brainops_internal.load_job_tables() RETURNS TABLE(table_name text, task_identifier text, effect_is_idempotent boolean, time_limit_ms integer, load text, missing_columns text[])
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $_$
@@ -7778,30 +8087,27 @@ CREATE FUNCTION brainops_internal.load_job_tables() RETURNS TABLE(table_name tex
       'select %s from %s where id = any ($1)',
       string_agg(quote_ident(a.attname), ', ' order by a.attnum),
       j.relation
+    ),
+    array(
+      select c.name
+      from brainops.job_columns as c
+      where
+        c.name not in (
+          select p.attname
+          from pg_catalog.pg_attribute as p
+          where p.attrelid = j.relation::pg_catalog.regclass and not p.attisdropped
+        )
+      order by c.position
     )
-  from
-    brainops.job_tables as j
-    inner join pg_catalog.pg_attribute as a
-      on a.attrelid = j.relation::pg_catalog.regclass and a.attnum > 0 and not a.attisdropped
-  where
-    a.attname not in (
-      'status',
-      'scheduled_for',
-      'job_priority',
-      'deferrals',
-      'last_error',
-      'skip_reason',
-      'lease',
-      'worker_id',
-      'rate_slot',
-      'cancel_requested_at',
-      'started_at',
-      'finished_at'
-    )
-  group by j.table_name;
+    from
+      brainops.job_tables as j
+      inner join pg_catalog.pg_attribute as a
+        on a.attrelid = j.relation::pg_catalog.regclass and a.attnum > 0 and not a.attisdropped
+    where a.attname not in (select c.name from brainops.job_columns as c where not c.is_loaded)
+    group by j.table_name;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.load_job_tables() IS 'The job tables. load: the query that reads claimed rows ($1 is uuid[]) where a task gives none; the table''s own columns, and id, tenant_id and attempts, without the engine''s bookkeeping, whose many timestamps node-postgres would parse for nothing.';
+COMMENT ON FUNCTION brainops_internal.load_job_tables() IS 'The job tables. load: the query that reads claimed rows ($1 is uuid[]) where a task gives none; the table''s own columns, and id, tenant_id and attempts, without the engine''s bookkeeping, whose many timestamps node-postgres would parse for nothing. missing_columns: columns of brainops.job_columns that the table lacks.';
 
 CREATE FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, payment_request_id uuid, key_generation integer, stripe_payment_link_id text, made_through uuid, made_through_sealed jsonb, own_account jsonb, own_account_id uuid)
     LANGUAGE plpgsql STABLE
@@ -8008,7 +8314,7 @@ CREATE FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_i
   where
     tenant_id = p_tenant_id
     and id = p_broadcast_id
-    -- Whoever inserts calls it, and could call it for anybody; the engine asks for every tenant.
+    -- Inserting logins call it, and could call it for any tenant; only the engine may ask about all of them.
     and (
       brainops_internal.may_act_for(p_tenant_id)
       or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member')
@@ -8016,7 +8322,7 @@ CREATE FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_i
   for share;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) IS 'The status of a broadcast, which stays so until the end of the transaction; null for an unknown one and for another tenant''s.';
+COMMENT ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) IS 'The status of a broadcast, which nobody can change until the end of the transaction. Null if the broadcast does not exist, or belongs to another tenant than the caller''s.';
 
 CREATE FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) RETURNS record
     LANGUAGE plpgsql
@@ -8024,14 +8330,14 @@ CREATE FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_te
     AS $_$
 declare
   c_most_next constant int := 4;
-  v_batch record;
+  v_bulk record;
   v_found record;
   v_take int;
 begin
   ids := '{}';
   in_slot := '{}';
   next_ids := '{}';
-  for v_batch in
+  for v_bulk in
     execute format(
       'select %1$I as id, least(count(*), $2)::int as next
        from %2$s
@@ -8055,7 +8361,7 @@ begin
       p_job.relation, p_job.bulk_column
     )
       into v_found
-      using p_tenant_id, v_batch.id, p_now, p_ids, v_take + v_batch.next, p_slot_kept;
+      using p_tenant_id, v_bulk.id, p_now, p_ids, v_take + v_bulk.next, p_slot_kept;
     ids := ids || v_found.ids[:v_take];
     in_slot := in_slot || v_found.in_slot;
     next_ids := next_ids || v_found.ids[v_take + 1:];
@@ -8063,17 +8369,17 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) IS 'Locks what else is due of the batches of rows that a claim names; in_slot: those that come back to the slot of a rate limit; next_ids: due rows that are left behind, as many as the claim names, four at most.';
+COMMENT ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) IS 'Locks other due rows of the bulks that the rows of a claim belong to. ids: the rows to claim along. in_slot: those of the locked rows that return at their slot of a rate limit. next_ids: due rows that the claim leaves behind, per bulk as many as the claim names, at most four.';
 
 CREATE FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-  c_most constant int := 64;
+  c_max_keys constant int := 64;
   v_key bigint;
 begin
-  if cardinality(p_keys) > c_most then
+  if cardinality(p_keys) > c_max_keys then
     perform pg_advisory_xact_lock(hashtextextended('brainops persons of ' || p_tenant_id, 0));
     return;
   end if;
@@ -8086,7 +8392,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) IS 'Makes claims that concern the same persons wait for each other, until the transaction ends.';
+COMMENT ON FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) IS 'Makes claims that concern the same persons (lead ids, addresses) wait for each other, until the transaction ends.';
 
 CREATE FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) RETURNS void
     LANGUAGE sql
@@ -8095,12 +8401,16 @@ CREATE FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number tex
   select pg_advisory_xact_lock(hashtextextended('sms ' || p_tenant_id || p_number, 0));
 $$;
 
+COMMENT ON FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) IS 'Takes the advisory lock of a tenant''s phone number, until the end of the transaction.';
+
 CREATE FUNCTION brainops_internal.lock_stripe_account(p_account text) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
   select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe ' || p_account, 0));
 $$;
+
+COMMENT ON FUNCTION brainops_internal.lock_stripe_account(p_account text) IS 'Takes the advisory lock of a Stripe account, until the end of the transaction.';
 
 CREATE FUNCTION brainops_internal.mail_notification(p_id uuid) RETURNS uuid
     LANGUAGE sql
@@ -8129,7 +8439,7 @@ CREATE FUNCTION brainops_internal.mail_notification(p_id uuid) RETURNS uuid
   returning id;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.mail_notification(p_id uuid) IS 'Queues the mail of a notification to settings.notify_email, once; null where it is queued already.';
+COMMENT ON FUNCTION brainops_internal.mail_notification(p_id uuid) IS 'Queues the mail of a notification to settings.notify_email, and returns the mail''s id; null if it was queued before.';
 
 CREATE FUNCTION brainops_internal.mail_opt_in(p_id uuid) RETURNS void
     LANGUAGE plpgsql
@@ -8150,9 +8460,9 @@ begin
   select
     v_request.email_id, v_request.tenant_id, v_request.address, v_request.lead_id,
     'Please confirm: news from {{ tenant.name }}',
-    '<p>Somebody, probably you, asked for mail from {{ tenant.name }} to this address.</p>'
+    '<p>Someone, probably you, asked for mail from {{ tenant.name }} to this address.</p>'
       || '<p><a href="{{ confirm_url }}">Yes, I want it</a></p>'
-      || '<p>If it was not you, do nothing: you will get no more mail about this. The link works until {{ expires }}.</p>',
+      || '<p>If it was not you, ignore this mail: you will get no more mail about this. The link works until {{ expires }}.</p>',
     jsonb_build_object(
       'type', 'opt_in',
       'confirm_url', rtrim(v_url, '/') || '/confirm/' || v_request.token,
@@ -8164,7 +8474,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.mail_opt_in(p_id uuid) IS 'Queues the mail of an opt-in request, once; nothing while no process has said where /confirm is.';
+COMMENT ON FUNCTION brainops_internal.mail_opt_in(p_id uuid) IS 'Queues the mail of an opt-in request, once. Does nothing until PUBLIC_URL is known; brainops.announce_public_url calls it then.';
 
 CREATE FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) RETURNS numeric
     LANGUAGE sql STABLE
@@ -8175,7 +8485,7 @@ CREATE FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) R
   where c.code = p_currency;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) IS 'What the amount in Stripe''s units is in units of the currency; null for an unknown currency.';
+COMMENT ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) IS 'p_minor, in Stripe''s units, as an amount in units of the currency; null for an unknown currency.';
 
 CREATE TABLE public.ai_onboarding_workflows (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -8199,17 +8509,17 @@ CREATE TABLE public.ai_onboarding_workflows (
 
 ALTER TABLE ONLY public.ai_onboarding_workflows FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.ai_onboarding_workflows IS 'The onboarding of a customer, one for each lead. Insert a lead_id and it begins; a won lead gets one by itself, unless its metadata.onboarding is none (old customers that are imported).';
+COMMENT ON TABLE public.ai_onboarding_workflows IS 'The onboarding of a customer, one for each lead. Insert a lead_id to start it. A won lead gets one automatically, unless its metadata.onboarding is "none" (for old customers that are imported).';
 
-COMMENT ON COLUMN public.ai_onboarding_workflows.status IS 'in_progress, paused (nothing begins, nobody is reminded, due dates move), completed, cancelled. Stuck ones: brainops.stuck_onboarding.';
+COMMENT ON COLUMN public.ai_onboarding_workflows.status IS 'in_progress, paused (no step starts, no reminder is sent, due dates move), completed or cancelled. Stuck ones are in brainops.stuck_onboarding.';
 
-COMMENT ON COLUMN public.ai_onboarding_workflows.current_step IS 'Number of the first step that is in progress, else of the first pending one, else of the last. Follows the steps.';
+COMMENT ON COLUMN public.ai_onboarding_workflows.current_step IS 'Number of the first step in progress, else of the first pending one, else of the last one. Follows the steps.';
 
-COMMENT ON COLUMN public.ai_onboarding_workflows.total_steps IS '0 on insert: the steps of the template are made. More: whoever inserts brings so many steps, and the workflow is not completed before.';
+COMMENT ON COLUMN public.ai_onboarding_workflows.total_steps IS 'On insert, 0 means that the steps of the template are created. A higher number means that the client inserts that many steps itself; the workflow is not completed before it has them.';
 
-COMMENT ON COLUMN public.ai_onboarding_workflows.reason IS 'Why it began, e.g. won, paid.';
+COMMENT ON COLUMN public.ai_onboarding_workflows.reason IS 'Why it started, e.g. won, paid.';
 
-COMMENT ON COLUMN public.ai_onboarding_workflows.alias_ids IS 'Ids under which it was inserted again: steps for them are taken as this workflow''s.';
+COMMENT ON COLUMN public.ai_onboarding_workflows.alias_ids IS 'Ids under which the same onboarding was inserted again; steps inserted for them go to this workflow.';
 
 CREATE FUNCTION brainops_internal.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) RETURNS void
     LANGUAGE sql
@@ -8246,7 +8556,7 @@ CREATE FUNCTION brainops_internal.make_onboarding_steps(p_workflow public.ai_onb
   from brainops_internal.onboarding_steps_of((p_workflow).tenant_id, (p_workflow).template) as p;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) IS 'Gives a workflow the steps of its template.';
+COMMENT ON FUNCTION brainops_internal.make_onboarding_steps(p_workflow public.ai_onboarding_workflows) IS 'Inserts the steps of a workflow''s template.';
 
 CREATE FUNCTION brainops_internal.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
@@ -8266,7 +8576,7 @@ begin
   v_verdicts := array(select v from brainops_internal.consent_verdicts(v_policy, p_rows) as v);
   if v_verdicts <> '{}' then
     return query select * from unnest(v_verdicts);
-    -- Unnest keeps the order: who comes first has the first claim to a place.
+    -- Unnest keeps the order, in which rows have a claim to slots.
     select array_agg(r) into v_rows
       from unnest(p_rows) as r
       where r.id not in (select v.id from unnest(v_verdicts) as v);
@@ -8275,7 +8585,7 @@ begin
     end if;
   end if;
 
-  -- Reckoned once for each set of zones and laws, not for each row.
+  -- Hours are computed once for each combination of zones, country and state, not for each row.
   with
     asked as materialized (
       select * from brainops_internal.recipient_contexts(p_channel, v_rows)
@@ -8290,7 +8600,7 @@ begin
       a.id, a.lead_ids, a.emails, a.phones, a.zones, a.country, a.state, h.opens, h.closes,
       case
         when lower(h.open) <= v_now then v_now
-        -- No hour is open at all: the rules may be mended by tomorrow.
+        -- The hours are never open: check again tomorrow, when somebody may have corrected the rules.
         else coalesce(
           lower(h.open) + random() * least(v_policy.spread, (upper(h.open) - lower(h.open)) / 2),
           v_now + interval '24 hours'
@@ -8302,7 +8612,7 @@ begin
     into v_places
     from asked as a
     inner join hours as h on h.zones = a.zones and h.country is not distinct from a.country and h.state is not distinct from a.state;
-  -- A message that got lost on the way here would go unasked.
+  -- A message without a context would go unchecked.
   assert cardinality(v_places) = cardinality(v_rows), 'recipient_contexts left out a message';
   return query
     select p.id, 'defer', p.goes_at, 'quiet hours in ' || array_to_string(p.zones, ', ')
@@ -8320,15 +8630,13 @@ begin
     return query select * from unnest(v_verdicts);
     select array_agg(p) into v_places from unnest(v_places) as p where p.id not in (select v.id from unnest(v_verdicts) as v);
   end if;
-  -- What waits for the slot of a rate limit asks again then, and takes another place: of both limits
-  -- neither is exceeded, at the price of places that nobody used.
   if v_places is not null then
     return query select * from brainops_internal.hourly_verdicts(v_policy, v_places);
   end if;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) IS 'All that is asked of one tenant''s marketing.';
+COMMENT ON FUNCTION brainops_internal.marketing_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) IS 'The rules for marketing messages of one tenant: consent and holds, quiet hours, frequency caps, hourly limits.';
 
 CREATE FUNCTION brainops_internal.masked_address(p_address text) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -8341,7 +8649,7 @@ CREATE FUNCTION brainops_internal.masked_address(p_address text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.masked_address(p_address text) IS 'An address as a page shows it to whoever holds its link: enough to know it again.';
+COMMENT ON FUNCTION brainops_internal.masked_address(p_address text) IS 'An address as the preference page shows it, such as a•••@example.com or •••47: enough for its owner to recognize it.';
 
 CREATE FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) RETURNS boolean
     LANGUAGE sql STABLE
@@ -8353,7 +8661,7 @@ CREATE FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) RETURNS boolean
     or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
 $$;
 
-COMMENT ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) IS 'Whether the caller is this tenant, a service that may name it, or an admin. For functions with the engine''s rights.';
+COMMENT ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) IS 'True if the caller is this tenant, a service that may name it, or an admin. For functions that run with the engine''s rights.';
 
 CREATE FUNCTION brainops_internal.merge_lead_into(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8366,12 +8674,12 @@ begin
   perform from public.revenue_leads where tenant_id = p_tenant_id and id in (p_into, p_from) order by id for update;
   select * into v_lead from public.revenue_leads where tenant_id = p_tenant_id and id = p_from;
   if not found or not exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = p_into) then
-    -- Somebody else joined or deleted one of them while this waited.
+    -- One of them was merged or deleted while this waited.
     return coalesce(brainops_internal.lead_alias(p_into, p_tenant_id), p_into);
   end if;
 
   update brainops.lead_keys set lead_id = p_into where tenant_id = p_tenant_id and lead_id = p_from;
-  -- Its address is the other's to take from here on.
+  -- Makes its email_key null, so that the other lead can take the address.
   update public.revenue_leads set merged_into = p_into where id = p_from;
   perform brainops_internal.merge_row_into_lead(p_into, v_lead);
 
@@ -8383,7 +8691,7 @@ begin
   )
   select coalesce(jsonb_agg(jsonb_build_object('table', 'public.lead_score_events', 'row', to_jsonb(d))), '[]') into v_kept
     from dropped as d;
-  -- While it can be told which row is whose.
+  -- Before the rows are moved: afterwards nothing shows which lead a row came from.
   perform brainops_internal.skip_second_recipients(p_tenant_id, p_into, p_from);
   perform brainops_internal.renumber_entrances(p_tenant_id, p_into, p_from);
   v_kept := v_kept || brainops_internal.move_lead_rows(p_tenant_id, p_into, p_from);
@@ -8394,13 +8702,15 @@ begin
     p_tenant_id, p_into, 'merged', null, null, p_from::text, jsonb_build_object('id', p_from, 'kept', v_kept)
   );
   perform brainops_internal.score_leads(array[p_into]);
-  -- Joining never cools a lead.
+  -- A merge never lowers the score.
   perform brainops_internal.set_score(p_tenant_id, p_into, v_lead.score, 'merged')
   from public.revenue_leads
   where id = p_into and score < v_lead.score;
   return p_into;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.merge_lead_into(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Merges lead p_from into p_into, both of tenant p_tenant_id, and returns the id of the remaining lead. Does not check what the caller may do.';
 
 CREATE FUNCTION brainops_internal.merge_row_into_lead(p_into uuid, p_row public.revenue_leads) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8436,7 +8746,7 @@ begin
   if v_lead.phone is null or v_lead.phone_e164 is null and v_lead.phone = p_row.phone then
     v_new.phone_e164 := p_row.phone_e164;
   elsif v_lead.phone_e164 = p_row.phone_e164 then
-    v_other := v_other - 'phone'; -- the same number, written in another way
+    v_other := v_other - 'phone'; -- the same number, formatted differently
   end if;
 
   select
@@ -8451,7 +8761,7 @@ begin
 
   if brainops_internal.stage_rank(p_row.stage) > brainops_internal.stage_rank(v_lead.stage)
     and p_row.stage = any (brainops.next_stages(v_lead.stage))
-    -- A lost lead is not taken up again by mistake, nor a deal under way ended by an old list.
+    -- An old list must neither reopen a lost lead nor end a deal in progress.
     and (p_row.stage <> 'lost' or v_lead.stage = 'new')
   then
     v_new.stage := p_row.stage;
@@ -8468,7 +8778,7 @@ begin
 
   v_merged := coalesce(case when jsonb_typeof(v_lead.metadata -> 'merged') = 'array' then v_lead.metadata -> 'merged' end, '[]')
     || coalesce(case when jsonb_typeof(p_row.metadata -> 'merged') = 'array' then p_row.metadata -> 'merged' end, '[]');
-  -- Told again it is the same; a client that inserts its whole list each night must not fill the row.
+  -- Kept once: a client that inserts its whole list every night must not make the row grow.
   if v_other <> '{}' and not exists (select from jsonb_array_elements(v_merged) as m where m -> 'values' = v_other) then
     v_merged := v_merged || jsonb_build_object('id', p_row.id, 'at', brainops.now(), 'values', v_other);
   end if;
@@ -8509,6 +8819,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.merge_row_into_lead(p_into uuid, p_row public.revenue_leads) IS 'Fills a lead from another row of the same person, and returns true; false if the lead does not exist any more.';
+
 CREATE FUNCTION brainops_internal.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -8537,12 +8849,12 @@ begin
       null::timestamptz,
       case
         when r.address is null then format(
-          'recipient: lead %s is gone or has no %s and set status to pending',
+          'recipient: lead %s is gone or has no %s, then set status to pending',
           r.recipient,
-          case p_channel when 'sms' then 'phone number; give a number' else 'e-mail address; give an address' end
+          case p_channel when 'sms' then 'phone number; add one or change the recipient' else 'e-mail address; add one or change the recipient' end
         )
         when s.reason is not null or d.reason is not null then 'suppressed: ' || coalesce(s.reason, d.reason)
-        else 'expired: its expires_at was ' || r.expires_at
+        else 'expired: metadata.expires_at was ' || r.expires_at
       end
     from asked as r
     left join suppressed as s on s.address_key = r.key
@@ -8554,7 +8866,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) IS 'What holds for every message of a tenant, and all that is asked of a transactional one: nobody to go to (fail), suppressed or expired (skip).';
+COMMENT ON FUNCTION brainops_internal.message_verdicts(p_tenant_id uuid, p_channel text, p_rows brainops.contact[]) IS 'The rules for every message of a tenant, and the only ones for transactional messages: no address (fail), suppressed or past metadata.expires_at (skip).';
 
 CREATE FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) RETURNS bigint
     LANGUAGE plpgsql STABLE
@@ -8566,17 +8878,18 @@ declare
 begin
   select * into v_currency from brainops.currencies where code = lower(btrim(p_currency));
   if not found then
-    raise exception 'currency: nobody knows %', coalesce(quote_literal(left(p_currency, 20)), 'null')
-      using errcode = 'OP028', column = 'currency', hint = 'Give a code of ISO 4217 such as usd: select code from brainops.currencies.';
+    raise exception 'currency: % is not a known currency', coalesce(quote_literal(left(p_currency, 20)), 'null')
+      using errcode = 'OP028', column = 'currency', hint = 'Give an ISO 4217 code such as usd; brainops.currencies lists them.';
   end if;
-  -- NaN is greater than every number, so it falls here too.
+  -- NaN is greater than every number, so it is refused here too.
   if p_amount is null or not (p_amount > 0 and p_amount < 1e12) then
-    raise exception 'amount: % is no amount of money', coalesce(p_amount::text, 'null')
-      using errcode = 'OP027', column = 'amount', hint = 'Give an amount above zero, in units of the currency (12.50, not 1250).';
+    raise exception 'amount: % is not an amount that can be paid', coalesce(p_amount::text, 'null')
+      using errcode = 'OP027', column = 'amount',
+        hint = 'Give an amount above zero and below 1000000000000, in units of the currency (12.50, not 1250).';
   end if;
   v_minor := p_amount * 10::numeric ^ v_currency.stripe_exponent::int;
   if v_minor <> trunc(v_minor) or v_minor % v_currency.stripe_multiple <> 0 then
-    raise exception 'amount: % cannot be paid in %, whose smallest amount at Stripe is %',
+    raise exception 'amount: % % is not a multiple of %, the smallest amount that Stripe accepts in this currency',
       trim_scale(p_amount), v_currency.code,
       trim_scale(v_currency.stripe_multiple / 10::numeric ^ v_currency.stripe_exponent::int)
       using errcode = 'OP027', column = 'amount', hint = 'Round it to a multiple of the smallest amount.';
@@ -8585,7 +8898,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) IS 'The amount in Stripe''s units of the currency. OP028 for an unknown currency, OP027 for an amount that does not come out even; never rounded.';
+COMMENT ON FUNCTION brainops_internal.minor_units(p_amount numeric, p_currency text) IS 'p_amount in Stripe''s units of the currency. OP028 for an unknown currency; OP027 for an amount that is not above zero and below 10^12, or not a multiple of the smallest amount that Stripe accepts.';
 
 CREATE FUNCTION brainops_internal.move_lead_keys() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8597,15 +8910,15 @@ declare
   v_holder uuid;
 begin
   if new.merged_into is not null then
-    return new; -- its keys go to the other lead
+    return new; -- the merge gives its keys to the other lead
   end if;
   if v_new is distinct from v_old then
     if v_new is not null then
       v_holder := brainops_internal.claim_lead_key(new.tenant_id, v_new, new.id);
       if v_holder <> new.id then
-        raise exception 'email: % is lead %''s already', quote_literal(left(new.email, 120)), v_holder
+        raise exception 'email: % already belongs to lead %', quote_literal(left(new.email, 120)), v_holder
           using errcode = 'OP012', column = 'email',
-            hint = format('If they are one person: select brainops.merge_leads(%L, %L).', v_holder, new.id);
+            hint = format('If both are the same person, merge them: select brainops.merge_leads(%L, %L).', v_holder, new.id);
       end if;
     end if;
     delete from brainops.lead_keys where tenant_id = new.tenant_id and key = v_old and lead_id = new.id;
@@ -8619,6 +8932,8 @@ begin
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.move_lead_keys() IS 'Trigger before update on revenue_leads: moves the lead''s keys to its new addresses. OP012 if another lead has the new e-mail address.';
 
 CREATE FUNCTION brainops_internal.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS jsonb
     LANGUAGE plpgsql
@@ -8655,6 +8970,8 @@ begin
 end;
 $_$;
 
+COMMENT ON FUNCTION brainops_internal.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Changes what refers to lead p_from into references to p_into, in every table with a foreign key to leads. Rows that a unique key does not allow are deleted, and returned as JSON.';
+
 CREATE FUNCTION brainops_internal.move_touch() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -8666,6 +8983,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.move_touch() IS 'Trigger of ai_campaign_touches before a client updates scheduled_for: plans the touch, and next_touch_date, for that time. Deferrals by the engine keep the plan.';
+
 CREATE FUNCTION brainops_internal.names_no_tenant() RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -8674,7 +8993,7 @@ CREATE FUNCTION brainops_internal.names_no_tenant() RETURNS boolean
     and coalesce(pg_catalog.current_setting('request.jwt.claims', true), '') operator(pg_catalog.=) '';
 $$;
 
-COMMENT ON FUNCTION brainops_internal.names_no_tenant() IS 'Whether neither app.tenant_id nor request.jwt.claims says anything at all.';
+COMMENT ON FUNCTION brainops_internal.names_no_tenant() IS 'True if neither app.tenant_id nor request.jwt.claims is set, or both are empty.';
 
 CREATE FUNCTION brainops_internal.normal_enrolment_status(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -8697,7 +9016,7 @@ CREATE FUNCTION brainops_internal.normal_enrolment_status(p_word text) RETURNS t
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.normal_enrolment_status(p_word text) IS 'The enrolment status that a word means (pending, new, enrolled, running: active); null for an unknown word.';
+COMMENT ON FUNCTION brainops_internal.normal_enrolment_status(p_word text) IS 'The enrolment status that a client''s value stands for (pending, new, enrolled, running, in_progress: active; canceled, stopped: cancelled); null if it is unknown.';
 
 CREATE FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) RETURNS public.revenue_leads
     LANGUAGE plpgsql STABLE
@@ -8706,11 +9025,11 @@ CREATE FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) RETUR
 begin
   p_lead.email := nullif(btrim(p_lead.email, E' \t\r\n'), '');
   p_lead.phone := nullif(btrim(p_lead.phone, E' \t\r\n'), '');
-  -- Clients write the JSON null where they mean none.
+  -- Clients write the JSON null for "no metadata".
   p_lead.metadata := coalesce(nullif(p_lead.metadata, 'null'), '{}');
   p_lead.score := case
     when p_lead.score is null then 0
-    -- A share of 1, as some clients reckon. Exactly 1 is 1 of 100.
+    -- Some clients score from 0 to 1. Exactly 1 means 1 of 100.
     when p_lead.score > 0 and p_lead.score < 1 then round(p_lead.score * 100)
     when p_lead.score between 0 and 100 then round(p_lead.score)
     else p_lead.score
@@ -8722,7 +9041,7 @@ begin
       p_lead.phone,
       case
         when p_lead.phone ~ '^(\+|00)' then null
-        else (select coalesce(t.settings ->> 'country', 'US') from public.tenants as t where t.id = p_lead.tenant_id)
+        else brainops.tenant_country(p_lead.tenant_id)
       end
     );
   end if;
@@ -8730,7 +9049,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) IS 'The row as it is stored: addresses trimmed, a score of 0 to 1 as one of 100, the phone number in E.164 where that can be told.';
+COMMENT ON FUNCTION brainops_internal.normal_lead(p_lead public.revenue_leads) IS 'Normalises a lead''s row: trims addresses, scales a score between 0 and 1 to 100, and fills phone_e164 if the phone number can be read.';
 
 CREATE FUNCTION brainops_internal.normal_onboarding_status(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -8758,7 +9077,7 @@ CREATE FUNCTION brainops_internal.normal_onboarding_status(p_word text) RETURNS 
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) IS 'The status of a workflow or step that a word means; null for an unknown word.';
+COMMENT ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) IS 'The status of a workflow or step that a client''s name for it means (active: in_progress; done: completed; …); null if the name is unknown.';
 
 CREATE FUNCTION brainops_internal.normal_stage(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -8796,7 +9115,7 @@ CREATE FUNCTION brainops_internal.normal_stage(p_word text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.normal_stage(p_word text) IS 'The stage that a word means (WON, paid, invoiced: won; replied, outreach_sent: contacted; …); null for an unknown word.';
+COMMENT ON FUNCTION brainops_internal.normal_stage(p_word text) IS 'The stage that a client''s name for it means (WON, paid, invoiced: won; replied, outreach_sent: contacted; …); null if the name is unknown.';
 
 CREATE FUNCTION brainops_internal.normal_status(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -8820,7 +9139,7 @@ CREATE FUNCTION brainops_internal.normal_status(p_word text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.normal_status(p_word text) IS 'The job status that a word means (queued, scheduled, new, open: pending); null for an unknown word.';
+COMMENT ON FUNCTION brainops_internal.normal_status(p_word text) IS 'The job status that a client''s value means: queued, scheduled, new and open are pending, canceled is cancelled; upper case and surrounding spaces are ignored. Null for any other value.';
 
 CREATE FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -8845,7 +9164,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) IS 'The instant within (from, to] at which the zone''s offset changes.';
+COMMENT ON FUNCTION brainops_internal.offset_change(p_from timestamp with time zone, p_to timestamp with time zone, p_zone text) IS 'The instant in (p_from, p_to] at which the zone''s offset changes, for two instants with different offsets that are at most a day apart.';
 
 CREATE FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
@@ -8858,14 +9177,14 @@ begin
     v_status := 'in_progress';
   end if;
   if v_status is null or v_status <> all (p_known) then
-    raise exception 'status: unknown word %', coalesce(quote_literal(left(p_word, 80)), 'null')
+    raise exception 'status: unknown status %', coalesce(quote_literal(left(p_word, 80)), 'null')
       using errcode = 'OP002', column = 'status', hint = 'Write one of ' || array_to_string(p_known, ', ') || '.';
   end if;
   return v_status;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) IS 'The status that a word means, of those that a table knows; OP002 for any other.';
+COMMENT ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) IS 'The status that a client''s name for it means, if it is one of p_known; OP002 for any other.';
 
 CREATE FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) RETURNS SETOF brainops.onboarding_plan
     LANGUAGE plpgsql STABLE
@@ -8890,7 +9209,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) IS 'The steps of a tenant''s template; of its template default where it has none of that name, else ours.';
+COMMENT ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) IS 'The steps of a tenant''s template: those of onboarding_templates with this name, else those with the name default, else brainops.default_onboarding_steps().';
 
 CREATE FUNCTION brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8909,12 +9228,14 @@ begin
   where l.tenant_id = p_tenant_id and l.id = p_lead_id
   returning id into v_id;
   if v_id is null then
-    -- Another transaction was first, and is committed by now.
+    -- Another transaction inserted it first, and has committed by now.
     select id into v_id from public.ai_onboarding_workflows where tenant_id = p_tenant_id and lead_id = p_lead_id;
   end if;
   return v_id;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) IS 'The id of a lead''s workflow, which is created if the lead has none. Does not check what the caller may do: triggers and start_onboarding have checked it.';
 
 CREATE FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -8932,7 +9253,7 @@ CREATE FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean
   on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) IS 'Pauses a table because its provider refuses everything: for the current tenant, or for everyone.';
+COMMENT ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) IS 'Pauses a job table because its provider refuses every call: for the current tenant, or with p_everyone for every tenant. brainops.resume ends it.';
 
 CREATE FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -8957,7 +9278,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) IS 'Why nothing of the table may go for the tenant now; null when it may.';
+COMMENT ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) IS 'Why no row of the table may go for the tenant now: the tenant is suspended, or a pause; null if rows may go.';
 
 CREATE FUNCTION brainops_internal.pause_sms(p_tenant_id uuid, p_reason text) RETURNS void
     LANGUAGE plpgsql
@@ -8971,12 +9292,14 @@ begin
     perform brainops.notify(
       p_tenant_id,
       'Text messages are paused',
-      p_reason || E'\n\nOnce that is mended: select brainops.resume(''ai_sms_queue'', …)',
+      p_reason || E'\n\nWhen the cause is fixed, an admin resumes with: select brainops.resume(''ai_sms_queue'', …)',
       'ai_sms_queue paused ' || to_char(brainops.now(), 'YYYY-MM-DD HH24')
     );
   end if;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.pause_sms(p_tenant_id uuid, p_reason text) IS 'Pauses ai_sms_queue for the tenant and notifies it, at most once an hour.';
 
 CREATE FUNCTION brainops_internal.payment_state(p_request public.payment_requests) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -8998,7 +9321,7 @@ CREATE FUNCTION brainops_internal.payment_state(p_request public.payment_request
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.payment_state(p_request public.payment_requests) IS 'What payment_status is, by the facts of the row.';
+COMMENT ON FUNCTION brainops_internal.payment_state(p_request public.payment_requests) IS 'payment_status as it follows from the other columns of the request.';
 
 CREATE TABLE public.ai_campaign_touches (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -9021,20 +9344,20 @@ CREATE TABLE public.ai_campaign_touches (
     template_version integer,
     split_key text,
     variant text,
-    job_priority smallint DEFAULT 0 NOT NULL,
-    idempotency_key text,
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 10 NOT NULL,
     deferrals integer DEFAULT 0 NOT NULL,
     last_error text,
     skip_reason text,
-    lease uuid,
+    job_priority smallint DEFAULT 0 NOT NULL,
+    idempotency_key text,
     worker_id uuid,
-    rate_slot timestamp with time zone,
     cancel_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    lease uuid,
+    rate_slot timestamp with time zone,
     CONSTRAINT ai_campaign_touches_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT ai_campaign_touches_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
     CONSTRAINT ai_campaign_touches_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
@@ -9049,29 +9372,29 @@ WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_thr
 
 ALTER TABLE ONLY public.ai_campaign_touches FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.ai_campaign_touches IS 'One row for each step that an enrolment reaches; performed by brainops_internal.perform_touch when it is due. Update scheduled_for to move it; cancelled leaves the step out.';
+COMMENT ON TABLE public.ai_campaign_touches IS 'One row for each step that an enrolment reaches, performed when it is due. Update scheduled_for to move it; set status to cancelled to leave the step out.';
 
-COMMENT ON COLUMN public.ai_campaign_touches.campaign_id IS 'The enrolment: a row of ai_nurture_campaigns.';
+COMMENT ON COLUMN public.ai_campaign_touches.campaign_id IS 'The enrolment: a row of ai_nurture_campaigns (not of campaigns).';
 
 COMMENT ON COLUMN public.ai_campaign_touches.touch_type IS 'email, sms, or the kind of a step that sends nothing.';
 
-COMMENT ON COLUMN public.ai_campaign_touches.content_template IS 'Name in ai_campaign_templates; its newest version is taken when the touch is performed (template_version).';
+COMMENT ON COLUMN public.ai_campaign_touches.content_template IS 'Name of the template in ai_campaign_templates; its newest version is used when the touch is performed (template_version).';
 
-COMMENT ON COLUMN public.ai_campaign_touches.step_key IS 'The step of the sequence; null for a touch that a client added beside it.';
+COMMENT ON COLUMN public.ai_campaign_touches.step_key IS 'The step of the sequence; null for a touch that a client added beside the sequence.';
 
-COMMENT ON COLUMN public.ai_campaign_touches.due_at IS 'When it was planned for; what follows is reckoned from here, while scheduled_for may be put off.';
+COMMENT ON COLUMN public.ai_campaign_touches.due_at IS 'When it was planned for. The next touch is planned from here, while scheduled_for moves with each deferral.';
 
-COMMENT ON COLUMN public.ai_campaign_touches.woken_at IS 'When the event that a wait_for waits for came; null before.';
+COMMENT ON COLUMN public.ai_campaign_touches.woken_at IS 'When the event came that a wait_for waits for; null if it has not come.';
 
-COMMENT ON COLUMN public.ai_campaign_touches.performed_at IS 'When it happened: from then on it never does again.';
+COMMENT ON COLUMN public.ai_campaign_touches.performed_at IS 'When it was performed or skipped, after which it never happens again; null before.';
 
-COMMENT ON COLUMN public.ai_campaign_touches.outcome IS 'What came of it, in words.';
+COMMENT ON COLUMN public.ai_campaign_touches.outcome IS 'What the step did, as a text for people; null before performed_at.';
 
-COMMENT ON COLUMN public.ai_campaign_touches.next_key IS 'The step that it led to; null for the end.';
+COMMENT ON COLUMN public.ai_campaign_touches.next_key IS 'step_key of the step that it led to; null if the sequence ended.';
 
-COMMENT ON COLUMN public.ai_campaign_touches.message_id IS 'Row of ai_email_queue or ai_sms_queue (or of the archive); null where it sent nothing.';
+COMMENT ON COLUMN public.ai_campaign_touches.message_id IS 'Its row in ai_email_queue or ai_sms_queue, which may be archived by now; null if it sent nothing.';
 
-COMMENT ON COLUMN public.ai_campaign_touches.variant IS 'Variant of split_key that the enrolment was in.';
+COMMENT ON COLUMN public.ai_campaign_touches.variant IS 'Variant of the split split_key that the enrolment was in.';
 
 CREATE FUNCTION brainops_internal.perform_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT said text, OUT failed text, OUT to_number integer, OUT message_id uuid, OUT template_version integer, OUT split_key text, OUT variant text) RETURNS record
     LANGUAGE plpgsql
@@ -9093,7 +9416,7 @@ begin
     when 'wait' then
       said := 'waited';
     when 'wait_for' then
-      said := case when p_touch.woken_at is null then 'timed out: no ' else 'came: ' end || (p_step.config ->> 'event');
+      said := case when p_touch.woken_at is null then 'timed out: no ' else 'event received: ' end || (p_step.config ->> 'event');
       to_number := (p_step.config ->> case when p_touch.woken_at is null then 'else' else 'then' end)::int;
     when 'branch' then
       select w into v_item
@@ -9102,7 +9425,7 @@ begin
         order by n
         limit 1;
       to_number := coalesce((v_item ->> 'to')::int, (p_step.config ->> 'else')::int);
-      said := coalesce('true: ' || (v_item ->> 'if'), 'none is true');
+      said := coalesce('condition matched: ' || (v_item ->> 'if'), 'no condition matched');
     when 'split' then
       v_item := brainops_internal.choose_variant(p_enrolment, p_step);
       to_number := (v_item ->> 'to')::int;
@@ -9118,7 +9441,7 @@ begin
         coalesce(p_step.config ->> 'assigned_to', p_lead.owner_email), p_touch.id
       )
       on conflict (tenant_id, touch_id) where touch_id is not null do nothing;
-      said := 'task made';
+      said := 'task created';
     when 'notify' then
       perform brainops.notify(
         p_touch.tenant_id,
@@ -9127,12 +9450,14 @@ begin
         'touch:' || p_touch.id,
         p_lead.id
       );
-      said := 'told';
+      said := 'notified';
     when 'exit' then
-      said := coalesce(p_step.config ->> 'reason', 'ended here');
+      said := coalesce(p_step.config ->> 'reason', 'ended by an exit step');
   end case;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.perform_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT said text, OUT failed text, OUT to_number integer, OUT message_id uuid, OUT template_version integer, OUT split_key text, OUT variant text) IS 'Does what a step does: queues a message, creates a task, notifies the tenant, or chooses where to go next.';
 
 CREATE FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) RETURNS TABLE(outcome text, reason text, run_at timestamp with time zone)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9159,7 +9484,7 @@ begin
     where tenant_id = c_tenant_id and id = p_touch_id and status = 'processing' and lease = p_lease
     for no key update;
   if not found then
-    return query select 'skip', 'the touch is another''s by now', null::timestamptz;
+    return query select 'skip', 'the lease is no longer valid: another worker may have the touch', null::timestamptz;
     return;
   elsif v_touch.performed_at is not null then
     return query select 'completed', v_touch.outcome, null::timestamptz;
@@ -9205,7 +9530,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) IS 'Performs a touch that was claimed under this lease, and makes the next one; performed twice is as once. outcome: completed, skip, defer (until run_at) or fail, with the reason.';
+COMMENT ON FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) IS 'Performs a touch that was claimed under this lease, and creates the next one; idempotent. outcome: completed, skip, defer (until run_at, else null) or fail; reason: what the step did, or why it did not.';
 
 CREATE FUNCTION brainops_internal.person_rows(p_person brainops.person) RETURNS TABLE(table_name text, held jsonb)
     LANGUAGE plpgsql STABLE
@@ -9232,7 +9557,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.person_rows(p_person brainops.person) IS 'The rows of every source that are about the person.';
+COMMENT ON FUNCTION brainops_internal.person_rows(p_person brainops.person) IS 'All rows about the person, as JSON, with the table of each.';
 
 CREATE FUNCTION brainops_internal.phone_e164(p_phone text, p_country text DEFAULT 'US'::text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -9240,10 +9565,10 @@ CREATE FUNCTION brainops_internal.phone_e164(p_phone text, p_country text DEFAUL
     AS $_$
   select
     case
-      -- A "+" is a number as the world writes it; 00 is what Europe dials for it.
+      -- International format: a leading +, or 00 as it is dialled in Europe.
       when p_phone ~ '^\s*(\+|00)'
       and d ~ '^[1-9][0-9]{6,14}$' then '+' || d
-      -- Ten digits where the North American plan rules, and eleven with its leading 1.
+      -- North American numbering plan: ten digits, or eleven with a leading 1.
       when p_country in ('US', 'CA')
       and d ~ '^1?[2-9][0-9]{2}[2-9][0-9]{6}$' then '+1' || right(d, 10)
     end
@@ -9254,7 +9579,7 @@ CREATE FUNCTION brainops_internal.phone_e164(p_phone text, p_country text DEFAUL
     ) as s;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) IS 'A phone number as +<country><number>, or null where that can''t be told: a number without "+" is understood in the United States and Canada alone. `brainops leads import` knows every country''s plan.';
+COMMENT ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) IS 'A phone number in E.164 (+<country><number>), or null if it cannot be read. A number without + or 00 is read only if p_country is US or CA; `brainops leads import` knows the numbering plan of every country.';
 
 CREATE FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) RETURNS TABLE(phone text, stopped text)
     LANGUAGE sql STABLE
@@ -9271,7 +9596,7 @@ CREATE FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address 
   where l.phone_e164 is not null;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) IS 'Phone numbers of the leads with this address, and who stopped text messages to each (null: nobody).';
+COMMENT ON FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) IS 'Phone numbers of the leads with this e-mail address, which the preference page is about, and the source of the suppression of texts to each; stopped null: not suppressed.';
 
 CREATE FUNCTION brainops_internal.preferences(p_token text) RETURNS jsonb
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -9303,7 +9628,7 @@ begin
       from public.contact_topics as t
       where t.tenant_id = v_link.tenant_id
     ), '[]'),
-    -- stopped by a text message: only one can take that back, because the carrier keeps it too
+    -- here: a STOP by text cannot be undone on the page, because the carrier blocks the number too.
     'phones', coalesce((
       select jsonb_agg(
         jsonb_build_object(
@@ -9317,7 +9642,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.preferences(p_token text) IS 'What the holder of an unsubscribe link may choose, and has chosen; null for an unknown token.';
+COMMENT ON FUNCTION brainops_internal.preferences(p_token text) IS 'What the holder of an unsubscribe link can choose, and has chosen: sender, address (masked), email (whether mail is wanted), topics (code, name, description, wanted) and phones (phone, wanted, here: whether the page can change it). Null for an unknown token.';
 
 CREATE FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) RETURNS TABLE(status text, events integer)
     LANGUAGE plpgsql
@@ -9326,14 +9651,15 @@ CREATE FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) RETURNS T
 declare
   c_attempts constant int := 3;
   v_row public.webhook_events;
+  v_email brainops.email_reference;
   v_skip_reason text;
   v_error text;
 begin
   for v_row in
     select * from public.webhook_events as w
     where w.id = any (p_ids) and w.status = 'pending'
-    -- By person or object, for everyone who processes: two who have the same ones in hand (a
-    -- repeated batch) never wait for each other crosswise.
+    -- By person or object, in the same order everywhere: two processes that have events about the same ones (a repeated
+    -- delivery) cannot deadlock.
     order by
       w.provider,
       lower(coalesce(w.payload ->> 'email', w.payload ->> 'From', w.payload #>> '{data,object,id}')),
@@ -9345,18 +9671,19 @@ begin
     v_error := null;
     v_skip_reason := null;
     begin
-      -- One statement each: a provider's function is looked for only when one of its events comes.
+      -- One statement per provider, so that its function is looked up only when one of its events comes.
       case v_row.provider
         when 'sendgrid' then
-          -- A tenant's own account may sign what it likes about its own mails, and no others.
-          if v_row.tenant_id <> (brainops_internal.find_email(v_row.payload)).tenant_id then
+          v_email := brainops_internal.find_email(v_row.payload);
+          -- A tenant's own account may report on the tenant's own mails, and on no others.
+          if v_row.tenant_id <> v_email.tenant_id then
             v_skip_reason := 'it is about a message of another tenant';
           else
-            v_skip_reason := brainops_internal.apply_sendgrid_event(v_row.payload);
+            v_skip_reason := brainops_internal.apply_sendgrid_event(v_row.payload, v_email);
           end if;
         when 'twilio' then v_skip_reason := brainops_internal.apply_twilio_event(v_row.payload, v_row.tenant_id);
         when 'stripe' then v_skip_reason := brainops_internal.apply_stripe_event(v_row.payload, v_row.tenant_id);
-        else v_skip_reason := 'nobody knows the provider ' || v_row.provider;
+        else v_skip_reason := 'unknown provider ' || v_row.provider;
       end case;
     exception
       when others then v_error := sqlerrm;
@@ -9381,7 +9708,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) IS 'Applies pending events, each on its own; returns how many rows now have which status.';
+COMMENT ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) IS 'Applies those of the events that are pending, each on its own; returns the number of the given events per status.';
 
 CREATE FUNCTION brainops_internal.prune_reports(p_most integer DEFAULT 5000) RETURNS integer
     LANGUAGE plpgsql
@@ -9396,7 +9723,7 @@ begin
   where id in (
     select d.id from public.email_deliveries as d
     where d.occurred_at < v_before
-      -- An address may be written to again or not by the last of these (brainops_internal.settle_consent).
+      -- The latest of these events decides whether the address may be written to (brainops_internal.settle_consent).
       and d.event not in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
       and not (d.event = 'dropped' and lower(d.metadata ->> 'reason') is not distinct from 'unsubscribed address')
     limit p_most
@@ -9416,7 +9743,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.prune_reports(p_most integer) IS 'Deletes reports on messages past drop_reports_after, at most p_most a table; returns how many of the table with the most. Run by the task maintenance__retain.';
+COMMENT ON FUNCTION brainops_internal.prune_reports(p_most integer) IS 'Deletes rows of email_deliveries, email_bounces and sms_deliveries that are older than drop_reports_after, at most p_most per table; returns the largest number deleted from one table.';
 
 CREATE FUNCTION brainops_internal.prune_webhook_events(p_most integer DEFAULT 5000) RETURNS integer
     LANGUAGE plpgsql
@@ -9436,7 +9763,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.prune_webhook_events(p_most integer) IS 'Deletes processed webhook events past drop_webhooks_after, at most p_most; returns how many.';
+COMMENT ON FUNCTION brainops_internal.prune_webhook_events(p_most integer) IS 'Deletes at most p_most webhook events that were processed longer than drop_webhooks_after ago; returns their number.';
 
 CREATE FUNCTION brainops_internal.queue_touch(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT message_id uuid, OUT template_version integer, OUT said text, OUT failed text) RETURNS record
     LANGUAGE plpgsql
@@ -9459,13 +9786,13 @@ begin
     limit 1;
   if not found then
     failed := format(
-      'content_template: %s is no %s template of ai_campaign_templates; insert it, then set status to pending',
+      'content_template: %s does not exist in ai_campaign_templates for channel %s; insert it, then set status to pending',
       coalesce(quote_literal(left(p_touch.content_template, 120)), 'null'), p_touch.touch_type
     );
     return;
   end if;
   if coalesce(btrim(case p_touch.touch_type when 'email' then p_lead.email else coalesce(p_lead.phone_e164, p_lead.phone) end), '') = '' then
-    said := 'left out: the lead has no ' || case p_touch.touch_type when 'email' then 'e-mail address' else 'phone number' end;
+    said := 'skipped: the lead has no ' || case p_touch.touch_type when 'email' then 'e-mail address' else 'phone number' end;
     return;
   end if;
 
@@ -9484,7 +9811,7 @@ begin
       (tenant_id, recipient, subject, body, scheduled_for, metadata, lead_id, enrolment_id, touch_id, idempotency_key, job_priority)
     values (
       p_touch.tenant_id, p_lead.id, v_template.subject, v_template.body, brainops.now(), v_metadata, p_lead.id,
-      -- An enrolment makes a mail marketing.
+      -- A mail with an enrolment is marketing.
       case when not v_transactional then p_enrolment.id end,
       p_touch.id, 'touch:' || p_touch.id, v_priority
     )
@@ -9504,6 +9831,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.queue_touch(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_lead public.revenue_leads, OUT message_id uuid, OUT template_version integer, OUT said text, OUT failed text) IS 'Queues the message of a touch from the newest version of its template; without an address of the lead, the step is skipped.';
+
 CREATE FUNCTION brainops_internal.read_national_number() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -9517,6 +9846,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.read_national_number() IS 'Trigger: rewrites a national number to E.164 by the tenant''s country, if SQL can read it.';
+
 CREATE FUNCTION brainops_internal.rebuild_jobs_view() RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -9525,21 +9856,21 @@ declare
   v_query text;
 begin
   select string_agg(
-    format(
-      'select %L::text as table_name, id, tenant_id, status, scheduled_for, attempts, max_attempts, deferrals, last_error,
-         skip_reason, job_priority, idempotency_key, worker_id, cancel_requested_at, started_at, finished_at, created_at
-       from %s',
-      j.table_name, j.relation
-    ),
+    format('select %L::text as table_name, %s from %s', j.table_name, c.names, j.relation),
     ' union all ' order by j.table_name
   )
     into v_query
-    from brainops.job_tables as j;
+    from brainops.job_tables as j
+    cross join (
+      select string_agg(quote_ident(name), ', ' order by position) as names from brainops.job_columns where is_listed
+    ) as c;
   execute 'create or replace view brainops.jobs with (security_invoker = true) as ' || v_query;
   comment on view brainops.jobs is
-    'The rows of every job table, with the columns they share. Write to the tables themselves, or through brainops.retry, cancel and confirm.';
+    'The rows of all job tables, with the columns that they have in common. To change a row, update its own table, or call brainops.retry, brainops.cancel or brainops.confirm.';
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.rebuild_jobs_view() IS 'Replaces the view brainops.jobs by one over all tables in brainops.job_tables.';
 
 CREATE FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) RETURNS TABLE(place integer, id uuid, lead_ids uuid[], emails text[], phones text[], zones text[], country text, state text)
     LANGUAGE plpgsql STABLE
@@ -9549,7 +9880,7 @@ CREATE FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brai
     SET enable_nestloop TO 'off'
     AS $$
 declare
-  -- The rows of one tenant.
+  -- All rows are of one tenant.
   v_tenant_id constant uuid := (p_rows[1]).tenant_id;
   v_tenants_zone constant text := (select t.time_zone from public.tenants as t where t.id = v_tenant_id);
 begin
@@ -9602,7 +9933,7 @@ begin
           )
           union all
           (
-            -- The row's address may be another than its lead's.
+            -- The row's address may differ from its lead's.
             select i.id, i.email_key, i.phone_e164 from public.revenue_leads as i
             where k.email <> k.email_key and i.tenant_id = v_tenant_id and i.email_key = k.email
             limit 1
@@ -9619,7 +9950,7 @@ begin
         group by k.n
       ),
       zoned as (
-        -- The longest prefix that is known.
+        -- The longest prefix that matches.
         select distinct on (d.n) d.n, pz.zones, pz.country, pz.state
         from (
           select k.n, coalesce(k.phone, k.phone_e164) as phone from known as k
@@ -9648,22 +9979,22 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) IS 'Who the recipients are (leads, addresses) and where (zones, country, state).';
+COMMENT ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) IS 'Who the recipients of one tenant''s messages are (leads, addresses), and where (zones; for texts also country and state). place: position in p_rows.';
 
 CREATE FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) RETURNS TABLE(id uuid, verdict text)
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-  -- The two clocks, and that Twilio keeps whole seconds.
+  -- Tolerance for the difference of the two clocks, and for Twilio's whole seconds.
   c_clocks constant interval := '2 minutes';
   v_row public.ai_sms_queue;
   v_message record;
-  v_strangers int;
+  v_unmatched int;
 begin
-  -- One at a time, or two would give one message to two rows.
+  -- One call at a time: two could give one message to two rows.
   perform pg_advisory_xact_lock(hashtextextended('reconcile_sms ' || p_account_sid || p_number, 0));
-  -- A row that is under way may be the one that a message belongs to.
+  -- A row in flight may be the one that a message belongs to.
   if exists (
     select from public.ai_sms_queue as q
     where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'processing'
@@ -9690,31 +10021,31 @@ begin
       return next;
     end if;
   end loop;
-  -- Only now is it known which messages are nobody's.
+  -- Only now is it known which messages belong to no row.
   for v_row in
     select * from public.ai_sms_queue as q
     where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'unconfirmed'
     order by q.started_at, q.id
   loop
-    select count(*) into v_strangers
+    select count(*) into v_unmatched
       from brainops_internal.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks);
     id := v_row.id;
-    verdict := brainops_internal.settle_absent_sms(v_row, v_strangers);
+    verdict := brainops_internal.settle_absent_sms(v_row, v_unmatched);
     return next;
   end loop;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) IS 'Settles unconfirmed texts to a number by all messages that Twilio has to it; verdict: sent, not sent (due again), given up, unclear, too early.';
+COMMENT ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) IS 'Settles unconfirmed texts to a number. p_messages: all messages of the account to it, as [{sid, body, created_at}]. Returns a verdict for each row: sent, not sent (due again), given up, unclear or too early; no rows while a text to the number is in flight.';
 
-CREATE FUNCTION brainops_internal.record_breaker_result(p_sender text, p_succeeded integer, p_failed integer, p_error text) RETURNS void
+CREATE FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 begin
   if p_succeeded > p_failed then
-    -- Closes only when it is time: answers to rows that were under way when it opened, or when the
-    -- sender asked to wait, do not end the wait.
+    -- Closes only after retry_at: results of rows that were in flight when it opened, or when the provider asked to
+    -- wait, do not end the wait.
     update brainops.circuit_breakers
     set
       failures = 0,
@@ -9722,13 +10053,13 @@ begin
       current_delay = case when retry_at > brainops.now() then current_delay end,
       probe_expires_at = case when retry_at > brainops.now() then probe_expires_at end,
       retry_at = case when retry_at > brainops.now() then retry_at end
-    where sender = p_sender and (failures > 0 or retry_at <= brainops.now());
+    where account = p_account and (failures > 0 or retry_at <= brainops.now());
   elsif p_failed > 0 then
-    insert into brainops.circuit_breakers as b (sender, failures, last_error)
-    values (p_sender, p_failed, left(p_error, 500))
-    on conflict (sender) do update
+    insert into brainops.circuit_breakers as b (account, failures, last_error)
+    values (p_account, p_failed, left(p_error, 500))
+    on conflict (account) do update
       set
-        -- Successes beside the failures show that the sender is there: start to count anew.
+        -- Successes among the failures show that the provider answers, so the count starts again.
         failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
         last_error = excluded.last_error;
     -- Opens at the threshold; an open one whose probe failed waits twice as long as before.
@@ -9738,22 +10069,22 @@ begin
       current_delay = least(coalesce(current_delay * 2, base_delay), max_delay),
       retry_at = brainops.now() + least(coalesce(current_delay * 2, base_delay), max_delay),
       probe_expires_at = null
-    where sender = p_sender
+    where account = p_account
       and case
         when opened_at is null then failures >= threshold
-        -- Rows that were under way when it opened count, but only a probe's failure prolongs it.
+        -- Rows that were in flight when it opened count, but only a probe's failure prolongs the wait.
         else probe_expires_at is not null and retry_at <= brainops.now()
       end;
   else
-    -- The row that probed never reached the sender: another may.
+    -- The probing row never reached the provider, so another row may probe.
     update brainops.circuit_breakers
     set probe_expires_at = null
-    where sender = p_sender and probe_expires_at is not null;
+    where account = p_account and probe_expires_at is not null;
   end if;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.record_breaker_result(p_sender text, p_succeeded integer, p_failed integer, p_error text) IS 'Counts successes and failures of a sender; opens its breaker at the threshold, closes it on success. Told together they count by what most of them were.';
+COMMENT ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text) IS 'Records results of calls through provider account p_account. More successes than failures reset the count, and close the breaker after retry_at; otherwise p_failed is added, and the breaker opens at its threshold. Both 0: a probe that did not reach the provider gives its lease back. p_error: stored as last_error, cut to 500 characters.';
 
 CREATE FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE plpgsql
@@ -9768,7 +10099,7 @@ declare
     order by l.id
   );
 begin
-  -- First what is said, then what follows from it.
+  -- The consent first: what the lead's event sets off may read it.
   insert into public.contact_consents (tenant_id, lead_id, channel, address, state, source, evidence)
   values (
     p_tenant_id, v_lead_ids[1], p_channel, p_address, case when p_granted then 'granted' else 'denied' end, p_source, p_evidence
@@ -9782,7 +10113,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) IS 'Writes what a person chose: a consent, and an event of each lead with the address.';
+COMMENT ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) IS 'Records a person''s choice about a channel: a consent, and an event of each lead with the address.';
 
 CREATE FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text DEFAULT NULL::text, p_occurred_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_source_key text DEFAULT NULL::text, p_metadata jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE sql
@@ -9802,7 +10133,7 @@ CREATE FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id 
   on conflict (tenant_id, lead_id, event, source_key) do nothing;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) IS 'Writes an event of a lead down; told again under the same source_key it stays one. Nulls: now, and a key made up.';
+COMMENT ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) IS 'Records an event of a lead, once for each p_source_key. Null p_occurred_at means now; null p_source_key means a random key, so the event is always recorded.';
 
 CREATE FUNCTION brainops_internal.record_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql
@@ -9815,6 +10146,8 @@ begin
   return found;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.record_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) IS 'Books a movement of money, once; true if it was not booked before. p_minor: in Stripe''s units, negative for money that goes out.';
 
 CREATE FUNCTION brainops_internal.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) RETURNS void
     LANGUAGE plpgsql
@@ -9833,6 +10166,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.record_payment_event(p_request public.payment_requests, p_event text, p_at timestamp with time zone, p_key text, p_metadata jsonb) IS 'Records a lead event of channel payment, once per p_key; no effect on a request without a lead.';
+
 CREATE FUNCTION brainops_internal.record_sms_consent(p_tenant_id uuid, p_number text, p_lead_id uuid, p_state text, p_at timestamp with time zone, p_evidence jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -9842,6 +10177,8 @@ begin
   values (p_tenant_id, p_lead_id, 'sms', p_number, p_state, 'twilio', p_evidence, p_at);
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.record_sms_consent(p_tenant_id uuid, p_number text, p_lead_id uuid, p_state text, p_at timestamp with time zone, p_evidence jsonb) IS 'Adds an entry with source twilio to contact_consents. p_state: granted or denied. p_at: when the person texted, or the error arrived.';
 
 CREATE FUNCTION brainops_internal.record_sms_lead_event(p_tenant_id uuid, p_number text, p_lead_id uuid, p_event text, p_at timestamp with time zone, p_source_key text, p_metadata jsonb) RETURNS void
     LANGUAGE plpgsql
@@ -9857,6 +10194,8 @@ begin
   where l.tenant_id = p_tenant_id and l.id = p_lead_id;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.record_sms_lead_event(p_tenant_id uuid, p_number text, p_lead_id uuid, p_event text, p_at timestamp with time zone, p_source_key text, p_metadata jsonb) IS 'Records a lead event of channel sms: for p_lead_id, or if that is null for every lead with the number; once per p_source_key.';
 
 CREATE FUNCTION brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9889,7 +10228,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) IS 'Writes down that Twilio refused the text, and does what the code asks for: suppression, consent, pause. For the worker that has the row.';
+COMMENT ON FUNCTION brainops_internal.record_sms_refusal(p_id uuid, p_lease uuid, p_code integer, p_words text) IS 'Records that Twilio refused the text, and applies what the code means: suppression, consent or a pause. No effect if the lease no longer holds. p_code: Twilio''s ErrorCode. p_words: the reason.';
 
 CREATE FUNCTION brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[]) RETURNS text[]
     LANGUAGE sql
@@ -9908,6 +10247,8 @@ CREATE FUNCTION brainops_internal.record_stripe_objects(p_known public.stripe_ob
   from new_ones;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[]) IS 'Records that the ids belong to the request of p_known; returns those that were not known before.';
+
 CREATE FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -9919,14 +10260,14 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Ledgers a verified event of Twilio''s once, with the time it came; returns 0 where it was known. p_tenant_id: whose own account sent it, null for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Records a verified Twilio event in webhook_events once, and queues a job to apply it; 1, or 0 if it was recorded before. p_tenant_id: whose own account sent it, null for the installation''s.';
 
 CREATE FUNCTION brainops_internal.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-  -- So many that the job's own cost does not count, so few that several workers share a large batch.
+  -- Enough that the cost of the job itself is negligible, and few enough that workers share a large request.
   c_per_job constant int := 500;
   v_ids uuid[];
 begin
@@ -9951,7 +10292,7 @@ begin
         limit 1
       ) as a on true
     ) as i
-    -- One order for everyone, so that two requests with the same events never wait for each other.
+    -- In one order for all requests, so that two requests with the same events cannot deadlock.
     order by i.event_id
     on conflict do nothing
     returning id
@@ -9965,7 +10306,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid) IS 'Ledgers an array of verified events, each once, and sets a job to process them; returns how many were new. p_tenant_id: whose own account sent them, null for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid) IS 'Records a JSON array of verified events, each once, and queues jobs that process them; returns the number of new ones. p_provider: sendgrid, twilio or stripe. p_tenant_id: the tenant whose own account sent them; null for the platform''s account.';
 
 CREATE FUNCTION brainops_internal.references_to(p_table regclass) RETURNS TABLE(relation regclass, column_name name, keeps_row boolean)
     LANGUAGE sql STABLE
@@ -9984,14 +10325,14 @@ CREATE FUNCTION brainops_internal.references_to(p_table regclass) RETURNS TABLE(
   order by c.conrelid::regclass::text;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.references_to(p_table regclass) IS 'The columns with a foreign key to the id of a table; keeps_row: whether a row outlives what it refers to, with the column emptied.';
+COMMENT ON FUNCTION brainops_internal.references_to(p_table regclass) IS 'The columns with a foreign key to the id of a table. keeps_row: true if the referring row outlives what it refers to (on delete set null or set default).';
 
 CREATE FUNCTION brainops_internal.refuse_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
-  -- The one exception: brainops.forget takes out of an event's words what may name a person.
+  -- The only exception: brainops.forget erases the detail of an event, which may name a person.
   if tg_op = 'UPDATE' and current_user = 'brainops_system'
     and to_jsonb(new) = to_jsonb(old) || '{"detail": "erased"}' then
     return new;
@@ -10001,41 +10342,45 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.refuse_change() IS 'Trigger, for append-only tables: raises 42501 on update, delete and truncate.';
+
 CREATE FUNCTION brainops_internal.refuse_consent_change() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
-  -- The generated address_key is not there yet in new.
+  -- Left out: address_key is a generated column, which new does not have yet.
   if to_jsonb(new) - '{lead_id,address_key}'::text[] = to_jsonb(old) - '{lead_id,address_key}'::text[] then
     return new;
   end if;
   raise exception 'contact_consents is append only: update is refused'
-    using errcode = 'insufficient_privilege', hint = 'Insert a new row: the last word about an address counts.';
+    using errcode = 'insufficient_privilege', hint = 'Insert a new row: the latest entry of an address counts.';
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.refuse_consent_change() IS 'Trigger: refuses updates of contact_consents (42501), except of lead_id.';
 
 CREATE FUNCTION brainops_internal.refuse_large_metadata() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-  -- By table and kind of row; in a broadcast's own row is what all recipients share.
+  -- The broadcast's own row (ai_broadcasts) has what all recipients share, and the higher limit.
   c_of_recipient constant int := 32768;
   c_else constant int := 262144;
   v_bytes int := pg_column_size(new.metadata || '{}');
   v_most int := case when tg_table_name = 'ai_email_queue' and to_jsonb(new) ->> 'broadcast_id' is not null then c_of_recipient else c_else end;
 begin
   if v_bytes > v_most then
-    raise exception 'metadata: takes % bytes, at most % (% KiB) are allowed', v_bytes, v_most, v_most / 1024
+    raise exception 'metadata: has % bytes, and at most % (% KiB) are allowed', v_bytes, v_most, v_most / 1024
       using errcode = 'OP006', column = 'metadata',
-        hint = 'Give what the template needs; what all recipients share goes into ai_broadcasts.metadata.';
+        hint = 'Keep only the values that the template uses. Values that all recipients of a broadcast share belong in ai_broadcasts.metadata.';
   end if;
   return new;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.refuse_large_metadata() IS 'metadata of a mail or broadcast takes 256 KiB at most, of a broadcast''s recipient 32 KiB, as jsonb before compression.';
+COMMENT ON FUNCTION brainops_internal.refuse_large_metadata() IS 'Trigger: limits metadata to 256 KiB for a mail or a broadcast and to 32 KiB for a recipient of a broadcast, as jsonb before compression. OP006: larger.';
 
 CREATE FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text DEFAULT 'email'::text) RETURNS void
     LANGUAGE plpgsql STABLE
@@ -10046,12 +10391,12 @@ declare
 begin
   if v_problems <> '{}' then
     raise exception 'marketing by % cannot be launched: %', p_channel, array_to_string(v_problems, '; ')
-      using errcode = 'OP031', hint = 'Mend all of it, then launch again. select * from brainops.launch_problems(tenant_id, channel) lists it.';
+      using errcode = 'OP031', hint = 'Fix each of these problems, then launch again. To list them: select * from brainops.launch_problems(tenant_id, channel).';
   end if;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) IS 'Raises OP031 with everything that launch_problems finds; asked when a campaign or a broadcast becomes active.';
+COMMENT ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) IS 'Raises OP031 with all that brainops.launch_problems finds. Called when a campaign or a broadcast becomes active.';
 
 CREATE FUNCTION brainops_internal.refuse_time_zone() RETURNS trigger
     LANGUAGE plpgsql
@@ -10060,9 +10405,11 @@ CREATE FUNCTION brainops_internal.refuse_time_zone() RETURNS trigger
 begin
   raise exception 'time_zone: % is not the name of a time zone', quote_literal(left(new.time_zone, 60))
     using errcode = 'check_violation', column = 'time_zone', table = tg_table_name, constraint = tg_table_name || '_time_zone_known',
-      hint = 'Give a name such as America/Denver; an offset or an abbreviation does not know summer time.';
+      hint = 'Give a name such as America/Denver; offsets and abbreviations do not follow daylight saving time.';
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.refuse_time_zone() IS 'Trigger, for rows whose time_zone is not the name of a time zone: raises 23514 with a hint, before the check constraint does without.';
 
 CREATE FUNCTION brainops_internal.register_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) RETURNS boolean
     LANGUAGE plpgsql
@@ -10080,7 +10427,7 @@ begin
   if current_setting('brainops.embedded', true) = 'on' then
     insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
   elsif not pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number) then
-    -- Our own earlier connection, which died without Postgres hearing of it (a lost route).
+    -- Held by an earlier connection of this worker, whose end Postgres has not noticed (a lost network route).
     perform pg_terminate_backend(a.pid)
     from brainops.worker_processes as w
     inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
@@ -10093,6 +10440,8 @@ begin
   return true;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.register_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) IS 'Registers a worker with its tasks, and takes its liveness lock on the calling connection. False: another connection still holds the lock, so call again soon.';
 
 CREATE FUNCTION brainops_internal.release_enrolments(p_tenant_id uuid, p_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10163,6 +10512,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.release_enrolments(p_tenant_id uuid, p_ids uuid[]) IS 'Releases the enrolments that nothing holds any more, shifted by the time that they were held. Returns their number, including completed ones.';
+
 CREATE FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
@@ -10180,7 +10531,7 @@ CREATE FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids 
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) IS 'Sets the jobs that score those of these leads that wait for it; a job too many does nothing.';
+COMMENT ON FUNCTION brainops_internal.release_rescores(p_tenant_id uuid, p_lead_ids uuid[]) IS 'Queues jobs for those of these leads that are marked for a rescore. An extra job changes nothing.';
 
 CREATE FUNCTION brainops_internal.remember_tenant() RETURNS trigger
     LANGUAGE plpgsql
@@ -10193,6 +10544,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.remember_tenant() IS 'Trigger, before each insert statement: stores the current tenant in the setting brainops.statement_tenant, from which the default of tenant_id takes it.';
+
 CREATE FUNCTION brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -10200,7 +10553,7 @@ CREATE FUNCTION brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uu
 declare
   v_enrolment record;
 begin
-  -- A step that is being performed ends before.
+  -- Waits for a step in progress.
   perform from public.ai_nurture_campaigns
   where tenant_id = p_tenant_id and lead_id in (p_into, p_from)
   order by id
@@ -10228,11 +10581,11 @@ begin
     ) as r
     inner join public.campaigns as c on c.tenant_id = p_tenant_id and c.id = r.campaign_id
     where (r.runs or r.lead_id = p_from)
-      -- Where both run, the one of the lead that is left goes on. Where a lead enters once, having been there is what
-      -- keeps it out: the person has been there, and what ran of the other lead would not have begun.
+      -- If both run, the remaining lead's enrolment continues. If the campaign takes each lead once, the person has
+      -- been in it already, and the other lead's enrolment would not have started.
       and r.running <= 1
       and c.reentry = 'after_exit'
-    -- From above, so that none meets the next of its own lead.
+    -- The highest first, so that an update does not meet the next number of the same lead.
     order by 2 desc
   loop
     update public.ai_nurture_campaigns set entrance = v_enrolment.entrance
@@ -10243,7 +10596,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Of two leads that are being made one: numbers their enrolments in each campaign that takes people again through, those of the second after those of the first, and last the one that runs. Where both run in it, or it takes nobody twice, they stay as they are.';
+COMMENT ON FUNCTION brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Before a merge: in each campaign with reentry after_exit, numbers the enrolments of the second lead after those of the first, and the running one last. If both leads have a running enrolment, or the campaign takes each lead once, nothing changes.';
 
 CREATE FUNCTION brainops_internal.replace_open_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10272,14 +10625,16 @@ begin
   update public.ai_campaign_touches
   set
     performed_at = brainops.now(),
-    outcome = 'left out: version ' || p_enrolment.version || ' does not have it',
+    outcome = 'skipped: version ' || p_enrolment.version || ' does not have it',
     next_key = v_next.step_key,
-    -- Where a worker has it, this is a wish, and performing it finds it done.
+    -- If a worker has the touch, this only asks for its cancellation, and perform_touch finds it performed.
     status = 'cancelled'
   where id = p_touch.id;
   perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at, p_touch.due_at);
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.replace_open_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches) IS 'Replaces the open touch of an enrolment whose version does not have its step by the touch of the next step.';
 
 CREATE TABLE public.campaign_rules (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -10298,13 +10653,17 @@ CREATE TABLE public.campaign_rules (
 
 ALTER TABLE ONLY public.campaign_rules FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.campaign_rules IS 'Which leads enter which campaign by themselves: when a lead''s tier, stage or source comes to fit, it is enrolled. Only active campaigns take anyone.';
+COMMENT ON TABLE public.campaign_rules IS 'Which leads are enrolled automatically: a lead whose tier, stage, source or other fields come to fit a rule enters its campaign, if that is active.';
 
-COMMENT ON COLUMN public.campaign_rules.tiers IS 'hot, warm, cool, cold; null: any. Likewise stages and sources.';
+COMMENT ON COLUMN public.campaign_rules.tiers IS 'hot, warm, cool, cold; null: any tier.';
 
-COMMENT ON COLUMN public.campaign_rules.condition IS 'More to ask, in the language of branch steps; null: nothing more.';
+COMMENT ON COLUMN public.campaign_rules.stages IS 'Stages of a lead; null: any but won and lost.';
 
-COMMENT ON COLUMN public.campaign_rules.leaves IS 'Codes of campaigns that the lead leaves when the rule applies.';
+COMMENT ON COLUMN public.campaign_rules.sources IS 'Values of revenue_leads.source; null: any.';
+
+COMMENT ON COLUMN public.campaign_rules.condition IS 'A further condition, in the form that branch steps have; null: none.';
+
+COMMENT ON COLUMN public.campaign_rules.leaves IS 'Codes of campaigns whose running enrolments of the lead end when the rule applies.';
 
 CREATE FUNCTION brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10322,10 +10681,10 @@ begin
   insert into public.tenant_notifications (tenant_id, subject, body, idempotency_key, scheduled_for)
   values (
     p_rule.tenant_id,
-    left(regexp_replace(format('The campaign rule %L cannot be asked', p_rule.name), '\s+', ' ', 'g'), 300),
+    left(regexp_replace(format('Campaign rule %L cannot be evaluated', p_rule.name), '\s+', ' ', 'g'), 300),
     left(
       format(
-        E'The campaign rule %L takes nobody: %s.\n\nMend its condition in campaign_rules; leads that come to fit from then on are enrolled.',
+        E'Campaign rule %L enrols no lead, because its condition cannot be evaluated: %s.\n\nCorrect the condition in campaign_rules. Leads that come to fit the rule after that are enrolled.',
         p_rule.name,
         coalesce((select string_agg(p, '; ') from brainops_internal.condition_problems(p_rule.condition) as p), p_error)
       ),
@@ -10338,7 +10697,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text) IS 'Tells the tenant, once for each condition, that a rule cannot be asked and takes nobody.';
+COMMENT ON FUNCTION brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text) IS 'Notifies the tenant, once for each condition, that a rule enrols no lead because its condition cannot be evaluated.';
 
 CREATE FUNCTION brainops_internal.request_rescore(p_lead_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10351,7 +10710,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.request_rescore(p_lead_ids uuid[]) IS 'Marks leads whose score is to be reckoned anew.';
+COMMENT ON FUNCTION brainops_internal.request_rescore(p_lead_ids uuid[]) IS 'Marks leads whose score is to be computed again.';
 
 CREATE FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) RETURNS integer
     LANGUAGE plpgsql
@@ -10401,7 +10760,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'Jobs for due rows that have none, one for all of a batch, at most p_most: of one tenant, or (null) of all; returns how many jobs.';
+COMMENT ON FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'Queues jobs for due rows of a job table that have none, and one for each bulk that has none: of one tenant, or of all if p_tenant_id is null, at most p_most single rows and p_most bulks. Returns the number of jobs queued.';
 
 CREATE FUNCTION brainops_internal.rescore_stale(p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 5000) RETURNS TABLE(last_id uuid, rescored integer)
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10443,7 +10802,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.rescore_stale(p_after uuid, p_limit integer) IS 'Reckons a page of leads whose points have faded since their score was written; the nightly run of lead__score.';
+COMMENT ON FUNCTION brainops_internal.rescore_stale(p_after uuid, p_limit integer) IS 'Computes scores again, among the p_limit leads after p_after by id, where decay changed the score or a request was lost. Returns the last id of the page (null at the end) and the number of leads.';
 
 CREATE FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) RETURNS timestamp with time zone[]
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10451,7 +10810,7 @@ CREATE FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_chann
     SET "TimeZone" TO 'UTC'
     AS $$
 declare
-  c_ahead constant int := 14 * 24;
+  c_hours_ahead constant int := 14 * 24;
   v_now constant timestamptz := brainops.now();
   v_hour timestamptz := date_trunc('hour', v_now);
   v_limit int := brainops_internal.hourly_limit(p_tenant_id, p_channel, v_now);
@@ -10459,11 +10818,11 @@ declare
   v_take int;
   v_places timestamptz[] := '{}';
 begin
-  -- While the sender is out of reach nothing but a probe goes: that takes no places.
+  -- While the provider account's breaker is open, only a probe goes; it takes no slot.
   if v_limit is null or exists (
     select
     from brainops.circuit_breakers as b
-    inner join brainops.job_tables as j on b.sender in (j.sender, j.sender || ':' || p_tenant_id)
+    inner join brainops.job_tables as j on b.account in (j.provider, j.provider || ':' || p_tenant_id)
     where j.channel = p_channel and b.opened_at is not null
   ) then
     return array_fill(null::timestamptz, array[p_n]);
@@ -10480,7 +10839,7 @@ begin
     v_places := array_fill(null::timestamptz, array[v_take]);
   end if;
 
-  for i in 1..c_ahead loop
+  for i in 1..c_hours_ahead loop
     exit when cardinality(v_places) = p_n;
     v_hour := v_hour + interval '1 hour';
     v_limit := coalesce(brainops_internal.hourly_limit(p_tenant_id, p_channel, v_hour), p_n);
@@ -10488,7 +10847,7 @@ begin
     values (p_tenant_id, p_channel, v_hour)
     on conflict (tenant_id, channel, hour) do update set taken = c.taken
     returning v_limit - c.promised into v_room;
-    v_take := case when i = c_ahead then p_n - cardinality(v_places) else least(p_n - cardinality(v_places), v_room) end;
+    v_take := case when i = c_hours_ahead then p_n - cardinality(v_places) else least(p_n - cardinality(v_places), v_room) end;
     continue when v_take <= 0;
     update brainops.contact_counts set promised = promised + v_take
     where tenant_id = p_tenant_id and channel = p_channel and hour = v_hour;
@@ -10500,7 +10859,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) IS 'Places for n marketing messages under the hourly limit: null may go now, an instant is when to ask again.';
+COMMENT ON FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) IS 'Slots for p_n marketing messages under the hourly limit, one element each: null may go now, an instant is when to ask again.';
 
 CREATE FUNCTION brainops_internal.reserve_rate_slots(p_table text, p_tenant_id uuid, p_n integer) RETURNS timestamp with time zone[]
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10531,7 +10890,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.reserve_rate_slots(p_table text, p_tenant_id uuid, p_n integer) IS 'When each of n rows may go under the table''s rate limits, reserved; null without a limit.';
+COMMENT ON FUNCTION brainops_internal.reserve_rate_slots(p_table text, p_tenant_id uuid, p_n integer) IS 'Reserves p_n slots under the table''s rate limits and returns their times, the first for the first row: the later one where both the tenant''s and the common limit apply. Null if the table has no limit.';
 
 CREATE FUNCTION brainops_internal.resolve_lead_id() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10551,7 +10910,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.resolve_lead_id() IS 'Trigger of tables that refer to leads, as a0_resolve_lead_id before insert: takes the id of a lead that was merged as the one that it was merged into.';
+COMMENT ON FUNCTION brainops_internal.resolve_lead_id() IS 'Trigger before insert on tables that refer to leads: replaces the id of a merged lead by that of the lead it was merged into.';
 
 CREATE FUNCTION brainops_internal.resolve_onboarding_workflow() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10579,6 +10938,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.resolve_onboarding_workflow() IS 'Trigger before insert on ai_onboarding_steps: a step for a workflow that was not inserted because the lead had one goes to that first workflow, unless its number is taken there.';
+
 CREATE FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
@@ -10593,7 +10954,7 @@ begin
       return v_tenant_id;
     end if;
   else
-    -- Each foreign key that is the pair (tenant_id, x_id).
+    -- Every foreign key that is the pair (tenant_id, x_id).
     for v_reference in
       select c.confrelid::regclass as parent, a.attname as column_name, r.attname as parent_column
       from pg_catalog.pg_constraint as c
@@ -10620,11 +10981,11 @@ begin
 
   raise exception 'tenant_id: the row for % names no tenant, and login "%" is not bound to one', p_table, session_user
     using errcode = 'OP001',
-      hint = 'Give tenant_id, or (as a member of brainops_service) set app.tenant_id or refer to a row that has a tenant, or mark one tenant with is_default.';
+      hint = 'Give tenant_id. A member of brainops_service may also set app.tenant_id, refer to a row that has a tenant, or mark one tenant with is_default.';
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) IS 'The tenant of a row about to be inserted: the current one, else (services only) that of a row it refers to, else the default one. OP001 where there is none.';
+COMMENT ON FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) IS 'The tenant of a row about to be inserted into p_table: the current tenant, else (for services only) that of a row it refers to, else the default tenant. OP001: none of these exists.';
 
 CREATE FUNCTION brainops_internal.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) RETURNS void
     LANGUAGE plpgsql
@@ -10633,14 +10994,14 @@ CREATE FUNCTION brainops_internal.resume_mail(p_tenant_id uuid, p_address text, 
 begin
   delete from public.contact_suppressions
   where tenant_id = p_tenant_id and channel = 'email' and address_key = lower(btrim(p_address)) and reason = 'unsubscribed';
-  -- Only who reads the address's mail has the link.
+  -- The link went to the address, so the grant counts as confirmed.
   perform brainops_internal.record_choice(
     p_tenant_id, 'email', p_address, true, p_source, p_evidence || jsonb_build_object('confirmed_at', brainops.now())
   );
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) IS 'The person wants mail again: lifts what the person said, and nothing else.';
+COMMENT ON FUNCTION brainops_internal.resume_mail(p_tenant_id uuid, p_address text, p_source text, p_evidence jsonb) IS 'Resumes mail to an address: lifts an unsubscribe, and records a confirmed grant with p_evidence.';
 
 CREATE FUNCTION brainops_internal.retry_delay(p_attempt integer) RETURNS interval
     LANGUAGE sql
@@ -10650,7 +11011,7 @@ CREATE FUNCTION brainops_internal.retry_delay(p_attempt integer) RETURNS interva
     least(interval '15 seconds' * power(4, greatest(p_attempt, 1) - 1), interval '1 hour') * (0.8 + 0.4 * random());
 $$;
 
-COMMENT ON FUNCTION brainops_internal.retry_delay(p_attempt integer) IS 'How long to wait after attempt n: 15 s, 1 min, 4 min, 16 min, then 1 h; 20 % more or less by chance.';
+COMMENT ON FUNCTION brainops_internal.retry_delay(p_attempt integer) IS 'How long to wait after attempt p_attempt: 15 s, 1 min, 4 min, 16 min, then 1 h; each up to 20 % shorter or longer at random.';
 
 CREATE FUNCTION brainops_internal.route_lead(p_old public.revenue_leads, p_new public.revenue_leads) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10672,7 +11033,7 @@ begin
             when r.id = any (v_broken) then false
             else brainops_internal.rule_fits(r, p_new) and (p_old.id is null or brainops_internal.rule_fits(r, p_old) is not true)
           end
-          -- A lead that is being made one with this brings its enrolment along, and goes on where it was.
+          -- A lead that is being merged into this one brings its enrolment along, which continues where it was.
           and not exists (
             select from public.revenue_leads as m
             inner join public.ai_nurture_campaigns as e on e.tenant_id = m.tenant_id and e.lead_id = m.id
@@ -10707,12 +11068,14 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.route_lead(p_old public.revenue_leads, p_new public.revenue_leads) IS 'Enrols a lead in the active campaigns whose rules it has come to fit, and ends the enrolments in the campaigns that these rules name in leaves. p_old: the lead before the change; null for a new lead.';
+
 CREATE FUNCTION brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
   select
-    -- Before it is reckoned, a score of 0 says nothing.
+    -- Until a lead is scored, its tier means nothing.
     (p_rule.tiers is null or (p_lead.scored_at is not null and p_lead.tier = any (p_rule.tiers)))
     and case
       when p_rule.stages is null then p_lead.stage not in ('won', 'lost')
@@ -10722,7 +11085,7 @@ CREATE FUNCTION brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead
     and (p_rule.condition is null or brainops_internal.condition_holds(p_rule.condition, p_lead, '-infinity'));
 $$;
 
-COMMENT ON FUNCTION brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) IS 'Whether a rule of campaign_rules is true of a lead as it is.';
+COMMENT ON FUNCTION brainops_internal.rule_fits(p_rule public.campaign_rules, p_lead public.revenue_leads) IS 'Whether a lead fits a rule: its tiers, stages, sources and condition, as far as they are set. Without stages, a lead that is won or lost does not fit.';
 
 CREATE FUNCTION brainops_internal.same_text(p_one text, p_other text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -10734,6 +11097,8 @@ CREATE FUNCTION brainops_internal.same_text(p_one text, p_other text) RETURNS bo
       NFC
     );
 $$;
+
+COMMENT ON FUNCTION brainops_internal.same_text(p_one text, p_other text) IS 'Whether two texts are equal but for white space and Unicode normalization.';
 
 CREATE FUNCTION brainops_internal.save_preferences(p_token text, p_choices jsonb) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10780,7 +11145,7 @@ begin
       on conflict (tenant_id, channel, address_key) do update
         set
           expires_at = null,
-          -- What was for a while is over, and this is the person's word; a STOP of this very moment stays what it is.
+          -- A temporary suppression becomes the person's own; a permanent one, such as a recent STOP, stays.
           reason = case when s.expires_at is null then s.reason else excluded.reason end,
           source = case when s.expires_at is null then s.source else excluded.source end;
       perform brainops_internal.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
@@ -10794,7 +11159,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.save_preferences(p_token text, p_choices jsonb) IS 'Writes the choices of the holder of an unsubscribe link: {"email": bool, "sms": bool, "topics": {code: bool}}; what is not named stays. False for an unknown token.';
+COMMENT ON FUNCTION brainops_internal.save_preferences(p_token text, p_choices jsonb) IS 'Writes the choices of the holder of an unsubscribe link: {"email": bool, "sms": bool, "topics": {code: bool}}; what is not named stays as it is. False for an unknown token.';
 
 CREATE FUNCTION brainops_internal.schedule_next_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_to_number integer) RETURNS void
     LANGUAGE plpgsql
@@ -10813,6 +11178,8 @@ begin
   perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at);
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.schedule_next_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches, p_step public.campaign_steps, p_to_number integer) IS 'Creates the touch that follows a performed one, or completes the enrolment. p_to_number: the step that the touch chose; null for the usual next one.';
 
 CREATE FUNCTION brainops_internal.schedule_payment_closure(p_request public.payment_requests) RETURNS void
     LANGUAGE sql
@@ -10837,7 +11204,7 @@ CREATE FUNCTION brainops_internal.schedule_payment_closure(p_request public.paym
     case
       when w.reason = 'expired' then (p_request).expires_at
       when (p_request).stripe_payment_link_id is not null then brainops.now()
-      -- The link may still be in the making, its answer lost on the way.
+      -- The link may be about to be created, or the answer to that was lost.
       else brainops.now() + interval '10 minutes'
     end
   from
@@ -10859,9 +11226,11 @@ CREATE FUNCTION brainops_internal.schedule_payment_closure(p_request public.paym
         when c.status = 'processing' then c.status
         else 'pending'
       end
-    -- What is switched off stays so.
+    -- A closed link stays closed.
     where c.status <> 'completed' or c.stripe_payment_link_id is distinct from excluded.stripe_payment_link_id;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.schedule_payment_closure(p_request public.payment_requests) IS 'Creates or moves the closure of the request''s current link.';
 
 CREATE FUNCTION brainops_internal.score_leads(p_lead_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10887,7 +11256,7 @@ begin
     );
   end if;
 
-  -- Facts that changed: the difference to what was written for them before.
+  -- Facts that changed: the difference to the points recorded for them so far.
   insert into public.lead_score_events (tenant_id, lead_id, reason, points, occurred_at)
   select w.tenant_id, w.lead_id, w.reason, w.points, v_now
   from (
@@ -10914,8 +11283,8 @@ begin
   ) as w
   where w.points <> 0;
 
-  -- What they did. A mail's opens and clicks count once each, by the earliest, in whatever order
-  -- they were told: the one case in which a row here changes.
+  -- Events. The opens and the clicks of a mail count once each, at the earliest time, in whatever order they are
+  -- reported: the only case in which a reason that exists is changed.
   insert into public.lead_score_events as s (tenant_id, lead_id, reason, points, half_life, occurred_at, source_key)
   select e.tenant_id, e.lead_id, e.event, r.points, r.half_life, min(e.occurred_at), k.source_key
   from public.revenue_leads as l
@@ -10934,7 +11303,7 @@ begin
     set occurred_at = excluded.occurred_at
     where excluded.occurred_at < s.occurred_at;
 
-  -- A score that came with the lead stays what it is: the difference is the client's word.
+  -- A score that the client gave at insert is kept: the difference becomes a reason.
   insert into public.lead_score_events (tenant_id, lead_id, reason, points, occurred_at)
   select l.tenant_id, l.id, 'set_by_client', greatest(least(l.score - brainops_internal.score_total(l.tenant_id, l.id), 1000000), -1000000), v_now
   from public.revenue_leads as l
@@ -10964,7 +11333,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.score_leads(p_lead_ids uuid[]) IS 'Reckons the scores of leads now; from 70 on a new lead is qualified. Returns how many changed.';
+COMMENT ON FUNCTION brainops_internal.score_leads(p_lead_ids uuid[]) IS 'Computes the scores of leads as of now; a new lead with a score from 70 on becomes qualified. Returns how many scores changed.';
 
 CREATE FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) RETURNS numeric
     LANGUAGE sql STABLE
@@ -10975,7 +11344,7 @@ CREATE FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) 
   where e.tenant_id = p_tenant_id and e.lead_id = p_lead_id;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) IS 'The sum of a lead''s points as of now; the score is this, rounded and kept within 0 to 100.';
+COMMENT ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) IS 'The sum of a lead''s points as of now. The score is this sum, rounded and limited to 0 to 100.';
 
 CREATE TABLE public.provider_credentials (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -10994,19 +11363,19 @@ CREATE TABLE public.provider_credentials (
 
 ALTER TABLE ONLY public.provider_credentials FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.provider_credentials IS 'A tenant''s own accounts with providers. Written by `brainops tenant credential`; where there is an active one, the tenant''s rows go through it and not through the installation''s account.';
+COMMENT ON TABLE public.provider_credentials IS 'Tenants'' own accounts with providers. Written by `brainops tenant credential`. With an active one, the tenant''s rows go through it instead of the platform''s account.';
 
 COMMENT ON COLUMN public.provider_credentials.provider IS 'sendgrid, twilio, stripe, slack (an incoming webhook), or form (the secret that signs a lead form).';
 
-COMMENT ON COLUMN public.provider_credentials.name IS 'default for the account that is used; a form''s secret has the form''s name.';
+COMMENT ON COLUMN public.provider_credentials.name IS 'default for the account that rows go through; a form''s secret has the form''s name.';
 
-COMMENT ON COLUMN public.provider_credentials.sealed IS 'The credential as JSON: initialisation vector (12 bytes), tag (16), AES-256-GCM under the tenant''s key; tenant, provider and name are authenticated with it.';
+COMMENT ON COLUMN public.provider_credentials.sealed IS 'The credential as encrypted JSON: initialisation vector (12 bytes), tag (16), AES-256-GCM under the tenant''s key; tenant, provider and name are the additional authenticated data.';
 
-COMMENT ON COLUMN public.provider_credentials.hint IS 'What a person recognises the credential by: the last characters of its key.';
+COMMENT ON COLUMN public.provider_credentials.hint IS 'The last characters of the key, so that a person can recognise the credential.';
 
-COMMENT ON COLUMN public.provider_credentials.active IS 'False: the tenant''s rows go through the installation''s account. The keys stay, to verify what the account still tells and to switch off payment links that were made through it; `brainops tenant credential remove --erase` deletes them.';
+COMMENT ON COLUMN public.provider_credentials.active IS 'False: the tenant''s rows go through the platform''s account. The keys are kept, to verify webhooks that the account still sends and to switch off payment links that were created through it; `brainops tenant credential remove --erase` deletes them.';
 
-COMMENT ON COLUMN public.provider_credentials.endpoint_token IS 'Where the account posts its webhooks: /webhooks/<provider>[/…]/<endpoint_token>.';
+COMMENT ON COLUMN public.provider_credentials.endpoint_token IS 'The secret part of the address that the account posts its webhooks to: /webhooks/<provider>[/…]/<endpoint_token>.';
 
 CREATE TABLE public.tenant_keys (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -11018,11 +11387,11 @@ CREATE TABLE public.tenant_keys (
 
 ALTER TABLE ONLY public.tenant_keys FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.tenant_keys IS 'The key that a tenant''s credentials are encrypted with, itself encrypted with BRAINOPS_SECRET_KEY. No client reads it.';
+COMMENT ON TABLE public.tenant_keys IS 'The key that a tenant''s credentials are encrypted with, itself encrypted with BRAINOPS_SECRET_KEY. Tenants and services cannot read it.';
 
-COMMENT ON COLUMN public.tenant_keys.wrapped_key IS 'Initialisation vector (12 bytes), tag (16), AES-256-GCM of the 32-byte key; the tenant''s id is authenticated with it.';
+COMMENT ON COLUMN public.tenant_keys.wrapped_key IS 'Initialisation vector (12 bytes), tag (16), AES-256-GCM of the 32-byte key; the tenant''s id is the additional authenticated data.';
 
-COMMENT ON COLUMN public.tenant_keys.secret_key_id IS 'Which BRAINOPS_SECRET_KEY it needs: the first 16 hexadecimal digits of that key''s sha256.';
+COMMENT ON COLUMN public.tenant_keys.secret_key_id IS 'The BRAINOPS_SECRET_KEY that decrypts it: the first 16 hexadecimal digits of that key''s sha256.';
 
 CREATE FUNCTION brainops_internal.sealed_credential(p_credential public.provider_credentials, p_key public.tenant_keys) RETURNS jsonb
     LANGUAGE sql STABLE
@@ -11062,13 +11431,13 @@ declare
   v_owner text;
 begin
   select * into strict v_reminder from public.onboarding_reminders where id = p_id;
-  -- Whoever closes the step now waits until this is decided.
+  -- A transaction that closes the step waits until this one ends.
   select * into v_step from public.ai_onboarding_steps
     where tenant_id = v_reminder.tenant_id and id = v_reminder.step_id
     for share;
   select * into v_workflow from public.ai_onboarding_workflows where tenant_id = v_step.tenant_id and id = v_step.workflow_id;
   if v_step.status <> 'in_progress' or v_workflow.status <> 'in_progress' then
-    return format('the step is %s, the onboarding %s', v_step.status, v_workflow.status);
+    return format('the step is %s and the onboarding is %s', v_step.status, v_workflow.status);
   end if;
   select * into v_lead from public.revenue_leads where tenant_id = v_workflow.tenant_id and id = v_workflow.lead_id;
   select * into v_tenant from public.tenants where id = v_workflow.tenant_id;
@@ -11098,8 +11467,8 @@ begin
       v_reminder.tenant_id, v_lead.id::text,
       'Next step with {{ tenant.name }}: {{ step.name }}',
       '<p>Hello{% if lead.contact_name %} {{ lead.contact_name }}{% endif %},</p><p>the next step is: {{ step.name }}'
-        || '{% if step.description != "" %} ({{ step.description }}){% endif %}. We would like to be done by {{ step.due }}.</p>'
-        || '<p>If something is unclear or the date does not suit you, answer this mail.</p><p>{{ tenant.name }}</p>',
+        || '{% if step.description != "" %} ({{ step.description }}){% endif %}. We would like to finish it by {{ step.due }}.</p>'
+        || '<p>If something is unclear, or the date does not suit you, reply to this email.</p><p>{{ tenant.name }}</p>',
       jsonb_build_object(
         'type', 'onboarding',
         'onboarding_workflow_id', v_workflow.id,
@@ -11119,7 +11488,7 @@ begin
         v_workflow.lead_id
       );
     else
-      -- Without lead_id: what the owner opens is nothing that the lead did.
+      -- Without lead_id: an open by the owner is not an event of the lead.
       insert into public.ai_email_queue (tenant_id, recipient, subject, body, metadata, idempotency_key, scheduled_for)
       values (
         v_reminder.tenant_id, v_owner,
@@ -11142,7 +11511,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) IS 'Queues the mails or the notification of a reminder, once; returns null, or why there is nothing to tell.';
+COMMENT ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) IS 'Queues the mails or the notification of a reminder. Returns null, or why there is nothing to send.';
 
 CREATE FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -11154,6 +11523,8 @@ CREATE FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) RETURNS tex
   )
 $$;
 
+COMMENT ON FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) IS 'The X-Message-Id of the mail that an event is about; null if the event has none.';
+
 CREATE FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
@@ -11164,7 +11535,7 @@ CREATE FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at times
   where e.id = o.id and e.tenant_id = brainops.current_tenant_id() and e.status in ('active', 'paused');
 $$;
 
-COMMENT ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) IS 'Behind an update of ai_campaign_touches.scheduled_for.';
+COMMENT ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) IS 'Sets next_touch_date of a running enrolment after a client moved its touch.';
 
 CREATE TABLE public.ai_onboarding_steps (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -11197,17 +11568,17 @@ CREATE TABLE public.ai_onboarding_steps (
 
 ALTER TABLE ONLY public.ai_onboarding_steps FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.ai_onboarding_steps IS 'Steps of a workflow. update … set status = ''completed'' moves it on; skipped, in_progress (again) and pending are taken too.';
+COMMENT ON TABLE public.ai_onboarding_steps IS 'Steps of a workflow. Set status to completed to advance it; skipped, pending and in_progress (again) are accepted too.';
 
-COMMENT ON COLUMN public.ai_onboarding_steps.step_name IS 'welcome_email, data_collection, … or a word of the tenant''s own template, of which it takes what is not given.';
+COMMENT ON COLUMN public.ai_onboarding_steps.step_name IS 'welcome_email, data_collection, … or a name from the tenant''s own template. Columns that are not given are filled from the template''s step of this name.';
 
-COMMENT ON COLUMN public.ai_onboarding_steps.due_at IS 'Filled when the step begins, from duration; may be moved. Reminders follow it.';
+COMMENT ON COLUMN public.ai_onboarding_steps.due_at IS 'Set when the step starts, from duration; may be changed. Reminders follow it.';
 
-COMMENT ON COLUMN public.ai_onboarding_steps.duration IS 'As the others below: copied from the template.';
+COMMENT ON COLUMN public.ai_onboarding_steps.duration IS 'Copied from the template, like subject, body, advance_on, remind, remind_before and escalate_after.';
 
-COMMENT ON COLUMN public.ai_onboarding_steps.email_id IS 'The mail that the step sent when it began (in ai_email_queue or the archive); never a second one.';
+COMMENT ON COLUMN public.ai_onboarding_steps.email_id IS 'The mail that the step sent when it first started (in ai_email_queue or the archive); a step sends only one.';
 
-COMMENT ON COLUMN public.ai_onboarding_steps.problem IS 'Why its mail did not go; null where there is nothing to mend. Shown by brainops.stuck_onboarding.';
+COMMENT ON COLUMN public.ai_onboarding_steps.problem IS 'Why its mail was not sent; null without a problem. Shown by brainops.stuck_onboarding.';
 
 CREATE FUNCTION brainops_internal.set_onboarding_reminders(p_step public.ai_onboarding_steps) RETURNS void
     LANGUAGE plpgsql
@@ -11234,10 +11605,10 @@ begin
       ('escalation', p_step.due_at + p_step.escalate_after, p_step.escalate_after is not null)
   ) as k (kind, at, wanted)
   where k.wanted
-    -- Who was told about an earlier date is not told at once about a later one.
+    -- A reminder that was sent for an earlier date is not sent at once for a later one.
     and (k.at > brainops.now() or not exists (
-      select from public.onboarding_reminders as told
-      where told.tenant_id = p_step.tenant_id and told.step_id = p_step.id and told.kind = k.kind and told.status = 'completed'
+      select from public.onboarding_reminders as sent
+      where sent.tenant_id = p_step.tenant_id and sent.step_id = p_step.id and sent.kind = k.kind and sent.status = 'completed'
     ))
   on conflict (tenant_id, step_id, kind, due_at) do update
     set status = 'pending', scheduled_for = excluded.scheduled_for
@@ -11245,6 +11616,8 @@ begin
       and (r.status, r.scheduled_for) is distinct from ('pending', excluded.scheduled_for);
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.set_onboarding_reminders(p_step public.ai_onboarding_steps) IS 'Creates, moves and cancels the reminders of a step, so that they match its status and due date.';
 
 CREATE FUNCTION brainops_internal.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text) RETURNS void
     LANGUAGE sql
@@ -11264,6 +11637,8 @@ CREATE FUNCTION brainops_internal.set_score(p_tenant_id uuid, p_lead_id uuid, p_
     rescore_requested_at = brainops.now()
   where id = p_lead_id and (score <> p_score or rescore_requested_at is null);
 $$;
+
+COMMENT ON FUNCTION brainops_internal.set_score(p_tenant_id uuid, p_lead_id uuid, p_score numeric, p_reason text) IS 'Sets a lead''s score, recording the difference to the sum of its points under p_reason, and requests a rescore.';
 
 CREATE FUNCTION brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text) RETURNS integer
     LANGUAGE plpgsql
@@ -11294,7 +11669,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text) IS 'Writes p_reason into last_error of the due rows of a task that no live worker offers; returns how many.';
+COMMENT ON FUNCTION brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text) IS 'Writes p_reason into last_error of the due rows of a task that no live worker offers, at most 10,000; returns their number.';
 
 CREATE FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) RETURNS TABLE(id uuid, status text)
     LANGUAGE plpgsql
@@ -11302,7 +11677,7 @@ CREATE FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.se
     SET random_page_cost TO '1'
     AS $_$
 declare
-  -- Spelled once, used in each assignment below.
+  -- Written once, used in several assignments below.
   c_status constant text := $sql$
     case
       when s.outcome = 'completed' then 'completed'
@@ -11338,32 +11713,31 @@ begin
     $sql$
     update %1$s as t
     set
-      status = %2$s,
+      %4$s,
       scheduled_for = case
         when s.outcome = 'hold' or %2$s <> 'pending' then t.scheduled_for
         else coalesce(s.run_at, $2 + brainops_internal.retry_delay(t.attempts))
       end,
       attempts = t.attempts - (s.outcome in ('defer', 'hold'))::int,
-      deferrals = t.deferrals + (s.outcome = 'defer')::int,
-      finished_at = case when %2$s in ('completed', 'failed', 'skipped', 'cancelled') then $2 end,
-      skip_reason = case when s.outcome = 'skip' then coalesce(s.reason, 'no reason given') end,
-      last_error = case when s.outcome in ('completed', 'skip') then null else coalesce(s.reason, t.last_error) end,
-      lease = null,
-      worker_id = null,
-      rate_slot = null%3$s
+      deferrals = t.deferrals + (s.outcome = 'defer')::int%3$s
     from unnest($1) as s
-    -- Not by the status, which the lease implies: the index of rows in processing is small in the
-    -- planner's eyes, and full of what was there before.
+    -- No condition on the status, which the lease implies: the planner would choose the index of rows in processing,
+    -- which it believes to be small, and which is full of dead entries.
     where t.id = s.id and t.lease = s.lease
     returning t.id, t.status
     $sql$,
-    v_job.relation, c_status, coalesce(v_results, '')
+    v_job.relation, c_status, coalesce(v_results, ''),
+    brainops_internal.settled_columns(
+      c_status, '$2',
+      p_skip_reason => 'case when s.outcome = ''skip'' then coalesce(s.reason, ''no reason given'') end',
+      p_last_error => 'case when s.outcome in (''completed'', ''skip'') then null else coalesce(s.reason, t.last_error) end'
+    )
   )
     using p_settlements, brainops.now(), v_job.max_deferrals;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) IS 'Writes how effects ended, where the lease still holds; a late or second settler changes nothing and is left out of the answer.';
+COMMENT ON FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) IS 'Writes results to rows of a job table whose lease still holds, and returns those rows with their new status. A late or second result changes nothing, and is left out of the answer. 22023: unknown outcome.';
 
 CREATE FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) RETURNS integer
     LANGUAGE plpgsql
@@ -11374,15 +11748,10 @@ declare
 begin
   execute format(
     $sql$
-    update %s as t
+    update %1$s as t
     set
-      status = n.status,
-      scheduled_for = case when n.status = 'pending' then $4 else t.scheduled_for end,
-      finished_at = case when n.status in ('failed', 'cancelled') then $4 end,
-      last_error = $3,
-      lease = null,
-      worker_id = null,
-      rate_slot = null
+      %3$s,
+      scheduled_for = case when n.status = 'pending' then $4 else t.scheduled_for end
     from (
       select
         s.id,
@@ -11392,7 +11761,7 @@ begin
           when s.attempts >= s.max_attempts then 'failed'
           else 'pending'
         end as status
-      from %s as s
+      from %2$s as s
       where s.status = 'processing'
         and ($1 is null or s.worker_id = $1)
         and s.started_at <= $4 - $2
@@ -11400,13 +11769,15 @@ begin
     ) as n
     where t.id = n.id
     $sql$,
-    p_job.relation, p_job.relation
+    p_job.relation, p_job.relation, brainops_internal.settled_columns('n.status', '$4', p_last_error => '$3')
   )
     using p_worker_id, p_older_than, p_reason, brainops.now(), p_job.effect_is_idempotent;
   get diagnostics v_count = row_count;
   return v_count;
 end;
 $_$;
+
+COMMENT ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) IS 'Settles rows in processing that started at least p_older_than ago: of one worker, or of all if p_worker_id is null. p_reason goes to last_error. Returns their number.';
 
 CREATE TABLE public.ai_sms_queue (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -11432,19 +11803,19 @@ CREATE TABLE public.ai_sms_queue (
     times_absent integer DEFAULT 0 NOT NULL,
     looked_for_at timestamp with time zone,
     first_due_at timestamp with time zone,
-    job_priority smallint DEFAULT 0 NOT NULL,
-    idempotency_key text,
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 5 NOT NULL,
     deferrals integer DEFAULT 0 NOT NULL,
     last_error text,
     skip_reason text,
-    lease uuid,
+    job_priority smallint DEFAULT 0 NOT NULL,
+    idempotency_key text,
     worker_id uuid,
-    rate_slot timestamp with time zone,
     cancel_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
+    lease uuid,
+    rate_slot timestamp with time zone,
     CONSTRAINT ai_sms_queue_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT ai_sms_queue_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
     CONSTRAINT ai_sms_queue_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
@@ -11458,52 +11829,52 @@ WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_thr
 
 ALTER TABLE ONLY public.ai_sms_queue FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.ai_sms_queue IS 'Insert a row: the text is sent once, when it is due. status tells how it went, last_error why it waits or failed; what became of it afterwards is in sms_deliveries.';
+COMMENT ON TABLE public.ai_sms_queue IS 'Insert a row: the text is sent once, when it is due. status shows the result, last_error why it waits or failed; what Twilio reported afterwards is in sms_deliveries.';
 
-COMMENT ON COLUMN public.ai_sms_queue.recipient IS 'One phone number (kept in E.164), or the id of a lead of the tenant, whose number at the time of sending is taken.';
+COMMENT ON COLUMN public.ai_sms_queue.recipient IS 'One phone number (stored in E.164), or the id of a lead of the tenant: then the number that the lead has when the text is sent.';
 
-COMMENT ON COLUMN public.ai_sms_queue.body IS 'Text with Liquid, at most 1600 characters once filled in. Variables: metadata''s keys, metadata, lead, tenant.';
+COMMENT ON COLUMN public.ai_sms_queue.body IS 'Text with Liquid, at most 1600 characters once rendered. Variables: the keys of metadata, metadata, lead, tenant.';
 
-COMMENT ON COLUMN public.ai_sms_queue.scheduled_for IS 'Null on insert means now. Update it to move the text.';
+COMMENT ON COLUMN public.ai_sms_queue.scheduled_for IS 'When the text is due. Null on insert means now; update it to move the text.';
 
-COMMENT ON COLUMN public.ai_sms_queue.metadata IS 'Variables for Liquid, and: transactional true (no consent, quiet hours or cap asked; an opt-out still holds), priority high, lead_id.';
+COMMENT ON COLUMN public.ai_sms_queue.metadata IS 'Variables for Liquid, and: transactional true (consent, quiet hours and caps do not apply; an opt-out still does), priority high, lead_id.';
 
-COMMENT ON COLUMN public.ai_sms_queue.sent_at IS 'When Twilio took the text; null until it did.';
+COMMENT ON COLUMN public.ai_sms_queue.sent_at IS 'When Twilio accepted the text; null until then.';
 
-COMMENT ON COLUMN public.ai_sms_queue.lead_id IS 'Filled from recipient or metadata.lead_id where that is a lead of the tenant.';
+COMMENT ON COLUMN public.ai_sms_queue.lead_id IS 'Filled in from recipient or metadata.lead_id if that is a lead of the tenant; null for other recipients.';
 
-COMMENT ON COLUMN public.ai_sms_queue.enrolment_id IS 'Row of ai_nurture_campaigns that the text is part of; no foreign key, as texts outlive it. Null for none.';
+COMMENT ON COLUMN public.ai_sms_queue.enrolment_id IS 'Row of ai_nurture_campaigns that the text is part of; null: none. No foreign key, because texts outlive enrolments.';
 
-COMMENT ON COLUMN public.ai_sms_queue.touch_id IS 'Row of ai_campaign_touches that inserted it; null for none.';
+COMMENT ON COLUMN public.ai_sms_queue.touch_id IS 'Row of ai_campaign_touches that inserted the text; null: none.';
 
-COMMENT ON COLUMN public.ai_sms_queue.is_marketing IS 'Whatever metadata does not call transactional.';
+COMMENT ON COLUMN public.ai_sms_queue.is_marketing IS 'True unless metadata.transactional is true.';
 
-COMMENT ON COLUMN public.ai_sms_queue.to_number IS 'The number it went to, in E.164; null until it was about to.';
+COMMENT ON COLUMN public.ai_sms_queue.to_number IS 'The number that the text went to, in E.164; written just before it is sent, null until then.';
 
-COMMENT ON COLUMN public.ai_sms_queue.from_number IS 'The number it went out from, as Twilio says; null until it did.';
+COMMENT ON COLUMN public.ai_sms_queue.from_number IS 'The number that the text went out from, as Twilio reports it; null until then.';
 
-COMMENT ON COLUMN public.ai_sms_queue.account_sid IS 'The Twilio account it went through; null until it was about to. A lost outcome is looked for there and nowhere else.';
+COMMENT ON COLUMN public.ai_sms_queue.account_sid IS 'The Twilio account that the text went through; written just before it is sent, null until then. A lost outcome is looked for in this account only.';
 
-COMMENT ON COLUMN public.ai_sms_queue.text_sent IS 'What Twilio was given, to the letter; null until it was about to be. What a lost outcome is recognised by.';
+COMMENT ON COLUMN public.ai_sms_queue.text_sent IS 'Exactly what Twilio was given; written just before it is sent, null until then. A lost outcome is recognized by it.';
 
-COMMENT ON COLUMN public.ai_sms_queue.segments IS 'How many segments it took, which is what it costs.';
+COMMENT ON COLUMN public.ai_sms_queue.segments IS 'Number of segments, which determines the price; null until the text is sent.';
 
-COMMENT ON COLUMN public.ai_sms_queue.provider_message_id IS 'Twilio''s MessageSid.';
+COMMENT ON COLUMN public.ai_sms_queue.provider_message_id IS 'Twilio''s MessageSid; null until it is known.';
 
-COMMENT ON COLUMN public.ai_sms_queue.earlier_message_ids IS 'MessageSids of earlier runs of the row: what Twilio says of them settles nothing any more.';
+COMMENT ON COLUMN public.ai_sms_queue.earlier_message_ids IS 'MessageSids of earlier runs of the row: reports about them no longer settle it.';
 
-COMMENT ON COLUMN public.ai_sms_queue.times_absent IS 'How often the text was surely not with Twilio and was made due again; the third time it fails.';
+COMMENT ON COLUMN public.ai_sms_queue.times_absent IS 'How often the text was surely not with Twilio and was made due again; the third time, the row fails.';
 
-COMMENT ON COLUMN public.ai_sms_queue.looked_for_at IS 'When Twilio''s list was last asked about a lost outcome; null: not yet.';
+COMMENT ON COLUMN public.ai_sms_queue.looked_for_at IS 'When Twilio''s message list was last asked about a lost outcome; null: not yet.';
 
-COMMENT ON COLUMN public.ai_sms_queue.first_due_at IS 'When the text was due before the engine first put it off; null while it never did. A move by a client, or running it again, starts anew.';
+COMMENT ON COLUMN public.ai_sms_queue.first_due_at IS 'When the text was due before the engine first deferred it; null if it never did. Starts over when a client moves the row or runs it again.';
 
 CREATE FUNCTION brainops_internal.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) RETURNS text
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 declare
-  -- Twilio's list shows a message within seconds; this is many times that.
+  -- Twilio lists a message within seconds; this is many times that.
   c_patience constant interval := '10 minutes';
   c_times constant int := 3;
   v_verdict constant text := case
@@ -11526,15 +11897,17 @@ begin
       else q.scheduled_for
     end,
     last_error = case v_verdict
-      when 'unclear' then format('Twilio has %s other text(s) to %s from that time: compare, then brainops.confirm', p_strangers, q.to_number)
-      when 'given up' then format('%s times Twilio gave no answer and did not have the text', c_times)
-      when 'not sent' then 'Twilio gave no answer and does not have the text: again'
+      when 'unclear' then format('Twilio lists %s other text(s) to %s since then: compare them with text_sent, then call brainops.confirm', p_strangers, q.to_number)
+      when 'given up' then format('given up after %s runs: each time Twilio gave no answer, and its list did not have the text', c_times)
+      when 'not sent' then 'sending it again: Twilio gave no answer, and its list does not have the text'
       else q.last_error
     end
   where q.id = p_sms.id;
   return v_verdict;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) IS 'Settles an unconfirmed text that is not in Twilio''s list; returns the verdict, as reconcile_sms does. p_strangers: number of messages to the same number that belong to no row.';
 
 CREATE FUNCTION brainops_internal.settle_by_events(p_tenant_id uuid, p_email_id uuid) RETURNS void
     LANGUAGE sql
@@ -11567,6 +11940,8 @@ CREATE FUNCTION brainops_internal.settle_by_events(p_tenant_id uuid, p_email_id 
   where q.tenant_id = p_tenant_id and q.id = p_email_id and q.status = 'unconfirmed' and e.taken is not null;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.settle_by_events(p_tenant_id uuid, p_email_id uuid) IS 'Settles an unconfirmed mail from the events that came about it: completed, or failed if SendGrid only dropped it.';
+
 CREATE FUNCTION brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) RETURNS SETOF uuid
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -11588,24 +11963,18 @@ begin
     $sql$
     update %1$s as t
     set
-      status = 'completed',
-      finished_at = $3,
-      skip_reason = null,
-      last_error = null,
-      lease = null,
-      worker_id = null,
-      rate_slot = null%2$s
+      %4$s%2$s
     from (select p%3$s from (values ($4)) as v (p) offset 0) as r
     where t.id = any ($1) and t.lease = $2
     returning t.id
     $sql$,
-    v_job.relation, v_names, v_values
+    v_job.relation, v_names, v_values, brainops_internal.settled_columns('''completed''', '$3')
   )
     using p_ids, p_lease, brainops.now(), p_result;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) IS 'As brainops_internal.settle, for rows under one lease that all are completed with the same result; returns those whose lease still held.';
+COMMENT ON FUNCTION brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb) IS 'As brainops_internal.settle, for rows that were claimed under one lease and all completed with the same p_result. Returns the ids whose lease still held.';
 
 CREATE FUNCTION brainops_internal.settle_consent(p_tenant_id uuid, p_address text) RETURNS void
     LANGUAGE plpgsql
@@ -11626,7 +11995,7 @@ begin
           and recipient = p_address
           and (
             event in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
-            -- The provider's word for one that it heard earlier.
+            -- Dropped for an unsubscribe that SendGrid received earlier.
             or (event = 'dropped' and lower(metadata ->> 'reason') = 'unsubscribed address')
           )
       ) as w
@@ -11643,6 +12012,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.settle_consent(p_tenant_id uuid, p_address text) IS 'Suppresses an e-mail address, or lifts that, by the unsubscribes and resubscribes in email_deliveries.';
+
 CREATE FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -11653,8 +12024,8 @@ declare
   v_paid bigint;
   v_payments int;
   v_matching timestamptz;
-  v_others text;
-  v_taken text;
+  v_other_payments text;
+  v_first_currency text;
   v_refunded bigint;
   v_disputes int;
 begin
@@ -11666,7 +12037,7 @@ begin
     string_agg(brainops_internal.format_payment(amount_minor, currency), ', ' order by occurred_at, object_id)
       filter (where kind = 'payment' and (currency <> v_old.currency or amount_minor <> v_old.amount_minor)),
     (array_agg(currency order by occurred_at, object_id) filter (where kind = 'payment'))[1]
-    into v_paid, v_payments, v_matching, v_others, v_taken
+    into v_paid, v_payments, v_matching, v_other_payments, v_first_currency
     from public.payment_ledger
     where tenant_id = p_tenant_id and payment_request_id = p_id;
 
@@ -11682,20 +12053,20 @@ begin
     )
     into v_refunded
     from (
-      -- What went back by currency: as the ledger has it, or as Stripe's totals of the charges say.
-      select m.currency, greatest(sum(m.booked), sum(m.told)) as minor
+      -- Refunded, by currency: by the ledger, or by Stripe's totals of the charges, whichever is more.
+      select m.currency, greatest(sum(m.booked), sum(m.reported)) as minor
       from (
         select
           currency,
           -amount_minor as booked,
-          case when kind = 'refund_reversal' then -amount_minor else 0 end as told
+          case when kind = 'refund_reversal' then -amount_minor else 0 end as reported
         from public.payment_ledger
         where tenant_id = p_tenant_id and payment_request_id = p_id and kind in ('refund', 'refund_reversal')
         union all
         select
           coalesce(
             o.currency,
-            -- From before charges had their currency.
+            -- A charge that was stored without its currency.
             (
               select l.currency from public.payment_ledger as l
               where l.tenant_id = p_tenant_id and l.payment_request_id = p_id and l.charge_id = o.object_id
@@ -11711,8 +12082,8 @@ begin
       group by m.currency
     ) as b
     cross join lateral (
-      -- What payers were charged in that currency, and what of the request it paid: what Stripe
-      -- converted, as booked; and where nothing came in the request's currency, all that was asked.
+      -- What payers were charged in that currency (charged), and what of the request that paid (worth): of payments that
+      -- Stripe converted, what was booked; if nothing was paid in the request's currency, the whole amount requested.
       select
         coalesce(nullif(sum(p.charged), 0), nullif(sum(p.of_charges), 0), greatest(v_paid, 1)) as charged,
         case when count(p.charged) > 0 then sum(p.worth) else v_paid end as worth
@@ -11726,12 +12097,12 @@ begin
         union all
         select
           sum(l.amount_minor),
-          case when v_paid = 0 and b.currency = v_taken then v_old.amount_minor else 0 end,
+          case when v_paid = 0 and b.currency = v_first_currency then v_old.amount_minor else 0 end,
           null
         from public.payment_ledger as l
         where l.tenant_id = p_tenant_id and l.payment_request_id = p_id and l.kind = 'payment' and l.currency = b.currency
         union all
-        -- From before conversions were kept, a charge that was refunded says what it was.
+        -- For a conversion that was not stored, the amount of the refunded charge.
         select null, 0, sum(o.charged_minor)
         from public.stripe_objects as o
         where o.tenant_id = p_tenant_id and o.payment_request_id = p_id and o.currency = b.currency and o.refunded_minor > 0
@@ -11750,10 +12121,10 @@ begin
     attention = nullif(
       concat_ws(
         '; ',
-        'paid ' || v_others || ' where ' || brainops_internal.format_payment(r.amount_minor, r.currency) || ' was asked',
+        'paid ' || v_other_payments || ' but ' || brainops_internal.format_payment(r.amount_minor, r.currency) || ' was requested',
         case when r.interval = 'one_time' and v_payments > 1 then 'paid ' || v_payments || ' times' end,
-        case when v_matching is not null and r.cancelled_at is not null then 'paid though it was cancelled' end,
-        case when v_matching is not null and r.cancelled_at is null and r.expired_at is not null then 'paid though it had expired' end
+        case when v_matching is not null and r.cancelled_at is not null then 'paid although it was cancelled' end,
+        case when v_matching is not null and r.cancelled_at is null and r.expired_at is not null then 'paid although it had expired' end
       ),
       ''
     )
@@ -11762,7 +12133,7 @@ begin
 
   if v_new.attention is distinct from v_old.attention and v_new.attention is not null then
     perform brainops.notify(
-      p_tenant_id, 'A payment needs a look: ' || v_new.plan_name,
+      p_tenant_id, 'A payment needs attention: ' || v_new.plan_name,
       'Payment request ' || p_id || ': ' || v_new.attention || '.', 'payment:' || p_id || ':' || md5(v_new.attention),
       v_new.lead_id
     );
@@ -11770,7 +12141,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) IS 'Computes what payment_status comes from anew, from ledger, disputes and charges.';
+COMMENT ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) IS 'Recomputes what payment_status comes from, from ledger, disputes and charges; notifies the tenant when attention changes.';
 
 CREATE FUNCTION brainops_internal.settle_sms_at_once() RETURNS trigger
     LANGUAGE plpgsql
@@ -11778,7 +12149,7 @@ CREATE FUNCTION brainops_internal.settle_sms_at_once() RETURNS trigger
     AS $$
 declare
   v_now constant timestamptz := brainops.now();
-  v_told record;
+  v_reported record;
 begin
   if new.text_sent is null then
     new.status := case
@@ -11790,7 +12161,7 @@ begin
     new.finished_at := case when new.status <> 'pending' then v_now end;
     return new;
   end if;
-  select d.provider_message_id, min(d.occurred_at) as at into v_told
+  select d.provider_message_id, min(d.occurred_at) as at into v_reported
     from public.sms_deliveries as d
     where d.tenant_id = new.tenant_id and d.sms_id = new.id and d.provider_message_id is not null
       and d.provider_message_id <> all (new.earlier_message_ids)
@@ -11800,13 +12171,15 @@ begin
   if found then
     new.status := 'completed';
     new.finished_at := v_now;
-    new.sent_at := coalesce(new.sent_at, v_told.at);
-    new.provider_message_id := v_told.provider_message_id;
+    new.sent_at := coalesce(new.sent_at, v_reported.at);
+    new.provider_message_id := v_reported.provider_message_id;
     new.last_error := null;
   end if;
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.settle_sms_at_once() IS 'Trigger: settles a row that would become unconfirmed, if the text was surely not sent or a callback has reported it.';
 
 CREATE FUNCTION brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) RETURNS void
     LANGUAGE sql
@@ -11815,8 +12188,8 @@ CREATE FUNCTION brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid, p_id
   update public.ai_sms_queue as q
   set
     status = 'completed',
-    sent_at = coalesce(q.sent_at, told.at),
-    provider_message_id = told.provider_message_id,
+    sent_at = coalesce(q.sent_at, reported.at),
+    provider_message_id = reported.provider_message_id,
     last_error = null
   from
     (
@@ -11832,9 +12205,11 @@ CREATE FUNCTION brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid, p_id
       group by d.provider_message_id
       order by d.provider_message_id
       limit 1
-    ) as told
+    ) as reported
   where q.tenant_id = p_tenant_id and q.id = p_id and q.status = 'unconfirmed';
 $$;
+
+COMMENT ON FUNCTION brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) IS 'Completes an unconfirmed text if a status callback has reported it; no effect otherwise.';
 
 CREATE FUNCTION brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text) RETURNS void
     LANGUAGE plpgsql
@@ -11861,11 +12236,13 @@ begin
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'sms' and address_key = p_number
       and reason = 'unsubscribed' and source = 'twilio';
-    -- Which may have stood over this one.
+    -- An address has one suppression at a time: the lifted one may have hidden an unreachable number.
     perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
   end if;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text) IS 'Suppresses the number, or lifts that suppression, by the latest STOP, START or opt-out error on record.';
 
 CREATE FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) RETURNS void
     LANGUAGE plpgsql
@@ -11901,6 +12278,23 @@ begin
     where s.reason = 'unreachable' and s.source = 'twilio';
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) IS 'Suppresses a number for 30 days, or lifts that suppression, by the unreachable errors and deliveries on record.';
+
+CREATE FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text DEFAULT 'null'::text, p_last_error text DEFAULT 'null'::text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $_$
+begin
+  return format(
+    'status = %1$s, finished_at = case when %1$s in (''completed'', ''failed'', ''skipped'', ''cancelled'') then %2$s end,
+     skip_reason = %3$s, last_error = %4$s, lease = null, worker_id = null, rate_slot = null',
+    p_status, p_now, p_skip_reason, p_last_error
+  );
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text) IS 'The assignments of an update that ends a claim: a final status sets finished_at, and any status clears the lease. All arguments and the result are SQL.';
 
 CREATE FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11949,7 +12343,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) IS 'Gives a tenant the campaigns, rules and templates of the library that it does not have yet, by code and name; returns how many campaigns. What the tenant has made of its own stays.';
+COMMENT ON FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) IS 'Gives a tenant the campaigns, rules and templates of the library that it does not have yet, by code and name; what it has stays as it is. Returns the number of campaigns added.';
 
 CREATE FUNCTION brainops_internal.show_inserted_row() RETURNS trigger
     LANGUAGE plpgsql
@@ -11960,6 +12354,8 @@ begin
   return new;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.show_inserted_row() IS 'Trigger, before each row that a service inserts without naming a tenant: lets RETURNING see the row (brainops.current_tenant_id).';
 
 CREATE FUNCTION brainops_internal.skip_cancelled_step() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11986,19 +12382,21 @@ begin
     )
   );
   update public.ai_campaign_touches
-  set performed_at = brainops.now(), outcome = 'left out: ' || new.status || ' by ' || session_user, next_key = v_next.step_key
+  set performed_at = brainops.now(), outcome = 'skipped: set to ' || new.status || ' by ' || session_user, next_key = v_next.step_key
   where id = new.id;
   perform brainops_internal.advance_enrolment(v_enrolment, v_next, new.due_at);
   return null;
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.skip_cancelled_step() IS 'Trigger of ai_campaign_touches after a step was cancelled or skipped without being performed: the sequence continues with the next step, planned as if this one had been performed.';
+
 CREATE FUNCTION brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
 begin
-  -- No launch, pause or cancellation of the same rows at the same time, which takes them in another order.
+  -- Blocks a concurrent launch, pause or cancellation, which locks the same rows in another order.
   perform
   from public.ai_broadcasts as b
   where b.tenant_id = p_tenant_id
@@ -12008,7 +12406,7 @@ begin
     )
   order by b.id
   for share;
-  -- A worker either has claimed a row by now, which counts below, or finds it taken.
+  -- A worker either has claimed a row by now, which counts below, or skips it because it is locked.
   perform
   from public.ai_email_queue as q
   where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
@@ -12025,7 +12423,7 @@ begin
         order by
           case
             when q.status in ('completed', 'processing', 'unconfirmed') then 1
-            -- Somebody stopped it for this person; a merge does not set it going.
+            -- Somebody cancelled it for this person: the other lead's row must not go instead.
             when q.status = 'cancelled' then 2
             when q.status in ('pending', 'awaiting_approval') then 3
             else 4
@@ -12036,18 +12434,18 @@ begin
       ) as kept_lead_id
     from public.ai_email_queue as q
     where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
-      -- Why the one was skipped need not hold for the other: its gate asks when it is due.
+      -- What caused the skip of one may not apply to the other, whose gate is asked when it is due.
       and q.status <> 'skipped'
   )
   update public.ai_email_queue as q
   set status = 'skipped', skip_reason = 'another lead of the same person is a recipient of this broadcast'
   from recipients as r
-  -- One lead's own rows, at two addresses say, are as somebody wanted them. A failed one would be tried again by retry_failed.
+  -- Several rows of one lead, as at two addresses, are intended. Failed ones count: retry_failed would send them.
   where q.id = r.id and r.lead_id <> r.kept_lead_id and q.status in ('pending', 'awaiting_approval', 'failed');
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Of two leads that are being made one: skips what waits for the one in each broadcast that the other has a row in. What was sent, or may have been, stays; else the older row.';
+COMMENT ON FUNCTION brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Before a merge: in each broadcast with rows of both leads, skips what waits for one of them. Rows that were or may have been sent stay, otherwise the older row.';
 
 CREATE FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -12075,7 +12473,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) IS 'The number that a text goes to as things stand: its recipient, or that lead''s; null for a lead that is gone or has none.';
+COMMENT ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) IS 'The number that a text goes to as of now: its recipient, or that lead''s number. In E.164, or as written if SQL cannot read it; null if the lead is gone or has no number.';
 
 CREATE FUNCTION brainops_internal.sms_error_class(p_code integer) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12095,7 +12493,7 @@ CREATE FUNCTION brainops_internal.sms_error_class(p_code integer) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sms_error_class(p_code integer) IS 'recipient (no text can reach it) · opted_out · sender (our number may not send) · route (not from here to there, or filtered) · account · unreachable (may be on later) · later · unknown · text (anything else: this text as it stands).';
+COMMENT ON FUNCTION brainops_internal.sms_error_class(p_code integer) IS 'Class of a Twilio error code: recipient (no text can reach the number), opted_out, sender (our number may not send), route (not from this sender to there, or filtered), account, unreachable (the handset may be on again later), later (try again), unknown (Twilio does not know), text (any other code, or null: only this text).';
 
 CREATE FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12136,7 +12534,7 @@ CREATE FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) 
     ) as w;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) IS 'stop, start, help, yes (which opts in only whom it was asked of) or reply.';
+COMMENT ON FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) IS 'What an inbound text is: stop, start, help, yes (consent only if it was asked for) or reply. p_opt_out_type: Twilio''s OptOutType; null or empty without Advanced Opt-Out.';
 
 CREATE FUNCTION brainops_internal.sms_leads(p_tenant_id uuid, p_number text) RETURNS TABLE(id uuid, updated_at timestamp with time zone)
     LANGUAGE plpgsql STABLE
@@ -12157,6 +12555,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.sms_leads(p_tenant_id uuid, p_number text) IS 'The tenant''s leads with the phone number (E.164).';
+
 CREATE FUNCTION brainops_internal.sms_needs_opt_out_notice(p_sms public.ai_sms_queue, p_number text, p_sender text) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -12167,18 +12567,18 @@ CREATE FUNCTION brainops_internal.sms_needs_opt_out_notice(p_sms public.ai_sms_q
       select
       from
         public.sms_threads as t
-        left join public.ai_sms_queue as told on told.tenant_id = t.tenant_id and told.id = t.told_by
+        left join public.ai_sms_queue as notice on notice.tenant_id = t.tenant_id and notice.id = t.told_by
       where
         t.tenant_id = p_sms.tenant_id
         and t.number = p_number
         and t.sender is not distinct from p_sender
         and t.told_by is not null
         and t.told_by <> p_sms.id
-        and coalesce(told.status, 'completed') not in ('failed', 'cancelled', 'skipped')
+        and coalesce(notice.status, 'completed') not in ('failed', 'cancelled', 'skipped')
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sms_needs_opt_out_notice(p_sms public.ai_sms_queue, p_number text, p_sender text) IS 'Whether the text has to tell how to opt out: a marketing text to a person who has had no such word from that sender.';
+COMMENT ON FUNCTION brainops_internal.sms_needs_opt_out_notice(p_sms public.ai_sms_queue, p_number text, p_sender text) IS 'Whether the text must carry the opt-out notice: it is marketing, and the person has not had the notice from that sender yet.';
 
 CREATE FUNCTION brainops_internal.sms_number(p_text text, p_country text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12196,7 +12596,7 @@ CREATE FUNCTION brainops_internal.sms_number(p_text text, p_country text) RETURN
   from (select regexp_replace(p_text, '[[:space:]().\-/' || U&'\00A0' || ']', '', 'g') as digits) as n;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.sms_number(p_text text, p_country text) IS 'A phone number in E.164 (+13035550100), where SQL can read it: with a + and any punctuation, or national in a country that dials +1. Null otherwise.';
+COMMENT ON FUNCTION brainops_internal.sms_number(p_text text, p_country text) IS 'A phone number in E.164 (+13035550100) if SQL can read it: with + and any punctuation, or national in a country that dials +1. Null otherwise. p_country: ISO 3166, two letters; null reads numbers with + only.';
 
 CREATE FUNCTION brainops_internal.sms_sender(p_tenant_id uuid, p_number text) RETURNS text
     LANGUAGE sql STABLE
@@ -12211,7 +12611,7 @@ CREATE FUNCTION brainops_internal.sms_sender(p_tenant_id uuid, p_number text) RE
   limit 1;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sms_sender(p_tenant_id uuid, p_number text) IS 'Which of the tenant''s numbers a text to the person goes out from; null where it has none and TWILIO_FROM serves.';
+COMMENT ON FUNCTION brainops_internal.sms_sender(p_tenant_id uuid, p_number text) IS 'Which of the tenant''s numbers to text the person from; null if it has no active one, so that TWILIO_FROM is used.';
 
 CREATE FUNCTION brainops_internal.sms_status_rank(p_event text) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12224,7 +12624,7 @@ CREATE FUNCTION brainops_internal.sms_status_rank(p_event text) RETURNS integer
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sms_status_rank(p_event text) IS 'How far a text has come: of two statuses of one text, the one with the higher rank holds, in whichever order they were told.';
+COMMENT ON FUNCTION brainops_internal.sms_status_rank(p_event text) IS 'Rank of a delivery status, from 1: of two statuses of one text, the one with the higher rank holds. Null for an unknown status.';
 
 CREATE FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) RETURNS TABLE(tenant_id uuid, is_the_one boolean)
     LANGUAGE plpgsql STABLE
@@ -12254,12 +12654,12 @@ begin
     )
     select r.tenant_id, row_number() over (order by r.owns desc, r.last_at desc, r.tenant_id) = 1
     from ranked as r
-    -- Nobody's default where somebody's thread is.
+    -- The default tenant only if the number has neither an owner nor a thread with the person.
     where r.last_at > '-infinity' or not exists (select from ranked as o where o.last_at > '-infinity');
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) IS 'The tenants that texted a person from a number; is_the_one: whose a reply is. Of a number that is one tenant''s, that one. By the number and the account that signed, never by the text.';
+COMMENT ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) IS 'The tenants that an inbound text may concern: those that texted the person from that number, and the number''s own. is_the_one: the tenant that a reply belongs to. p_tenant_id: whose own account received it, null for the installation''s.';
 
 CREATE FUNCTION brainops_internal.split_key(p_step public.campaign_steps) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -12267,6 +12667,8 @@ CREATE FUNCTION brainops_internal.split_key(p_step public.campaign_steps) RETURN
     AS $$
   select p_step.campaign_id || '/' || p_step.version || '/' || p_step.step_key;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.split_key(p_step public.campaign_steps) IS 'The key under which touches and enrolments store the variant of a split: campaign/version/step_key.';
 
 CREATE FUNCTION brainops_internal.split_problems(p_config jsonb) RETURNS SETOF text
     LANGUAGE plpgsql STABLE
@@ -12277,7 +12679,7 @@ declare
   v_winner jsonb := p_config -> 'winner';
 begin
   if jsonb_typeof(p_config -> 'variants') is distinct from 'array' or jsonb_array_length(p_config -> 'variants') < 2 then
-    return next format('variants %s is no list of two or more {"name": …, "weight": …, "to": step}', coalesce(left(p_config ->> 'variants', 120), 'null'));
+    return next format('variants %s is not a list of two or more {"name": …, "weight": …, "to": step}', coalesce(left(p_config ->> 'variants', 120), 'null'));
     return;
   end if;
   for v_variant in select * from jsonb_array_elements(p_config -> 'variants')
@@ -12288,7 +12690,7 @@ begin
     if jsonb_typeof(v_variant -> 'weight') is distinct from 'number' or not (v_variant ->> 'weight')::numeric between 1 and 10000
       or (v_variant ->> 'weight')::numeric % 1 <> 0
     then
-      return next format('weight %s of variant %s is no whole number from 1 to 10000', coalesce(v_variant ->> 'weight', 'null'), coalesce(quote_literal(v_variant ->> 'name'), 'null'));
+      return next format('weight %s of variant %s is not a whole number from 1 to 10000', coalesce(v_variant ->> 'weight', 'null'), coalesce(quote_literal(v_variant ->> 'name'), 'null'));
     end if;
   end loop;
   if (select count(distinct v ->> 'name') from jsonb_array_elements(p_config -> 'variants') as v) < jsonb_array_length(p_config -> 'variants') then
@@ -12296,22 +12698,22 @@ begin
   end if;
   if v_winner is not null then
     if coalesce(v_winner ->> 'by', '') not in ('open', 'click', 'reply') then
-      return next format('winner.by %s is none of open, click, reply', coalesce(quote_literal(v_winner ->> 'by'), 'null'));
+      return next format('winner.by %s is unknown; expected open, click or reply', coalesce(quote_literal(v_winner ->> 'by'), 'null'));
     end if;
     if not v_winner ?| array['after_touches', 'after'] then
-      return next 'winner says neither after_touches (per variant) nor after (an interval)';
+      return next 'winner has neither after_touches (touches of each variant) nor after (an interval)';
     end if;
     if not coalesce(v_winner ->> 'after_touches', '1') ~ '^[1-9][0-9]{0,6}$' then
-      return next format('winner.after_touches %s is no number from 1 on', v_winner ->> 'after_touches');
+      return next format('winner.after_touches %s is not a whole number from 1 to 9999999', v_winner ->> 'after_touches');
     end if;
     if not brainops_internal.is_interval(coalesce(v_winner ->> 'after', '1 day')) then
-      return next format('winner.after %s is no positive interval such as 7 days', quote_literal(v_winner ->> 'after'));
+      return next format('winner.after %s is not a positive interval of at most 100 years, such as 7 days', quote_literal(v_winner ->> 'after'));
     end if;
   end if;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.split_problems(p_config jsonb) IS 'What is wrong with the config of a split, one sentence each.';
+COMMENT ON FUNCTION brainops_internal.split_problems(p_config jsonb) IS 'What is wrong with the config of a split, one sentence each; no rows if it is valid.';
 
 CREATE FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12319,7 +12721,7 @@ CREATE FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) RETURNS interv
   select make_interval(secs => (p_n - 1) * least(0.2, 3600.0 / p_of)::float8);
 $$;
 
-COMMENT ON FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) IS 'Five a second, or as many as it takes to be through within an hour: what resuming lets go at once.';
+COMMENT ON FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) IS 'How long after now the p_n-th (from 1) of p_of rows goes that are due at once: five rows a second, or faster if that would take more than an hour.';
 
 CREATE FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) RETURNS timestamp with time zone
     LANGUAGE plpgsql
@@ -12330,7 +12732,7 @@ declare
 begin
   return case
     when lower(v_open) <= p_at then p_at
-    -- No hour is open at all: the rules may be mended by tomorrow.
+    -- The hours are never open: check again tomorrow, when somebody may have corrected the rules.
     else coalesce(
       lower(v_open) + random() * least(p_spread, (upper(v_open) - lower(v_open)) / 2),
       p_at + interval '24 hours'
@@ -12339,7 +12741,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) IS 'The instant itself where the hours are open, else one in the first part of the next open hours, by chance.';
+COMMENT ON FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) IS 'p_at itself if the hours are open in all zones, else a random instant within p_spread (at most half of the opening) after they next open.';
 
 CREATE FUNCTION brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) RETURNS integer
     LANGUAGE plpgsql
@@ -12354,7 +12756,7 @@ declare
   );
   v_count int;
 begin
-  -- Whoever resumes puts nothing off: what expires goes on counting from when it was first due.
+  -- keep_first_due reads it: the new time is not the client's, so first_due_at stays and expiry keeps counting from it.
   perform set_config('brainops.spreading', 'on', true);
   execute format(
     $sql$
@@ -12388,7 +12790,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) IS 'Lets waiting rows go on, spread over time; returns how many. Behind brainops.resume and brainops.lift_marketing_hold.';
+COMMENT ON FUNCTION brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text) IS 'Releases waiting rows of a job table, spread over time, and returns their number. p_tenant_id null: all tenants. p_waiting null: rows that are due; else rows whose last_error is like it. Paused tenants are left out.';
 
 CREATE FUNCTION brainops_internal.stage_rank(p_stage text) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12400,7 +12802,7 @@ CREATE FUNCTION brainops_internal.stage_rank(p_stage text) RETURNS integer
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.stage_rank(p_stage text) IS 'How far a stage is along the way, from 1; lost counts as further than negotiating.';
+COMMENT ON FUNCTION brainops_internal.stage_rank(p_stage text) IS 'How far a stage is, from 1 (new) to 8 (won); lost is 7, further than negotiating. Null for an unknown stage.';
 
 CREATE FUNCTION brainops_internal.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
@@ -12415,6 +12817,8 @@ CREATE FUNCTION brainops_internal.step_due_at(p_enrolment public.ai_nurture_camp
       else brainops_internal.add_delay(p_base, p_step.delay, p_zone)
     end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) IS 'When a step is due: its delay after p_base, or, with delay_from = enrolment, after schedule_start, but not before p_base.';
 
 CREATE FUNCTION brainops_internal.step_from(p_enrolment public.ai_nurture_campaigns, p_number integer) RETURNS public.campaign_steps
     LANGUAGE sql STABLE
@@ -12439,6 +12843,8 @@ CREATE FUNCTION brainops_internal.step_from(p_enrolment public.ai_nurture_campai
   order by s.step_number
   limit 1;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.step_from(p_enrolment public.ai_nurture_campaigns, p_number integer) IS 'The first step from this number on that the enrolment has not reached yet; null if none is left.';
 
 CREATE FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) RETURNS TABLE(path text, target jsonb)
     LANGUAGE sql IMMUTABLE
@@ -12479,7 +12885,7 @@ CREATE FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next
   where p_config ? k;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) IS 'Where a step may lead beside the next number: the name of each path, and the step it names.';
+COMMENT ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) IS 'Where a step may lead, besides the next number: the name of each path, and the step number that it names, as JSON and unchecked.';
 
 CREATE FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) RETURNS void
     LANGUAGE plpgsql
@@ -12491,9 +12897,9 @@ begin
   on conflict (tenant_id, channel, address_key) do update
     set
       expires_at = null,
-      -- The person's word outlasts what was for a while, and takes nothing away that is for good.
+      -- A temporary suppression becomes the person's own; a permanent one keeps its reason.
       reason = case when s.expires_at is null then s.reason else excluded.reason end,
-      -- A word given to us; what SendGrid is told later does not take it back.
+      -- An unsubscribe that was given to us: what SendGrid reports later must not lift it.
       source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end;
   if brainops.consent_state(p_tenant_id, 'email', p_address) is distinct from 'denied' then
     perform brainops_internal.record_choice(p_tenant_id, 'email', p_address, false, p_source);
@@ -12501,7 +12907,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) IS 'No more marketing mail to the address: suppression, consent denied, an event of its leads.';
+COMMENT ON FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) IS 'Stops mail to an address: suppression, consent denied, an event of its leads.';
 
 CREATE FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) RETURNS uuid[]
     LANGUAGE plpgsql STABLE
@@ -12512,42 +12918,42 @@ declare
 begin
   execute format(
     $sql$
-    with recursive batches as (
+    with recursive bulks as (
       (
-        select tenant_id, %1$I as batch from %2$s
+        select tenant_id, %1$I as bulk from %2$s
         where %1$I is not null and ($3 is null or tenant_id = $3)
         order by tenant_id, %1$I
         limit 1
       )
       union all
-      select n.tenant_id, n.batch
-      from batches as b
+      select n.tenant_id, n.bulk
+      from bulks as b
       cross join lateral (
-        select t.tenant_id, t.%1$I as batch from %2$s as t
-        where t.%1$I is not null and ($3 is null or t.tenant_id = $3) and (t.tenant_id, t.%1$I) > (b.tenant_id, b.batch)
+        select t.tenant_id, t.%1$I as bulk from %2$s as t
+        where t.%1$I is not null and ($3 is null or t.tenant_id = $3) and (t.tenant_id, t.%1$I) > (b.tenant_id, b.bulk)
         order by t.tenant_id, t.%1$I
         limit 1
       ) as n
     ),
-    rung as materialized (
-      select distinct j.payload ->> 'batch' as batch
+    queued as materialized (
+      select distinct j.payload ->> 'batch' as bulk
       from graphile_worker._private_jobs as j
       inner join graphile_worker._private_tasks as k on k.id = j.task_id
       where k.identifier = $2 and j.attempts < j.max_attempts and j.payload ->> 'batch' is not null
-        -- One that is set for later rings for what is due then.
+        -- A job that runs later is for rows that are due later.
         and (j.run_at <= $1 or j.locked_at is not null)
     )
     select array_agg(f.id)
     from (
       select d.id
-      from batches as b
+      from bulks as b
       cross join lateral (
         select t.id from %2$s as t
-        where t.tenant_id = b.tenant_id and t.%1$I = b.batch and t.status = 'pending' and t.scheduled_for <= $1
+        where t.tenant_id = b.tenant_id and t.%1$I = b.bulk and t.status = 'pending' and t.scheduled_for <= $1
         order by t.scheduled_for
         limit 1
       ) as d
-      where b.batch::text not in (select r.batch from rung as r)
+      where b.bulk::text not in (select q.bulk from queued as q)
         and brainops_internal.pause_reason($5, b.tenant_id) is null
       limit $4
     ) as f
@@ -12560,7 +12966,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'The first due row of each batch that has due rows, no job and no pause: of one tenant, or (null) of all, at most p_most.';
+COMMENT ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'The first due row of each bulk that has due rows, no job and no pause: of one tenant, or of all if p_tenant_id is null, at most p_most. Null without such a row.';
 
 CREATE FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -12568,6 +12974,8 @@ CREATE FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) RETURNS text
     AS $$
   select coalesce(p_tenant_id::text, 'platform');
 $$;
+
+COMMENT ON FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) IS 'The key of a Stripe account: the tenant''s id for the tenant''s own, platform (p_tenant_id null) for the installation''s.';
 
 CREATE FUNCTION brainops_internal.stripe_id(p_value jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -12582,6 +12990,8 @@ CREATE FUNCTION brainops_internal.stripe_id(p_value jsonb) RETURNS text
       ''
     );
 $$;
+
+COMMENT ON FUNCTION brainops_internal.stripe_id(p_value jsonb) IS 'The id in a field of a Stripe object, which holds the id itself or the expanded object; null if it is empty.';
 
 CREATE FUNCTION brainops_internal.stripe_ids(p_object jsonb) RETURNS text[]
     LANGUAGE sql IMMUTABLE
@@ -12605,6 +13015,8 @@ CREATE FUNCTION brainops_internal.stripe_ids(p_object jsonb) RETURNS text[]
   where length(i.id) between 1 and 255;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.stripe_ids(p_object jsonb) IS 'The ids by which a Stripe object is attributed to a request: its own, and those of the objects around the same payment.';
+
 CREATE FUNCTION brainops_internal.stripe_time(p_value jsonb) RETURNS timestamp with time zone
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
@@ -12614,6 +13026,8 @@ CREATE FUNCTION brainops_internal.stripe_time(p_value jsonb) RETURNS timestamp w
       when jsonb_typeof(p_value) = 'number' then to_timestamp((p_value #>> '{}')::float8)
     end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.stripe_time(p_value jsonb) IS 'A Stripe timestamp (Unix seconds); null if the value is not a number.';
 
 CREATE FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) RETURNS TABLE(lead_id uuid, is_new boolean)
     LANGUAGE plpgsql
@@ -12625,16 +13039,16 @@ declare
 begin
   select * into v_form from public.lead_forms where tenant_id = p_tenant_id and name = p_form and active;
   if not found then
-    raise exception 'form: % is none, or is switched off', quote_literal(left(p_form, 80))
-      using errcode = 'OP009', hint = 'select name, active from lead_forms';
+    raise exception 'form: % does not exist, or is not active', quote_literal(left(p_form, 80))
+      using errcode = 'OP009', hint = 'Create it with `brainops leads form`, or set active: select name, active from lead_forms.';
   end if;
-  -- The same one at the same moment waits here, and then finds the event.
+  -- A concurrent repetition waits here, and then finds the event.
   perform pg_advisory_xact_lock(hashtextextended('brainops_internal.submit_lead_form:' || p_tenant_id || ':' || v_key, 0));
-  -- A merge takes the event along, so its lead is the one that is left.
+  -- A merge moves the event, so its lead is the remaining one.
   select e.lead_id, false into lead_id, is_new
     from public.lead_events as e
     where e.tenant_id = p_tenant_id and e.event = 'form_submitted' and e.source_key = v_key
-    -- Before this, one id with two addresses was two events: the first is the submission.
+    -- The unique key includes the lead, so there may be several; the first one is the submission.
     order by e.created_at
     limit 1;
   if found then
@@ -12656,7 +13070,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) IS 'Behind POST /forms/<token>: a lead, its consents, and the event form_submitted, once for each p_submission_id.';
+COMMENT ON FUNCTION brainops_internal.submit_lead_form(p_tenant_id uuid, p_form text, p_submission_id text, p_lead jsonb, p_evidence jsonb) IS 'Takes a submission of a form, once for each p_submission_id: captures the lead with its consents, and records the event form_submitted. Used by POST /forms/<token>. OP009 if the form does not exist or is not active.';
 
 CREATE FUNCTION brainops_internal.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) RETURNS void
     LANGUAGE sql
@@ -12674,6 +13088,8 @@ CREATE FUNCTION brainops_internal.suppress(p_tenant_id uuid, p_channel text, p_a
       or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(s.reason);
 $$;
 
+COMMENT ON FUNCTION brainops_internal.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) IS 'Suppresses an address permanently; a temporary suppression of it becomes permanent.';
+
 CREATE FUNCTION brainops_internal.suppression_rank(p_reason text) RETURNS integer
     LANGUAGE sql IMMUTABLE
     SET search_path TO ''
@@ -12686,6 +13102,8 @@ CREATE FUNCTION brainops_internal.suppression_rank(p_reason text) RETURNS intege
       else 3
     end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.suppression_rank(p_reason text) IS 'The rank of a suppression''s reason, 1 the most serious.';
 
 CREATE FUNCTION brainops_internal.sweep(p_most integer DEFAULT 10000) RETURNS TABLE(table_name text, requeued integer, timed_out integer)
     LANGUAGE plpgsql
@@ -12714,7 +13132,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sweep(p_most integer) IS 'Each minute: jobs for due rows that have none (at most p_most a table), an end for rows stuck in processing, freedom for orphaned jobs.';
+COMMENT ON FUNCTION brainops_internal.sweep(p_most integer) IS 'Repairs what was lost: queues jobs for due rows that have none (at most p_most per table), settles rows stuck in processing, unlocks orphaned graphile-worker jobs. Returns both numbers of rows per job table. Called once a minute.';
 
 CREATE FUNCTION brainops_internal.sweep_webhook_events() RETURNS integer
     LANGUAGE plpgsql
@@ -12743,10 +13161,12 @@ begin
     where q.status = 'unconfirmed'
       and exists (select from public.email_deliveries as d where d.tenant_id = q.tenant_id and d.email_id = q.id)
     limit 1000
-  ) as told;
+  ) as reported;
   return coalesce(cardinality(v_ids), 0);
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.sweep_webhook_events() IS 'Queues a job for events that have been pending for more than a minute, and settles unconfirmed mails that have events, at most 1,000 of each. Returns the number of events. Called once a minute.';
 
 CREATE FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) RETURNS TABLE(id uuid, endpoint_token text, sealed jsonb)
     LANGUAGE sql STABLE ROWS 1
@@ -12764,19 +13184,6 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) IS 'The tenant''s own account with a provider that its rows go through; no row if they go through the platform''s.';
 
-CREATE FUNCTION brainops_internal.tenant_country(p_settings jsonb) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path TO ''
-    AS $_$
-  select
-    case
-      when p_settings ->> 'country' ~* '^[a-z]{2}$' then upper(p_settings ->> 'country')
-      else 'US'
-    end;
-$_$;
-
-COMMENT ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) IS 'tenants.settings.country (ISO 3166, two letters): how numbers without + are read. US where there is none.';
-
 CREATE FUNCTION brainops_internal.tenant_id_of(p_tenant text) RETURNS uuid
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -12787,13 +13194,13 @@ begin
   select id into v_id from public.tenants where slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant);
   if not found then
     raise exception 'tenant: % is neither the slug nor the id of a tenant', quote_literal(p_tenant)
-      using errcode = 'OP007', hint = 'select slug, id from tenants';
+      using errcode = 'OP007', hint = 'To list the tenants: select slug, id from tenants.';
   end if;
   return v_id;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) IS 'The id of a tenant by its slug or id; OP007 where there is none that the caller may see.';
+COMMENT ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) IS 'The id of a tenant, by its slug or id. OP007: it does not exist, or the caller may not see it.';
 
 CREATE FUNCTION brainops_internal.tenant_of_caller(p_tenant text) RETURNS uuid
     LANGUAGE plpgsql STABLE
@@ -12805,18 +13212,18 @@ begin
   if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member') then
     return brainops_internal.tenant_id_of(p_tenant);
   end if;
-  -- The same words for another tenant and for none: who exists is nobody's business.
+  -- The same message for another tenant and for one that does not exist, so that it does not show which ones exist.
   select id into v_tenant_id from public.tenants
     where id = brainops.current_tenant_id() and (slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant));
   if not found then
-    raise exception 'tenant: % is not yours', coalesce(quote_literal(p_tenant), 'null')
-      using errcode = 'insufficient_privilege', hint = 'Give your own slug: select slug from tenants.';
+    raise exception 'tenant: % is not your tenant', coalesce(quote_literal(p_tenant), 'null')
+      using errcode = 'insufficient_privilege', hint = 'Give the slug of your own tenant: select slug from tenants.';
   end if;
   return v_tenant_id;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) IS 'The tenant of this slug or id, where the caller is that tenant or an admin; refused otherwise.';
+COMMENT ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) IS 'The id of a tenant, by its slug or id, if the caller is that tenant or an admin. 42501: it is not the caller''s tenant. OP007 for admins: it does not exist.';
 
 CREATE FUNCTION brainops_internal.text_array(p_list jsonb) RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12828,7 +13235,7 @@ CREATE FUNCTION brainops_internal.text_array(p_list jsonb) RETURNS text[]
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.text_array(p_list jsonb) IS 'A JSON list of texts as an array; null for anything else.';
+COMMENT ON FUNCTION brainops_internal.text_array(p_list jsonb) IS 'The elements of a JSON array as text; null for any other JSON value.';
 
 CREATE FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) RETURNS interval
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12836,7 +13243,7 @@ CREATE FUNCTION brainops_internal.time_between(p_from timestamp with time zone, 
   select make_interval(secs => (extract(epoch from p_to) - extract(epoch from p_from))::float8);
 $$;
 
-COMMENT ON FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) IS 'The time between two instants in seconds, so that adding it meets no calendar.';
+COMMENT ON FUNCTION brainops_internal.time_between(p_from timestamp with time zone, p_to timestamp with time zone) IS 'The time between two instants, in seconds only, so that adding it ignores calendars and DST; negative if p_to is the earlier one.';
 
 CREATE FUNCTION brainops_internal.timestamptz_or_null(p_text text) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -12850,7 +13257,7 @@ exception
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.timestamptz_or_null(p_text text) IS 'The instant that a text spells (UTC where it names no zone), or null: never an error.';
+COMMENT ON FUNCTION brainops_internal.timestamptz_or_null(p_text text) IS 'The text as a timestamp, in UTC if it names no time zone; null if it is not one, and never an error.';
 
 CREATE FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) RETURNS boolean
     LANGUAGE sql STABLE
@@ -12869,7 +13276,7 @@ CREATE FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address te
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) IS 'Whether the person does not want this topic, or the topic that this campaign belongs to.';
+COMMENT ON FUNCTION brainops_internal.topic_opted_out(p_tenant_id uuid, p_address text, p_topic text) IS 'Whether the person with this e-mail address does not want the topic with the code p_topic, or the topic that the campaign with this code belongs to.';
 
 CREATE FUNCTION brainops_internal.touch_type_of(p_kind text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12883,7 +13290,7 @@ CREATE FUNCTION brainops_internal.touch_type_of(p_kind text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.touch_type_of(p_kind text) IS 'What a touch of a step of this kind is called.';
+COMMENT ON FUNCTION brainops_internal.touch_type_of(p_kind text) IS 'The touch_type for a kind of step: email for send_email, sms for send_sms, else the kind itself.';
 
 CREATE FUNCTION brainops_internal.touch_updated_at() RETURNS trigger
     LANGUAGE plpgsql
@@ -12895,6 +13302,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.touch_updated_at() IS 'Trigger: sets updated_at to now on each update.';
+
 CREATE FUNCTION brainops_internal.unbegin_sms() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -12905,6 +13314,8 @@ begin
 end;
 $$;
 
+COMMENT ON FUNCTION brainops_internal.unbegin_sms() IS 'Trigger: clears text_sent when a row goes from processing back to pending.';
+
 CREATE FUNCTION brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -12913,7 +13324,7 @@ declare
   v_job brainops.job_tables;
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
-  -- First the lock: the lost claim's commit may still be under way, and its outcome decides.
+  -- The lock comes first: the lost claim's commit may still be in progress, and its outcome decides what is updated.
   execute format('select from %s where id = any ($1) order by id for update', v_job.relation) using p_ids;
   execute format(
     'update %s set status = ''pending'', attempts = attempts - 1, lease = null, worker_id = null
@@ -12924,7 +13335,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid) IS 'Gives rows back that a worker claimed without hearing so; only for rows whose effect has not begun.';
+COMMENT ON FUNCTION brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid) IS 'Sets all rows claimed under p_lease back to pending, without the attempt that the claim counted. p_ids: the rows that the claim named. Only for rows whose effect has not started.';
 
 CREATE FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) RETURNS TABLE(account_sid text, number text, since timestamp with time zone, tenant_ids uuid[])
     LANGUAGE plpgsql
@@ -12933,7 +13344,7 @@ CREATE FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) RETURNS TABLE
 declare
   v_now constant timestamptz := brainops.now();
 begin
-  perform brainops_internal.settle_sms_by_callbacks(told.tenant_id, told.id)
+  perform brainops_internal.settle_sms_by_callbacks(reported.tenant_id, reported.id)
   from (
     select q.tenant_id, q.id
     from public.ai_sms_queue as q
@@ -12943,7 +13354,7 @@ begin
         where d.tenant_id = q.tenant_id and d.sms_id = q.id and d.provider_message_id <> all (q.earlier_message_ids)
       )
     limit p_limit
-  ) as told;
+  ) as reported;
   return query
     with
       due as (
@@ -12955,15 +13366,15 @@ begin
         from public.ai_sms_queue as q
         where q.status = 'unconfirmed'
           and q.account_sid is not null
-          -- Later than that a person has to look: Twilio's list is not read that far back.
+          -- After 3 days a person has to look: Twilio's list is not read further back.
           and q.started_at between v_now - interval '3 days' and v_now - interval '1 minute'
-          -- Ever more seldom: what is not clear by now may stay so.
+          -- Less and less often, because what is unclear by now may stay so: after a quarter of the row's age.
           and (q.looked_for_at is null or q.looked_for_at < v_now - (v_now - q.started_at) / 4)
         group by q.account_sid, q.to_number
         order by max(q.looked_for_at) nulls first, min(q.started_at)
         limit p_limit
       ),
-      -- Here already, so that a list that can't be had does not stand before all others.
+      -- Marked before the lists are fetched, so that a list that cannot be fetched is not the first one every time.
       looked_for as (
         update public.ai_sms_queue as q
         set looked_for_at = v_now
@@ -12974,7 +13385,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) IS 'Which lists of Twilio''s to ask for: through which account texts with a lost outcome went, to whom, and since when; once callbacks have settled what they can.';
+COMMENT ON FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) IS 'Which of Twilio''s message lists to fetch, at most p_limit: the account that unconfirmed texts went through, their number, since when, and their tenants. Marks those rows as looked for.';
 
 CREATE FUNCTION brainops_internal.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamp with time zone) RETURNS TABLE(sid text, body text, created_at timestamp with time zone)
     LANGUAGE sql STABLE
@@ -13001,6 +13412,8 @@ CREATE FUNCTION brainops_internal.unexplained_messages(p_messages jsonb, p_id uu
     );
 $$;
 
+COMMENT ON FUNCTION brainops_internal.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamp with time zone) IS 'Messages of Twilio''s list from p_since on that do not belong to another row than p_id, as far as is known.';
+
 CREATE FUNCTION brainops_internal.unsubscribe(p_token text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -13008,7 +13421,7 @@ CREATE FUNCTION brainops_internal.unsubscribe(p_token text) RETURNS boolean
 declare
   v_link public.email_unsubscribe_links;
 begin
-  -- Two words at once are said one after the other.
+  -- Serialises concurrent requests of one link.
   select * into v_link from public.email_unsubscribe_links where token = p_token for no key update;
   if not found then
     return false;
@@ -13018,7 +13431,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.unsubscribe(p_token text) IS 'Suppresses the address of an unsubscribe link; false for an unknown token.';
+COMMENT ON FUNCTION brainops_internal.unsubscribe(p_token text) IS 'Suppresses the address of an unsubscribe link, and returns true; false if the token is unknown.';
 
 CREATE FUNCTION brainops_internal.unsubscribe_token(p_tenant_id uuid, p_address text) RETURNS text
     LANGUAGE sql
@@ -13027,7 +13440,7 @@ CREATE FUNCTION brainops_internal.unsubscribe_token(p_tenant_id uuid, p_address 
   select k.token from brainops_internal.unsubscribe_tokens(p_tenant_id, array[p_address]) as k;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.unsubscribe_token(p_tenant_id uuid, p_address text) IS 'The token of the recipient''s unsubscribe link; made when first asked for.';
+COMMENT ON FUNCTION brainops_internal.unsubscribe_token(p_tenant_id uuid, p_address text) IS 'The token of one address; see brainops_internal.unsubscribe_tokens.';
 
 CREATE FUNCTION brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) RETURNS TABLE(address_key text, token text)
     LANGUAGE plpgsql
@@ -13035,7 +13448,7 @@ CREATE FUNCTION brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_address
     AS $$
 #variable_conflict use_column
 declare
-  -- In one order for everyone, so that two who make links never wait for each other crosswise.
+  -- Everyone inserts in the same order, so that concurrent inserts of links cannot deadlock.
   v_missing text[] := array(
     select distinct lower(btrim(a)) collate "C" from unnest(p_addresses) as a where a is not null order by 1
   );
@@ -13044,7 +13457,7 @@ declare
   v_found text[];
   v_found_tokens text[];
 begin
-  -- A second time only where another makes a link in this very moment: its row can be seen then.
+  -- Repeats only if another transaction inserts a link at this moment: the next statement sees it.
   while v_missing <> '{}' loop
     with
       known as materialized (
@@ -13069,7 +13482,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) IS 'The tokens of the recipients'' unsubscribe links, one row for each address (address_key: in lower case); made when first asked for.';
+COMMENT ON FUNCTION brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_addresses text[]) IS 'The tokens of the unsubscribe links of these addresses, created where missing: one row for each distinct address, with address_key in lower case. Null addresses are left out.';
 
 CREATE FUNCTION brainops_internal.uuid_or_null(p_text text) RETURNS uuid
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -13082,7 +13495,7 @@ CREATE FUNCTION brainops_internal.uuid_or_null(p_text text) RETURNS uuid
     end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.uuid_or_null(p_text text) IS 'The uuid that the text spells, or null: never an error.';
+COMMENT ON FUNCTION brainops_internal.uuid_or_null(p_text text) IS 'The text as a uuid; null if it is not one, and never an error.';
 
 CREATE FUNCTION brainops_internal.wake_notifications() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13097,6 +13510,8 @@ begin
   return null;
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.wake_notifications() IS 'Trigger on tenants and provider_credentials: makes the tenant''s waiting notifications due now.';
 
 CREATE FUNCTION brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps) RETURNS void
     LANGUAGE plpgsql
@@ -13127,7 +13542,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps) IS 'Queues the cancelled mail of a step that begins again; where it cannot go, the step says so.';
+COMMENT ON FUNCTION brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps) IS 'Queues the cancelled mail of a step that starts again; if that is not possible, sets the step''s problem.';
 
 CREATE FUNCTION brainops_internal.wake_rows(p_table text, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS integer
     LANGUAGE plpgsql
@@ -13141,7 +13556,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.wake_rows(p_table text, p_tenant_id uuid) IS 'Sets the due rows of a table going that waited for an account: of one tenant, or (null) of all. 10,000 at once; the sweep brings the rest.';
+COMMENT ON FUNCTION brainops_internal.wake_rows(p_table text, p_tenant_id uuid) IS 'Queues jobs for the due rows of a job table, after a provider account has become usable: of one tenant, or of all if p_tenant_id is null. At most 10,000; the sweep queues the rest. Returns the number of jobs queued.';
 
 CREATE FUNCTION brainops_internal.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[]) RETURNS void
     LANGUAGE plpgsql
@@ -13172,8 +13587,8 @@ begin
     exception
       when others then v_error := sqlerrm;
     end;
-    -- It waits for nothing any more, so whatever failed may pass: pending gives it a job (process_again),
-    -- and brainops_internal.process_webhook_events gives it up after three attempts.
+    -- It does not wait any more. Pending queues a job for it (trigger b0_process_again), and
+    -- brainops_internal.process_webhook_events gives it up after three attempts.
     update public.webhook_events
     set
       status = case when v_error is not null then 'pending' when v_reason is null then 'completed' else 'skipped' end,
@@ -13203,7 +13618,7 @@ begin
     where w.id is distinct from p_self and not brainops_internal.worker_is_alive(w.number, w.backend_pid)
     for update skip locked
   loop
-    -- After a restart of Postgres every worker has lost its lock: let it take it up again first.
+    -- A restart of Postgres releases every worker's lock: give them time to take it again.
     if v_worker.suspect_since is null or v_worker.suspect_since < pg_postmaster_start_time() then
       update brainops.worker_processes set suspect_since = clock_timestamp() where id = v_worker.id;
       continue;
@@ -13217,7 +13632,7 @@ begin
     for v_job in select * from brainops.job_tables
     loop
       rescued_rows := rescued_rows + brainops_internal.settle_abandoned_rows(
-        v_job, v_worker.id, '0', format('its worker (%s, process %s) died while the row was in its hands', v_worker.host, v_worker.pid)
+        v_job, v_worker.id, '0', format('its worker (%s, process %s) died while the row was in flight', v_worker.host, v_worker.pid)
       );
     end loop;
     perform graphile_worker.force_unlock_workers(v_worker.pool_ids);
@@ -13227,7 +13642,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.watch_workers(p_self uuid) IS 'Gives up on workers that lost their lock: unlocks their graphile-worker jobs, settles their rows. Called by every worker every second.';
+COMMENT ON FUNCTION brainops_internal.watch_workers(p_self uuid) IS 'Updates last_seen_at of worker p_self, marks workers whose lock is released as suspect, and removes those that have been suspect for 3 s: their graphile-worker jobs are unlocked, their rows settled. Returns the removed workers. Called by every worker every second.';
 
 CREATE FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -13235,8 +13650,8 @@ CREATE FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event json
     AS $$
   select
     case
-      -- Ids have at most 100 characters; a longer one would not fit into the index, and would take
-      -- the whole batch with it.
+      -- Providers' ids have at most 100 characters. One that does not fit into the index would make the whole request
+      -- fail.
       when length(e.id) between 1 and 200 then e.id
       else 'md5:' || md5(p_event::text)
     end
@@ -13251,7 +13666,7 @@ CREATE FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event json
     ) as e;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event jsonb) IS 'What an event is known by: sg_event_id, Stripe''s id, event_id (made by our own route for Twilio), else md5: of its contents.';
+COMMENT ON FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event jsonb) IS 'The id of an event: SendGrid''s sg_event_id, Stripe''s id, or event_id, which our own route makes for Twilio; else md5: and the digest of its contents.';
 
 CREATE FUNCTION brainops_internal.webhook_event_row(p_provider text, p_event jsonb) RETURNS uuid
     LANGUAGE sql IMMUTABLE
@@ -13266,7 +13681,7 @@ CREATE FUNCTION brainops_internal.webhook_event_row(p_provider text, p_event jso
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.webhook_event_row(p_provider text, p_event jsonb) IS 'The id of the job row that an event says it is about; null where it says none.';
+COMMENT ON FUNCTION brainops_internal.webhook_event_row(p_provider text, p_event jsonb) IS 'The id of the job row that an event names by our id; null if it names none, and for Stripe.';
 
 CREATE FUNCTION brainops_internal.webhook_time(p_event jsonb) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
@@ -13278,6 +13693,8 @@ exception
   when data_exception then return brainops.now();
 end;
 $$;
+
+COMMENT ON FUNCTION brainops_internal.webhook_time(p_event jsonb) IS 'When our server received the event (its received_at); now if that is missing or malformed.';
 
 CREATE FUNCTION brainops_internal.worker_is_alive(p_number integer, p_backend_pid integer) RETURNS boolean
     LANGUAGE sql STABLE
@@ -13303,7 +13720,7 @@ CREATE FUNCTION brainops_internal.worker_is_alive(p_number integer, p_backend_pi
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.worker_is_alive(p_number integer, p_backend_pid integer) IS 'Whether the connection that the worker was announced on still holds its lock.';
+COMMENT ON FUNCTION brainops_internal.worker_is_alive(p_number integer, p_backend_pid integer) IS 'Whether the connection on which the worker registered still holds its lock.';
 
 CREATE FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) RETURNS tstzrange
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -13318,11 +13735,11 @@ declare
   v_to timestamptz;
   v_day int;
 begin
-  -- Each turn ends in an open hour, or goes on by up to a day.
+  -- Each turn returns an opening, or moves on by up to a day.
   for i in 1..40 loop
     v_wall := v_at at time zone p_zone;
     v_start := null;
-    -- A window that began yesterday may still be open.
+    -- Hours that began yesterday may still be open.
     for d in -1..7 loop
       v_day := extract(isodow from v_wall::date + d);
       continue when p_opens[v_day] is null;
@@ -13350,10 +13767,10 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) IS 'From when, at or after an instant, one zone''s clock stands inside the hours, and until when at least.';
+COMMENT ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) IS 'When, at or after p_at, the hours are open in one zone, and until when at least. Null if they never are.';
 
 CREATE TABLE brainops.circuit_breakers (
-    sender text NOT NULL,
+    account text NOT NULL,
     failures integer DEFAULT 0 NOT NULL,
     opened_at timestamp with time zone,
     retry_at timestamp with time zone,
@@ -13369,18 +13786,26 @@ CREATE TABLE brainops.circuit_breakers (
 
 ALTER TABLE ONLY brainops.circuit_breakers FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.circuit_breakers IS 'One row for each sender that has ever failed. Read it through brainops.breakers.';
+COMMENT ON TABLE brainops.circuit_breakers IS 'One row per provider account that has ever failed or asked to wait. The view brainops.breakers shows their state.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.account IS 'The provider account: sendgrid for the platform''s, sendgrid:<tenant id> for a tenant''s own.';
 
 COMMENT ON COLUMN brainops.circuit_breakers.failures IS 'Failures in a row; a success sets it to 0.';
 
-COMMENT ON COLUMN brainops.circuit_breakers.retry_at IS 'While open: from then on a single row may try.';
+COMMENT ON COLUMN brainops.circuit_breakers.opened_at IS 'When the breaker opened; null while it is closed.';
 
-COMMENT ON COLUMN brainops.circuit_breakers.current_delay IS 'How long it waited before its last try; twice as long after the next failure, up to max_delay.';
+COMMENT ON COLUMN brainops.circuit_breakers.retry_at IS 'From then on a single row, the probe, may try; null while the breaker is closed.';
 
-COMMENT ON COLUMN brainops.circuit_breakers.probe_expires_at IS 'While a row tries: until when no other may. A worker that dies while it probes loses the lease then.';
+COMMENT ON COLUMN brainops.circuit_breakers.current_delay IS 'How long the breaker waits before its next probe; doubled when the probe fails, up to max_delay.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.probe_expires_at IS 'The lease of the probe: until then no other row may try. If the worker dies, another row may probe after it. Null: no probe is in flight.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.threshold IS 'The breaker opens after this many failures in a row, at least 1.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.base_delay IS 'The delay before the first probe.';
 
 CREATE VIEW brainops.breakers WITH (security_invoker='true') AS
- SELECT sender,
+ SELECT account,
         CASE
             WHEN (opened_at IS NULL) THEN 'closed'::text
             WHEN (probe_expires_at > brainops.now()) THEN 'half_open'::text
@@ -13392,7 +13817,7 @@ CREATE VIEW brainops.breakers WITH (security_invoker='true') AS
     last_error
    FROM brainops.circuit_breakers;
 
-COMMENT ON VIEW brainops.breakers IS 'The circuit breakers: closed (all goes), open (nothing before retry_at), half_open (one row tries).';
+COMMENT ON VIEW brainops.breakers IS 'The circuit breakers of provider accounts that have ever failed. sender: sendgrid is the platform''s account, sendgrid:<tenant id> a tenant''s own. state: closed (rows go), open (no row before retry_at), half_open (one row is trying). failures: in a row.';
 
 CREATE TABLE public.ai_broadcasts (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13413,19 +13838,19 @@ CREATE TABLE public.ai_broadcasts (
 
 ALTER TABLE ONLY public.ai_broadcasts FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.ai_broadcasts IS 'One mail to many people. Recipients are rows of ai_email_queue with broadcast_id; up to 1,000 of them go out in one call. brainops.broadcast_results counts them.';
+COMMENT ON TABLE public.ai_broadcasts IS 'One mail to many people. Its recipients are rows of ai_email_queue with broadcast_id; up to 1,000 of them are sent in one call. brainops.broadcast_results counts them by status.';
 
-COMMENT ON COLUMN public.ai_broadcasts.name IS 'For people; null for none.';
+COMMENT ON COLUMN public.ai_broadcasts.name IS 'A name for people; null for none.';
 
-COMMENT ON COLUMN public.ai_broadcasts.audience IS 'Whom it is for, in words; brainops.broadcast_to_leads writes its condition here. Null for none.';
+COMMENT ON COLUMN public.ai_broadcasts.audience IS 'A description of the recipients; brainops.broadcast_to_leads stores its first condition here if it is null.';
 
-COMMENT ON COLUMN public.ai_broadcasts.template IS 'Name of a template of ai_campaign_templates: subject and body are copied from its newest version. Null for none.';
+COMMENT ON COLUMN public.ai_broadcasts.template IS 'Name of a template in ai_campaign_templates, from whose newest version subject and body are copied. Null for none.';
 
-COMMENT ON COLUMN public.ai_broadcasts.subject IS 'Liquid, as in ai_email_queue; fixed once the broadcast was launched, as body and metadata are.';
+COMMENT ON COLUMN public.ai_broadcasts.subject IS 'Liquid, as in ai_email_queue. Like body, metadata and template it cannot change after the launch.';
 
-COMMENT ON COLUMN public.ai_broadcasts.metadata IS 'Variables for Liquid, below those of each row; and reply_to, category. At most 256 KiB.';
+COMMENT ON COLUMN public.ai_broadcasts.metadata IS 'Variables for Liquid, which those of each recipient override; and reply_to, category. At most 256 KiB.';
 
-COMMENT ON COLUMN public.ai_broadcasts.status IS 'draft: recipients wait (awaiting_approval). active: they go. paused: they wait again. cancelled: those left are cancelled, for good.';
+COMMENT ON COLUMN public.ai_broadcasts.status IS 'draft: recipients wait (awaiting_approval). active: they are sent. paused: they wait again. cancelled: the remaining ones are cancelled; this is final.';
 
 COMMENT ON COLUMN public.ai_broadcasts.launched_at IS 'When it first became active; null before.';
 
@@ -13448,19 +13873,19 @@ CREATE TABLE public.ai_email_queue (
     first_due_at timestamp with time zone,
     recipient_key text GENERATED ALWAYS AS (lower(recipient)) STORED NOT NULL COLLATE pg_catalog."C",
     is_marketing boolean GENERATED ALWAYS AS (((COALESCE((metadata ->> 'marketing'::text), ''::text) = 'true'::text) OR (COALESCE((metadata ->> 'type'::text), ''::text) = 'marketing'::text) OR (enrolment_id IS NOT NULL) OR (broadcast_id IS NOT NULL))) STORED NOT NULL,
-    job_priority smallint DEFAULT 0 NOT NULL,
-    idempotency_key text,
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 5 NOT NULL,
     deferrals integer DEFAULT 0 NOT NULL,
     last_error text,
     skip_reason text,
-    lease uuid,
+    job_priority smallint DEFAULT 0 NOT NULL,
+    idempotency_key text,
     worker_id uuid,
-    rate_slot timestamp with time zone,
     cancel_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
+    lease uuid,
+    rate_slot timestamp with time zone,
     CONSTRAINT ai_email_queue_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT ai_email_queue_content CHECK (
 CASE
@@ -13479,35 +13904,35 @@ WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_thr
 
 ALTER TABLE ONLY public.ai_email_queue FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.ai_email_queue IS 'Insert a row: the mail is sent once, when it is due. status tells how it went, last_error why it waits or failed.';
+COMMENT ON TABLE public.ai_email_queue IS 'Insert a row: the mail is sent once, when it is due. status shows the result, last_error why it waits or failed.';
 
-COMMENT ON COLUMN public.ai_email_queue.recipient IS 'One address, or the id of a lead of the tenant, whose address at the time of sending is taken.';
+COMMENT ON COLUMN public.ai_email_queue.recipient IS 'One e-mail address, or the id of a lead of the tenant: then the address that the lead has when the mail is sent.';
 
-COMMENT ON COLUMN public.ai_email_queue.subject IS 'Liquid, at most 998 characters. Variables: metadata''s keys, metadata, lead, tenant.';
+COMMENT ON COLUMN public.ai_email_queue.subject IS 'Liquid, at most 998 characters. Variables: the keys of metadata, and metadata, lead, tenant. Null for a recipient of a broadcast.';
 
-COMMENT ON COLUMN public.ai_email_queue.body IS 'HTML with Liquid, at most 1 MiB; values are HTML-escaped. The text part is made from it.';
+COMMENT ON COLUMN public.ai_email_queue.body IS 'HTML with Liquid, at most 1 MiB; values are HTML-escaped. The text part is made from it. Null for a recipient of a broadcast.';
 
-COMMENT ON COLUMN public.ai_email_queue.scheduled_for IS 'Null on insert means now. Update it to move the mail.';
+COMMENT ON COLUMN public.ai_email_queue.scheduled_for IS 'When the mail is due; null on insert means now. Update it to move the mail.';
 
-COMMENT ON COLUMN public.ai_email_queue.metadata IS 'Variables for Liquid, and: marketing true (the rules for marketing, unsubscribe headers), expires_at (not to be sent later), priority high, lead_id, reply_to, category. At most 256 KiB, as a recipient of a broadcast 32.';
+COMMENT ON COLUMN public.ai_email_queue.metadata IS 'Variables for Liquid, and: marketing true (marketing rules and unsubscribe headers apply), expires_at (not sent after that time), priority high, lead_id, reply_to, category. At most 256 KiB; for a recipient of a broadcast 32 KiB.';
 
-COMMENT ON COLUMN public.ai_email_queue.sent_at IS 'When the provider took the mail; null until it did.';
+COMMENT ON COLUMN public.ai_email_queue.sent_at IS 'When SendGrid accepted the mail; null before.';
 
-COMMENT ON COLUMN public.ai_email_queue.lead_id IS 'Filled from recipient or metadata.lead_id where that is a lead of the tenant.';
+COMMENT ON COLUMN public.ai_email_queue.lead_id IS 'The lead that the mail is about; filled from recipient or metadata.lead_id if that is a lead of the tenant.';
 
-COMMENT ON COLUMN public.ai_email_queue.provider_message_id IS 'SendGrid''s X-Message-Id; events carry it before the first dot of sg_message_id.';
+COMMENT ON COLUMN public.ai_email_queue.provider_message_id IS 'SendGrid''s X-Message-Id; events have it before the first dot of sg_message_id.';
 
-COMMENT ON COLUMN public.ai_email_queue.enrolment_id IS 'Row of ai_nurture_campaigns that the mail belongs to; null for none. No foreign key: mails outlive enrolments.';
+COMMENT ON COLUMN public.ai_email_queue.enrolment_id IS 'The enrolment (row of ai_nurture_campaigns) that the mail belongs to; null for none. No foreign key, because mails outlive enrolments.';
 
-COMMENT ON COLUMN public.ai_email_queue.touch_id IS 'Row of ai_campaign_touches that made the mail; null for none.';
+COMMENT ON COLUMN public.ai_email_queue.touch_id IS 'The row of ai_campaign_touches that queued the mail; null for none.';
 
-COMMENT ON COLUMN public.ai_email_queue.broadcast_id IS 'The broadcast that the row is a recipient of; subject and body are the broadcast''s then, and null here.';
+COMMENT ON COLUMN public.ai_email_queue.broadcast_id IS 'The broadcast that the row is a recipient of; null for a mail of its own.';
 
-COMMENT ON COLUMN public.ai_email_queue.first_due_at IS 'When the mail was due before the engine first put it off; null while it never did. A move by a client, or running it again, starts anew.';
+COMMENT ON COLUMN public.ai_email_queue.first_due_at IS 'When the mail was due before the engine first deferred it; null if it never did. Starts again when a client moves the mail or runs it again.';
 
-COMMENT ON COLUMN public.ai_email_queue.recipient_key IS 'The recipient in lower case, as a column: behind row level security an index on lower(recipient) is not used.';
+COMMENT ON COLUMN public.ai_email_queue.recipient_key IS 'recipient in lower case. A stored column, because behind row level security an index on lower(recipient) is not used.';
 
-COMMENT ON COLUMN public.ai_email_queue.is_marketing IS 'Whether the rules for marketing hold: metadata.marketing true, metadata.type marketing, or a mail of a campaign or broadcast.';
+COMMENT ON COLUMN public.ai_email_queue.is_marketing IS 'Whether marketing rules apply: metadata.marketing is true, metadata.type is marketing, or the mail belongs to a campaign or broadcast.';
 
 CREATE VIEW brainops.broadcast_results WITH (security_invoker='true') AS
  SELECT b.id,
@@ -13536,7 +13961,7 @@ CREATE VIEW brainops.broadcast_results WITH (security_invoker='true') AS
           WHERE (q.broadcast_id IS NOT NULL)
           GROUP BY q.tenant_id, q.broadcast_id) r ON (((r.tenant_id = b.tenant_id) AND (r.broadcast_id = b.id))));
 
-COMMENT ON VIEW brainops.broadcast_results IS 'How each broadcast goes, by the statuses of its recipients that are still in ai_email_queue.';
+COMMENT ON VIEW brainops.broadcast_results IS 'Recipients of each broadcast by status. Counts rows that are still in ai_email_queue, so not those that were archived.';
 
 CREATE TABLE public.campaign_touch_events (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13550,9 +13975,9 @@ CREATE TABLE public.campaign_touch_events (
 
 ALTER TABLE ONLY public.campaign_touch_events FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.campaign_touch_events IS 'What became of each touch''s message, once each: kept here because queue rows move to the archive.';
+COMMENT ON TABLE public.campaign_touch_events IS 'What became of each touch''s message, each event once. Kept here, because queue rows move to the archive.';
 
-COMMENT ON COLUMN public.campaign_touch_events.detail IS 'Why it was skipped, failed or cancelled; else null.';
+COMMENT ON COLUMN public.campaign_touch_events.detail IS 'Why the message was skipped, failed or cancelled; else null.';
 
 CREATE VIEW brainops.campaign_results WITH (security_invoker='true') AS
  SELECT t.tenant_id,
@@ -13578,7 +14003,7 @@ CREATE VIEW brainops.campaign_results WITH (security_invoker='true') AS
   WHERE (t.step_key IS NOT NULL)
   GROUP BY t.tenant_id, c.code, t.version, t.step_number, t.step_key, t.touch_type, t.variant;
 
-COMMENT ON VIEW brainops.campaign_results IS 'What came of each step of each campaign: how many reached it, were sent its message, opened, clicked, replied.';
+COMMENT ON VIEW brainops.campaign_results IS 'Results of each step of each campaign, by version and variant: how many enrolments reached it, how many performed or skipped it, and how many of its messages were sent, opened, clicked, replied to, not sent (skipped, failed or cancelled) and bounced, or led to an unsubscribe or a complaint.';
 
 CREATE TABLE brainops.concurrent_migrations (
     name text NOT NULL,
@@ -13600,7 +14025,15 @@ CREATE TABLE brainops.contact_caps (
     CONSTRAINT contact_caps_window_range CHECK (((cap_window >= '01:00:00'::interval) AND (cap_window <= '28 days'::interval)))
 );
 
-COMMENT ON TABLE brainops.contact_caps IS 'How often the law lets a business contact one person on a channel; state null: the whole country. State not known: every state''s. Admins may edit it.';
+COMMENT ON TABLE brainops.contact_caps IS 'Legal frequency caps: at most cap messages to one person on the channel within cap_window. If the recipient''s state is unknown, the caps of every state apply. Admins may edit it.';
+
+COMMENT ON COLUMN brainops.contact_caps.state IS 'Null: the whole country.';
+
+COMMENT ON COLUMN brainops.contact_caps.channel IS 'Only sms has an effect: the country of a mail''s recipient is not known.';
+
+COMMENT ON COLUMN brainops.contact_caps.cap_window IS 'A sliding window of 1 hour to 28 days.';
+
+COMMENT ON COLUMN brainops.contact_caps.source IS 'The statute or regulation.';
 
 CREATE TABLE brainops.contact_counts (
     tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
@@ -13612,9 +14045,13 @@ CREATE TABLE brainops.contact_counts (
 
 ALTER TABLE ONLY brainops.contact_counts FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.contact_counts IS 'Marketing messages let through under an hourly limit or a warm-up, by hour; its row is the lock. Kept for 3 days.';
+COMMENT ON TABLE brainops.contact_counts IS 'Slots of marketing messages per hour, where an hourly limit or a warm-up applies. A claim locks the row of the hour. Kept for 3 days.';
 
-COMMENT ON COLUMN brainops.contact_counts.promised IS 'Rows put off to this hour, so that a backlog is spread over the hours that it needs.';
+COMMENT ON COLUMN brainops.contact_counts.hour IS 'Start of the hour, in UTC.';
+
+COMMENT ON COLUMN brainops.contact_counts.taken IS 'Messages that were let through in this hour.';
+
+COMMENT ON COLUMN brainops.contact_counts.promised IS 'Messages that were deferred to this hour, so that a backlog spreads over as many hours as it needs.';
 
 CREATE TABLE brainops.contact_windows (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13630,13 +14067,17 @@ CREATE TABLE brainops.contact_windows (
     CONSTRAINT contact_windows_within_day CHECK ((window_from < window_to))
 );
 
-COMMENT ON TABLE brainops.contact_windows IS 'Hours in which the law lets a business contact people, by the recipient''s wall clock. The country''s and the state''s hold together, and the tenant''s own; state not known: every state''s. Admins may edit it.';
+COMMENT ON TABLE brainops.contact_windows IS 'Legal contact hours, by the recipient''s wall clock. The country''s, the state''s and the tenant''s own hours must all allow a message; if the recipient''s state is unknown, the hours of every state must. Admins may edit it.';
 
 COMMENT ON COLUMN brainops.contact_windows.state IS 'Null: the whole country.';
 
-COMMENT ON COLUMN brainops.contact_windows.weekdays IS '1 Monday to 7 Sunday. A state with rows, but none for a day, is closed on that day.';
+COMMENT ON COLUMN brainops.contact_windows.channel IS 'Only sms has an effect: the country of a mail''s recipient is not known.';
 
-COMMENT ON COLUMN brainops.contact_windows.source IS 'Where the rule is written.';
+COMMENT ON COLUMN brainops.contact_windows.weekdays IS 'Days on which these hours apply, 1 Monday to 7 Sunday. A country or state that has rows is closed on days without one.';
+
+COMMENT ON COLUMN brainops.contact_windows.window_to IS 'Exclusive; later than window_from.';
+
+COMMENT ON COLUMN brainops.contact_windows.source IS 'The statute or regulation.';
 
 CREATE TABLE brainops.currencies (
     code text NOT NULL,
@@ -13650,13 +14091,15 @@ CREATE TABLE brainops.currencies (
 
 ALTER TABLE ONLY brainops.currencies FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.currencies IS 'How many decimals a currency has: by ISO 4217, and in what Stripe takes and reports, which is what amount_minor counts in.';
+COMMENT ON TABLE brainops.currencies IS 'How many decimals a currency has: by ISO 4217, and in what Stripe takes and reports, which amount_minor counts in.';
 
-COMMENT ON COLUMN brainops.currencies.exponent IS 'Digits after the point by ISO 4217.';
+COMMENT ON COLUMN brainops.currencies.code IS 'ISO 4217, in lower case.';
 
-COMMENT ON COLUMN brainops.currencies.stripe_exponent IS 'Amount times 10 to this power is what Stripe calls the amount. Differs from ISO 4217 for isk and ugx (0 by ISO, sent as if 2) and mga (2 by ISO, sent as 0).';
+COMMENT ON COLUMN brainops.currencies.exponent IS 'Decimals by ISO 4217.';
 
-COMMENT ON COLUMN brainops.currencies.stripe_multiple IS 'Stripe takes only multiples: 100 where the currency has no decimals but is sent with two, 10 where it has three.';
+COMMENT ON COLUMN brainops.currencies.stripe_exponent IS 'An amount times 10 to this power is Stripe''s amount. Differs from ISO 4217 for isk and ugx (0 by ISO, sent as if 2) and mga (2 by ISO, sent as 0).';
+
+COMMENT ON COLUMN brainops.currencies.stripe_multiple IS 'Stripe accepts multiples of this only: 100 if the currency has no decimals but is sent with two, 10 if it has three, else 1.';
 
 CREATE TABLE public.onboarding_reminders (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13668,19 +14111,19 @@ CREATE TABLE public.onboarding_reminders (
     scheduled_for timestamp with time zone DEFAULT brainops.now() NOT NULL,
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
     status text DEFAULT 'pending'::text NOT NULL,
-    job_priority smallint DEFAULT 0 NOT NULL,
-    idempotency_key text,
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 5 NOT NULL,
     deferrals integer DEFAULT 0 NOT NULL,
     last_error text,
     skip_reason text,
-    lease uuid,
+    job_priority smallint DEFAULT 0 NOT NULL,
+    idempotency_key text,
     worker_id uuid,
-    rate_slot timestamp with time zone,
     cancel_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
+    lease uuid,
+    rate_slot timestamp with time zone,
     CONSTRAINT onboarding_reminders_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT onboarding_reminders_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
     CONSTRAINT onboarding_reminders_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
@@ -13695,11 +14138,11 @@ WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_thr
 
 ALTER TABLE ONLY public.onboarding_reminders FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.onboarding_reminders IS 'When somebody is told about a step that is due: made when it begins, cancelled when it is closed.';
+COMMENT ON TABLE public.onboarding_reminders IS 'Reminders of steps that are due: created when the step starts, cancelled when it is closed.';
 
-COMMENT ON COLUMN public.onboarding_reminders.kind IS 'reminder: a mail to the customer or the lead''s owner. escalation: the tenant is notified.';
+COMMENT ON COLUMN public.onboarding_reminders.kind IS 'reminder: a mail to the customer or the lead''s owner. escalation: a notification to the tenant.';
 
-COMMENT ON COLUMN public.onboarding_reminders.due_at IS 'The due date that it is about; another date has other reminders.';
+COMMENT ON COLUMN public.onboarding_reminders.due_at IS 'The due date that the reminder is about; another due date has its own reminders.';
 
 CREATE TABLE public.payment_link_closures (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13711,20 +14154,20 @@ CREATE TABLE public.payment_link_closures (
     reason text NOT NULL,
     status text DEFAULT 'pending'::text NOT NULL,
     scheduled_for timestamp with time zone DEFAULT now() NOT NULL,
-    job_priority smallint DEFAULT 0 NOT NULL,
-    idempotency_key text,
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 20 NOT NULL,
     deferrals integer DEFAULT 0 NOT NULL,
     last_error text,
     skip_reason text,
-    lease uuid,
+    job_priority smallint DEFAULT 0 NOT NULL,
+    idempotency_key text,
     worker_id uuid,
-    rate_slot timestamp with time zone,
     cancel_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    lease uuid,
+    rate_slot timestamp with time zone,
     CONSTRAINT payment_link_closures_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT payment_link_closures_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
     CONSTRAINT payment_link_closures_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
@@ -13739,13 +14182,15 @@ WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_thr
 
 ALTER TABLE ONLY public.payment_link_closures FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.payment_link_closures IS 'One row for each payment link: when it is due, the link is switched off. Made with the link, for its expires_at; moved to now when the request is cancelled, or paid by whichever of its links.';
+COMMENT ON TABLE public.payment_link_closures IS 'One row for each payment link: when it is due, the link is deactivated. Created with the link, for its expires_at; moved to now when the request is cancelled, or paid through any of its links.';
 
 COMMENT ON COLUMN public.payment_link_closures.key_generation IS 'Which of the request''s links.';
 
-COMMENT ON COLUMN public.payment_link_closures.stripe_payment_link_id IS 'Null: nobody knows whether there is one (its making was cut off); it is looked for.';
+COMMENT ON COLUMN public.payment_link_closures.stripe_payment_link_id IS 'Null: it is unknown whether the link exists, because creating it was cut off; it is looked for.';
 
-COMMENT ON COLUMN public.payment_link_closures.account IS 'The tenant''s own credential that the link was made through; null for the installation''s account.';
+COMMENT ON COLUMN public.payment_link_closures.account IS 'The tenant''s own credential that the link was created through; null: the installation''s account.';
+
+COMMENT ON COLUMN public.payment_link_closures.reason IS 'Why the link is closed: expired, cancelled or paid.';
 
 CREATE TABLE public.tenant_notifications (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13758,19 +14203,19 @@ CREATE TABLE public.tenant_notifications (
     scheduled_for timestamp with time zone DEFAULT brainops.now() NOT NULL,
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
     status text DEFAULT 'pending'::text NOT NULL,
-    job_priority smallint DEFAULT 0 NOT NULL,
-    idempotency_key text,
     attempts integer DEFAULT 0 NOT NULL,
     max_attempts integer DEFAULT 5 NOT NULL,
     deferrals integer DEFAULT 0 NOT NULL,
     last_error text,
     skip_reason text,
-    lease uuid,
+    job_priority smallint DEFAULT 0 NOT NULL,
+    idempotency_key text,
     worker_id uuid,
-    rate_slot timestamp with time zone,
     cancel_requested_at timestamp with time zone,
     started_at timestamp with time zone,
     finished_at timestamp with time zone,
+    lease uuid,
+    rate_slot timestamp with time zone,
     CONSTRAINT tenant_notifications_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT tenant_notifications_body_length CHECK (((length(body) >= 1) AND (length(body) <= 20000))),
     CONSTRAINT tenant_notifications_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
@@ -13787,13 +14232,15 @@ WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_thr
 
 ALTER TABLE ONLY public.tenant_notifications FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.tenant_notifications IS 'Insert a row: the tenant is told, in its own Slack where it has one (provider_credentials), else by mail to settings.notify_email.';
+COMMENT ON TABLE public.tenant_notifications IS 'Messages to the tenant itself. Insert a row, or call brainops.notify: it goes to the tenant''s own Slack (provider_credentials), else by mail to settings.notify_email.';
 
-COMMENT ON COLUMN public.tenant_notifications.body IS 'Plain text.';
+COMMENT ON COLUMN public.tenant_notifications.subject IS '1 to 300 characters, plain text.';
 
-COMMENT ON COLUMN public.tenant_notifications.lead_id IS 'The lead that it is about, and is erased with; null for none.';
+COMMENT ON COLUMN public.tenant_notifications.body IS '1 to 20,000 characters, plain text.';
 
-COMMENT ON COLUMN public.tenant_notifications.sent_via IS 'slack or email; null until it went.';
+COMMENT ON COLUMN public.tenant_notifications.lead_id IS 'The lead that the message is about; the message is erased with it. Null: not about a lead.';
+
+COMMENT ON COLUMN public.tenant_notifications.sent_via IS 'slack or email; null until it was sent.';
 
 CREATE VIEW brainops.jobs WITH (security_invoker='true') AS
  SELECT 'ai_campaign_touches'::text AS table_name,
@@ -13929,7 +14376,7 @@ UNION ALL
     tenant_notifications.created_at
    FROM public.tenant_notifications;
 
-COMMENT ON VIEW brainops.jobs IS 'The rows of every job table, with the columns they share. Write to the tables themselves, or through brainops.retry, cancel and confirm.';
+COMMENT ON VIEW brainops.jobs IS 'The rows of all job tables, with the columns that they have in common. To change a row, update its own table, or call brainops.retry, brainops.cancel or brainops.confirm.';
 
 CREATE VIEW brainops.dead_letters WITH (security_invoker='true') AS
  SELECT table_name,
@@ -13942,7 +14389,7 @@ CREATE VIEW brainops.dead_letters WITH (security_invoker='true') AS
    FROM brainops.jobs
   WHERE (status = ANY (ARRAY['failed'::text, 'unconfirmed'::text]));
 
-COMMENT ON VIEW brainops.dead_letters IS 'Rows that need a person: failed (brainops.retry) and unconfirmed (brainops.confirm).';
+COMMENT ON VIEW brainops.dead_letters IS 'Rows of all job tables that need a person: failed (see brainops.retry) and unconfirmed (see brainops.confirm). since: when the row failed; for an unconfirmed row, when its last attempt started.';
 
 CREATE UNLOGGED TABLE brainops.embedded_connections (
     connection_id text NOT NULL,
@@ -13951,7 +14398,7 @@ CREATE UNLOGGED TABLE brainops.embedded_connections (
 
 ALTER TABLE ONLY brainops.embedded_connections FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.embedded_connections IS 'Built-in Postgres only: which connection stands for which worker. Empty elsewhere.';
+COMMENT ON TABLE brainops.embedded_connections IS 'Which connection belongs to which worker, on the built-in Postgres. Empty on other servers.';
 
 CREATE TABLE brainops.installation (
     only_row boolean DEFAULT true NOT NULL,
@@ -13961,9 +14408,11 @@ CREATE TABLE brainops.installation (
     CONSTRAINT installation_public_url_is_url CHECK ((public_url ~ '^https?://'::text))
 );
 
-COMMENT ON TABLE brainops.installation IS 'What web servers and workers say of themselves when they start, so that SQL can refuse what could not work.';
+COMMENT ON TABLE brainops.installation IS 'What servers and workers announce when they start, at most one row. Lets SQL refuse a launch that could not work without it.';
 
-COMMENT ON COLUMN brainops.installation.public_url IS 'PUBLIC_URL of the last process that had one; null: none had.';
+COMMENT ON COLUMN brainops.installation.public_url IS 'PUBLIC_URL as announced last (brainops.announce_public_url), an http or https URL; null if none was announced.';
+
+COMMENT ON COLUMN brainops.installation.announced_at IS 'When public_url last changed.';
 
 CREATE TABLE brainops.job_archive (
     tenant_id uuid NOT NULL,
@@ -13978,9 +14427,38 @@ PARTITION BY RANGE (finished_at);
 
 ALTER TABLE ONLY brainops.job_archive FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.job_archive IS 'Job rows done for longer than job_tables.archive_after, by month of finished_at.';
+COMMENT ON TABLE brainops.job_archive IS 'Job rows that finished longer than job_tables.archive_after ago, partitioned by month of finished_at.';
 
-COMMENT ON COLUMN brainops.job_archive.job_row IS 'The whole row as it was: jsonb_populate_record(null::ai_email_queue, job_row) gives it back.';
+COMMENT ON COLUMN brainops.job_archive.table_name IS 'As in brainops.job_tables.';
+
+COMMENT ON COLUMN brainops.job_archive.job_row IS 'The whole row as it was: jsonb_populate_record(null::ai_email_queue, job_row) returns it as a row.';
+
+CREATE TABLE brainops.job_columns (
+    name text NOT NULL,
+    "position" smallint NOT NULL,
+    definition text NOT NULL,
+    client_inserts boolean NOT NULL,
+    client_updates boolean NOT NULL,
+    initial text,
+    is_listed boolean NOT NULL,
+    is_loaded boolean NOT NULL
+);
+
+COMMENT ON TABLE brainops.job_columns IS 'The columns that every job table has. brainops.define_job_table adds and grants them, the view brainops.jobs shows them, and workers load them, all by this list.';
+
+COMMENT ON COLUMN brainops.job_columns."position" IS 'The order of the columns in brainops.jobs, and in which they are added to a table.';
+
+COMMENT ON COLUMN brainops.job_columns.definition IS 'Type, default and constraints, as in create table.';
+
+COMMENT ON COLUMN brainops.job_columns.client_inserts IS 'True if tenants and services may give a value on insert.';
+
+COMMENT ON COLUMN brainops.job_columns.client_updates IS 'True if tenants and services may update it.';
+
+COMMENT ON COLUMN brainops.job_columns.initial IS 'SQL of the value that a new row must have; null if any value is accepted.';
+
+COMMENT ON COLUMN brainops.job_columns.is_listed IS 'True if brainops.jobs shows it.';
+
+COMMENT ON COLUMN brainops.job_columns.is_loaded IS 'True if a worker loads it with the row for a handler.';
 
 CREATE TABLE brainops.job_events (
     id bigint NOT NULL,
@@ -13998,9 +14476,13 @@ PARTITION BY RANGE (at);
 
 ALTER TABLE ONLY brainops.job_events FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.job_events IS 'Every status change of every job row, append only, by month. Retention drops whole months.';
+COMMENT ON TABLE brainops.job_events IS 'Every status change of every job row, append only, partitioned by month of at. Retention drops whole months.';
 
-COMMENT ON COLUMN brainops.job_events.detail IS 'last_error or skip_reason as of the change; null where there was none.';
+COMMENT ON COLUMN brainops.job_events.table_name IS 'As in brainops.job_tables.';
+
+COMMENT ON COLUMN brainops.job_events.attempt IS 'The row''s attempts after the change.';
+
+COMMENT ON COLUMN brainops.job_events.detail IS 'skip_reason or last_error as of the change; null if the row had neither. brainops.forget replaces it by the text erased.';
 
 COMMENT ON COLUMN brainops.job_events.changed_by IS 'The login that made the change: a worker''s, a tenant''s or an admin''s.';
 
@@ -14021,11 +14503,11 @@ CREATE TABLE brainops.lead_keys (
 
 ALTER TABLE ONLY brainops.lead_keys FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.lead_keys IS 'Which lead an e-mail address or phone number means. Written by triggers alone.';
+COMMENT ON TABLE brainops.lead_keys IS 'Which lead has an e-mail address or a phone number. Written only by triggers.';
 
-COMMENT ON COLUMN brainops.lead_keys.key IS 'email:<address in lower case> or phone:<E.164>. Of several leads with one phone number it is the first.';
+COMMENT ON COLUMN brainops.lead_keys.key IS 'email:<address in lower case> or phone:<E.164>. If several leads have one phone number, the key belongs to the first.';
 
-COMMENT ON COLUMN brainops.lead_keys.lead_id IS 'No foreign key: it is claimed before the lead is there. One whose lead is gone is taken over.';
+COMMENT ON COLUMN brainops.lead_keys.lead_id IS 'Without a foreign key, because a key is claimed before its lead is inserted. A key whose lead does not exist may be taken over.';
 
 CREATE TABLE brainops.library_campaigns (
     code text NOT NULL,
@@ -14037,11 +14519,11 @@ CREATE TABLE brainops.library_campaigns (
     rule jsonb
 );
 
-COMMENT ON TABLE brainops.library_campaigns IS 'Sequences that each new tenant gets in campaigns and campaign_steps.';
+COMMENT ON TABLE brainops.library_campaigns IS 'Campaigns that each new tenant gets in campaigns, campaign_steps and campaign_rules.';
 
-COMMENT ON COLUMN brainops.library_campaigns.steps IS 'Rows of campaign_steps, as objects.';
+COMMENT ON COLUMN brainops.library_campaigns.steps IS 'Rows of campaign_steps, as an array of objects.';
 
-COMMENT ON COLUMN brainops.library_campaigns.rule IS 'Row of campaign_rules that leads into it, as an object; null: nobody enters by himself.';
+COMMENT ON COLUMN brainops.library_campaigns.rule IS 'Row of campaign_rules for the campaign, as an object; null: no lead is enrolled automatically.';
 
 CREATE TABLE brainops.library_templates (
     name text NOT NULL,
@@ -14050,7 +14532,7 @@ CREATE TABLE brainops.library_templates (
     body text NOT NULL
 );
 
-COMMENT ON TABLE brainops.library_templates IS 'Copy that each new tenant gets in ai_campaign_templates.';
+COMMENT ON TABLE brainops.library_templates IS 'Texts that each new tenant gets in ai_campaign_templates.';
 
 CREATE TABLE brainops.migrations_after_applied (
     id bigint NOT NULL,
@@ -14143,7 +14625,7 @@ CREATE VIEW brainops.onboarding_progress WITH (security_invoker='true') AS
            FROM public.ai_onboarding_steps s
           WHERE ((s.tenant_id = w.tenant_id) AND (s.workflow_id = w.id))) n);
 
-COMMENT ON VIEW brainops.onboarding_progress IS 'Each onboarding with its current step, due date and how far it is.';
+COMMENT ON VIEW brainops.onboarding_progress IS 'Each onboarding with its current step, that step''s due date, whether it is overdue, and how many steps are closed.';
 
 CREATE TABLE brainops.pauses (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14157,11 +14639,13 @@ CREATE TABLE brainops.pauses (
 
 ALTER TABLE ONLY brainops.pauses FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.pauses IS 'Job tables at a standstill. Rows wait as pending with the reason in last_error; brainops.resume() lets them go on.';
+COMMENT ON TABLE brainops.pauses IS 'Paused job tables. Their rows wait as pending, with the reason in last_error, until brainops.resume. Written by brainops.pause, and by the engine when a provider refuses every call.';
 
-COMMENT ON COLUMN brainops.pauses.tenant_id IS 'Null: every tenant.';
+COMMENT ON COLUMN brainops.pauses.tenant_id IS 'The tenant whose rows wait; null: every tenant''s.';
 
-COMMENT ON COLUMN brainops.pauses.channel IS 'Null: whatever the table''s channel.';
+COMMENT ON COLUMN brainops.pauses.channel IS 'The pause applies only if this is the table''s channel; null: it always applies.';
+
+COMMENT ON COLUMN brainops.pauses.paused_by IS 'The login that paused the table.';
 
 CREATE TABLE brainops.phone_zones (
     prefix text NOT NULL,
@@ -14174,15 +14658,15 @@ CREATE TABLE brainops.phone_zones (
     CONSTRAINT phone_zones_state_is_code CHECK ((state ~ '^[A-Z]{2}$'::text))
 );
 
-COMMENT ON TABLE brainops.phone_zones IS 'Time zones that a number may lie in, by its longest prefix here; filled by sql/0022. Admins may edit it.';
+COMMENT ON TABLE brainops.phone_zones IS 'Country, state and time zones of phone numbers; the longest prefix that matches a number counts. Filled by after/0002-phone-zones.sql; admins may edit it.';
 
-COMMENT ON COLUMN brainops.phone_zones.prefix IS 'Leading digits of the number in E.164, without +.';
+COMMENT ON COLUMN brainops.phone_zones.prefix IS 'Leading digits of the number in E.164, without +; 1 to 7.';
 
-COMMENT ON COLUMN brainops.phone_zones.country IS 'ISO 3166 code of the country whose rules hold; US for its territories too, and for numbers that may be anywhere in it.';
+COMMENT ON COLUMN brainops.phone_zones.country IS 'ISO 3166 code of the country whose rules apply; US also for its territories and for toll-free numbers.';
 
-COMMENT ON COLUMN brainops.phone_zones.state IS 'State, territory or province of the US and Canada; null for elsewhere, and where it is not known.';
+COMMENT ON COLUMN brainops.phone_zones.state IS 'State, territory or province in the US and Canada. Null elsewhere, and if unknown.';
 
-COMMENT ON COLUMN brainops.phone_zones.zones IS 'IANA names, the most populous first. Zones with the same rules from 2026 on stand there once.';
+COMMENT ON COLUMN brainops.phone_zones.zones IS 'IANA names, the most populous zone first. Of zones that have the same rules from 2026 on, one is listed.';
 
 CREATE TABLE public.webhook_events (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14204,15 +14688,17 @@ CREATE TABLE public.webhook_events (
 
 ALTER TABLE ONLY public.webhook_events FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.webhook_events IS 'Every event a provider sent, as it came. Set status to pending to process one again.';
+COMMENT ON TABLE public.webhook_events IS 'Every event that a provider sent, unchanged and once each. Set status to pending to process one again.';
 
-COMMENT ON COLUMN public.webhook_events.tenant_id IS 'Whose message the event is about, found by our own id in it; null where that says nothing.';
+COMMENT ON COLUMN public.webhook_events.tenant_id IS 'The tenant whose own account sent the event, or whose row it names by our id; null if neither is known.';
 
-COMMENT ON COLUMN public.webhook_events.provider_event_id IS 'The provider''s id, or md5:… of the payload where it has none.';
+COMMENT ON COLUMN public.webhook_events.provider_event_id IS 'The provider''s id of the event, or md5: and a digest of the payload if it has none.';
 
-COMMENT ON COLUMN public.webhook_events.signature_ok IS 'Always true: what is not signed is refused before it gets here.';
+COMMENT ON COLUMN public.webhook_events.signature_ok IS 'Always true: requests without a valid signature are refused and not recorded.';
 
-COMMENT ON COLUMN public.webhook_events.skip_reason IS 'Why an event has no effect, e.g. it is about no message of ours.';
+COMMENT ON COLUMN public.webhook_events.status IS 'pending: not applied yet. completed: applied. skipped: has no effect, see skip_reason. failed: could not be applied in three attempts, see last_error.';
+
+COMMENT ON COLUMN public.webhook_events.skip_reason IS 'Why the event has no effect, such as that it is not about a message of ours.';
 
 CREATE VIEW brainops.queue_health WITH (security_invoker='true') AS
  SELECT jobs.table_name,
@@ -14243,7 +14729,7 @@ UNION ALL
   WHERE (webhook_events.status = 'failed'::text)
   GROUP BY webhook_events.tenant_id;
 
-COMMENT ON VIEW brainops.queue_health IS 'For each job table and tenant: what waits, runs and failed, how late the oldest due row is, and one reason that rows wait for. And where webhook_events failed, how many (tenant_id null: nobody knows whose).';
+COMMENT ON VIEW brainops.queue_health IS 'One row per job table and tenant that has unfinished or failed rows: how many are due, later, in processing, unconfirmed, awaiting approval and failed; oldest_due: how late the oldest due row is, null if none is due; waiting_for: one reason why rows wait. Failed webhook events are counted as table webhook_events, with tenant_id null if the tenant is not known.';
 
 CREATE TABLE brainops.rate_limits (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14258,9 +14744,29 @@ CREATE TABLE brainops.rate_limits (
 
 ALTER TABLE ONLY brainops.rate_limits FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.rate_limits IS 'At most per_second rows a second, burst at once: of one tenant, or (tenant_id null) of all together. Admins insert, update and delete.';
+COMMENT ON TABLE brainops.rate_limits IS 'At most per_second rows of a job table per second, and burst at once. One row per tenant and table, or per table for all tenants together. Admins insert, update and delete.';
 
-COMMENT ON COLUMN brainops.rate_limits.next_slot IS 'When the bucket would be full again: the theoretical arrival time of the GCRA (ITU-T I.371, ATM Forum TM 4.0).';
+COMMENT ON COLUMN brainops.rate_limits.tenant_id IS 'Null: all tenants together. A row under both limits goes at the later of its two slots.';
+
+COMMENT ON COLUMN brainops.rate_limits.per_second IS 'Rows per second, above zero; may be a fraction.';
+
+COMMENT ON COLUMN brainops.rate_limits.burst IS 'How many rows may go at once after a quiet period, at least 1.';
+
+COMMENT ON COLUMN brainops.rate_limits.next_slot IS 'When the bucket will be full again: the theoretical arrival time of the GCRA (ITU-T I.371, ATM Forum TM 4.0). In the past: full now.';
+
+CREATE TABLE brainops.release (
+    is_only boolean DEFAULT true NOT NULL,
+    release text,
+    oldest_program text DEFAULT '0.0.0'::text NOT NULL,
+    migrated_at timestamp with time zone,
+    CONSTRAINT release_is_only_check CHECK (is_only)
+);
+
+COMMENT ON TABLE brainops.release IS 'One row: which release of BrainOps migrated this database, and the oldest program that may still use it.';
+
+COMMENT ON COLUMN brainops.release.release IS 'Null until a migration has succeeded.';
+
+COMMENT ON COLUMN brainops.release.oldest_program IS 'Programs of a lower release refuse to start. A contracting migration raises it.';
 
 CREATE TABLE brainops.score_reasons (
     reason text NOT NULL,
@@ -14272,11 +14778,11 @@ CREATE TABLE brainops.score_reasons (
     CONSTRAINT score_reasons_kind_known CHECK ((kind = ANY (ARRAY['fact'::text, 'event'::text])))
 );
 
-COMMENT ON TABLE brainops.score_reasons IS 'What scores how much. Points and half-lives may be edited: those of events count for events from then on, those of facts from the next reckoning of each lead.';
+COMMENT ON TABLE brainops.score_reasons IS 'What scores how many points. Points and half-lives may be edited: for events the change applies to later events, for facts from each lead''s next rescore on.';
 
-COMMENT ON COLUMN brainops.score_reasons.kind IS 'fact: something that the lead''s row says; event: a word in lead_events.';
+COMMENT ON COLUMN brainops.score_reasons.kind IS 'fact: something in the lead''s row. event: a value of lead_events.event.';
 
-COMMENT ON COLUMN brainops.score_reasons.half_life IS 'After this time half of the points are left; null: they stay.';
+COMMENT ON COLUMN brainops.score_reasons.half_life IS 'The time after which half of the points remain; null: they do not decay.';
 
 CREATE TABLE brainops.settings (
     name text NOT NULL,
@@ -14285,7 +14791,9 @@ CREATE TABLE brainops.settings (
     CONSTRAINT settings_value_positive CHECK ((value > '00:00:00'::interval))
 );
 
-COMMENT ON TABLE brainops.settings IS 'Durations that admins may edit; description says what each does.';
+COMMENT ON TABLE brainops.settings IS 'Retention periods of the whole installation. Admins may update value; description says what each one does.';
+
+COMMENT ON COLUMN brainops.settings.value IS 'Above zero, such as 13 months.';
 
 CREATE TABLE public.sms_deliveries (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14302,17 +14810,21 @@ CREATE TABLE public.sms_deliveries (
 
 ALTER TABLE ONLY public.sms_deliveries FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.sms_deliveries IS 'What became of each text, as Twilio told it: one row for each status, however often it was told. brainops.sms_results has the last word on each.';
+COMMENT ON TABLE public.sms_deliveries IS 'What Twilio reported about each text: one row for each status, however often it is reported. brainops.sms_results has the most advanced status of each text.';
 
-COMMENT ON COLUMN public.sms_deliveries.sms_id IS 'Row of ai_sms_queue (or of the archive, so no foreign key); null where only the MessageSid is known.';
+COMMENT ON COLUMN public.sms_deliveries.sms_id IS 'Row of ai_sms_queue or of its archive (so no foreign key); null if only the MessageSid is known.';
 
-COMMENT ON COLUMN public.sms_deliveries.recipient IS 'In E.164.';
+COMMENT ON COLUMN public.sms_deliveries.recipient IS 'In E.164; unknown if Twilio does not name the number in that form.';
 
-COMMENT ON COLUMN public.sms_deliveries.event IS 'Twilio''s MessageStatus; refused for a text that Twilio would not take at all.';
+COMMENT ON COLUMN public.sms_deliveries.event IS 'Twilio''s MessageStatus; refused: Twilio''s API did not accept the text.';
 
-COMMENT ON COLUMN public.sms_deliveries.error_code IS 'Twilio''s ErrorCode, e.g. 30003; null for none.';
+COMMENT ON COLUMN public.sms_deliveries.provider_message_id IS 'Twilio''s MessageSid; null for refused.';
 
-COMMENT ON COLUMN public.sms_deliveries.occurred_at IS 'When we heard of it: Twilio''s callbacks carry no time.';
+COMMENT ON COLUMN public.sms_deliveries.error_code IS 'Twilio''s ErrorCode, such as 30003; null: no error.';
+
+COMMENT ON COLUMN public.sms_deliveries.occurred_at IS 'When our server received the report: Twilio''s callbacks carry no time.';
+
+COMMENT ON COLUMN public.sms_deliveries.metadata IS 'from and reason, if Twilio reported them.';
 
 CREATE VIEW brainops.sms_results WITH (security_invoker='true') AS
  SELECT DISTINCT ON (tenant_id, sms_id, provider_message_id) tenant_id,
@@ -14325,7 +14837,7 @@ CREATE VIEW brainops.sms_results WITH (security_invoker='true') AS
    FROM public.sms_deliveries d
   ORDER BY tenant_id, sms_id, provider_message_id, (brainops_internal.sms_status_rank(event)) DESC, occurred_at;
 
-COMMENT ON VIEW brainops.sms_results IS 'The farthest that each text has come, and the error that it ended with.';
+COMMENT ON VIEW brainops.sms_results IS 'The most advanced status of each text, and the error that it came with (null: none). One row for each text and MessageSid; sms_id null: only the MessageSid is known.';
 
 CREATE VIEW brainops.stuck_onboarding WITH (security_invoker='true') AS
  SELECT w.id AS workflow_id,
@@ -14335,7 +14847,7 @@ CREATE VIEW brainops.stuck_onboarding WITH (security_invoker='true') AS
     s.step_number,
     s.step_name,
         CASE
-            WHEN (s.id IS NULL) THEN format('no step is in progress: %s of %s steps are there'::text, n.total, w.total_steps)
+            WHEN (s.id IS NULL) THEN format('no step is in progress: %s of %s steps exist'::text, n.total, w.total_steps)
             WHEN (s.problem IS NOT NULL) THEN s.problem
             ELSE 'overdue'::text
         END AS reason,
@@ -14351,7 +14863,7 @@ CREATE VIEW brainops.stuck_onboarding WITH (security_invoker='true') AS
           WHERE ((a.tenant_id = w.tenant_id) AND (a.workflow_id = w.id))) n)
   WHERE ((w.status = 'in_progress'::text) AND ((s.id IS NULL) OR (s.problem IS NOT NULL) OR (s.due_at < brainops.now())));
 
-COMMENT ON VIEW brainops.stuck_onboarding IS 'Onboardings that need a person: a step is overdue, its mail did not go, or there is nothing to go on with. Paused ones are not.';
+COMMENT ON VIEW brainops.stuck_onboarding IS 'Onboardings in progress that need a person: a step is overdue, its mail was not sent, or no step is in progress. reason says which; since is the time when it began.';
 
 CREATE TABLE brainops.tenant_logins (
     login name NOT NULL,
@@ -14361,7 +14873,7 @@ CREATE TABLE brainops.tenant_logins (
 
 ALTER TABLE ONLY brainops.tenant_logins FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.tenant_logins IS 'Database logins bound to a tenant. Written by brainops.create_login; drop the role and its row together.';
+COMMENT ON TABLE brainops.tenant_logins IS 'Database logins bound to a tenant, one row per login. Written by brainops.create_login. To remove a login, drop the role and delete its row.';
 
 CREATE VIEW brainops.unprotected_tables WITH (security_invoker='true') AS
  SELECT (c.oid)::regclass AS table_name,
@@ -14376,7 +14888,7 @@ CREATE VIEW brainops.unprotected_tables WITH (security_invoker='true') AS
            FROM pg_policy p
           WHERE (p.polrelid = c.oid))))));
 
-COMMENT ON VIEW brainops.unprotected_tables IS 'Tables with a tenant_id and without the guard; brainops.protect_table gives it to them.';
+COMMENT ON VIEW brainops.unprotected_tables IS 'Tables with a column tenant_id that lack row level security or a policy, with the reason. Must be empty; brainops.protect_table gives a table the guard.';
 
 CREATE TABLE brainops.waiting_stripe_events (
     account text NOT NULL,
@@ -14387,9 +14899,11 @@ CREATE TABLE brainops.waiting_stripe_events (
 
 ALTER TABLE ONLY brainops.waiting_stripe_events FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.waiting_stripe_events IS 'Stripe events whose object is not known yet (a refund before its payment), by the ids that would make it known. Applied then; forgotten after 30 days.';
+COMMENT ON TABLE brainops.waiting_stripe_events IS 'Stripe events whose object is not known yet (a refund before its payment), by the ids that would make it known. Applied when one of them becomes known, deleted after 30 days. The events are in webhook_events.';
 
 COMMENT ON COLUMN brainops.waiting_stripe_events.account IS 'The tenant''s id for an event of its own account, platform for one of the installation''s.';
+
+COMMENT ON COLUMN brainops.waiting_stripe_events.event_id IS 'Stripe''s id of the event.';
 
 CREATE TABLE brainops.worker_processes (
     id uuid NOT NULL,
@@ -14407,13 +14921,17 @@ CREATE TABLE brainops.worker_processes (
 
 ALTER TABLE ONLY brainops.worker_processes FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.worker_processes IS 'Worker processes by their own word; brainops.workers says which of them are alive.';
+COMMENT ON TABLE brainops.worker_processes IS 'Worker processes, as registered by themselves; the view brainops.workers shows which of them are alive.';
 
-COMMENT ON COLUMN brainops.worker_processes.number IS 'Second half of the advisory lock''s key.';
+COMMENT ON COLUMN brainops.worker_processes.number IS 'Second half of the key of the worker''s advisory lock.';
 
-COMMENT ON COLUMN brainops.worker_processes.pool_ids IS 'graphile-worker pools the process has opened: what it may hold jobs by.';
+COMMENT ON COLUMN brainops.worker_processes.tasks IS 'The graphile-worker tasks that the worker can run.';
+
+COMMENT ON COLUMN brainops.worker_processes.pool_ids IS 'The graphile-worker pools that the process has opened, and under whose ids it locks jobs.';
 
 COMMENT ON COLUMN brainops.worker_processes.backend_pid IS 'Server process of the connection that holds the lock. A lock held by any other does not count, so no tenant can keep a dead worker alive.';
+
+COMMENT ON COLUMN brainops.worker_processes.suspect_since IS 'When its lock was first found released; null while it holds the lock.';
 
 CREATE VIEW brainops.workers WITH (security_invoker='true') AS
  SELECT id,
@@ -14430,7 +14948,7 @@ CREATE VIEW brainops.workers WITH (security_invoker='true') AS
     last_seen_at
    FROM brainops.worker_processes;
 
-COMMENT ON VIEW brainops.workers IS 'Worker processes and whether they live: alive (holds its lock), suspect (lost it, about to be given up), unknown.';
+COMMENT ON VIEW brainops.workers IS 'Worker processes. state: alive (holds its advisory lock), suspect (lost it, and is removed if it stays lost for 3 s), unknown (does not hold it, and no other worker has noticed yet). tasks: what it can run.';
 
 CREATE TABLE public.ai_campaign_templates (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14450,9 +14968,9 @@ CREATE TABLE public.ai_campaign_templates (
 
 ALTER TABLE ONLY public.ai_campaign_templates FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.ai_campaign_templates IS 'Copy of campaigns, in Liquid. To change one, insert it again: the newest version is taken by the next touch; what a person was sent stays on record.';
+COMMENT ON TABLE public.ai_campaign_templates IS 'Texts of campaigns, in Liquid. To change one, insert its name again: the next touch uses the newest version. A version that was sent cannot be changed or deleted.';
 
-COMMENT ON COLUMN public.ai_campaign_templates.version IS 'Left out: one more than the newest of that name and channel.';
+COMMENT ON COLUMN public.ai_campaign_templates.version IS 'Left out: one more than the newest version of that name and channel, or 1.';
 
 CREATE TABLE public.campaign_split_winners (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14467,9 +14985,9 @@ CREATE TABLE public.campaign_split_winners (
 
 ALTER TABLE ONLY public.campaign_split_winners FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.campaign_split_winners IS 'The variant that won a split; who comes to the split from then on takes it. Insert a row to decide by hand, delete it to go on testing.';
+COMMENT ON TABLE public.campaign_split_winners IS 'The variant that won a split; later enrolments take it. Insert a row to decide by hand; delete it to continue testing.';
 
-COMMENT ON COLUMN public.campaign_split_winners.figures IS 'Touches and rate of each variant when it was decided.';
+COMMENT ON COLUMN public.campaign_split_winners.figures IS 'Touches and hits of each variant when the winner was decided; {} if decided by hand.';
 
 CREATE TABLE public.contact_consents (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14491,17 +15009,21 @@ CREATE TABLE public.contact_consents (
 
 ALTER TABLE ONLY public.contact_consents FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.contact_consents IS 'What people said about being written to, append only: the last word about an address counts.';
+COMMENT ON TABLE public.contact_consents IS 'Consent given or withdrawn, append only: the latest entry of an address and channel counts.';
 
-COMMENT ON COLUMN public.contact_consents.address IS 'An e-mail address, or a phone number; a number is kept as E.164, whichever way it was written.';
+COMMENT ON COLUMN public.contact_consents.lead_id IS 'The lead it was recorded for. Null: none, or the lead is gone.';
 
-COMMENT ON COLUMN public.contact_consents.state IS 'granted, denied, or pending: asked to confirm (double opt-in) and not answered yet.';
+COMMENT ON COLUMN public.contact_consents.address IS 'An e-mail address, or a phone number, which is stored as E.164 unless it cannot be read.';
 
-COMMENT ON COLUMN public.contact_consents.source IS 'Where it was said: form, import, inbound_sms, double_opt_in, client, ….';
+COMMENT ON COLUMN public.contact_consents.address_key IS 'The address in lower case without surrounding spaces: messages are compared with this.';
 
-COMMENT ON COLUMN public.contact_consents.evidence IS 'What shows it: words, page, ip, …. confirmed_at marks a granted word as confirmed by the person (double opt-in).';
+COMMENT ON COLUMN public.contact_consents.state IS 'granted, denied, or pending (the person has been asked to confirm and has not answered).';
 
-COMMENT ON COLUMN public.contact_consents.occurred_at IS 'When it was said. Of two words at one instant denied counts.';
+COMMENT ON COLUMN public.contact_consents.source IS 'Where it came from: form, import, inbound_sms, double_opt_in, preference_page, client, ….';
+
+COMMENT ON COLUMN public.contact_consents.evidence IS 'What proves it: text, page, ip, …. The key confirmed_at marks a granted entry as confirmed by the person (double opt-in).';
+
+COMMENT ON COLUMN public.contact_consents.occurred_at IS 'When the person gave or withdrew it. Of two entries at the same instant, denied counts.';
 
 CREATE TABLE public.contact_suppressions (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14519,15 +15041,17 @@ CREATE TABLE public.contact_suppressions (
 
 ALTER TABLE ONLY public.contact_suppressions FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.contact_suppressions IS 'Whom not to write to. Asked at the moment of each send, so it counts for what is queued already.';
+COMMENT ON TABLE public.contact_suppressions IS 'Addresses that must not be written to, for transactional messages too. Checked when a row is claimed, so an entry also stops what is queued already.';
 
-COMMENT ON COLUMN public.contact_suppressions.address IS 'An e-mail address, or a phone number; a number is kept as E.164, whichever way it was written.';
+COMMENT ON COLUMN public.contact_suppressions.address IS 'An e-mail address, or a phone number, which is stored as E.164. For a person who was forgotten: sha256:<digest>.';
 
-COMMENT ON COLUMN public.contact_suppressions.reason IS 'bounced, complained, unsubscribed, forgotten, manual, or a word of your own.';
+COMMENT ON COLUMN public.contact_suppressions.address_key IS 'The address in lower case without surrounding spaces: messages are compared with this.';
 
-COMMENT ON COLUMN public.contact_suppressions.source IS 'Who said so: sendgrid, unsubscribe_link, client, ….';
+COMMENT ON COLUMN public.contact_suppressions.reason IS 'bounced, complained, unsubscribed, forgotten, manual, or a value of your own.';
 
-COMMENT ON COLUMN public.contact_suppressions.expires_at IS 'Null: for ever.';
+COMMENT ON COLUMN public.contact_suppressions.source IS 'Where the entry came from: sendgrid, twilio, unsubscribe_link, preference_page, forget, client, ….';
+
+COMMENT ON COLUMN public.contact_suppressions.expires_at IS 'The entry has no effect from this instant on. Null: it does not expire.';
 
 CREATE TABLE public.contact_topic_optouts (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14539,7 +15063,9 @@ CREATE TABLE public.contact_topic_optouts (
 
 ALTER TABLE ONLY public.contact_topic_optouts FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.contact_topic_optouts IS 'Topics that a person does not want by e-mail. Ends running enrolments of the topic''s campaigns and keeps new ones from beginning.';
+COMMENT ON TABLE public.contact_topic_optouts IS 'Topics that a person does not want mail about. A row ends running enrolments in the topic''s campaigns, and new ones end when they begin.';
+
+COMMENT ON COLUMN public.contact_topic_optouts.address_key IS 'The e-mail address in lower case without surrounding spaces.';
 
 CREATE TABLE public.contact_topics (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14555,9 +15081,11 @@ CREATE TABLE public.contact_topics (
 
 ALTER TABLE ONLY public.contact_topics FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.contact_topics IS 'What a person may choose on the preference page, beside all or nothing. Without rows the page offers just that.';
+COMMENT ON TABLE public.contact_topics IS 'Topics that people can choose on the preference page. Without rows, the page offers all mail or none.';
 
-COMMENT ON COLUMN public.contact_topics.campaign_codes IS 'Campaigns that belong to the topic, beside the one that is called as the topic is.';
+COMMENT ON COLUMN public.contact_topics.code IS 'Unique per tenant: a lower-case letter, then letters, digits or _.';
+
+COMMENT ON COLUMN public.contact_topics.campaign_codes IS 'Campaigns that belong to the topic, besides the campaign whose code is the topic''s code.';
 
 CREATE TABLE public.email_bounces (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14572,9 +15100,9 @@ CREATE TABLE public.email_bounces (
 
 ALTER TABLE ONLY public.email_bounces FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.email_bounces IS 'Mails that came back. A hard bounce suppresses the address.';
+COMMENT ON TABLE public.email_bounces IS 'Mails that bounced. A hard bounce suppresses the address.';
 
-COMMENT ON COLUMN public.email_bounces.bounce_type IS 'hard: the address does not exist or is closed. soft: blocked or full now, may work later.';
+COMMENT ON COLUMN public.email_bounces.bounce_type IS 'hard: the address does not exist or is closed. soft: blocked or full now; may be delivered later.';
 
 CREATE TABLE public.email_deliveries (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14590,15 +15118,15 @@ CREATE TABLE public.email_deliveries (
 
 ALTER TABLE ONLY public.email_deliveries FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.email_deliveries IS 'What became of each mail, as the provider told it: one row for each event, however often it was told.';
+COMMENT ON TABLE public.email_deliveries IS 'What SendGrid reported about each mail: one row for each event, however often it was reported.';
 
-COMMENT ON COLUMN public.email_deliveries.email_id IS 'Row of ai_email_queue (or of the archive, so no foreign key); null where the event did not say.';
+COMMENT ON COLUMN public.email_deliveries.email_id IS 'Row of ai_email_queue or of the archive (so no foreign key); null if the event did not identify it.';
 
-COMMENT ON COLUMN public.email_deliveries.recipient IS 'In lower case.';
+COMMENT ON COLUMN public.email_deliveries.recipient IS 'The address in lower case.';
 
 COMMENT ON COLUMN public.email_deliveries.event IS 'processed, deferred, delivered, bounce, dropped, open, click, spamreport, unsubscribe, group_unsubscribe, group_resubscribe.';
 
-COMMENT ON COLUMN public.email_deliveries.detail IS 'What tells two events of one kind in one second apart: the clicked url and its place, the attempt; else empty.';
+COMMENT ON COLUMN public.email_deliveries.detail IS 'Distinguishes events of one kind in the same second: the clicked URL and its position, the attempt; else empty.';
 
 CREATE TABLE public.email_unsubscribe_links (
     tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
@@ -14609,7 +15137,7 @@ CREATE TABLE public.email_unsubscribe_links (
 
 ALTER TABLE ONLY public.email_unsubscribe_links FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.email_unsubscribe_links IS 'The token in each recipient''s unsubscribe link (RFC 8058), the same in every mail to the address.';
+COMMENT ON TABLE public.email_unsubscribe_links IS 'The token in the unsubscribe link (RFC 8058) of each recipient; the same in every mail to the address.';
 
 CREATE TABLE public.lead_events (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14628,15 +15156,15 @@ CREATE TABLE public.lead_events (
 
 ALTER TABLE ONLY public.lead_events FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.lead_events IS 'Everything that a person did or that happened to a lead, append only. Scores, exits, waits and branches read it.';
+COMMENT ON TABLE public.lead_events IS 'Everything that a lead did or that happened to it, append only. Scores and campaigns (ends, waits, branches) read it.';
 
-COMMENT ON COLUMN public.lead_events.event IS 'captured, merged, form_submitted, stage_changed, email_opened (never a machine''s), email_clicked, email_replied, email_bounced, email_complained, email_unsubscribed, sms_delivered, sms_failed, sms_replied, opted_in, opted_out, meeting_booked, paid, payment_failed, refunded, disputed, onboarded, or a word of your own.';
+COMMENT ON COLUMN public.lead_events.event IS 'captured, merged, form_submitted, stage_changed, email_opened (not by a machine), email_clicked, email_replied, email_bounced, email_complained, email_unsubscribed, sms_delivered, sms_failed, sms_replied, opted_in, opted_out, meeting_booked, paid, payment_failed, refunded, disputed, onboarded, or a name of your own.';
 
-COMMENT ON COLUMN public.lead_events.channel IS 'email, sms, web, payment, …; null for none.';
+COMMENT ON COLUMN public.lead_events.channel IS 'email, sms, web, payment, …; null if the event has no channel.';
 
-COMMENT ON COLUMN public.lead_events.source_key IS 'What makes the same event told twice one; made up where none is given.';
+COMMENT ON COLUMN public.lead_events.source_key IS 'Identifies the event, so that it is recorded once; a random one if not given.';
 
-COMMENT ON COLUMN public.lead_events.metadata IS 'May hold email_id, sms_id, touch_id, campaign_id, url; for stage_changed from and to.';
+COMMENT ON COLUMN public.lead_events.metadata IS 'Details: email_id, sms_id, touch_id, campaign_id, url; for stage_changed from and to.';
 
 CREATE TABLE public.lead_forms (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14652,13 +15180,13 @@ CREATE TABLE public.lead_forms (
 
 ALTER TABLE ONLY public.lead_forms FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.lead_forms IS 'Forms that send leads to POST /forms/<token>, signed. `brainops leads form` makes one; its secret and its token are in provider_credentials, provider form, under the same name.';
+COMMENT ON TABLE public.lead_forms IS 'Forms that may post leads to /forms/<token>, signed. `brainops leads form` creates them; their secret and token are in provider_credentials, with provider form and the same name.';
 
-COMMENT ON COLUMN public.lead_forms.source IS 'source of the leads that come from it.';
+COMMENT ON COLUMN public.lead_forms.source IS 'source of the leads that come from the form.';
 
-COMMENT ON COLUMN public.lead_forms.defaults IS 'What a lead is given where the form says nothing, by columns of revenue_leads; others go into metadata.';
+COMMENT ON COLUMN public.lead_forms.defaults IS 'Values for what a submission leaves out, by columns of revenue_leads; other keys go into metadata.';
 
-COMMENT ON COLUMN public.lead_forms.active IS 'False: what it sends is refused.';
+COMMENT ON COLUMN public.lead_forms.active IS 'False: submissions are refused.';
 
 CREATE TABLE public.lead_score_events (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14678,15 +15206,15 @@ CREATE TABLE public.lead_score_events (
 
 ALTER TABLE ONLY public.lead_score_events FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.lead_score_events IS 'Why a lead''s score is what it is, append only. score = the sum of points * 0.5 ^ (age / half_life), rounded, never below 0 or above 100.';
+COMMENT ON TABLE public.lead_score_events IS 'The reasons for a lead''s score, append only. The score is the sum of points * 0.5 ^ (age / half_life), rounded and limited to 0 to 100.';
 
-COMMENT ON COLUMN public.lead_score_events.reason IS 'A word of brainops.score_reasons, set_by_client (what it took to get to the score that a client wrote), merged, or a word of your own.';
+COMMENT ON COLUMN public.lead_score_events.reason IS 'A reason of brainops.score_reasons, set_by_client (the difference to a score that a client wrote), merged, or a name of your own.';
 
-COMMENT ON COLUMN public.lead_score_events.points IS 'Signed. A fact that changes is corrected by another row with the difference.';
+COMMENT ON COLUMN public.lead_score_events.points IS 'May be negative. If a fact changes, another row with the difference is added.';
 
-COMMENT ON COLUMN public.lead_score_events.half_life IS 'Null: the points stay.';
+COMMENT ON COLUMN public.lead_score_events.half_life IS 'The time after which half of the points remain; null: they do not decay.';
 
-COMMENT ON COLUMN public.lead_score_events.source_key IS 'What makes the same reason told twice one; for a mail''s opens and clicks the mail, of which the earliest counts.';
+COMMENT ON COLUMN public.lead_score_events.source_key IS 'Identifies the reason, so that it counts once; a random one if not given. For opens and clicks it is the mail''s id, and the earliest of each counts.';
 
 CREATE TABLE public.lead_tasks (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14708,9 +15236,11 @@ CREATE TABLE public.lead_tasks (
 
 ALTER TABLE ONLY public.lead_tasks FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.lead_tasks IS 'Work for a person about a lead: a call, a visit. Made by steps of kind task, or by anyone.';
+COMMENT ON TABLE public.lead_tasks IS 'Tasks for a person about a lead, such as a call or a visit. Created by steps of kind task, or by any client.';
 
-COMMENT ON COLUMN public.lead_tasks.assigned_to IS 'Who shall do it; null: whoever comes.';
+COMMENT ON COLUMN public.lead_tasks.assigned_to IS 'Who is to do it; null: nobody in particular.';
+
+COMMENT ON COLUMN public.lead_tasks.touch_id IS 'The touch that created it; null if a client did.';
 
 CREATE TABLE public.marketing_holds (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14726,9 +15256,11 @@ CREATE TABLE public.marketing_holds (
 
 ALTER TABLE ONLY public.marketing_holds FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.marketing_holds IS 'Marketing at a standstill, for a tenant and channel; what is transactional goes on. brainops.lift_marketing_hold() ends it.';
+COMMENT ON TABLE public.marketing_holds IS 'Holds on a tenant''s marketing on a channel; transactional messages still go. brainops.hold_marketing() sets one, brainops.lift_marketing_hold() ends it.';
 
-COMMENT ON COLUMN public.marketing_holds.lifted_at IS 'Null while it holds.';
+COMMENT ON COLUMN public.marketing_holds.held_by IS 'The login that set it.';
+
+COMMENT ON COLUMN public.marketing_holds.lifted_at IS 'When it ended. Null: it is in force.';
 
 CREATE TABLE public.onboarding_templates (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14759,21 +15291,21 @@ CREATE TABLE public.onboarding_templates (
 
 ALTER TABLE ONLY public.onboarding_templates FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.onboarding_templates IS 'A tenant''s own onboarding, a row for each step. Copied when a workflow begins, so that edits do not change what runs. Without rows for default, brainops.default_onboarding_steps() is used.';
+COMMENT ON TABLE public.onboarding_templates IS 'A tenant''s own onboarding: one row for each step. Copied when a workflow starts, so edits do not change workflows that have started. Without rows named default, brainops.default_onboarding_steps() is used.';
 
-COMMENT ON COLUMN public.onboarding_templates.template IS 'default, or a name that a lead asks for by metadata.onboarding_template.';
+COMMENT ON COLUMN public.onboarding_templates.template IS 'default, or a name that leads choose by metadata.onboarding_template.';
 
-COMMENT ON COLUMN public.onboarding_templates.duration IS 'How long the step may take from its beginning: gives due_at.';
+COMMENT ON COLUMN public.onboarding_templates.duration IS 'How long the step may take from its start; due_at is computed from it.';
 
-COMMENT ON COLUMN public.onboarding_templates.subject IS 'Liquid, with body: a mail to the lead when the step begins. Null: none.';
+COMMENT ON COLUMN public.onboarding_templates.subject IS 'Liquid. With body: a mail to the lead when the step starts. Null: no mail.';
 
-COMMENT ON COLUMN public.onboarding_templates.advance_on IS 'What completes the step by itself: a word of lead_events, or email_sent (its own mail went). Null: somebody does.';
+COMMENT ON COLUMN public.onboarding_templates.advance_on IS 'What completes the step automatically: a value of lead_events.event, or email_sent (the step''s own mail was sent). Null: a person completes it.';
 
-COMMENT ON COLUMN public.onboarding_templates.remind IS 'Who is reminded by mail: customer, owner (the lead''s owner_email, else settings.notify_email), both or nobody.';
+COMMENT ON COLUMN public.onboarding_templates.remind IS 'Who gets a mail as a reminder: customer, owner (the lead''s owner_email, else settings.notify_email), both or nobody.';
 
-COMMENT ON COLUMN public.onboarding_templates.remind_before IS 'How long before due_at; 0 for when it is due.';
+COMMENT ON COLUMN public.onboarding_templates.remind_before IS 'How long before due_at the reminder is sent; 0: when the step is due.';
 
-COMMENT ON COLUMN public.onboarding_templates.escalate_after IS 'How long after due_at the tenant is notified; null for never.';
+COMMENT ON COLUMN public.onboarding_templates.escalate_after IS 'How long after due_at the tenant is notified; null: never.';
 
 CREATE TABLE public.opt_in_requests (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14790,13 +15322,15 @@ CREATE TABLE public.opt_in_requests (
 
 ALTER TABLE ONLY public.opt_in_requests FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.opt_in_requests IS 'Who was asked by mail whether marketing mail is really wanted (double opt-in). Made by a consent that is not confirmed, where the tenant asks for that.';
+COMMENT ON TABLE public.opt_in_requests IS 'Requests by mail to confirm that marketing mail is wanted (double opt-in). Created by a consent that is not confirmed, if the tenant''s policy or the consent itself asks for double opt-in.';
 
-COMMENT ON COLUMN public.opt_in_requests.token IS 'In the link /confirm/<token>; opening it changes nothing, its button does.';
+COMMENT ON COLUMN public.opt_in_requests.token IS 'The token of the link /confirm/<token>. Opening the page changes nothing; its button confirms.';
 
-COMMENT ON COLUMN public.opt_in_requests.email_id IS 'The mail that asks; null until a process with PUBLIC_URL has started.';
+COMMENT ON COLUMN public.opt_in_requests.email_id IS 'The mail that asks. Null until a process with PUBLIC_URL has started.';
 
-COMMENT ON COLUMN public.opt_in_requests.expires_at IS 'Seven days after the mail; then the person must ask anew. Where email_id is null: when it was found that no mail can go to the address.';
+COMMENT ON COLUMN public.opt_in_requests.expires_at IS 'Seven days after the mail; later the link no longer works, and a new consent creates a new request. If email_id is null: when the mail queue refused the address.';
+
+COMMENT ON COLUMN public.opt_in_requests.confirmed_at IS 'When the person confirmed. Null: not yet.';
 
 CREATE TABLE public.payment_disputes (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14815,13 +15349,19 @@ CREATE TABLE public.payment_disputes (
 
 ALTER TABLE ONLY public.payment_disputes FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.payment_disputes IS 'Payments that the payer''s bank took back or asks about.';
+COMMENT ON TABLE public.payment_disputes IS 'Payments that the payer''s bank took back or inquires about, in the last state that Stripe reported.';
 
-COMMENT ON COLUMN public.payment_disputes.status IS 'Stripe''s word: warning_needs_response, warning_under_review, warning_closed, needs_response, under_review, won, lost, prevented.';
+COMMENT ON COLUMN public.payment_disputes.status IS 'Stripe''s: warning_needs_response, warning_under_review, warning_closed, needs_response, under_review, won, lost, prevented.';
 
-COMMENT ON COLUMN public.payment_disputes.evidence_due_by IS 'Until when evidence must be handed in at Stripe; null for not said.';
+COMMENT ON COLUMN public.payment_disputes.reason IS 'Stripe''s, such as fraudulent; null: not given.';
 
-COMMENT ON COLUMN public.payment_disputes.told_rank IS 'Orders events of one second: the later stage of a dispute wins.';
+COMMENT ON COLUMN public.payment_disputes.amount_minor IS 'In Stripe''s units of the currency.';
+
+COMMENT ON COLUMN public.payment_disputes.evidence_due_by IS 'Until when Stripe accepts evidence; null: not given.';
+
+COMMENT ON COLUMN public.payment_disputes.told_at IS 'Time of the event that the row is from.';
+
+COMMENT ON COLUMN public.payment_disputes.told_rank IS 'Orders events of the same second: the later stage of a dispute wins.';
 
 CREATE TABLE public.payment_ledger (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14847,15 +15387,19 @@ ALTER TABLE ONLY public.payment_ledger FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE public.payment_ledger IS 'Every movement of money, once, append only: payments in, refunds and disputes out, and what came back of those.';
 
-COMMENT ON COLUMN public.payment_ledger.kind IS 'payment, refund, refund_reversal (a refund that failed), dispute (money withdrawn), dispute_reversal (given back).';
+COMMENT ON COLUMN public.payment_ledger.kind IS 'payment, refund, refund_reversal (a refund that failed), dispute (money withdrawn) or dispute_reversal (money reinstated).';
 
-COMMENT ON COLUMN public.payment_ledger.object_id IS 'Stripe''s id of what moved it: payment intent, invoice (subscriptions), refund, dispute.';
+COMMENT ON COLUMN public.payment_ledger.object_id IS 'Stripe''s id of what moved the money: payment intent (or checkout session), invoice (subscriptions), refund or dispute.';
 
 COMMENT ON COLUMN public.payment_ledger.charge_id IS 'The charge that a refund or dispute is about; null for payments.';
 
-COMMENT ON COLUMN public.payment_ledger.amount_minor IS 'In Stripe''s units of the currency; below zero for what goes out.';
+COMMENT ON COLUMN public.payment_ledger.amount_minor IS 'In Stripe''s units of the currency; negative for money that goes out.';
 
-COMMENT ON COLUMN public.payment_ledger.livemode IS 'False: Stripe''s test mode, no real money.';
+COMMENT ON COLUMN public.payment_ledger.livemode IS 'False: Stripe''s test mode, not real money.';
+
+COMMENT ON COLUMN public.payment_ledger.occurred_at IS 'When the money moved, by Stripe''s clock.';
+
+COMMENT ON COLUMN public.payment_ledger.recorded_at IS 'When the row was written.';
 
 CREATE VIEW public.payments_by_lead WITH (security_invoker='true') AS
  SELECT r.tenant_id,
@@ -14871,7 +15415,7 @@ CREATE VIEW public.payments_by_lead WITH (security_invoker='true') AS
      JOIN public.payment_requests r ON (((r.tenant_id = l.tenant_id) AND (r.id = l.payment_request_id))))
   GROUP BY r.tenant_id, r.lead_id, l.currency;
 
-COMMENT ON VIEW public.payments_by_lead IS 'What each lead paid, by currency, in its units: from the ledger, test mode included. lead_id null: nobody we know.';
+COMMENT ON VIEW public.payments_by_lead IS 'What each lead paid, by currency and in units of the currency, from the ledger, test mode included. refunded and disputed are positive; net is paid less both. lead_id null: requests without a known lead.';
 
 CREATE TABLE public.plans (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14894,21 +15438,23 @@ CREATE TABLE public.plans (
 
 ALTER TABLE ONLY public.plans FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.plans IS 'The one source of every price. A payment request takes amount and currency from the plan it names; a price of its own is a plan of its own, for one lead where lead_id says so.';
+COMMENT ON TABLE public.plans IS 'The only source of prices. A payment request takes amount and currency from the plan that it names; an individual price is a plan of its own, for one lead if lead_id is set.';
 
-COMMENT ON COLUMN public.plans.tenant_id IS 'Null: for every tenant; admins write those.';
+COMMENT ON COLUMN public.plans.tenant_id IS 'Null: for every tenant; only admins write those.';
 
-COMMENT ON COLUMN public.plans.code IS 'Short name for clients, in lower case. A tenant''s own plan goes before a common one of the same code.';
+COMMENT ON COLUMN public.plans.code IS 'Short name for clients, in lower case. A tenant''s own plan takes precedence over one for every tenant with the same code.';
 
 COMMENT ON COLUMN public.plans.name IS 'What the payer reads.';
 
-COMMENT ON COLUMN public.plans.amount IS 'In units of the currency, e.g. 12.50. A change is for requests that come later.';
+COMMENT ON COLUMN public.plans.amount IS 'In units of the currency, such as 12.50. A change applies to later requests only.';
 
-COMMENT ON COLUMN public.plans.amount_minor IS 'The same in Stripe''s units (brainops.currencies), filled in.';
+COMMENT ON COLUMN public.plans.amount_minor IS 'amount in Stripe''s units (brainops.currencies); computed.';
 
 COMMENT ON COLUMN public.plans."interval" IS 'one_time, or how often a subscription renews: month, year.';
 
-COMMENT ON COLUMN public.plans.lead_id IS 'Null: for every lead.';
+COMMENT ON COLUMN public.plans.lead_id IS 'Null: for every lead. Otherwise only requests with this lead_id can name the plan.';
+
+COMMENT ON COLUMN public.plans.active IS 'False: no request can name the plan.';
 
 CREATE TABLE public.revenue_lead_aliases (
     id uuid NOT NULL,
@@ -14919,9 +15465,9 @@ CREATE TABLE public.revenue_lead_aliases (
 
 ALTER TABLE ONLY public.revenue_lead_aliases FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.revenue_lead_aliases IS 'Ids of leads that were merged into another: rows that refer to one are taken as the other''s.';
+COMMENT ON TABLE public.revenue_lead_aliases IS 'Ids of leads that were merged into another one. Rows that refer to such an id are stored with the id of the other lead.';
 
-COMMENT ON COLUMN public.revenue_lead_aliases.id IS 'The id that is no lead''s any more.';
+COMMENT ON COLUMN public.revenue_lead_aliases.id IS 'The former id of a lead that was merged.';
 
 CREATE VIEW public.revenue_summary WITH (security_invoker='true') AS
  SELECT tenant_id,
@@ -14936,7 +15482,7 @@ CREATE VIEW public.revenue_summary WITH (security_invoker='true') AS
    FROM public.payment_ledger l
   GROUP BY tenant_id, livemode, currency, ((date_trunc('month'::text, (occurred_at AT TIME ZONE 'UTC'::text)))::date);
 
-COMMENT ON VIEW public.revenue_summary IS 'The ledger added up by month (UTC) and currency, in its units; livemode false is Stripe''s test mode.';
+COMMENT ON VIEW public.revenue_summary IS 'The ledger added up by month (UTC), currency and livemode, in units of the currency. refunded and disputed are positive; net is paid less both. livemode false: Stripe''s test mode.';
 
 CREATE TABLE public.sender_warmups (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14950,11 +15496,11 @@ CREATE TABLE public.sender_warmups (
 
 ALTER TABLE ONLY public.sender_warmups FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.sender_warmups IS 'New senders begin slowly: marketing messages an hour, by day. Written by brainops.start_warmup; past the plan''s last day there is no limit.';
+COMMENT ON TABLE public.sender_warmups IS 'Warm-up plans: a tenant that is new on a channel sends few marketing messages per hour, more each day. Written by brainops.start_warmup. After the plan''s last day it sets no limit.';
 
-COMMENT ON COLUMN public.sender_warmups.started_on IS 'The plan''s first day, in the tenant''s zone.';
+COMMENT ON COLUMN public.sender_warmups.started_on IS 'The first day of the plan, in the tenant''s time zone.';
 
-COMMENT ON COLUMN public.sender_warmups.plan IS 'Messages an hour on the first day, the second, ….';
+COMMENT ON COLUMN public.sender_warmups.plan IS 'Messages per hour on the first day, on the second, and so on; each above 0.';
 
 CREATE TABLE public.sms_inbound (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14972,13 +15518,17 @@ CREATE TABLE public.sms_inbound (
 
 ALTER TABLE ONLY public.sms_inbound FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.sms_inbound IS 'What people texted to us, each once. A STOP to a number that several tenants use is there once for each of them.';
+COMMENT ON TABLE public.sms_inbound IS 'Texts that people sent to us, each once. A STOP or START to a number that several tenants text from is there once for each of them.';
 
-COMMENT ON COLUMN public.sms_inbound.kind IS 'stop, start and help by the whole text alone (or by Twilio''s OptOutType); anything else is a reply.';
+COMMENT ON COLUMN public.sms_inbound.message_sid IS 'Twilio''s MessageSid.';
 
-COMMENT ON COLUMN public.sms_inbound.lead_id IS 'The tenant''s lead with this number; null where there is none.';
+COMMENT ON COLUMN public.sms_inbound.kind IS 'stop, start or help if the whole text is such a keyword (or Twilio''s OptOutType says so); a yes to a request for consent is start; anything else is reply.';
 
-COMMENT ON COLUMN public.sms_inbound.metadata IS 'opt_out_type and media, where Twilio told of any.';
+COMMENT ON COLUMN public.sms_inbound.lead_id IS 'The tenant''s lead with this number; null: none.';
+
+COMMENT ON COLUMN public.sms_inbound.received_at IS 'When our server received the text.';
+
+COMMENT ON COLUMN public.sms_inbound.metadata IS 'opt_out_type and media (the number of attachments), if Twilio reported them.';
 
 CREATE TABLE public.sms_numbers (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -14991,11 +15541,11 @@ CREATE TABLE public.sms_numbers (
 
 ALTER TABLE ONLY public.sms_numbers FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.sms_numbers IS 'Numbers of the installation''s Twilio account that are one tenant''s: its texts go out from them, and what is written to them is its. A tenant without any uses TWILIO_FROM. Admins write it.';
+COMMENT ON TABLE public.sms_numbers IS 'Numbers of the installation''s Twilio account that belong to one tenant: its texts go out from them, and texts to them are the tenant''s. A tenant without a row uses TWILIO_FROM. Only admins write this table.';
 
 COMMENT ON COLUMN public.sms_numbers.number IS 'In E.164, or a short code.';
 
-COMMENT ON COLUMN public.sms_numbers.active IS 'False: no text goes out from it any more; what people write to it is still the tenant''s.';
+COMMENT ON COLUMN public.sms_numbers.active IS 'False: no text goes out from it any more; texts to it are still the tenant''s.';
 
 CREATE TABLE public.sms_threads (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -15008,15 +15558,15 @@ CREATE TABLE public.sms_threads (
 
 ALTER TABLE ONLY public.sms_threads FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.sms_threads IS 'Who texts whom from which number: whose a text to a shared number is, which number a person knows, and whether it was told how to opt out.';
+COMMENT ON TABLE public.sms_threads IS 'Which person texts with which number: whose tenant''s a text to a shared number is, which number a person knows, and whether the person has had the opt-out notice.';
 
 COMMENT ON COLUMN public.sms_threads.number IS 'The person''s, in E.164.';
 
-COMMENT ON COLUMN public.sms_threads.sender IS 'A number of sms_numbers; own for the tenant''s own account; null for the installation''s TWILIO_FROM.';
+COMMENT ON COLUMN public.sms_threads.sender IS 'A number of sms_numbers; own: the tenant''s own account; null: the installation''s TWILIO_FROM.';
 
-COMMENT ON COLUMN public.sms_threads.last_at IS 'When the tenant last texted the person, or was written to.';
+COMMENT ON COLUMN public.sms_threads.last_at IS 'When the tenant last texted the person, or (except from TWILIO_FROM) the person texted the tenant.';
 
-COMMENT ON COLUMN public.sms_threads.told_by IS 'The row of ai_sms_queue that told how to opt out; null for none yet.';
+COMMENT ON COLUMN public.sms_threads.told_by IS 'Row of ai_sms_queue that carried the opt-out notice; null: none yet.';
 
 CREATE TABLE public.subscriptions (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -15038,51 +15588,22 @@ CREATE TABLE public.subscriptions (
 
 ALTER TABLE ONLY public.subscriptions FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.subscriptions IS 'Subscriptions that began with a payment request, as Stripe last reported them. What they brought in is in payment_ledger.';
+COMMENT ON TABLE public.subscriptions IS 'Subscriptions that began with a payment request, in the last state that Stripe reported. Their payments are in payment_ledger.';
 
-COMMENT ON COLUMN public.subscriptions.status IS 'Stripe''s word: incomplete, incomplete_expired, trialing, active, past_due, canceled, unpaid, paused.';
+COMMENT ON COLUMN public.subscriptions.status IS 'Stripe''s: incomplete, incomplete_expired, trialing, active, past_due, canceled, unpaid, paused.';
 
-COMMENT ON COLUMN public.subscriptions.told_at IS 'Time of the event that the row says. Stripe''s clock has seconds: told_rank (created, updated, deleted, then the later period and status) and told_by order what falls into one.';
+COMMENT ON COLUMN public.subscriptions.livemode IS 'False: Stripe''s test mode.';
+
+COMMENT ON COLUMN public.subscriptions.told_at IS 'Time of the event that the row is from. Stripe''s clock has seconds: told_rank (created, updated, deleted, then the later period and status) and told_by order events of the same second.';
 
 COMMENT ON COLUMN public.subscriptions.told_by IS 'That event''s id.';
-
-CREATE TABLE public.tenants (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    slug text NOT NULL,
-    name text NOT NULL,
-    time_zone text DEFAULT 'UTC'::text NOT NULL,
-    status text DEFAULT 'active'::text NOT NULL,
-    settings jsonb DEFAULT '{}'::jsonb NOT NULL,
-    is_default boolean DEFAULT false NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT tenants_name_length CHECK (((length(name) >= 1) AND (length(name) <= 200))),
-    CONSTRAINT tenants_settings_is_object CHECK ((jsonb_typeof(settings) = 'object'::text)),
-    CONSTRAINT tenants_slug_is_short_name CHECK ((slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
-    CONSTRAINT tenants_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text]))),
-    CONSTRAINT tenants_time_zone_known CHECK (brainops_internal.is_time_zone(time_zone))
-);
-
-ALTER TABLE ONLY public.tenants FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE public.tenants IS 'A customer of this installation. Every row of every other table belongs to exactly one.';
-
-COMMENT ON COLUMN public.tenants.slug IS 'Short name for people and commands: a-z, 0-9 and -, at most 63 characters.';
-
-COMMENT ON COLUMN public.tenants.time_zone IS 'IANA name, e.g. America/Denver. What "today" and "quiet hours" mean where a lead has no zone of its own.';
-
-COMMENT ON COLUMN public.tenants.status IS 'active, or suspended: rows wait as pending until the tenant is active again.';
-
-COMMENT ON COLUMN public.tenants.settings IS 'Options: mail_from, postal_address (in every marketing mail), notify_email (where the tenant itself is told things), country (how numbers without + are read).';
-
-COMMENT ON COLUMN public.tenants.is_default IS 'At most one tenant: rows that a service inserts without saying whose they are go to it.';
 
 ALTER TABLE ONLY brainops.migrations_after_applied ALTER COLUMN id SET DEFAULT nextval('brainops.migrations_after_applied_id_seq'::regclass);
 
 ALTER TABLE ONLY brainops.migrations_applied ALTER COLUMN id SET DEFAULT nextval('brainops.migrations_applied_id_seq'::regclass);
 
 ALTER TABLE ONLY brainops.circuit_breakers
-    ADD CONSTRAINT circuit_breakers_pkey PRIMARY KEY (sender);
+    ADD CONSTRAINT circuit_breakers_pkey PRIMARY KEY (account);
 
 ALTER TABLE ONLY brainops.concurrent_migrations
     ADD CONSTRAINT concurrent_migrations_pkey PRIMARY KEY (name);
@@ -15104,6 +15625,12 @@ ALTER TABLE ONLY brainops.embedded_connections
 
 ALTER TABLE ONLY brainops.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY brainops.job_columns
+    ADD CONSTRAINT job_columns_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY brainops.job_columns
+    ADD CONSTRAINT job_columns_position_key UNIQUE ("position");
 
 ALTER TABLE ONLY brainops.job_tables
     ADD CONSTRAINT job_tables_pkey PRIMARY KEY (table_name);
@@ -15148,6 +15675,9 @@ ALTER TABLE ONLY brainops.phone_zones
 
 ALTER TABLE ONLY brainops.rate_limits
     ADD CONSTRAINT rate_limits_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY brainops.release
+    ADD CONSTRAINT release_pkey PRIMARY KEY (is_only);
 
 ALTER TABLE ONLY brainops.score_reasons
     ADD CONSTRAINT score_reasons_pkey PRIMARY KEY (reason);
@@ -16077,19 +16607,19 @@ CREATE TRIGGER b0_before_campaign_step BEFORE INSERT OR DELETE ON public.campaig
 
 CREATE TRIGGER b0_before_campaign_template BEFORE INSERT OR UPDATE ON public.ai_campaign_templates FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_campaign_template();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.onboarding_reminders FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.onboarding_reminders FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_link_closures FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_link_closures FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((new.status IS DISTINCT FROM 'pending'::text) OR (new.scheduled_for IS NULL) OR (new.attempts <> 0) OR (new.deferrals <> 0) OR (new.lease IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.skip_reason IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
 CREATE TRIGGER b0_before_lead_task BEFORE INSERT OR UPDATE ON public.lead_tasks FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_lead_task();
 
@@ -17084,9 +17614,7 @@ GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_service;
 GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops.define_bulk(p_table text, p_column text) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_sender text, p_result_columns text[], p_time_limit interval, p_max_attempts integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_provider text, p_result_columns text[], p_time_limit interval, p_max_attempts integer, p_bulk_column text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_tenant;
@@ -17265,12 +17793,43 @@ REVOKE ALL ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_pl
 GRANT ALL ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.start_warmup(p_tenant text, p_channel text, p_plan integer[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops_internal.account_of(p_sender text, p_tenant_id uuid) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.acquire_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.acquire_breaker(p_sender text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_system;
+
+GRANT SELECT ON TABLE public.tenants TO brainops_tenant;
+GRANT SELECT ON TABLE public.tenants TO brainops_worker;
+GRANT SELECT ON TABLE public.tenants TO brainops_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenants TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenants TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops.tenant_country(p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.tenant_country(p_tenant_id uuid) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.tenant_country(p_tenant_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.tenant_country(p_tenant_id uuid) TO brainops_service;
+GRANT ALL ON FUNCTION brainops.tenant_country(p_tenant_id uuid) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops.tenant_country(p_tenant_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.account_of(p_provider text, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.account_of(p_provider text, p_tenant_id uuid) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.account_of(p_provider text, p_tenant_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.accounts_of(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.accounts_of(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.accounts_of(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[]) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.acquire_breaker(p_account text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.acquire_breaker(p_account text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) TO brainops_tenant;
@@ -17416,8 +17975,8 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.stripe_objects TO brainops_sys
 REVOKE ALL ON FUNCTION brainops_internal.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb, p_email brainops.email_reference) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.apply_sendgrid_event(p_event jsonb, p_email brainops.email_reference) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.apply_sms_callback(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.apply_sms_callback(p_event jsonb, p_tenant_id uuid) TO brainops_system;
@@ -17504,13 +18063,6 @@ GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_work
 GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_service;
-GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops_internal.is_time_zone(p_name text) TO brainops_system;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_tenant;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_service;
@@ -17606,12 +18158,16 @@ REVOKE ALL ON FUNCTION brainops_internal.check_tenants() FROM PUBLIC;
 REVOKE ALL ON FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_lacks_platform text, p_lacks_own text, p_batches boolean) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.claim_through(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[], p_in_slot uuid[], p_slot_kept interval, p_now timestamp with time zone, p_worker_id uuid, p_lease uuid, p_missing text, p_bulk boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.claim_through(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[], p_in_slot uuid[], p_slot_kept interval, p_now timestamp with time zone, p_worker_id uuid, p_lease uuid, p_missing text, p_bulk boolean) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.claim_through(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[], p_in_slot uuid[], p_slot_kept interval, p_now timestamp with time zone, p_worker_id uuid, p_lease uuid, p_missing text, p_bulk boolean) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) TO brainops_tenant;
@@ -17731,14 +18287,14 @@ GRANT INSERT(status),UPDATE(status) ON TABLE public.payment_requests TO brainops
 GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.payment_requests TO brainops_tenant;
 GRANT INSERT(scheduled_for),UPDATE(scheduled_for) ON TABLE public.payment_requests TO brainops_service;
 
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.payment_requests TO brainops_tenant;
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.payment_requests TO brainops_service;
+
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.payment_requests TO brainops_tenant;
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.payment_requests TO brainops_service;
 
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.payment_requests TO brainops_tenant;
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.payment_requests TO brainops_service;
-
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.payment_requests TO brainops_tenant;
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.payment_requests TO brainops_service;
 
 GRANT INSERT(created_at) ON TABLE public.payment_requests TO brainops_tenant;
 GRANT INSERT(created_at) ON TABLE public.payment_requests TO brainops_service;
@@ -17857,8 +18413,8 @@ REVOKE ALL ON FUNCTION brainops_internal.guard_table(p_table regclass, p_referen
 GRANT ALL ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.hold_account(p_sender text, p_until timestamp with time zone) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.hold_account(p_sender text, p_until timestamp with time zone) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.hold_account(p_account text, p_until timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.hold_account(p_account text, p_until timestamp with time zone) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.hold_enrolments(p_tenant_id uuid, p_ids uuid[]) FROM PUBLIC;
 
@@ -17873,6 +18429,17 @@ GRANT ALL ON FUNCTION brainops_internal.hourly_limit(p_tenant_id uuid, p_channel
 
 REVOKE ALL ON FUNCTION brainops_internal.hourly_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.hourly_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) TO brainops_worker;
+
+REVOKE ALL ON FUNCTION brainops_internal.ids_without(p_ids uuid[], p_verdicts brainops.verdict[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.ids_without(p_ids uuid[], p_verdicts brainops.verdict[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.ids_without(p_ids uuid[], p_verdicts brainops.verdict[]) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.is_email_address(p_text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_email_address(p_text text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.is_email_address(p_text text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.is_email_address(p_text text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.is_email_address(p_text text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.is_email_address(p_text text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.is_free_mail(p_domain text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.is_free_mail(p_domain text) TO brainops_tenant;
@@ -18192,14 +18759,14 @@ GRANT INSERT(content_template),UPDATE(content_template) ON TABLE public.ai_campa
 GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_campaign_touches TO brainops_tenant;
 GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_campaign_touches TO brainops_service;
 
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_campaign_touches TO brainops_tenant;
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_campaign_touches TO brainops_service;
+
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_campaign_touches TO brainops_tenant;
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_campaign_touches TO brainops_service;
 
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_campaign_touches TO brainops_tenant;
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_campaign_touches TO brainops_service;
-
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_campaign_touches TO brainops_tenant;
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_campaign_touches TO brainops_service;
 
 GRANT INSERT(created_at) ON TABLE public.ai_campaign_touches TO brainops_tenant;
 GRANT INSERT(created_at) ON TABLE public.ai_campaign_touches TO brainops_service;
@@ -18251,8 +18818,8 @@ GRANT ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_row
 REVOKE ALL ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.record_breaker_result(p_sender text, p_succeeded integer, p_failed integer, p_error text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.record_breaker_result(p_sender text, p_succeeded integer, p_failed integer, p_error text) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) TO brainops_system;
@@ -18560,14 +19127,14 @@ GRANT INSERT(enrolment_id),UPDATE(enrolment_id) ON TABLE public.ai_sms_queue TO 
 GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.ai_sms_queue TO brainops_tenant;
 GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.ai_sms_queue TO brainops_service;
 
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_sms_queue TO brainops_tenant;
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_sms_queue TO brainops_service;
+
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_sms_queue TO brainops_tenant;
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_sms_queue TO brainops_service;
 
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_sms_queue TO brainops_tenant;
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_sms_queue TO brainops_service;
-
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_sms_queue TO brainops_tenant;
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_sms_queue TO brainops_service;
 
 REVOKE ALL ON FUNCTION brainops_internal.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.settle_absent_sms(p_sms public.ai_sms_queue, p_strangers integer) TO brainops_system;
@@ -18596,10 +19163,16 @@ GRANT ALL ON FUNCTION brainops_internal.settle_sms_consent(p_tenant_id uuid, p_n
 REVOKE ALL ON FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) TO brainops_admin;
 
 REVOKE ALL ON FUNCTION brainops_internal.show_inserted_row() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.show_inserted_row() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.show_inserted_row() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.skip_cancelled_step() FROM PUBLIC;
 
@@ -18735,13 +19308,6 @@ GRANT ALL ON FUNCTION brainops_internal.sweep_webhook_events() TO brainops_syste
 REVOKE ALL ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_tenant;
-GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_service;
-GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_admin;
-GRANT ALL ON FUNCTION brainops_internal.tenant_country(p_settings jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) TO brainops_tenant;
@@ -18927,14 +19493,14 @@ GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.ai_email_queue TO braino
 GRANT INSERT(broadcast_id) ON TABLE public.ai_email_queue TO brainops_tenant;
 GRANT INSERT(broadcast_id) ON TABLE public.ai_email_queue TO brainops_service;
 
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_service;
+
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_tenant;
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.ai_email_queue TO brainops_service;
 
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_tenant;
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.ai_email_queue TO brainops_service;
-
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_tenant;
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.ai_email_queue TO brainops_service;
 
 GRANT SELECT ON TABLE brainops.broadcast_results TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.broadcast_results TO brainops_service;
@@ -19001,14 +19567,14 @@ GRANT UPDATE(scheduled_for) ON TABLE public.onboarding_reminders TO brainops_ser
 GRANT UPDATE(status) ON TABLE public.onboarding_reminders TO brainops_tenant;
 GRANT UPDATE(status) ON TABLE public.onboarding_reminders TO brainops_service;
 
+GRANT UPDATE(max_attempts) ON TABLE public.onboarding_reminders TO brainops_tenant;
+GRANT UPDATE(max_attempts) ON TABLE public.onboarding_reminders TO brainops_service;
+
 GRANT UPDATE(job_priority) ON TABLE public.onboarding_reminders TO brainops_tenant;
 GRANT UPDATE(job_priority) ON TABLE public.onboarding_reminders TO brainops_service;
 
 GRANT UPDATE(idempotency_key) ON TABLE public.onboarding_reminders TO brainops_tenant;
 GRANT UPDATE(idempotency_key) ON TABLE public.onboarding_reminders TO brainops_service;
-
-GRANT UPDATE(max_attempts) ON TABLE public.onboarding_reminders TO brainops_tenant;
-GRANT UPDATE(max_attempts) ON TABLE public.onboarding_reminders TO brainops_service;
 
 GRANT SELECT ON TABLE public.payment_link_closures TO brainops_tenant;
 GRANT SELECT ON TABLE public.payment_link_closures TO brainops_service;
@@ -19022,14 +19588,14 @@ GRANT UPDATE(status) ON TABLE public.payment_link_closures TO brainops_service;
 GRANT UPDATE(scheduled_for) ON TABLE public.payment_link_closures TO brainops_tenant;
 GRANT UPDATE(scheduled_for) ON TABLE public.payment_link_closures TO brainops_service;
 
+GRANT UPDATE(max_attempts) ON TABLE public.payment_link_closures TO brainops_tenant;
+GRANT UPDATE(max_attempts) ON TABLE public.payment_link_closures TO brainops_service;
+
 GRANT UPDATE(job_priority) ON TABLE public.payment_link_closures TO brainops_tenant;
 GRANT UPDATE(job_priority) ON TABLE public.payment_link_closures TO brainops_service;
 
 GRANT UPDATE(idempotency_key) ON TABLE public.payment_link_closures TO brainops_tenant;
 GRANT UPDATE(idempotency_key) ON TABLE public.payment_link_closures TO brainops_service;
-
-GRANT UPDATE(max_attempts) ON TABLE public.payment_link_closures TO brainops_tenant;
-GRANT UPDATE(max_attempts) ON TABLE public.payment_link_closures TO brainops_service;
 
 GRANT SELECT,DELETE ON TABLE public.tenant_notifications TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.tenant_notifications TO brainops_service;
@@ -19061,14 +19627,14 @@ GRANT INSERT(created_at) ON TABLE public.tenant_notifications TO brainops_servic
 GRANT INSERT(status),UPDATE(status) ON TABLE public.tenant_notifications TO brainops_tenant;
 GRANT INSERT(status),UPDATE(status) ON TABLE public.tenant_notifications TO brainops_service;
 
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.tenant_notifications TO brainops_tenant;
+GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.tenant_notifications TO brainops_service;
+
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.tenant_notifications TO brainops_tenant;
 GRANT INSERT(job_priority),UPDATE(job_priority) ON TABLE public.tenant_notifications TO brainops_service;
 
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.tenant_notifications TO brainops_tenant;
 GRANT INSERT(idempotency_key),UPDATE(idempotency_key) ON TABLE public.tenant_notifications TO brainops_service;
-
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.tenant_notifications TO brainops_tenant;
-GRANT INSERT(max_attempts),UPDATE(max_attempts) ON TABLE public.tenant_notifications TO brainops_service;
 
 GRANT SELECT ON TABLE brainops.jobs TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.jobs TO brainops_worker;
@@ -19095,6 +19661,10 @@ GRANT SELECT ON TABLE brainops.job_archive TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.job_archive TO brainops_worker;
 GRANT SELECT ON TABLE brainops.job_archive TO brainops_service;
 GRANT SELECT ON TABLE brainops.job_archive TO brainops_admin;
+
+GRANT SELECT ON TABLE brainops.job_columns TO brainops_worker;
+GRANT SELECT ON TABLE brainops.job_columns TO brainops_admin;
+GRANT SELECT ON TABLE brainops.job_columns TO brainops_system;
 
 GRANT SELECT ON TABLE brainops.job_events TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.job_events TO brainops_worker;
@@ -19140,6 +19710,11 @@ GRANT SELECT ON TABLE brainops.queue_health TO brainops_system;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.rate_limits TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.rate_limits TO brainops_system;
 GRANT SELECT ON TABLE brainops.rate_limits TO brainops_worker;
+
+GRANT SELECT ON TABLE brainops.release TO brainops_worker;
+GRANT SELECT ON TABLE brainops.release TO brainops_service;
+GRANT SELECT ON TABLE brainops.release TO brainops_admin;
+GRANT SELECT ON TABLE brainops.release TO brainops_system;
 
 GRANT SELECT ON TABLE brainops.score_reasons TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.score_reasons TO brainops_worker;
@@ -19339,9 +19914,3 @@ GRANT SELECT ON TABLE public.subscriptions TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subscriptions TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subscriptions TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.subscriptions TO brainops_system;
-
-GRANT SELECT ON TABLE public.tenants TO brainops_tenant;
-GRANT SELECT ON TABLE public.tenants TO brainops_worker;
-GRANT SELECT ON TABLE public.tenants TO brainops_service;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenants TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenants TO brainops_system;

@@ -287,8 +287,7 @@ begin
     return null;
   end if;
   if exists (
-    select from public.provider_credentials as c
-    where c.tenant_id = p_tenant_id and c.provider = p_provider and c.name = 'default' and c.active
+    select from brainops_internal.tenant_account(p_tenant_id, p_provider)
   ) then
     return p_provider || ':' || p_tenant_id;
   end if;

@@ -31,12 +31,14 @@ as $$
     );
 $$;
 
-comment on function brainops_internal.sealed_credential(provider_credentials, tenant_keys) is
+comment on function brainops_internal.sealed_credential(public.provider_credentials, public.tenant_keys) is
   'A credential and the tenant''s key that it is encrypted with, itself encrypted; sealed and wrapped_key in base64.';
 
-revoke execute on function brainops_internal.sealed_credential(provider_credentials, tenant_keys) from public;
+revoke execute
+on function brainops_internal.sealed_credential(public.provider_credentials, public.tenant_keys)
+from public;
 grant execute
-on function brainops_internal.sealed_credential(provider_credentials, tenant_keys)
+on function brainops_internal.sealed_credential(public.provider_credentials, public.tenant_keys)
 to brainops_worker, brainops_system;
 
 -- Part of load queries, which inline it: in SQL, stable, returning rows, without a search_path.

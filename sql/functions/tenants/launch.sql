@@ -39,8 +39,7 @@ begin
       where v_task = any (w.tasks) and brainops_internal.worker_is_alive(w.number, w.backend_pid)
     )
     and not exists (
-      select from public.provider_credentials as c
-      where c.tenant_id = p_tenant_id and c.provider = v_provider and c.name = 'default' and c.active
+      select from brainops_internal.tenant_account(p_tenant_id, v_provider)
     )
   then
     return next case p_channel

@@ -139,8 +139,7 @@ as $$
     and coalesce(btrim(t.settings ->> 'notify_email'), '') = ''
     and not exists (
       select
-      from public.provider_credentials as c
-      where c.tenant_id = n.tenant_id and c.provider = 'slack' and c.name = 'default' and c.active
+      from brainops_internal.tenant_account(n.tenant_id, 'slack')
     );
 $$;
 
