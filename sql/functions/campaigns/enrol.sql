@@ -59,7 +59,7 @@ declare
   v_lead public.revenue_leads;
   v_now constant timestamptz := brainops.now();
 begin
-  if brainops.current_tenant_id() <> new.tenant_id then
+  if not brainops_internal.may_write_for(new.tenant_id) then
     -- Row level security will refuse the row; until then, nothing about the other tenant is revealed.
     return new;
   end if;

@@ -62,7 +62,7 @@ begin
   end if;
   new.scheduled_for := coalesce(new.scheduled_for, brainops.now());
   new.due_at := new.scheduled_for;
-  if brainops.current_tenant_id() <> new.tenant_id then
+  if not brainops_internal.may_write_for(new.tenant_id) then
     return new;
   end if;
 

@@ -198,7 +198,7 @@ declare
   v_row public.campaign_steps := case when tg_op = 'DELETE' then old else new end;
   v_campaign public.campaigns;
 begin
-  if brainops.current_tenant_id() <> v_row.tenant_id then
+  if not brainops_internal.may_write_for(v_row.tenant_id) then
     -- Row level security will refuse the row; until then, nothing about the other tenant is revealed.
     return v_row;
   end if;

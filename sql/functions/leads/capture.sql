@@ -23,6 +23,10 @@ declare
   v_other uuid;
   v_returning text := current_setting('brainops.inserted_tenant', true);
 begin
+  -- Row level security refuses a row of another tenant after this trigger; until then nothing of that tenant is touched.
+  if not brainops_internal.may_write_for(new.tenant_id) then
+    return new;
+  end if;
   if v_stage is null then
     raise exception 'stage: unknown stage %', quote_literal(left(new.stage, 80))
       using errcode = 'OP011', column = 'stage',

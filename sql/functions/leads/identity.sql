@@ -56,7 +56,8 @@ revoke execute on function brainops_internal.lead_alias(uuid, uuid) from public;
 
 -- On every table with a lead_id, as trigger a0_resolve_lead_id before insert, before the tenant is filled in. The
 -- lock is the one that the foreign key takes a moment later; taken here, it waits for a merge in progress, so that
--- the alias is visible.
+-- the alias is visible. Not on a lead of another tenant: the insert would wait for that tenant's transactions, and
+-- hold up its deletes and merges.
 create or replace function brainops_internal.resolve_lead_id()
 returns trigger
 language plpgsql
@@ -67,7 +68,11 @@ as $$
 declare
   v_lead_id uuid;
 begin
-  perform from public.revenue_leads where id = new.lead_id for key share;
+  perform from public.revenue_leads
+    where id = new.lead_id
+      and (new.tenant_id is null or tenant_id = new.tenant_id)
+      and brainops_internal.may_write_for(tenant_id)
+    for key share;
   if not found then
     select a.lead_id into v_lead_id
       from public.revenue_lead_aliases as a
