@@ -62,6 +62,7 @@ const STATEMENTS = [
   "select brainops.exit_enrolment('$them', 'a test')",
   "select brainops.export_person('$them', 'ann@example.com')",
   "select brainops.forget('$them', 'ann@example.com')",
+  "select brainops.import_leads('$them', '[]')",
   "select brainops.launch_problems('$them')",
   "select brainops.merge_leads('$them', '$them')",
   "select brainops.notify('$them', 'Hello', 'Hi')",
@@ -150,6 +151,9 @@ describe("a row or call for another tenant", () => {
       await theirs.query(`select from ${table} where tenant_id = $1 for update`, [db.tenantB]);
     }
     await theirs.query("insert into brainops.lead_keys values ($1, 'email:bo@example.com', gen_random_uuid())", [
+      db.tenantB,
+    ]);
+    await theirs.query("select pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || $1, 0))", [
       db.tenantB,
     ]);
     const waits: string[] = [];

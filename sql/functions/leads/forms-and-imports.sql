@@ -130,6 +130,11 @@ declare
   v_is_new boolean;
   v_ids uuid[];
 begin
+  -- Before the lock: a tenant could hold up the imports of another. capture_lead checks it again for each row.
+  if not brainops_internal.may_act_for(p_tenant_id) then
+    raise exception 'tenant_id: this login may not add leads to tenant %', p_tenant_id
+      using errcode = 'insufficient_privilege', hint = 'Connect as a login of that tenant, or as a service.';
+  end if;
   -- Without this lock, two imports of the same people in different orders would deadlock.
   perform pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || p_tenant_id, 0));
   perform set_config('brainops.hold_rescores', 'on', true);
