@@ -173,3 +173,31 @@ describe("a row or call for another tenant", () => {
     expect(await revealing(await db.connect("anonymous"))).toEqual([]);
   });
 });
+
+describe("a mail that names an enrolment of another tenant", () => {
+  it("is skipped as if the enrolment did not exist", async () => {
+    const [enrolment] = await db.query<{ id: string }>(
+      `insert into ai_nurture_campaigns (tenant_id, lead_id, campaign_type) values ($1, $1, 'welcome') returning id`,
+      [db.tenantB],
+    );
+    await db.as(
+      "tenantA",
+      "insert into ai_email_queue (id, recipient, subject, body, enrolment_id) values ($1, 'cy@example.com', 'Hello', 'Hi', $2)",
+      [db.tenantA, enrolment?.id],
+    );
+    const worker = await db.connect("worker");
+    await worker.query("set role brainops_worker");
+    await worker.query("select set_config('app.tenant_id', $1, false)", [db.tenantA]);
+    const reasons = async (): Promise<string[]> =>
+      (
+        await worker.query<{ reason: string }>("select reason from brainops_internal.gate_email(array[$1::uuid])", [
+          db.tenantA,
+        ])
+      ).rows.map(({ reason }) => reason);
+    expect(await reasons()).toEqual(["left the campaign: the enrolment is gone"]); // held, because it is a draft
+    await db.query("update ai_nurture_campaigns set status = 'exited', exit_reason = 'a secret' where id = $1", [
+      enrolment?.id,
+    ]);
+    expect(await reasons()).toEqual(["left the campaign: the enrolment is gone"]);
+  });
+});

@@ -105,6 +105,7 @@ comment on function brainops_internal.exit_reason_of(public.campaigns, text, tex
 revoke execute on function brainops_internal.exit_reason_of(public.campaigns, text, text, jsonb) from public;
 grant execute on function brainops_internal.exit_reason_of(public.campaigns, text, text, jsonb) to brainops_system;
 
+-- enrolment_id has no foreign key, so a message may name an enrolment of another tenant: that does not exist for it.
 create or replace function brainops_internal.enrolment_exit_reason(p_enrolment_id uuid)
 returns text
 language plpgsql
@@ -116,7 +117,7 @@ declare
   v_enrolment public.ai_nurture_campaigns;
 begin
   select * into v_enrolment from public.ai_nurture_campaigns where id = p_enrolment_id;
-  if not found then
+  if not found or not brainops_internal.may_act_for(v_enrolment.tenant_id) then
     return 'the enrolment is gone';
   elsif v_enrolment.status in ('exited', 'cancelled') then
     return v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, '');

@@ -197,7 +197,7 @@ as $$
   from
     public.ai_nurture_campaigns as e
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
-  where e.id = p_enrolment_id;
+  where e.id = p_enrolment_id and brainops_internal.may_act_for(e.tenant_id);
 $$;
 
 comment on function brainops_internal.enrolment_pause_reason(uuid) is
