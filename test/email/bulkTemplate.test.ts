@@ -153,8 +153,8 @@ describe("the text of an HTML body", () => {
   });
 });
 
-describe("a broadcast's sheet, filled in for one recipient", () => {
-  it("is the mail that would have been made for that recipient alone", () => {
+describe("a bulk template, filled in for one recipient", () => {
+  it("equals the mail that is composed for that recipient alone", () => {
     fc.assert(
       fc.property(
         fc.array(node, { maxLength: 5 }),
@@ -175,7 +175,7 @@ describe("a broadcast's sheet, filled in for one recipient", () => {
     );
   });
 
-  it("says the same of what is empty, and of Liquid that does not parse", () => {
+  it("gives the same errors for empty results and for Liquid that does not parse", () => {
     const empty = rowOf("{{ nothing }}", "<p>Hi</p>", {});
     expect(() => filledIn(compileBulkTemplate(empty), empty)).toThrow("subject: is empty after rendering");
     const bodyless = rowOf("Hi", "<p>{{ nothing }}</p>", {});
@@ -185,7 +185,7 @@ describe("a broadcast's sheet, filled in for one recipient", () => {
     );
   });
 
-  it("is none where tags cannot say it: a {% break %} that ends the template for some", () => {
+  it("is null if tags cannot express it: a {% break %} that ends the template for some", () => {
     const row = rowOf("Hi", "<p>one</p>{% if name == 'Ann' %}{% break %}{% endif %}<p>two</p>", { name: "Ann" });
     expect(filledIn(compileBulkTemplate(row), row)).toBeNull();
     expect(composeEmail(row, config).html).toBe("<p>one</p>");

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { createLruCache } from "../../src/revenue/email/lruCache.ts";
 
-describe("what was made of templates lately", () => {
-  it("is made once, and kept for those asked for last, by what they take", () => {
+describe("the cache of compiled templates", () => {
+  it("compiles each template once, and keeps the most recently used by their size", () => {
     const made: string[] = [];
     const recent = createLruCache((template) => {
       made.push(template);
@@ -18,7 +18,7 @@ describe("what was made of templates lately", () => {
     expect(made).toHaveLength(4);
   });
 
-  it("says each time why nothing can be made of one, and is not kept from others by one that is too large", () => {
+  it("does not cache errors, and works after a template that is too large to keep", () => {
     const recent = createLruCache((template) => {
       if (template === "bad") throw new Error("bad");
       return {};
