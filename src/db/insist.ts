@@ -1,10 +1,10 @@
-// Retries of transactions that must be written in the end, however long Postgres is away.
+// Retries of transactions that must be written eventually, even if Postgres is unreachable for minutes.
 import { setTimeout as sleep } from "node:timers/promises";
-import { isPassing } from "./pool.ts";
+import { isTransient } from "./pool.ts";
 
 /**
- * Runs again while Postgres is out of reach or the transaction collides with another (isPassing), with pauses of 50 ms
- * to 2 s, for at most `forMs` milliseconds from the call. Throws the last error then, and any other error at once.
+ * Retries while Postgres is unreachable or the transaction collides with another (isTransient), with pauses of 50 ms to
+ * 2 s, for at most `forMs` milliseconds from the call. Throws the last error after that, and any other error at once.
  * `run` must be safe to repeat: a commit whose answer was lost may have happened.
  */
 export async function insist<T>(run: () => Promise<T>, forMs: number): Promise<T> {
@@ -13,7 +13,7 @@ export async function insist<T>(run: () => Promise<T>, forMs: number): Promise<T
     try {
       return await run();
     } catch (error) {
-      if (!isPassing(error) || performance.now() > deadline) throw error;
+      if (!isTransient(error) || performance.now() > deadline) throw error;
       await sleep(delayMs);
     }
   }

@@ -3,7 +3,7 @@
 // #3399, #2973); so the client destroys its own socket.
 import pg from "pg";
 
-// Amounts and counts arrive as numbers where they are safe, else as text.
+// bigint values (counts, amounts) arrive as numbers.
 const int8 = 20;
 
 /** A client that takes itself out of use when a query times out, instead of serving the next one. */
@@ -49,7 +49,7 @@ export interface PoolOptions {
   readonly max?: number;
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
-  /** A query that takes longer is given up together with its connection. @default 60,000 ms */
+  /** A query that takes longer fails, and its connection is closed. @default 60,000 ms */
   readonly queryTimeoutMs?: number;
   /** Role to become on each new connection. */
   readonly role?: string;
@@ -59,7 +59,7 @@ export interface PoolOptions {
   readonly pipeline?: boolean;
 }
 
-/** A pool whose clients survive neither timeouts nor lost connections. End it with `pool.end()`. */
+/** A pool that closes a client after a timeout or a lost connection. End it with `pool.end()`. */
 export function createPool(options: PoolOptions): pg.Pool {
   const pool = new pg.Pool({
     connectionString: options.connectionString,
@@ -67,7 +67,7 @@ export function createPool(options: PoolOptions): pg.Pool {
     application_name: options.applicationName,
     query_timeout: options.queryTimeoutMs ?? 60_000,
     connectionTimeoutMillis: 10_000,
-    // Short, so that after a route was lost few dead clients are left to be found out one by one.
+    // Short, so that only few dead clients remain after a network route was lost.
     idleTimeoutMillis: 5_000,
     keepAlive: true,
     Client: SelfDestroyingClient,
@@ -109,7 +109,7 @@ const CONNECTION_LOST = new Set([
   "EAI_AGAIN",
 ]);
 
-/** Whether Postgres was out of reach: the statement may be tried again once it is back. */
+/** Whether Postgres was unreachable: the statement may be retried once it is back. */
 export function isConnectionLost(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if ("code" in error && typeof error.code === "string") return CONNECTION_LOST.has(error.code);
@@ -119,7 +119,7 @@ export function isConnectionLost(error: unknown): boolean {
   );
 }
 
-const PASSING = new Set([
+const TRANSIENT = new Set([
   "40001", // serialization failure
   "40P01", // deadlock
   "25006", // read only: the old primary after a failover
@@ -129,8 +129,8 @@ const PASSING = new Set([
   "57014", // statement timeout
 ]);
 
-/** Whether the same transaction may succeed when run again: Postgres is away, or in passing trouble. */
-export function isPassing(error: unknown): boolean {
+/** Whether the error is transient: the same transaction may succeed when it is retried. */
+export function isTransient(error: unknown): boolean {
   if (isConnectionLost(error)) return true;
-  return error instanceof Error && "code" in error && typeof error.code === "string" && PASSING.has(error.code);
+  return error instanceof Error && "code" in error && typeof error.code === "string" && TRANSIENT.has(error.code);
 }

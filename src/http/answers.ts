@@ -1,24 +1,24 @@
-// Answers outside the routes' own: errors, and paths or methods that are not served. They name what
-// the caller can do and reveal nothing of the server: no stack, SQL, host or key.
+// Answers that no route gives itself: for errors, and for paths or methods that are not served. They say what the
+// caller can do, and reveal nothing about the server: no stack, SQL, host or key.
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { isPassing } from "../db/pool.ts";
+import { isTransient } from "../db/pool.ts";
 import { codeOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ServedRoute } from "./access.ts";
 import { sendPage, type Page } from "./page.ts";
 
-/** Retry-After in seconds, if Postgres is out of reach. */
+/** Retry-After in seconds, if Postgres is unreachable. */
 const RETRY_AFTER = "30";
 
 /** The status and the sentence that the caller gets for an error. */
 function errorAnswer(error: unknown): { status: number; sentence: string } {
-  // Fastify's own refusals (413, 415, …) and a caller who hung up concern the request only. They come
-  // first, because a lost caller and a lost Postgres are both ECONNRESET.
+  // Fastify's own refusals (413, 415, …) and a client that disconnected concern this request only. They come first,
+  // because a lost client and a lost Postgres are both ECONNRESET.
   const { statusCode = 500 } = (error ?? {}) as Partial<FastifyError>;
   if (statusCode >= 400 && statusCode < 500 && error instanceof Error) {
     return { status: statusCode, sentence: error.message };
   }
-  if (isPassing(error)) {
+  if (isTransient(error)) {
     return { status: 503, sentence: "This can't be done right now. Try again later." };
   }
   return { status: 500, sentence: "Something went wrong on our side." };
@@ -29,7 +29,7 @@ function logFailure(log: Log, request: FastifyRequest, error: unknown, status: n
   if (status < 500) return;
   const code = codeOf(error);
   const where = { method: request.method, route: request.routeOptions.url, code };
-  if (status === 503) log.warn(where, "Postgres is out of reach; answered 503");
+  if (status === 503) log.warn(where, "Postgres is unreachable; answered 503");
   else if (code === null) log.error({ ...where, err: error }, "request failed");
   else log.error(where, "request failed");
 }
@@ -44,7 +44,7 @@ export function answerErrors(app: FastifyInstance, log: Log): void {
   });
 }
 
-/** Answers errors with pages for people: `later` for ours (5xx), `notUnderstood` for the request's (4xx). */
+/** Answers errors with pages for people: `later` for the server's errors (5xx), `notUnderstood` for the client's (4xx). */
 export function answerErrorsWithPages(
   scope: FastifyInstance,
   log: Log,

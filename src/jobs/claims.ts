@@ -3,7 +3,7 @@
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { insist } from "../db/insist.ts";
-import { isPassing } from "../db/pool.ts";
+import { isTransient } from "../db/pool.ts";
 import { rowsOf, runAsTenant } from "../db/tenant.ts";
 import type { Batch } from "./batcher.ts";
 import type { JobRow } from "./define.ts";
@@ -67,13 +67,12 @@ export async function claimBatch(
       inFlight.remove(missing);
       return groupById(claim, answer, rows);
     } catch (error) {
-      // The commit may have happened although its answer was lost. No effect has started, so take
-      // the claim back by its lease and try again here: if this threw, graphile-worker would delay
-      // the job, and longer each time.
+      // The commit may have happened although its answer was lost. No effect has started, so the claim is taken back by
+      // its lease and tried again here. If this threw instead, graphile-worker would retry the job with growing delays.
       inFlight.remove(ids);
       release();
       await unclaim(pool, claim);
-      if (attempt === MAX_ATTEMPTS || !isPassing(error)) throw error;
+      if (attempt === MAX_ATTEMPTS || !isTransient(error)) throw error;
     }
   }
 }
@@ -149,7 +148,7 @@ function groupById(claim: Claim, answer: Answer, rows: ReadonlyMap<string, JobRo
   return claim.items.map((id) => {
     const key = bulkOf.get(id) ?? id;
     const group = groups.get(key) ?? [];
-    // A bulk goes to the first of its ids; and an id that is named twice is one claim.
+    // A bulk is returned for the first of its ids, and an id that is named twice is claimed once.
     groups.delete(key);
     return group;
   });

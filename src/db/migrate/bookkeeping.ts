@@ -1,5 +1,5 @@
-// The tables that record what was applied, beside those of @databases/pg-migrations. They exist before the first
-// numbered file, so no file of sql/ can create them.
+// The tables that record what was applied, in addition to those of @databases/pg-migrations. They exist before the
+// first numbered file, so no file of sql/ can create them.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Migration } from "./types.ts";

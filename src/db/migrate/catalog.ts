@@ -1,11 +1,11 @@
-// What the database holds of ours, by name: `function brainops.f(integer, text[])`, `view brainops.jobs`,
-// `trigger a1_fill_tenant on public.tenants`.
+// Our objects in the database, by name: `function brainops.f(integer, text[])`, `view brainops.jobs`, `trigger
+// a1_fill_tenant on public.tenants`.
 import type pg from "pg";
 
 /**
- * Functions in our schemas, views there and in public, and triggers that call our functions, on whatever table. Types
- * are as format_type writes them, without public. Objects of extensions and the copies of triggers on partitions are
- * left out.
+ * Functions in our schemas, views there and in public, and triggers on any table that call our functions. Types are
+ * written as by format_type, without public. Objects of extensions and the copies of triggers on partitions are left
+ * out.
  */
 export async function catalogObjects(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(`

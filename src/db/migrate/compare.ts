@@ -8,7 +8,7 @@ import { afterSet, appliedFiles, schemaSet, type NumberedSet } from "./numbered.
 import { repeatableSets, stateOf, type RepeatableSet } from "./repeatable.ts";
 import { MigrationError, type Migration } from "./types.ts";
 
-/** "before": what may still be applied is not a difference. "after": the database must be up to date. */
+/** "before": files that can still be applied do not count as differences. "after": the database must be up to date. */
 type When = "before" | "after";
 
 /** Throws a MigrationError that names every difference. */
@@ -16,12 +16,12 @@ export async function compareWithFiles({ client, directory }: Migration, when: W
   const differences = await migrationDifferences(client, directory, when);
   if (differences.length === 0) return;
   throw new MigrationError(
-    `The migrations in ${directory} are not what the database has:\n  ${differences.join("\n  ")}\n` +
-      "Migrations are never changed once applied: restore the files, and write a new one for what should change.",
+    `The migrations in ${directory} differ from what was applied to the database:\n  ${differences.join("\n  ")}\n` +
+      "An applied migration must not be changed: restore these files, and put the change into a new one.",
   );
 }
 
-/** Where the files differ from what was applied, a sentence each; empty when the database is up to date (or, "before", can be brought up to date). */
+/** One sentence for each difference between the files and what was applied. Empty if the database is up to date (or, with "before", can be brought up to date). */
 export async function migrationDifferences(
   client: pg.Client,
   directory: string = migrationsDirectory,
@@ -37,7 +37,7 @@ export async function migrationDifferences(
   return [...numbered, ...repeatable, ...(await notBuilt(client, directory))];
 }
 
-/** Numbered files must be exactly what was applied: by number, name and text, each once. */
+/** Numbered files must match what was applied in number, name and text, and each must be recorded once. */
 async function numberedDifferences(
   client: pg.Client,
   directory: string,

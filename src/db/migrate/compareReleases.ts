@@ -6,7 +6,7 @@ interface Release {
   readonly pre: readonly (number | string)[];
 }
 
-/** Negative where a is the older release, 0 where they are the same. Build metadata (+…) does not count. Throws where a text is not a release. */
+/** Negative if a is the older release, 0 if they are the same. Ignores build metadata (+…). Throws if a text is not a release. */
 export function compareReleases(a: string, b: string): number {
   const [left, right] = [parse(a), parse(b)];
   const core = compareParts(left.core, right.core);
@@ -26,7 +26,7 @@ function parse(text: string): Release {
   };
 }
 
-/** Numbers by value and before text; of two that are alike so far, the shorter one first. */
+/** Numbers are compared by value and come before text. If one list is the beginning of the other, the shorter one comes first. */
 function compareParts(a: readonly (number | string)[], b: readonly (number | string)[]): number {
   for (const [index, left] of a.entries()) {
     const right = b[index];

@@ -6,7 +6,7 @@ import { sqlFiles, type SqlFile } from "./files.ts";
 import { isHeldUp, retryLocked } from "./lock.ts";
 import { MigrationError, type Migration } from "./types.ts";
 
-/** Builds the indexes that are new; returns their files' paths below sql/. */
+/** Builds the new indexes; returns their files' paths below sql/. */
 export async function applyConcurrent({ client, directory, options }: Migration): Promise<string[]> {
   const files = await indexesToBuild(client, directory);
   for (const file of files) {

@@ -1,19 +1,19 @@
-// What a text of SQL creates: functions, views and triggers, by the names that the catalog has for them (catalog.ts).
+// What an SQL text creates: functions, views and triggers, named as in the catalog (catalog.ts).
 import { withoutBodies, withoutComments } from "./sqlText.ts";
 
-/** Everything that the text creates, also what its functions create when they run. */
+/** Everything that the text creates, including what its functions create when they run. */
 export function definitionsIn(text: string): string[] {
   return definitions(withoutComments(text));
 }
 
-/** What the text creates when it is applied, whatever its functions do later. */
+/** What the text creates when it is applied, without what its functions create when they run. */
 export function appliedDefinitionsIn(text: string): string[] {
   return definitions(withoutBodies(withoutComments(text))).filter((name) => !name.endsWith(ANY_TABLE));
 }
 
 const ANY_TABLE = " on any table";
 
-/** The name that a trigger has where the text does not say on which table. */
+/** The name of a trigger if the text does not say on which table it is. */
 export function onAnyTable(trigger: string): string {
   return trigger.replace(/ on \S+$/, ANY_TABLE);
 }
@@ -38,7 +38,7 @@ function definitions(text: string): string[] {
   ];
 }
 
-/** Types of the input arguments in the list that begins at the index, after its bracket. */
+/** Types of the input arguments in the list whose opening bracket is just before the index. */
 function inputTypes(text: string, start: number): string[] {
   const args: string[] = [""];
   let depth = 1;
@@ -52,10 +52,10 @@ function inputTypes(text: string, start: number): string[] {
   return args.flatMap((arg) => inputType(arg));
 }
 
-// Types of more than one word, which an argument without a name may begin with.
+// Types of more than one word. An argument without a name begins with its type.
 const LONG_TYPE = /^(?:double precision|character varying|bit varying|time(?:stamp)? with(?:out)? time zone)\b/;
 
-/** Empty for an output argument, and for none at all. */
+/** Empty for an output argument, and for an empty list. */
 function inputType(arg: string): string[] {
   const [declared = ""] = arg.toLowerCase().split(/\bdefault\b|:?=/);
   const [, mode, rest = ""] =

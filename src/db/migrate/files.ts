@@ -1,4 +1,4 @@
-// The files of sql/, as their text: which are numbered, and which a repeatable folder holds.
+// Reads the files of sql/: the numbered ones, and those of a repeatable folder.
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join, sep } from "node:path";
@@ -9,20 +9,20 @@ import { codeOf } from "../../errors.ts";
 export const migrationsDirectory = fileURLToPath(new URL("../../../sql", import.meta.url));
 
 export interface SqlFile {
-  /** Below sql/, with slashes: functions/20-jobs/claim.sql. */
+  /** Path below sql/, with slashes: functions/jobs/claim.sql. */
   readonly path: string;
-  /** With line feeds as line ends, whatever a checkout made of them. */
+  /** With line feeds as line ends, even if the checkout has others. */
   readonly text: string;
-  /** Of the text, in hexadecimal. */
+  /** Checksum of the text, in hexadecimal. */
   readonly sha256: string;
 }
 
-/** Names of NNNN-name.sql directly in a folder, in order; empty where the folder does not exist. */
+/** Names of NNNN-name.sql directly in a folder, in order; empty if the folder does not exist. */
 export async function numberedNames(folder: string): Promise<string[]> {
   return (await entriesOf(folder, false)).filter((name) => /^\d+-.*\.sql$/.test(name)).toSorted();
 }
 
-/** Every .sql file in a folder of sql/ (or in all of it) and below, in path order; empty where the folder does not exist. */
+/** Every .sql file in a folder of sql/ (or in all of it) and below, in path order; empty if the folder does not exist. */
 export async function sqlFiles(directory: string, folder?: string): Promise<SqlFile[]> {
   const prefix = folder === undefined ? "" : `${folder}/`;
   const names = (await entriesOf(join(directory, prefix), true))

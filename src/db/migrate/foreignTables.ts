@@ -1,5 +1,5 @@
-// Tables of somebody else that have our names. A database that is shared with another application may hold an
-// ai_email_queue or a revenue_leads of its own: nothing of ours may be applied over it.
+// Foreign tables: tables of another application with names that BrainOps needs. A database that is shared with such an
+// application may have an ai_email_queue or revenue_leads of its own, which a migration must not touch.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type pg from "pg";
@@ -24,12 +24,12 @@ const CONTRACT = [
   "integration_requests",
 ];
 
-/** The database holds tables of another application under names that BrainOps needs. */
+/** The database has tables of another application under names that BrainOps needs. */
 export class ForeignTablesError extends MigrationError {
   override name = "ForeignTablesError";
 }
 
-/** Throws a ForeignTablesError that lists all of them. Reads only. */
+/** Throws a ForeignTablesError that lists all foreign tables. Changes nothing. */
 export async function refuseForeignTables({ client, directory }: Migration): Promise<void> {
   const ours = await createdByUs(client);
   const wanted = (await createdByFiles(client, directory)).filter((name) => !ours.has(name));
@@ -55,7 +55,7 @@ function createdBy(text: string): string[] {
   return [...withoutComments(text).matchAll(creation)].map(([, name = ""]) => name.toLowerCase());
 }
 
-/** What the files that were applied created, by their recorded text: also those of a later release. */
+/** Tables and views that applied files created, by their recorded text, including files of a later release. */
 async function createdByUs(client: pg.Client): Promise<ReadonlySet<string>> {
   return new Set((await appliedFiles(client, schemaSet)).flatMap(({ script }) => createdBy(script)));
 }
@@ -64,7 +64,8 @@ async function createdByFiles(client: pg.Client, directory: string): Promise<str
   const numbered = await Promise.all(
     (await numberedNames(directory)).map((name) => readFile(join(directory, name), "utf8")),
   );
-  // Only checksums of views are recorded. So they are compared until ours were applied for the first time.
+  // For views only checksums are recorded, so names of views are compared only until our views were applied for the
+  // first time.
   const views = (await recordedFiles(client, viewSet)).size === 0 ? await sqlFiles(directory, "views") : [];
   return [...CONTRACT, ...numbered.flatMap(createdBy), ...views.flatMap(({ text }) => createdBy(text))];
 }

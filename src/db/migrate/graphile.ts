@@ -14,7 +14,7 @@ export async function migrateGraphileWorker({ client, options }: Migration): Pro
     max: 1,
     role: "brainops_system",
   });
-  // Only for the installation: brainops_system owns functions that tenants' inserts run through.
+  // Only during the installation: brainops_system owns functions that run in tenants' inserts.
   await client.query(`grant create on database ${database} to brainops_system`);
   try {
     await runMigrations({ pgPool: pool, logger: quietLogger() });

@@ -1,5 +1,5 @@
 // `brainops migrate`: brings a database up to date, in one fixed order, one migrator at a time. Numbered files change
-// tables and are applied once (numbered.ts); functions, triggers and views are applied when their text changed
+// tables and are applied once (numbered.ts); functions, triggers and views are applied whenever their text changed
 // (repeatable.ts); reference data comes after the functions that it calls, and indexes on large tables come last,
 // outside a transaction (concurrent.ts).
 import pg from "pg";
@@ -26,7 +26,7 @@ export { ProgramTooOldError, releaseProblem, storedRelease } from "./release.ts"
 export { serverComplaint } from "./server.ts";
 export { MigrationError, type MigrateOptions, type MigrateReport } from "./types.ts";
 
-/** Brings the database up to date. Throws a MigrationError that names the file; returning means that all is applied. */
+/** Brings the database up to date. Throws a MigrationError that names the file that failed. When it returns, everything is applied. */
 export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
   const client = new pg.Client({ connectionString: options.connectionString, application_name: "brainops migrate" });
   client.on("error", () => {});

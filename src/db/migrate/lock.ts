@@ -1,14 +1,14 @@
-// Locks: one migrator at a time, and patience with tables that others use.
+// Locks: only one migrator runs at a time, and steps are retried while their tables are locked.
 import type pg from "pg";
 import { codeOf } from "../../errors.ts";
 import { MigrationError, type MigrateOptions } from "./types.ts";
 
-// Any number will do, as long as every version of this program uses the same.
+// An arbitrary number, which must be the same in every version of this program.
 const LOCK_KEY = 7_251_020_241;
 
 /**
  * Waits for the migrators' lock by polling, every 200 ms. A blocking pg_advisory_lock would hold a snapshot that
- * `create index concurrently` of the other migrator waits for: a deadlock that leaves an invalid index behind.
+ * the other migrator's `create index concurrently` waits for: a deadlock that leaves an invalid index behind.
  */
 export async function takeLock(client: pg.Client, options: MigrateOptions): Promise<void> {
   const deadline = Date.now() + (options.lockWaitMs ?? 300_000);
@@ -17,7 +17,7 @@ export async function takeLock(client: pg.Client, options: MigrateOptions): Prom
     const { rows } = await client.query<{ locked: boolean }>("select pg_try_advisory_lock($1) as locked", [LOCK_KEY]);
     if (rows[0]?.locked === true) return;
     if (Date.now() > deadline) {
-      throw new MigrationError("Another migrator has held the lock for too long. End it, then run migrate again.");
+      throw new MigrationError("Another migrator has held the lock for too long. Stop it, then run migrate again.");
     }
     if (!logged) options.log?.("another migrator is running; waiting for it");
     logged = true;
@@ -25,12 +25,12 @@ export async function takeLock(client: pg.Client, options: MigrateOptions): Prom
   }
 }
 
-/** Whether a statement gave up on a lock: lock timeout, or deadlock. It may succeed when run again. */
+/** Whether a statement failed because of a lock: lock timeout or deadlock. It may succeed when it is retried. */
 export function isHeldUp(error: unknown): boolean {
   return ["55P03", "40P01"].includes(codeOf(error) ?? "");
 }
 
-/** Runs a step again after a lock timeout, so that readers are never blocked for longer than its lock_timeout. */
+/** Retries a step after a lock timeout. Thanks to the retries its lock_timeout can be short, and readers are never blocked for longer than that. */
 export async function retryLocked<T>(options: MigrateOptions, run: () => Promise<T>): Promise<T> {
   const most = options.lockRetries ?? 10;
   for (let attempt = 1; ; attempt += 1) {

@@ -1,7 +1,7 @@
 // Numbered files: sql/NNNN-name.sql, and sql/after/NNNN-name.sql in a second run with tables of its own. Wraps
-// @databases/pg-migrations, which takes no lock and drops part of its result (four starters at once applied a file
-// twice; a file without an export ended with exit code 0 and nothing applied). So: only under the migrators' lock,
-// and afterwards the files are compared with what the database says was applied (compare.ts).
+// @databases/pg-migrations, which takes no lock and does not report every failure (with four migrators at once a file
+// was applied twice; with a file without an export nothing was applied, and the exit code was 0). So it runs only under
+// the migrators' lock, and afterwards the files are compared with what the database records as applied (compare.ts).
 import { join } from "node:path";
 import migrations from "@databases/pg-migrations";
 import type pg from "pg";
@@ -12,11 +12,11 @@ import { MigrationError, type Migration } from "./types.ts";
 
 /** A folder of numbered files and the tables that record them. */
 export interface NumberedSet {
-  /** Before each name in reports: empty, or after/. */
+  /** Prefix of each name in reports: empty, or after/. */
   readonly prefix: "" | "after/";
   readonly appliedTable: string;
   readonly versionTable: string;
-  /** What the files hold, for the comment on the tables. */
+  /** Pattern of the files' names, for the comment on the tables. */
   readonly holds: string;
 }
 
@@ -42,7 +42,7 @@ export interface AppliedFile {
   readonly script: string;
 }
 
-/** What the database records as applied, by number; empty before the first run. */
+/** The applied files as the database records them, by number; empty before the first run. */
 export async function appliedFiles(client: pg.Client, { appliedTable }: NumberedSet): Promise<AppliedFile[]> {
   const { rows: exists } = await client.query<{ exists: boolean }>("select to_regclass($1) is not null as exists", [
     appliedTable,
@@ -54,7 +54,7 @@ export async function appliedFiles(client: pg.Client, { appliedTable }: Numbered
   return rows;
 }
 
-/** Applies the files that are new, each in a transaction of its own; returns their paths below sql/. */
+/** Applies the new files, each in a transaction of its own; returns their paths below sql/. */
 export async function applyNumbered(migration: Migration, set: NumberedSet): Promise<string[]> {
   const { client, directory, options } = migration;
   const folder = join(directory, set.prefix);

@@ -1,11 +1,11 @@
-// Orphans: functions, views and triggers of ours in the database that no file of sql/ creates. A signature that was
-// replaced without being dropped is one: it is dead, but may still be granted and called.
+// Orphans: functions, views and triggers of ours in the database that no file of sql/ creates. An example is a
+// signature that was replaced but not dropped: it is obsolete, but may still be granted and called.
 import type pg from "pg";
 import { catalogObjects } from "./catalog.ts";
 import { definitionsIn, onAnyTable } from "./definitions.ts";
 import { migrationsDirectory, sqlFiles } from "./files.ts";
 
-/** The database's orphans, each by its name in the catalog. */
+/** The orphans in the database, each by its name in the catalog. */
 export async function orphans(client: pg.Client, directory: string = migrationsDirectory): Promise<string[]> {
   const files = await sqlFiles(directory);
   return findOrphans(
@@ -14,7 +14,7 @@ export async function orphans(client: pg.Client, directory: string = migrationsD
   );
 }
 
-/** The names that none of the texts creates, in order. Views in public are left out: they may be somebody else's. */
+/** The names in the catalog that no text creates, in order. Views in public are left out, because they may belong to another application. */
 export function findOrphans(texts: readonly string[], catalog: readonly string[]): string[] {
   const created = new Set(texts.flatMap(definitionsIn));
   return catalog

@@ -1,5 +1,5 @@
-// Releases. A database remembers which release migrated it, and which is the oldest program that may still use it, so
-// that programs of different releases can run side by side on it during a deployment and after a rollback:
+// Releases. A database stores which release migrated it and the oldest program that may still use it. So programs of
+// different releases can run side by side during a deployment and after a rollback:
 //
 //   the program is         migrate                               work, serve and /readyz
 //   below oldest_program   refuses                               refuse: a contracting migration removed what it needs
@@ -8,7 +8,7 @@
 //   the same release       applies what is new                   accept
 //   above release          applies what is new                   refuse, until migrate has run
 //
-// A numbered file that contracts says so in its header and raises oldest_program itself, in its own transaction:
+// A numbered file that contracts says so in its header, and raises oldest_program itself, in its own transaction:
 //
 //   -- Compatibility: contract; programs before 0.3.0 must have stopped.
 //   update brainops.release set oldest_program = '0.3.0';
@@ -22,7 +22,7 @@ import { MigrationError, type Migration } from "./types.ts";
 export interface StoredRelease {
   /** The release that migrated the database last; null until a migration has succeeded. */
   readonly release: string | null;
-  /** Programs below it must not run. */
+  /** The lowest release of a program that may run. */
   readonly oldestProgram: string;
 }
 
@@ -34,7 +34,7 @@ export class ProgramTooOldError extends MigrationError {
 /** Columns of brainops.release, as a StoredRelease. */
 export const releaseColumns = 'release, oldest_program as "oldestProgram"';
 
-/** The row of brainops.release; null where the database was never migrated. Not for an open transaction: it may fail. */
+/** The row of brainops.release; null if the database was never migrated. Do not call it in an open transaction, because its query may fail. */
 export async function storedRelease(client: pg.Client): Promise<StoredRelease | null> {
   try {
     const { rows } = await client.query<StoredRelease>(`select ${releaseColumns} from brainops.release`);
@@ -48,11 +48,11 @@ export async function storedRelease(client: pg.Client): Promise<StoredRelease | 
 /** Why a program must not use a database. */
 export interface ReleaseProblem {
   readonly kind: "too old" | "not migrated";
-  /** A sentence without a capital and a full stop. */
+  /** One sentence, without a capital letter at its start and a full stop at its end. */
   readonly text: string;
 }
 
-/** What keeps a program from a database with this row; null for nothing. */
+/** Why a program must not use a database with this row; null if it may. */
 export function releaseProblem(stored: StoredRelease | null, program: string = version): ReleaseProblem | null {
   if (stored === null || stored.release === null) {
     return { kind: "not migrated", text: "the database is not migrated; run brainops migrate" };
@@ -76,8 +76,8 @@ export function releaseProblem(stored: StoredRelease | null, program: string = v
 const ANSWER_WITHIN_MS = 5000;
 
 /**
- * What a program calls before it works on a database. Throws a ProgramTooOldError or, where the database has to be
- * migrated first, a MigrationError; and what node-postgres throws where Postgres does not answer within 5 s.
+ * A program calls it before it uses a database. Throws a ProgramTooOldError, or a MigrationError if the database has to
+ * be migrated first. Throws node-postgres's error if Postgres does not answer within 5 s.
  */
 export async function requireRelease(connectionString: string): Promise<void> {
   const client = new pg.Client({
@@ -98,12 +98,12 @@ export async function requireRelease(connectionString: string): Promise<void> {
 }
 
 /**
- * Throws a ProgramTooOldError where a later release has migrated the database, or began to: what a migration applied
- * before it failed carries its release.
+ * Throws a ProgramTooOldError if a later release has migrated the database, or has failed while doing so: each file is
+ * recorded with the release that applied it.
  */
 export async function refuseLowerRelease({ client, release: program }: Migration): Promise<void> {
   const stored = await storedRelease(client);
-  // The program's own is among them, so that one that cannot be compared is refused before it is stored.
+  // Includes this program's release, so that a malformed one is refused before it is stored.
   const releases = [program, stored?.release ?? program, ...(await appliedReleases(client))];
   const highest = releases.toSorted(compareReleases).at(-1) ?? program;
   if (compareReleases(program, highest) >= 0) return;
@@ -124,7 +124,7 @@ async function appliedReleases(client: pg.Client): Promise<string[]> {
   return rows.map(({ release }) => release);
 }
 
-/** The last step of a migration: from here on programs of this release may start. */
+/** The last step of a migration: from now on programs of this release may start. */
 export async function recordRelease({ client, release }: Migration): Promise<void> {
   await client.query(
     "update brainops.release set release = $1, migrated_at = now() where release is distinct from $1",

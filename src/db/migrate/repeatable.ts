@@ -1,8 +1,8 @@
 // Repeatable files: functions/, tables/ and views/ are applied again when their text changed, or when something that
-// they create was dropped. A set that is applied as a whole (functions, views) needs no order of dependencies to be
-// kept by hand, and puts right what was changed by hand in the database. Everything runs on the connection that holds the migrators' lock: a migrator that is
-// killed loses its lock and its transaction together, so two migrators never replace the same function at once
-// ("tuple concurrently updated").
+// they create was dropped. Functions and views are applied as a whole: nobody has to keep them in the order of their
+// dependencies, and changes that were made by hand in the database are reverted. Everything runs on the connection that
+// holds the migrators' lock: a migrator that is killed loses its lock and its transaction together, so two migrators
+// never replace the same function at once ("tuple concurrently updated").
 import type pg from "pg";
 import { messageOf } from "../../errors.ts";
 import { catalogObjects } from "./catalog.ts";
@@ -13,13 +13,13 @@ import { MigrationError, type Migration } from "./types.ts";
 
 export interface RepeatableSet {
   readonly folder: "functions" | "tables" | "views";
-  /** Whether one file that differs applies all of them, in one transaction; else each file has its own. */
+  /** True: if one file differs, all files are applied in one transaction. False: each file that differs has a transaction of its own. */
   readonly together: boolean;
-  /** Settings of the transaction, beside lock_timeout. */
+  /** Settings of the transaction, in addition to lock_timeout. */
   readonly settings: Readonly<Record<string, string>>;
 }
 
-// Applied before every other file of the set: it drops signatures that the others replace.
+// Applied before all other files of the set, because it drops signatures that they replace.
 const RETIRED = "functions/retired.sql";
 
 // Bodies are not checked, so that functions may call one another in any order.
@@ -29,15 +29,15 @@ export const functionSet: RepeatableSet = {
   settings: { check_function_bodies: "off" },
 };
 
-// `create or replace trigger` locks its table against writes: only the tables whose file changed.
+// Not as a whole: `create or replace trigger` blocks writes to its table.
 export const tableSet: RepeatableSet = { folder: "tables", together: false, settings: {} };
 
-// Views may select from one another, so one that is dropped and created takes the others with it.
+// As a whole, because views select from one another: dropping one drops the views that depend on it.
 export const viewSet: RepeatableSet = { folder: "views", together: true, settings: {} };
 
 export const repeatableSets = [functionSet, tableSet, viewSet] as const;
 
-/** Path and checksum of what was applied, of one set; empty before the first run. */
+/** Path and checksum of each applied file of one set; empty before the first run. */
 export async function recordedFiles(
   client: pg.Client,
   { folder }: RepeatableSet,
@@ -59,9 +59,9 @@ export interface RepeatableState {
   readonly added: readonly SqlFile[];
   /** Applied with another text. */
   readonly edited: readonly SqlFile[];
-  /** Applied, but something that the file creates does not exist any more: by path, the names in the catalog. */
+  /** Applied, but objects that the file creates no longer exist: path -> their names in the catalog. */
   readonly dropped: ReadonlyMap<string, readonly string[]>;
-  /** Recorded paths whose files do not exist any more. */
+  /** Recorded paths whose files no longer exist. */
   readonly gone: readonly string[];
 }
 
@@ -85,14 +85,14 @@ export async function stateOf(
   };
 }
 
-/** A transaction: the files that it applies, and recorded paths whose files no longer exist. */
+/** One transaction: the files that it applies, and the recorded paths that it removes because their files no longer exist. */
 interface Unit {
   readonly name: string;
   readonly files: readonly SqlFile[];
   readonly gone: readonly string[];
 }
 
-/** Applies what changed; returns the files' paths below sql/, or one line for a set that is applied as a whole. */
+/** Applies the files that changed; returns their paths below sql/, or one line for a set that is applied as a whole. */
 export async function applyRepeatable(migration: Migration, set: RepeatableSet): Promise<string[]> {
   const { client, directory, options } = migration;
   const files = (await sqlFiles(directory, set.folder)).toSorted(
@@ -131,7 +131,7 @@ async function applyUnit({ client, release }: Migration, set: RepeatableSet, uni
     await record(client, release, unit);
     await client.query("commit");
   } catch (error) {
-    // Fails where the connection is lost, and then there is nothing left to roll back.
+    // Fails if the connection is lost; then Postgres has rolled back already.
     await client.query("rollback").catch(() => {});
     if (isHeldUp(error)) throw error;
     throw new MigrationError(`${current}: ${messageOf(error)}`, { cause: error });

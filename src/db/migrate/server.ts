@@ -1,4 +1,4 @@
-// The Postgres version: row level security must be free of known faults.
+// Checks the Postgres version: row level security must have no known security bugs.
 import type pg from "pg";
 import { MigrationError } from "./types.ts";
 
@@ -13,7 +13,7 @@ export async function serverComplaint(client: pg.Client): Promise<string | null>
     "select current_setting('server_version_num')::int as number, current_setting('server_version') as version",
   );
   const number = rows[0]?.number ?? 0;
-  // Fixes for row level security in the planner (CVE-2025-8713 and older).
+  // The first minor versions with the fixes for row level security in the planner (CVE-2025-8713 and older).
   const fixed: Record<number, number> = { 15: 150_014, 16: 160_010, 17: 170_006 };
   const least = fixed[Math.floor(number / 10_000)] ?? 150_014;
   if (number >= least) return null;

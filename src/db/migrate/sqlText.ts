@@ -1,9 +1,9 @@
-// SQL as text: enough of its lexical rules to search a file for what it creates.
+// Lexical rules of SQL: as many as are needed to search a file for what it creates.
 
 const token =
   /--[^\n]*|\/\*[\s\S]*?\*\/|\b[eE]'(?:[^'\\]|\\[\s\S])*'|'[^']*'|"[^"]*"|\$(?<tag>(?:[A-Za-z_]\w*)?)\$(?<body>[\s\S]*?)\$\k<tag>\$/g;
 
-/** The text with each comment replaced by a blank, also in the bodies of functions. Strings stay. */
+/** The text with each comment replaced by a blank, in the bodies of functions too. Strings are kept. */
 export function withoutComments(text: string): string {
   return text.replaceAll(token, (match: string, ...more: unknown[]) => {
     if (match.startsWith("--") || match.startsWith("/*")) return " ";

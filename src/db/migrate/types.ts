@@ -1,15 +1,15 @@
-// What every step of a migration shares.
+// Types that every step of a migration uses.
 import type pg from "pg";
 
 export interface MigrateOptions {
   readonly connectionString: string;
   /** Folder with NNNN-name.sql, _bootstrap.sql, functions/, tables/, views/, after/ and concurrent/. @default sql/ of this installation */
   readonly directory?: string;
-  /** The release that this program is. @default the package's version */
+  /** The release of this program. @default the package's version */
   readonly release?: string;
   /** How long to wait for another migrator. @default 300,000 ms */
   readonly lockWaitMs?: number;
-  /** How often to try a file whose lock_timeout ran out. @default 10 */
+  /** How often a file is tried that runs into its lock_timeout. @default 10 */
   readonly lockRetries?: number;
   readonly log?: (line: string) => void;
 }
@@ -26,11 +26,11 @@ export class MigrationError extends Error {
   override name = "MigrationError";
 }
 
-/** One migration under way. */
+/** A migration in progress. */
 export interface Migration {
   readonly options: MigrateOptions;
   readonly directory: string;
   readonly release: string;
-  /** Holds the migrator's lock. What it runs in a transaction is rolled back when the lock is lost. */
+  /** The connection that holds the migrators' lock. If it is lost, so is the lock, and its transaction is rolled back. */
   readonly client: pg.Client;
 }

@@ -1,7 +1,7 @@
 // Imports a CSV file of leads in chunks, so memory does not grow with the file. Lines are independent,
 // and an import can be repeated: a person who is a lead already is updated.
 import type pg from "pg";
-import { isPassing } from "../../db/pool.ts";
+import { isTransient } from "../../db/pool.ts";
 import { BrainOpsError } from "../../errors.ts";
 import { readCsv, UnclosedQuoteError } from "./csv.ts";
 import { columnOf, isLeadColumn, readLead, type LeadFault, type LeadInput } from "./fields.ts";
@@ -162,7 +162,7 @@ async function send(options: ImportOptions, rows: readonly object[]): Promise<Ou
       );
       return outcomes;
     } catch (error) {
-      if (attempt === ATTEMPTS || !isPassing(error)) throw error;
+      if (attempt === ATTEMPTS || !isTransient(error)) throw error;
     }
   }
 }
