@@ -48,7 +48,7 @@ export function credentialCommand(): Command {
     .command("rekey")
     .description(
       "change BRAINOPS_SECRET_KEY: reads the former key from stdin; the new one is in the environment. Can be repeated; " +
-        "exits with 1 if a tenant's key was made with neither",
+        "exits with 1 if a tenant's key is encrypted with neither",
     )
     .action(changeKey);
   return credential;
@@ -142,12 +142,12 @@ async function changeKey(): Promise<void> {
     await client.query("commit");
     return keys;
   });
-  process.stdout.write(`${count} tenant key(s) changed to the new BRAINOPS_SECRET_KEY\n`);
+  process.stdout.write(`${count} tenant key(s) now encrypted with the new BRAINOPS_SECRET_KEY\n`);
   if (left.length > 0) {
     const others = left.map((key) => `${key.slug} (${key.secret_key_id})`).join(", ");
     throw new BrainOpsError(
       "OP036",
-      `Tenant keys made with neither BRAINOPS_SECRET_KEY ${secretKeyId(from)} (stdin) nor ${secretKeyId(to)} (the environment): ${others}.`,
+      `Tenant keys that neither BRAINOPS_SECRET_KEY ${secretKeyId(from)} (stdin) nor ${secretKeyId(to)} (the environment) decrypts: ${others}.`,
       {
         hint:
           "Run rekey again with the named key on stdin. If that key is lost, set the credentials again: " +

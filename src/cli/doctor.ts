@@ -1,4 +1,4 @@
-// `brainops doctor`: what is set up, reachable and missing, one line each. Never a secret's value.
+// `brainops doctor`: what is configured, reachable and missing, one line each. Never prints a secret's value.
 import { Command } from "commander";
 import { inspectEnvironment } from "../config.ts";
 import { examineDatabase } from "./doctor/database.ts";
@@ -8,7 +8,7 @@ import { paint, printable, type Tone } from "./terminal.ts";
 
 export function doctorCommand(): Command {
   return new Command("doctor")
-    .description("what is set up, reachable and missing; exit code 1 when something is bad")
+    .description("check what is configured, reachable and missing; exits with 1 if something is bad")
     .option("--json", "for machines", false)
     .action(async (flags: { readonly json: boolean }) => {
       const findings = await examine();

@@ -68,7 +68,7 @@ async function* decode(bytes: Readable, name: string): AsyncGenerator<string> {
   }
 }
 
-// More lines would only scroll off the screen.
+// Prints no more rejected lines than a screen can show.
 const MAX_SHOWN_REJECTS = 20;
 
 class ImportReport {
@@ -84,7 +84,7 @@ class ImportReport {
   begin(header: readonly string[]): void {
     if (this.#path === null) return;
     this.#rejects = createWriteStream(this.#path);
-    // Awaiting "close" in end() throws the error; without a listener, Node would throw it here.
+    // end() throws the error, because it waits for "close". Without this listener, Node would throw it here.
     this.#rejects.on("error", () => {});
     this.#write(["rejected_line", "rejected_because", ...header]);
   }

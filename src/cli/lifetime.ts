@@ -17,7 +17,7 @@ export function untilStopped(log: Log): Promise<string> {
   });
 }
 
-/** As untilStopped; throws the error where the worker gives up first. */
+/** As untilStopped, but throws the worker's error if the worker stops by itself first. */
 export async function untilStoppedOr(gaveUp: Promise<Error>, log: Log): Promise<void> {
   const end = await Promise.race([untilStopped(log), gaveUp]);
   if (end instanceof Error) throw end;

@@ -1,5 +1,5 @@
-// Parses the command line and hands it to one file per command. Exit codes: see below; 65 and 78 are EX_DATAERR and
-// EX_CONFIG of sysexits.h.
+// Parses the command line and runs the command, which has a file of its own. Exit codes are listed below; 65 and 78 are
+// EX_DATAERR and EX_CONFIG of sysexits.h.
 import { Command, CommanderError } from "commander";
 import { ConfigError } from "../config.ts";
 import { FunctionGoneError } from "../db/deployment.ts";
@@ -23,9 +23,9 @@ Without DATABASE_URL, up and demo start the built-in Postgres under .brainops/.
 Exit codes:
   0   done
   1   failed
-  2   the command line is wrong
-  65  this program does not fit the database: it is older than the database allows, or functions that it calls are gone
-  78  the environment or the database is not fit: a variable, or tables of another application under our names`;
+  2   wrong usage: unknown command or option
+  65  this program is not compatible with the database: it is too old for it, or functions that it calls are missing
+  78  unsuitable environment or database: a variable, or tables of another application under names that BrainOps needs`;
 
 export async function main(argv: readonly string[]): Promise<void> {
   const program = new Command("brainops")

@@ -23,7 +23,7 @@ export function serveCommand(): Command {
     });
 }
 
-/** Only that: where the database is out of reach or not migrated, the server starts and /readyz says so. */
+/** Checks only that. If the database is unreachable or not migrated, the server starts, and /readyz reports it. */
 async function refuseIfTooOld(connectionString: string): Promise<void> {
   await requireRelease(connectionString).catch((error: unknown) => {
     if (error instanceof ProgramTooOldError) throw error;

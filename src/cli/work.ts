@@ -14,18 +14,18 @@ export interface WorkFlags {
 
 const crontabPath = new URL("../crontab", import.meta.url);
 
-/** The flags of everything that runs a worker. */
+/** The flags of every command that runs a worker. */
 export function withWorkFlags(command: Command): Command {
   const collect = (value: string, all: readonly string[]): readonly string[] => [...all, value];
   return command
-    .option("--concurrency <n>", "rows in hand at once, 1 to 1000", parseConcurrency, 50)
-    .option("--tasks <folder>", "a folder with tasks of your own; may be given again", collect, [])
-    .option("--crontab <file>", "a crontab of your own; may be given again", collect, []);
+    .option("--concurrency <n>", "jobs that run at once, 1 to 1000", parseConcurrency, 50)
+    .option("--tasks <folder>", "a folder with tasks of your own; may be given more than once", collect, [])
+    .option("--crontab <file>", "a crontab of your own; may be given more than once", collect, []);
 }
 
 export function workCommand(): Command {
   return withWorkFlags(new Command("work"))
-    .description("run a worker on DATABASE_URL until it is told to stop (SIGTERM drains)")
+    .description("run a worker on DATABASE_URL until it receives SIGTERM or Ctrl-C, which drain it")
     .action(async (flags: WorkFlags) => {
       const config = loadConfig();
       const log = createLog({ level: config.LOG_LEVEL, human: process.stderr.isTTY });
@@ -37,7 +37,7 @@ export function workCommand(): Command {
     });
 }
 
-/** A worker by the flags of the command line. */
+/** Starts a worker with the flags of the command line. */
 export async function startWorkerFrom(
   flags: WorkFlags,
   config: Config,

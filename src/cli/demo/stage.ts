@@ -1,5 +1,5 @@
-// Everything the demo starts, and how it is removed again: Postgres, the simulators, the HTTP server for
-// their webhooks, tenants with logins, and workers as processes.
+// Everything that the demo starts, and removes at its end: Postgres, the simulators, the HTTP server for their
+// webhooks, tenants with logins, and workers as processes.
 import { randomBytes } from "node:crypto";
 import pg from "pg";
 import { loadConfig, type Config } from "../../config.ts";

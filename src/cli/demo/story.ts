@@ -1,5 +1,5 @@
-// The story, act by act. Tenants act by SQL; the results are read from the database and from the SendGrid
-// simulator, which counts the mails it was given.
+// The story, act by act. Tenants act by SQL; the results are read from the database and from the SendGrid simulator,
+// which counts the mails it accepted.
 import type { Figure } from "./figures.ts";
 import { readLeads, type DemoLead } from "./leads.ts";
 import type { Stage } from "./stage.ts";
@@ -57,7 +57,7 @@ from jsonb_populate_recordset(null::revenue_leads, $1) as l  -- leads.csv`,
 /** Returns the id of the mail that is due tomorrow. */
 async function insertMails(stage: Stage, leads: readonly DemoLead[]): Promise<string> {
   const { screen, summit, harbor, watch } = stage;
-  screen.chapter("A row is a promise: inserted mails are sent, each once, when they are due");
+  screen.chapter("Inserted mails are sent, each once, when they are due");
   await summit.sql(
     `insert into contact_suppressions (address, reason) values ('${ASKED_TO_STOP}', 'asked us to stop')`,
   );
@@ -284,7 +284,7 @@ async function mailFigures(stage: Stage, leads: readonly DemoLead[]): Promise<Fi
   ];
 }
 
-/** Compares the rows with the mails that SendGrid was given. */
+/** Compares the rows with the mails that SendGrid accepted. */
 async function onceFigures({ query, simulators }: Stage): Promise<Figure[]> {
   const simulator = simulators.sendgrid;
   const rows = await query<{ id: string; status: string }>("select id, status from ai_email_queue");

@@ -1,5 +1,5 @@
-// What the database says of itself. Each examination stands alone: one that fails says so and takes
-// no other with it.
+// What the database reports. The examinations are independent: one that fails becomes a finding, and the others still
+// run.
 import type pg from "pg";
 import { serverComplaint } from "../../db/migrate/index.ts";
 import { codeOf, messageOf } from "../../errors.ts";
@@ -39,7 +39,7 @@ const examinations: readonly (readonly [name: string, examine: Examination])[] =
 ];
 
 function failed(name: string, error: unknown): Finding {
-  if (codeOf(error) === "42501") return off(name, "not for this login to see");
+  if (codeOf(error) === "42501") return off(name, "not visible to this login");
   if (["42P01", "3F000", "42883"].includes(codeOf(error) ?? ""))
     return bad(name, "the schema is missing or out of date");
   return bad(name, messageOf(error));
@@ -92,7 +92,7 @@ async function rights(client: pg.Client): Promise<Finding> {
      where r.rolname = session_user`,
   );
   const row = rows[0];
-  if (row === undefined) return bad("rights", "the login is not among pg_roles");
+  if (row === undefined) return bad("rights", "pg_roles does not contain the login");
   if (row.superuser) {
     return ok(
       "rights",
@@ -110,7 +110,7 @@ async function clock(client: pg.Client): Promise<Finding> {
   const { rows } = await client.query<{ now: Date }>("select clock_timestamp() as now");
   const skewMs = Math.round((before + Date.now()) / 2 - (rows[0]?.now.getTime() ?? 0));
   const detail = `this machine is ${Math.abs(skewMs)} ms ${skewMs < 0 ? "behind" : "ahead of"} Postgres`;
-  // As the worker: past a second it runs no crontab.
+  // The worker's limit: beyond a second it runs no crontab.
   return Math.abs(skewMs) <= 1000 ? ok("clock", detail) : bad("clock", `${detail}; workers here run no crontab`);
 }
 
@@ -120,9 +120,9 @@ async function workers(client: pg.Client): Promise<Finding> {
      from brainops.workers`,
   );
   const { alive = 0, others = 0 } = rows[0] ?? {};
-  const lost = others === 0 ? "" : `; ${others} lost their sign of life and are about to be given up`;
+  const lost = others === 0 ? "" : `; ${others} without a liveness lock, about to be removed`;
   return alive === 0
-    ? off("workers", `none is alive${lost}; start one with \`brainops work\``)
+    ? off("workers", `none alive${lost}; start one with \`brainops work\``)
     : ok("workers", `${alive} alive${lost}`);
 }
 
@@ -136,9 +136,9 @@ async function tasks(client: pg.Client): Promise<Finding> {
   return off("tasks", `no live worker can run the rows of ${rows.map((row) => row.table_name).join(", ")}`);
 }
 
-// A row that is due this long without being paused is one that nobody sees to.
+// A row that has been due for this long, and is not paused, is stuck.
 const LATE_S = 300;
-// An event settles an unconfirmed row within minutes, or a person has to.
+// If no event settles an unconfirmed row within minutes, a person has to.
 const UNCONFIRMED_S = 3600;
 
 async function queues(client: pg.Client): Promise<Finding[]> {
@@ -169,7 +169,7 @@ async function queues(client: pg.Client): Promise<Finding[]> {
     why = null,
   } = rows[0] ?? {};
   const { count = 0, oldest_s: oldestS = null } = lost[0] ?? {};
-  const since = lateS === null ? "" : `, the oldest since ${duration(lateS)}`;
+  const since = lateS === null ? "" : `, the oldest for ${duration(lateS)}`;
   const detail = `${due} due${since}${why === null ? "" : ` (${why})`}`;
   const grave = oldestS !== null && oldestS > UNCONFIRMED_S;
   return [
@@ -177,7 +177,7 @@ async function queues(client: pg.Client): Promise<Finding[]> {
     grave
       ? bad(
           "unconfirmed rows",
-          `${count}, the oldest since ${duration(oldestS)}: settle them with brainops.confirm(table, id, happened)`,
+          `${count}, the oldest for ${duration(oldestS)}: settle them with brainops.confirm(table, id, happened)`,
         )
       : ok("unconfirmed rows", String(count)),
     gaveUp === 0 ? ok("failed rows", "0") : off("failed rows", `${gaveUp}: see brainops.dead_letters`),

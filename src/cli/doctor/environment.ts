@@ -1,4 +1,4 @@
-// What the environment says, and whether what it names can be reached. Of secrets only whether they are set.
+// What the environment sets, and whether the providers can be reached. Reports of a secret only whether it is set.
 import { createPublicKey } from "node:crypto";
 import { missingVariables, providerVariables, type Config, type ConfigFault, type Provider } from "../../config.ts";
 import { codeOf, messageOf } from "../../errors.ts";
@@ -15,14 +15,14 @@ export async function examineEnvironment(config: Config, faults: readonly Config
     webhookKey(config),
     await reach(config, "Twilio", "twilio", config.TWILIO_BASE_URL, "texts"),
     await reach(config, "Stripe", "stripe", config.STRIPE_BASE_URL, "payment requests"),
-    setOrNot(config, "STRIPE_WEBHOOK_SECRET", "payments are not heard of"),
+    setOrNot(config, "STRIPE_WEBHOOK_SECRET", "Stripe's events are refused, so payments are not recorded"),
     setOrNot(config, "BRAINOPS_SECRET_KEY", "tenants cannot have provider accounts of their own"),
     publicUrl(config),
-    setOrNot(config, "METRICS_TOKEN", "nobody may read /metrics"),
+    setOrNot(config, "METRICS_TOKEN", "/metrics answers 503"),
   ];
 }
 
-/** Whether a provider has its variables and answers at all. */
+/** Whether a provider's variables are set and its API is reachable. */
 async function reach(
   config: Config,
   name: string,
@@ -36,12 +36,12 @@ async function reach(
     const [variables, verb] = [missing.join(", "), missing.length === 1 ? "is" : "are"];
     return off(
       name,
-      `${variables} ${verb} not set: ${rows} wait as pending, but for tenants with an account of their own`,
+      `${variables} ${verb} not set: ${rows} wait as pending, except those of tenants with an account of their own`,
     );
   }
   const place = new URL(baseUrl).host;
   try {
-    // No key goes along: any answer at all shows that it is there.
+    // Sent without the key: any response shows that the API is reachable.
     const answer = await fetch(baseUrl, {
       method: "HEAD",
       redirect: "manual",
@@ -50,7 +50,7 @@ async function reach(
     return ok(name, `its variables are set; ${place} is reachable (answered ${answer.status})`);
   } catch (error) {
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-    return bad(name, `${place} is out of reach: ${codeOf(cause) ?? messageOf(cause)}`);
+    return bad(name, `${place} is unreachable: ${codeOf(cause) ?? messageOf(cause)}`);
   }
 }
 
@@ -58,32 +58,34 @@ function webhookKey(config: Config): Finding {
   const name = "SENDGRID_WEBHOOK_PUBLIC_KEY";
   const value = config.SENDGRID_WEBHOOK_PUBLIC_KEY;
   if (value === undefined) {
-    const consequence = "deliveries and bounces are not heard of, unconfirmed mails wait for a person";
+    const consequence =
+      "SendGrid's events are refused: deliveries and bounces are not recorded, and unconfirmed mails wait for a person";
     return off(name, `not set: ${consequence}`);
   }
   try {
     const key = createPublicKey({ key: Buffer.from(value, "base64"), format: "der", type: "spki" });
     if (key.asymmetricKeyType === "ec") return ok(name, "is an elliptic-curve public key");
-    return bad(name, `is a key of type ${key.asymmetricKeyType}; expected an elliptic-curve one`);
+    return bad(name, `is a key of type ${key.asymmetricKeyType}; expected an elliptic-curve key`);
   } catch {
-    return bad(name, "is no public key; copy the verification key of SendGrid's event webhook settings (base64)");
+    return bad(name, "is not a public key; copy the verification key of SendGrid's event webhook settings (base64)");
   }
 }
 
 function mailFrom(config: Config): Finding {
   if (config.MAIL_FROM !== undefined) return ok("MAIL_FROM", config.MAIL_FROM);
-  return off("MAIL_FROM", "not set: mails wait as pending until it is");
+  return off("MAIL_FROM", "not set: mails wait as pending");
 }
 
 function publicUrl(config: Config): Finding {
   const name = "PUBLIC_URL";
   if (config.PUBLIC_URL === undefined) {
-    return off(name, "not set: marketing mails wait, for they need an unsubscribe link");
+    return off(name, "not set: marketing mails wait, because they need an unsubscribe link");
   }
   const { protocol, origin, hostname } = new URL(config.PUBLIC_URL);
   if (protocol === "https:") return ok(name, origin);
-  if (/^(localhost|127\.|\[::1\])/.test(hostname)) return off(name, `${origin}: on this machine alone, for a trial`);
-  return bad(name, `${origin}: unsubscribe links must be https (RFC 8058)`);
+  if (/^(localhost|127\.|\[::1\])/.test(hostname))
+    return off(name, `${origin}: only reachable on this machine, for a trial`);
+  return bad(name, `${origin}: unsubscribe links must use https (RFC 8058)`);
 }
 
 function setOrNot(config: Config, name: keyof Config, consequence: string): Finding {

@@ -1,8 +1,8 @@
-/** One line of `brainops doctor`. off: not set up, not to be seen, or at rest, which may well be meant so. */
+/** One line of `brainops doctor`. off: not configured, not visible to this login, or idle; may be intended. */
 export interface Finding {
   readonly name: string;
   readonly state: "ok" | "off" | "bad";
-  /** Never a secret's value. */
+  /** Never contains a secret's value. */
   readonly detail: string;
 }
 

@@ -1,4 +1,4 @@
-// Whether the database holds what this release's sql/ says: its release, each file, and nothing else.
+// Whether the database matches this release's sql/: its release, every file, and no other objects.
 import type pg from "pg";
 import {
   compareReleases,

@@ -57,7 +57,7 @@ export function createPeople(people: readonly Person[], simulators: Simulators, 
     } else {
       await asRep("select brainops.record_reply(id, 'email', $2) from revenue_leads where email_key = $1", [
         email,
-        part.does === "pays" ? "Sounds good. How do we go on?" : "No, thank you.",
+        part.does === "pays" ? "Sounds good. What is the next step?" : "No, thank you.",
       ]);
     }
     // The sales rep's response.

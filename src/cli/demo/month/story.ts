@@ -1,6 +1,5 @@
-// A month at Ridge Roofing: leads are imported from a file, scored, nurtured by mail and text, reply or
-// not, pay by link, and are onboarded. The clock jumps from one due time to the next, across the change
-// to daylight saving time.
+// A month at Ridge Roofing: leads are imported from a file, scored, and nurtured by mail and text; some reply, pay by a
+// link and are onboarded. The clock jumps from one due time to the next, across the change to daylight saving time.
 import { execFile } from "node:child_process";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
