@@ -1,5 +1,5 @@
-// What a batch of results says of provider accounts: successes and failures for the circuit
-// breaker, the wait that a provider asked for, and pauses of the table.
+// What a batch of results reports about provider accounts: successes and failures for the circuit breaker, the wait
+// that a provider asked for, and pauses of the table.
 import type { Statement } from "../db/tenant.ts";
 import { healthOf, reasonOf } from "./outcome.ts";
 import type { JobTable, Settlement } from "./types.ts";
@@ -31,7 +31,7 @@ function reportsOf(account: string, settlements: readonly Settlement[]): Stateme
   const last = failed.at(-1);
   return [
     {
-      // Also with 0 and 0: if the row was the breaker's probe, the probe is free for another row.
+      // Called even with 0 and 0: if the row was the breaker's probe, another row may probe then.
       name: "tell_breaker",
       text: "select brainops_internal.record_breaker_result($1, $2, $3, $4)",
       values: [account, succeeded, failed.length, last === undefined ? null : reasonOf(last)],

@@ -1,6 +1,6 @@
-// Coalesces calls of one table and tenant into batches. Owns the trade between latency and round
-// trips: a lone call starts at once, and under load each round trip carries whatever has gathered
-// since the last one started. No timer delays anything.
+// Coalesces calls of one table and tenant into batches. Owns the trade-off between latency and round trips: a lone call
+// starts at once, and under load each round trip carries whatever has gathered since the last one started. No timer
+// delays anything.
 import type { JobTable } from "./types.ts";
 
 /** What one transaction carries. */

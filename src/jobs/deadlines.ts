@@ -1,7 +1,7 @@
 // Time limits of effects. Owns their timers, and ends each with its effect: AbortSignal.timeout
 // would keep a timer for its whole limit, for every row that was ever processed.
 
-// How long an effect may still run after its signal was aborted, to return what it knows.
+// How long an effect may still run after its signal was aborted, so that it can return an outcome.
 const ABORT_GRACE_MS = 2000;
 
 export interface Deadline {

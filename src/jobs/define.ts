@@ -6,7 +6,7 @@ import type { Config, Provider } from "../config.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Outcome, Result } from "./outcome.ts";
 
-/** The columns that every load query returns. The table's own columns are beside them. */
+/** The columns that every load query returns, in addition to the table's own columns. */
 export interface JobRow {
   readonly id: string;
   readonly tenant_id: string;

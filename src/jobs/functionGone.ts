@@ -7,9 +7,9 @@ export interface FunctionWatch {
   readonly gone: Promise<FunctionGoneError>;
   /** Why the worker cannot work, or null. */
   readonly problem: string | null;
-  /** Takes any error; others than a FunctionGoneError are ignored. */
+  /** Takes any error, and ignores all but a FunctionGoneError. */
   report(error: unknown): void;
-  /** The same tasks; what they throw is reported. */
+  /** The same tasks; errors that they throw are reported here. */
   watch(tasks: TaskList): TaskList;
 }
 

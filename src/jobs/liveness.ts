@@ -167,9 +167,9 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
 }
 
 /**
- * The smallest difference between this machine's clock and Postgres's that the answer proves, in milliseconds; above
- * zero if this machine is ahead. Postgres read `read` at some time between `asked` and `answered` (both by this
- * machine's clock, in Unix milliseconds), so a slow answer proves little.
+ * The smallest difference between this machine's clock and Postgres's that is consistent with the answer, in
+ * milliseconds; above zero if this machine is ahead. Postgres read `read` at some time between `asked` and `answered`
+ * (both by this machine's clock, in Unix milliseconds), so a slow answer proves little.
  */
 export function skewOf(asked: number, read: Date, answered = Date.now()): number {
   const readAt = read.getTime();

@@ -17,7 +17,7 @@
 import { BrainOpsError, messageOf } from "../errors.ts";
 import { cleanText } from "../text.ts";
 
-/** What a claim decides about a due row: `slot` because of a rate limit, `hold` of a pause or missing credentials. */
+/** What a claim decides about a due row: `slot` because of a rate limit, `hold` because of a pause or missing credentials. */
 export type ClaimOutcome = "go" | "slot" | "hold" | "defer" | "skip" | "fail";
 
 /**
@@ -41,12 +41,12 @@ export type Outcome =
   | { readonly kind: "unconfirmed"; readonly reason: string }
   | { readonly kind: "hold"; readonly reason: string; readonly scope: "tenant" | "everyone" };
 
-/** An outcome, and whether the circuit breaker hears of it. */
+/** An outcome, and whether the circuit breaker counts it. */
 export interface Result {
   readonly outcome: Outcome;
   /**
    * Whether this outcome counts for the circuit breaker of the row's provider account. False if the call was never
-   * made. Of rows that shared a call, true for one.
+   * made. If several rows shared one call, it is true for only one of them.
    */
   readonly providerCalled: boolean;
 }

@@ -1,4 +1,4 @@
-// A row's way through a worker: claim, prepare, effect, settle.
+// How a worker processes a row: claim, prepare, effect, settle.
 import { setImmediate } from "node:timers/promises";
 import { isConnectionLost } from "../db/pool.ts";
 import { runAsTenant } from "../db/tenant.ts";
@@ -27,7 +27,7 @@ const payloadShape = z.object({ id: z.uuid(), tenant_id: z.uuid() });
 
 /**
  * Runs the row that the payload names, and the rows of its bulk that were claimed with it, if it may go now. Throws
- * only if Postgres is out of reach; every other failure is an outcome of the row.
+ * only if Postgres is unreachable; every other failure is an outcome of the row.
  */
 export async function runJob(runtime: Runtime, job: Job, table: JobTable, payload: unknown): Promise<void> {
   const named = payloadShape.safeParse(payload);

@@ -34,7 +34,7 @@ export interface SupervisedRunner {
   stop(graceMs: number): Promise<void>;
 }
 
-// How long to wait for a broken run to stop. It may never: the answers on its dead connections do not come.
+// How long to wait for a broken run to stop. It may never stop, because no answers arrive on its dead connections.
 const BROKEN_PATIENCE_MS = 2000;
 
 /** Starts graphile-worker and keeps it running. Throws if the first start fails. */
@@ -44,19 +44,19 @@ export async function superviseRunner(options: RunnerOptions): Promise<Supervise
 
   const supervise = async (): Promise<void> => {
     let delayMs = 100;
-    // Runs one extra time after stop(), to retire a run that started meanwhile.
+    // Loops once more after stop(), to stop a run that started in the meantime.
     for (;;) {
       const began = performance.now();
       const reason = await ended(current, state.wake.signal);
       await retire(options, current, state.stopping ? null : BROKEN_PATIENCE_MS);
       if (state.stopping) return;
       recordRunnerRestart();
-      // graphile-worker sets exit code 57 on worker:migrate, but this process goes on.
+      // graphile-worker sets exit code 57 on worker:migrate, but this process keeps running.
       process.exitCode = undefined;
       delayMs = performance.now() - began > 30_000 ? 100 : Math.min(delayMs * 2, 5000);
       options.log.warn({ reason, delayMs }, "graphile-worker stopped; restarting it");
       current = await startAgain(options, state, delayMs);
-      // A restart requested meanwhile was about the run that is gone. A stop was not.
+      // A restart that was requested in the meantime concerned the run that has ended. A stop still applies.
       state.wake = new AbortController();
       if (state.stopping) state.wake.abort("stopping");
     }

@@ -1,5 +1,5 @@
-// Batched settle: writes the results of many rows in one transaction, together with what they say
-// of provider accounts.
+// Batched settle: writes the results of many rows in one transaction, together with what they report about provider
+// accounts.
 import type pg from "pg";
 import { FunctionGoneError } from "../db/deployment.ts";
 import { insist } from "../db/insist.ts";
@@ -16,9 +16,9 @@ const MIN_ALIKE = 20;
 
 /**
  * Writes the results; returns each row's new status, in their order, or null if its lease no longer held. Retries
- * for 10 minutes while Postgres is out of reach. If Postgres refuses the batch, the rows are settled one by one, so
- * that one bad result costs no other row its own. The refused row gets the table's outcome for an unknown end
- * instead (retry or unconfirmed), with the refusal as its reason.
+ * for 10 minutes while Postgres is unreachable. If Postgres refuses the batch, the rows are settled one at a time, so
+ * that one bad result does not affect the others. The refused row gets the outcome of an effect with an unknown end
+ * (retry or unconfirmed), with the refusal as its reason.
  */
 export async function settleBatch(
   pool: pg.Pool,

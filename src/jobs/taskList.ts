@@ -20,8 +20,8 @@ function missingCredentialsOf(task: LoadedTask, config: Config): MissingCredenti
   if (provider === undefined) return { platform: null, tenant: null };
   const missing = missingVariables(config, provider);
   return {
-    platform: missing.length === 0 ? null : `waiting: no worker has ${missing.join(" and ")} set`,
-    tenant: config.BRAINOPS_SECRET_KEY === undefined ? "waiting: no worker has BRAINOPS_SECRET_KEY set" : null,
+    platform: missing.length === 0 ? null : `waiting: needs a worker with ${missing.join(" and ")} set`,
+    tenant: config.BRAINOPS_SECRET_KEY === undefined ? "waiting: needs a worker with BRAINOPS_SECRET_KEY set" : null,
   };
 }
 
@@ -40,7 +40,7 @@ export function splitByCredentials(
   return { offered, waiting };
 }
 
-/** Queues rows that waited for credentials that this worker has. They lost their jobs when another worker held them. */
+/** Queues rows that waited for credentials that this worker has. They have no jobs any more: these were used up when another worker held the rows. */
 export async function wakeWaiting(pool: pg.Pool, tasks: Tasks, config: Config): Promise<void> {
   for (const task of tasks.values()) {
     if (task.kind !== "job" || task.definition.requires === undefined) continue;

@@ -43,8 +43,8 @@ export interface Worker {
   stop(graceMs?: number): Promise<void>;
 }
 
-// graphile-worker's cron goes by the process's clock, and a worker whose clock is ahead silences the
-// crontab of all others, to which its times look executed. A worker whose skew exceeds this runs none.
+// graphile-worker's cron goes by the process's clock, and a worker whose clock is ahead stops the crontab of all
+// others, because they see its times as executed already. A worker whose skew exceeds this limit runs no crontab.
 const MAX_SKEW_MS = 1000;
 
 // The engine's statements take milliseconds. One that takes longer is on a dead connection.
@@ -56,7 +56,8 @@ const GRACE_MS = 25_000;
 const SETTLE_AFTER_ABORT_MS = 5000;
 
 // These statements look expensive only because seqscans are off, or because the planner cannot know
-// the length of an array; so JIT would compile, for most of a second, what runs in a fraction of it.
+// the length of an array; so JIT would spend most of a second on compiling a statement that runs in a fraction of that
+// time.
 const NO_JIT = { jit: "off" } as const;
 
 /** Starts a worker on a migrated database. Resolves when it processes jobs. */
@@ -122,8 +123,9 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
           connectionString,
           applicationName: "brainops graphile-worker",
           max: 5,
-          // graphile-worker prepares its fetch, mostly while there is no job. Planned for an empty table, it would
-          // read all of a full one each time, until the next analyze (50,000 jobs: ten seconds for each fetch).
+          // graphile-worker prepares its fetch, usually while no job exists. A plan that was made for an empty table
+          // reads the whole table when it is full, until the next analyze (with 50,000 jobs, ten seconds for each
+          // fetch).
           settings: { enable_seqscan: "off", ...NO_JIT },
           queryTimeoutMs: QUERY_TIMEOUT_MS,
         }),
@@ -139,7 +141,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       await pool.query("select brainops.announce_public_url($1)", [config.PUBLIC_URL]);
     }
   } catch (error) {
-    // The caller gets no worker to stop, and a run that is left behind would keep the process alive.
+    // The caller gets no worker that it could stop, and a run that is still active would keep the process alive.
     await stop(GRACE_MS).catch((failure: unknown) => {
       log.warn({ reason: messageOf(failure) }, "could not stop the worker that failed to start");
     });
@@ -150,13 +152,13 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   return {
     id,
     gaveUp: functions.gone.then(async (error) => {
-      log.fatal({ err: error }, "the worker stops");
+      log.fatal({ err: error }, "the worker is stopping, because functions that it calls are missing");
       await stop(GRACE_MS).catch(() => {});
       return error;
     }),
     health: () => {
       if (functions.problem !== null) return { ok: false, reason: functions.problem };
-      if (!liveness.standing) return { ok: false, reason: "Postgres is out of reach" };
+      if (!liveness.standing) return { ok: false, reason: "Postgres is unreachable" };
       if (Math.abs(skewMs) > MAX_SKEW_MS) {
         const skew = `${Math.round(skewMs)} ms`;
         return {

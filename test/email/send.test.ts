@@ -223,7 +223,7 @@ describe("without SENDGRID_API_KEY", () => {
     const id = await insert();
     await db.query("select graphile_worker.add_job('maintenance__sweep')");
     await db.until(
-      "select last_error like 'waiting: no worker has SENDGRID_API_KEY and MAIL_FROM set' from ai_email_queue where id = $1",
+      "select last_error like 'waiting: needs a worker with SENDGRID_API_KEY and MAIL_FROM set' from ai_email_queue where id = $1",
       [id],
     );
     expect(await rowOf(id)).toMatchObject({ status: "pending", attempts: 0 });

@@ -92,7 +92,7 @@ describe("a tenant's own account", () => {
     await insert("tenantA");
     await insert("tenantB");
     await becomes(db.tenantA, "completed");
-    await waitsFor(db.tenantB, "waiting: no worker has SENDGRID_API_KEY and MAIL_FROM set");
+    await waitsFor(db.tenantB, "waiting: needs a worker with SENDGRID_API_KEY and MAIL_FROM set");
 
     await worker.stop();
     worker = await startTestWorker(db, simulator, { config: testConfig(simulator) });
@@ -104,7 +104,7 @@ describe("a tenant's own account", () => {
     await saveOwnAccount();
     worker = await startTestWorker(db, simulator, { config: testConfig(simulator) });
     await insert("tenantA");
-    await waitsFor(db.tenantA, "waiting: no worker has BRAINOPS_SECRET_KEY set");
+    await waitsFor(db.tenantA, "waiting: needs a worker with BRAINOPS_SECRET_KEY set");
     expect(simulator.stats.requests).toBe(0);
     await db.as("tenantA", "update provider_credentials set active = false where provider = 'sendgrid'");
     await becomes(db.tenantA, "completed");

@@ -245,7 +245,7 @@ describe("without TWILIO_ACCOUNT_SID", () => {
     const id = await insertText(db, "tenantA");
     await db.query("select graphile_worker.add_job('maintenance__sweep')");
     await db.until(
-      "select last_error like 'waiting: no worker has TWILIO_ACCOUNT_SID%' from ai_sms_queue where id = $1",
+      "select last_error like 'waiting: needs a worker with TWILIO_ACCOUNT_SID%' from ai_sms_queue where id = $1",
       [id],
     );
     await poor.stop();
