@@ -40,7 +40,7 @@ export function guardRoutes(app: FastifyInstance, config: Config): readonly Serv
 
 async function requireToken(expected: Buffer | null, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
   if (expected === null) {
-    return reply.code(503).send({ error: "METRICS_TOKEN is not set, so nobody may read this. Set it on the server." });
+    return reply.code(503).send({ error: "METRICS_TOKEN is not set on the server, so metrics are not available." });
   }
   const given = /^bearer +(\S+) *$/i.exec(request.headers.authorization ?? "")?.[1];
   // timingSafeEqual needs equal lengths, and digests have them.

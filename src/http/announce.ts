@@ -1,6 +1,6 @@
 // Stores PUBLIC_URL in brainops.installation, so that SQL knows where links lead: without it
-// marketing can't be launched, and opt-in mails wait. In the background: the server also starts while
-// Postgres is out of reach.
+// marketing can't be launched, and opt-in mails wait. Runs in the background, so that the server starts even if
+// Postgres is unreachable.
 import type pg from "pg";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";

@@ -1,5 +1,5 @@
-// POST /forms/<token>: a lead from a tenant's form, signed by the tenant's server. It is stored in the
-// request and not by a job: the answer lists every fault while the person can still correct it.
+// POST /forms/<token>: a lead from a tenant's form, signed by the tenant's server. The request itself stores it, not a
+// job: the answer lists every fault, and the person can still correct them.
 import type pg from "pg";
 import { BrainOpsError } from "../errors.ts";
 import type { Endpoint } from "../revenue/credentials/store.ts";
@@ -24,7 +24,8 @@ export const formWebhook: TenantWebhook<"form", SignedHeaders, object> = {
     ({ signed, body }) =>
       isGenuine(secret, signed, body),
   acceptsInactive: false,
-  sealedError: "BRAINOPS_SECRET_KEY is not set, or not the one the form was made with. Set it on the server.",
+  sealedError:
+    "BRAINOPS_SECRET_KEY is not set, or is not the key that the form's secret was encrypted with. Set it on the server.",
   parse: parseEvent,
   accept: acceptSubmission,
 };

@@ -1,5 +1,5 @@
-// For whoever runs the process: does it live (healthz), can it work (readyz), what does it do
-// (metrics).
+// Health of the process, for its operator: whether it is alive (healthz), whether it can work (readyz), and what it
+// does (metrics).
 import type { FastifyInstance } from "fastify";
 import type pg from "pg";
 import { releaseColumns, releaseProblem, type StoredRelease } from "../db/migrate/release.ts";
@@ -14,7 +14,7 @@ export interface HealthOptions {
 }
 
 export function serveHealth(app: FastifyInstance, { pool, workerHealth }: HealthOptions): void {
-  // Asks nothing: a process must not be killed because Postgres is away.
+  // Runs no query: a process must not be killed because Postgres is unreachable.
   app.get("/healthz", { config: { access: "public" } }, async () => ({ status: "ok" }));
 
   const askDatabase = once(() => databaseObstacle(pool));
@@ -32,7 +32,7 @@ export function serveHealth(app: FastifyInstance, { pool, workerHealth }: Health
   });
 }
 
-// The row is missing until the first migration has begun, its release until that has succeeded.
+// Before the first migration the row does not exist; until that migration has succeeded, its release is null.
 const needed = `
   select ${releaseColumns}, pg_has_role('brainops_system', 'usage') as allowed
   from (select) as one left join brainops.release on true
@@ -40,7 +40,7 @@ const needed = `
 
 const notAllowed = "the login of DATABASE_URL lacks the role brainops_system; grant it";
 
-/** What keeps the database from being used, as a sentence without names of hosts; null for nothing. */
+/** Why the database cannot be used, as one sentence without host names; null if it can. */
 async function databaseObstacle(pool: pg.Pool): Promise<string | null> {
   const asked = pool
     .query<StoredRelease & { allowed: boolean }>({ text: needed, query_timeout: READY_WITHIN_MS } as pg.QueryConfig)
@@ -50,18 +50,18 @@ async function databaseObstacle(pool: pg.Pool): Promise<string | null> {
       return releaseProblem(row ?? null)?.text ?? null;
     })
     .catch((error: unknown) => {
-      // No privilege on the schema; no table, where nothing was ever migrated.
+      // 42501: no privilege on the schema. 42P01: the table does not exist, because nothing was ever migrated.
       if (codeOf(error) === "42501") return notAllowed;
-      return codeOf(error) === "42P01" ? (releaseProblem(null)?.text ?? null) : "Postgres is out of reach";
+      return codeOf(error) === "42P01" ? (releaseProblem(null)?.text ?? null) : "Postgres is unreachable";
     });
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
-    timer = setTimeout(resolve, READY_WITHIN_MS, "Postgres gave no answer within a second");
+    timer = setTimeout(resolve, READY_WITHIN_MS, "Postgres did not answer within one second");
   });
   return Promise.race([asked, late]).finally(() => clearTimeout(timer));
 }
 
-/** Calls that come while one is under way share its answer: many probes never fill the pool. */
+/** Calls share the answer of a call in progress, so that many probes never use up the pool. */
 function once<T>(ask: () => Promise<T>): () => Promise<T> {
   let underWay: Promise<T> | null = null;
   return () => {

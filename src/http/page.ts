@@ -9,7 +9,7 @@ h1 { font-size: 1.5rem; line-height: 1.25; }
 button { font: inherit; padding: 0.6rem 1.2rem; cursor: pointer; }
 `;
 
-// The hash of the style instead of unsafe-inline; everything else is forbidden, but for posting to the own origin.
+// The hash of the style instead of unsafe-inline; everything else is forbidden, except posts to the page's own origin.
 const policy = [
   "default-src 'none'",
   `style-src 'sha256-${createHash("sha256").update(style).digest("base64")}'`,
@@ -34,7 +34,7 @@ interface Form {
   readonly boxes?: readonly Box[];
 }
 
-/** A check box. Its name is posted if it is ticked, and in `shown` always: a box that was not on the page is not a "no". */
+/** A check box. Its name is posted if it is ticked, and always in the field `shown`, so that a box that was not on the page does not count as a "no". */
 export interface Box {
   readonly name: string;
   readonly label: string;

@@ -72,7 +72,7 @@ async function readPreferences(pool: pg.Pool, token: string): Promise<Preference
   return preferences === null ? null : preferencesShape.parse(preferences);
 }
 
-/** The choices in a submitted form, only for boxes that were shown; null for any other body. */
+/** The choices in a submitted form, limited to the boxes that were shown; null for any other body. */
 function choicesOf(form: URLSearchParams): object | null {
   if (form.get("save") !== "choices") return null;
   const shown = form.getAll("shown");

@@ -55,7 +55,7 @@ export function serveUnsubscribe(app: FastifyInstance, { log, pool }: { log: Log
 
     const options = { bodyLimit: BODY_LIMIT, config: { access: "public" } } as const;
 
-    // No query: it works while Postgres is out of reach, and does not reveal which tokens exist.
+    // No query: it works while Postgres is unreachable, and does not reveal which tokens exist.
     scope.get<{ Params: Params }>("/unsubscribe/:token", options, async (request, reply) =>
       isToken(request.params.token)
         ? sendPage(reply, 200, { ...ask, ...preferencesLink(request.params.token) })

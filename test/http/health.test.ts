@@ -44,7 +44,7 @@ describe("GET /readyz", () => {
   });
 
   it.each([
-    ["Postgres is out of reach", () => OUT_OF_REACH, "Postgres is out of reach"],
+    ["Postgres is out of reach", () => OUT_OF_REACH, "Postgres is unreachable"],
     [
       "the login lacks its role",
       () => db.urlOf("tenantA"),
@@ -101,7 +101,7 @@ describe("GET /readyz", () => {
     for (const answer of answers) {
       expect(await answer.json()).toEqual({
         status: "not ready",
-        reasons: ["Postgres gave no answer within a second"],
+        reasons: ["Postgres did not answer within one second"],
       });
     }
     silent.server.close();

@@ -31,7 +31,7 @@ interface SignedRoute {
 }
 
 const sealedAccount =
-  "BRAINOPS_SECRET_KEY is not set, or not the one the account was sealed with, so events can't be verified. Set it on the server.";
+  "BRAINOPS_SECRET_KEY is not set, or is not the key that the account was encrypted with, so events can't be verified. Set it on the server.";
 const twilio = (kind: "status" | "inbound"): SignedRoute => ({
   provider: "twilio",
   path: `/webhooks/twilio/${kind}`,
@@ -80,7 +80,10 @@ const routes: readonly SignedRoute[] = [
       });
     },
     signed: 400,
-    sealed: [503, "BRAINOPS_SECRET_KEY is not set, or not the one the form was made with. Set it on the server."],
+    sealed: [
+      503,
+      "BRAINOPS_SECRET_KEY is not set, or is not the key that the form's secret was encrypted with. Set it on the server.",
+    ],
   },
 ];
 

@@ -1,5 +1,5 @@
-// Verified events are written into webhook_events, and nothing more: what they mean is decided by a
-// job (brainops_internal.process_webhook_events), so that a slow or bad event never costs a delivery.
+// Writes verified events into webhook_events. A job decides later what they mean
+// (brainops_internal.process_webhook_events), so that a slow or malformed event never makes a delivery fail.
 import type pg from "pg";
 import type { Endpoint } from "../../revenue/credentials/store.ts";
 import type { Receipt } from "./receive.ts";

@@ -1,5 +1,5 @@
-// The one receiver of signed requests: webhooks of providers, and lead forms. What differs between
-// them is declared (Webhook, TenantWebhook); the order of the checks is here alone:
+// The one receiver of signed requests: webhooks of providers, and lead forms. Their differences are declared (Webhook,
+// TenantWebhook); the order of the checks is the same for all:
 //   before the body is read  503 if a variable is not set; 401 if the signature headers can't be genuine
 //   over the raw body        401 if the endpoint is unknown or the signature is invalid
 //   after that               400 if the body can't be parsed; then the declaration's `accept`
@@ -36,7 +36,7 @@ export interface Verified<Signed, Parsed, To extends Endpoint | null> {
   readonly signed: Signed;
   readonly body: Parsed;
   readonly query: unknown;
-  /** The tenant's endpoint it was posted to; null for the platform's. */
+  /** The tenant's endpoint that it was posted to; null for the platform's. */
   readonly endpoint: To;
 }
 
@@ -52,17 +52,17 @@ export interface Receipt {
 }
 
 interface Declaration<P extends CredentialProvider, Signed, Parsed> {
-  /** Its name among the credentials, in metrics and in log texts. */
+  /** Its name in provider_credentials, in metrics and in the log. */
   readonly provider: P;
-  /** Who signs, as the 401 has it: "Stripe". */
+  /** Who signs, as named in the 401: "Stripe". */
   readonly signer: string;
   /** Tenants' endpoints are one segment below: <path>/<token>. */
   readonly path: string;
   /** Bytes; a larger body is answered with 413. */
   readonly bodyLimit: number;
-  /** What `parse` expects, as the 400 has it: "JSON object". */
+  /** What `parse` expects, as named in the 400: "JSON object". */
   readonly bodyFormat: string;
-  /** Variables that verifying needs at every endpoint. */
+  /** Variables that the verification needs at every endpoint. */
   readonly needs: readonly (keyof Config)[];
   /** Null if a signature header is missing or malformed. */
   readonly readSignature: (headers: FastifyRequest["headers"]) => Signed | null;
@@ -72,7 +72,7 @@ interface Declaration<P extends CredentialProvider, Signed, Parsed> {
   readonly tenantVerifier: (credential: Credential<P>) => Verifier<Signed> | null;
   /** Whether an endpoint still works after the tenant has switched its credential off. */
   readonly acceptsInactive: boolean;
-  /** The 503 if BRAINOPS_SECRET_KEY does not open the tenant's credential; null makes that a 500. */
+  /** The text of the 503 if BRAINOPS_SECRET_KEY does not open the tenant's credential; null: a 500 instead. */
   readonly sealedError: string | null;
   /** Null if the body does not have the format. */
   readonly parse: (body: Buffer) => Parsed | null;
@@ -86,7 +86,7 @@ export interface TenantWebhook<P extends CredentialProvider, Signed, Parsed> ext
 /** A webhook that the platform has at <path>, and tenants with accounts of their own at <path>/<token>. */
 export interface Webhook<P extends CredentialProvider, Signed, Parsed> extends Declaration<P, Signed, Parsed> {
   readonly platform: {
-    /** Variables that verifying needs here, beside the ones needed everywhere. */
+    /** Variables that the verification needs at this endpoint, in addition to those needed at every endpoint. */
     readonly needs: readonly (keyof Config)[];
     /** Null if they are not set. */
     readonly verifier: Verifier<Signed> | null;
@@ -94,7 +94,7 @@ export interface Webhook<P extends CredentialProvider, Signed, Parsed> extends D
   readonly accept: (request: Verified<Signed, Parsed, Endpoint | null>, pool: pg.Pool) => Promise<Receipt>;
 }
 
-/** A 401 with the reason for the log, or a 503 with the sentence for the caller. */
+/** A 401 with its reason for the log, or a 503 with its text for the caller. */
 interface Refusal {
   readonly status: 401 | 503;
   readonly reason: string;
@@ -114,9 +114,9 @@ interface Route<Signed, Parsed, To extends Endpoint | null> {
   readonly accept: (request: Verified<Signed, Parsed, To>, pool: pg.Pool) => Promise<Receipt>;
 }
 
-/** The 503 of accounts: see Declaration.sealedError. */
+/** The text of the 503 for providers' accounts: see Declaration.sealedError. */
 export const SEALED_ACCOUNT =
-  "BRAINOPS_SECRET_KEY is not set, or not the one the account was sealed with, so events can't be verified. Set it on the server.";
+  "BRAINOPS_SECRET_KEY is not set, or is not the key that the account was encrypted with, so events can't be verified. Set it on the server.";
 
 export function serveWebhook<P extends CredentialProvider, Signed, Parsed>(
   app: FastifyInstance,

@@ -9,7 +9,7 @@ const SIGNATURE_HEADER = "x-twilio-email-event-webhook-signature";
 const TIMESTAMP_HEADER = "x-twilio-email-event-webhook-timestamp";
 
 // SendGrid retries a batch for 24 hours and does not document whether a retry gets a new timestamp.
-// The ledger detects replays; the window only bounds how long it must remember.
+// The ledger detects replays; the window only bounds how long it must keep events.
 const MAX_AGE_SECONDS = 25 * 3600;
 const MAX_AHEAD_SECONDS = 5 * 60;
 

@@ -15,7 +15,7 @@ type Kind = "status" | "inbound";
 
 export function twilioWebhook(kind: Kind, config: Config): Webhook<"twilio", string, Parameters> {
   const { TWILIO_AUTH_TOKEN: authToken, PUBLIC_URL: publicUrl } = config;
-  // Not from the request's Host header, which a proxy may change and a forger may choose.
+  // Not the request's Host header, which a proxy can change and an attacker can choose.
   const origin = publicUrl === undefined ? "" : new URL(publicUrl).origin;
   const verifierOf =
     (token: string): Verifier<string> =>
@@ -59,7 +59,7 @@ async function recordEvent(
     : { status: 200, type: "text/xml; charset=utf-8", body: NO_REPLY, ...counts };
 }
 
-/** Twilio's parameters as received, and ours beside them under names that Twilio's never have. */
+/** Twilio's parameters as received, and ours under names that Twilio does not use. */
 function eventOf(kind: Kind, query: unknown, parameters: Parameters): object {
   const theirs = [...parameters].map(([name, values]) => {
     const clean = values.map(cleanText);
