@@ -49,7 +49,7 @@ const environment = z.object({
 
 export type Config = Readonly<z.infer<typeof environment>>;
 
-/** The variables that a provider needs, its key first. */
+/** The variables that a provider needs; the first one is its key. */
 export const providerVariables = {
   sendgrid: ["SENDGRID_API_KEY", "MAIL_FROM"],
   twilio: ["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN", "TWILIO_FROM"],

@@ -2,7 +2,7 @@
 // sql/_README.md lists the same codes for DBAs; test/errors.test.ts fails when SQL, this file and
 // that page disagree. A retired code is never used again.
 
-/** What a person who meets the error can do; one sentence, in the imperative. */
+/** What the person who gets the error can do; one sentence, in the imperative. */
 interface ErrorEntry {
   readonly name: string;
   readonly remedy: string;
@@ -107,7 +107,7 @@ export const errorCodes = {
   OP036: {
     name: "credential_sealed",
     remedy:
-      "Set the BRAINOPS_SECRET_KEY that it was encrypted with. If that key is lost, run brainops tenant credential set <slug> <provider> --new-key, which deletes whatever else of the tenant's was encrypted with it, and lists it.",
+      "Set the BRAINOPS_SECRET_KEY that it was encrypted with. If that key is lost, run brainops tenant credential set <slug> <provider> --new-key, which deletes the tenant's other secrets that were encrypted with it, and lists them.",
   },
   OP037: { name: "credential_malformed", remedy: "Give the fields that the message names, as JSON." },
   OP038: {
@@ -131,7 +131,7 @@ export class BrainOpsError extends Error {
   }
 }
 
-/** The SQLSTATE or Node code of an error, or null where it has none. */
+/** The SQLSTATE or Node code of an error; null if it has none. */
 export function codeOf(error: unknown): string | null {
   if (typeof error === "object" && error !== null && "code" in error && typeof error.code === "string") {
     return error.code;
@@ -139,7 +139,7 @@ export function codeOf(error: unknown): string | null {
   return null;
 }
 
-/** The typed error for one that Postgres raised with a code of ours; anything else is returned as it came. */
+/** The typed error for one that Postgres raised with a code of ours; any other error is returned unchanged. */
 export function fromDatabase(error: unknown): unknown {
   const code = codeOf(error);
   if (code === null || !Object.hasOwn(errorCodes, code) || !(error instanceof Error)) return error;
@@ -147,7 +147,7 @@ export function fromDatabase(error: unknown): unknown {
   return new BrainOpsError(code as ErrorCode, error.message, { cause: error, ...hint });
 }
 
-/** The text of anything thrown. */
+/** The message of any thrown value. */
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.message === "") return error.errors.map(messageOf).join("; ");
   return error instanceof Error ? error.message : String(error);

@@ -1,4 +1,4 @@
-// Text from outside (providers, webhooks, forms, templates), made fit for Postgres.
+// Cleans text from outside (providers, webhooks, forms, templates) for Postgres.
 
 /**
  * The text as Postgres accepts it in text and jsonb: U+0000 and lone surrogates become U+FFFD, which keeps the length

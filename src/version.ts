@@ -11,7 +11,7 @@ function readVersion(paths: readonly string[]): string {
     try {
       return shape.parse(JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8"))).version;
     } catch {
-      // The other path is tried next.
+      // Not here: tries the next path.
     }
   }
   throw new Error("The package.json of brainops is missing; reinstall the package.");

@@ -1,6 +1,5 @@
-// Sends one row of ai_email_queue, or many rows of one broadcast in one call. The gate (suppression,
-// rules of contact), pauses, rate limits and the circuit breaker were checked in the claiming
-// transaction. The engine writes the outcome.
+// Sends one row of ai_email_queue, or many rows of one broadcast in one call. The gate (suppression, contact rules),
+// pauses, rate limits and the circuit breaker were checked in the claiming transaction. The engine writes the outcome.
 import { defineBulk, defineJob } from "../src/jobs/define.ts";
 import { sendBroadcast } from "../src/revenue/email/broadcast.ts";
 import { loadEmails, type EmailRow } from "../src/revenue/email/load.ts";

@@ -1,5 +1,5 @@
-// Computes scores: of the leads named in the payload, after an event that affects them; and each
-// night, of all leads whose points have decayed since.
+// Computes scores: after an event, those of the leads that the payload names; every night, those of all leads whose
+// points have decayed.
 import { z } from "zod";
 import { defineTask } from "../src/jobs/define.ts";
 import { scoreFaded, scoreLeads } from "../src/revenue/leads/score.ts";

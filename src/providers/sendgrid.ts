@@ -1,5 +1,5 @@
-// SendGrid, thin over its SDK: one client per credential (the SDK's default client is a process-wide
-// singleton that tenants would race for), and the mapping of its answers to outcomes.
+// SendGrid, a thin layer over its SDK: one client per credential (the SDK's default client is a singleton that all
+// tenants of the process would share), and the mapping of its answers to outcomes.
 import { Agent as HttpAgent } from "node:http";
 import { Agent as HttpsAgent } from "node:https";
 import sendgridClient from "@sendgrid/client";

@@ -1,4 +1,4 @@
-// Stripe, thin over its SDK: one client per key, payment links, and the mapping of errors to outcomes.
+// Stripe, a thin layer over its SDK: one client per key, payment links, and the mapping of errors to outcomes.
 import { Stripe } from "stripe";
 import { messageOf } from "../errors.ts";
 import type { Outcome } from "../jobs/outcome.ts";
@@ -32,7 +32,7 @@ export interface PaymentLink {
 }
 
 /** The idempotency key can no longer create a link. */
-export const SPOILED_KEY = Symbol("the key is spoiled");
+export const SPOILED_KEY = Symbol("the idempotency key cannot create a link any more");
 
 export type Created = PaymentLink | Outcome | typeof SPOILED_KEY;
 

@@ -1,4 +1,4 @@
-// Twilio's Messages API, thin over its SDK: one client per credential, and the mapping of errors to outcomes.
+// Twilio's Messages API, a thin layer over its SDK: one client per credential, and the mapping of errors to outcomes.
 import twilio from "twilio";
 import { z } from "zod";
 import { codeOf, messageOf } from "../errors.ts";
@@ -176,7 +176,7 @@ const classes = {
   route: [21408, 21608, 21612, 30007],
   /** The account cannot send: wrong credential, suspended, closed. */
   account: [20003, 20005, 20006, 30002],
-  /** The handset is off or out of reach. */
+  /** The handset is off or unreachable. */
   unreachable: [30003],
   /** Not sent; a later attempt may succeed. */
   later: [20429, 20503, 21611, 30001],
@@ -202,8 +202,8 @@ const QUEUE_FULL_MS = 5 * 60_000;
 
 /**
  * The outcome of a row for an error. Twilio has no idempotency key ("if you get a 500 and retry,
- * customers may receive multiple messages", error 20500), so an error that leaves it open whether the
- * text was sent is unconfirmed.
+ * customers may receive multiple messages", error 20500), so after an error that does not show whether the text was
+ * sent, the row is unconfirmed.
  * @param owner "tenant" if the account or the From number is the tenant's; a pause then holds this tenant only
  */
 export function outcomeOf(error: TwilioError, now: Date, owner: AccountOwner): Outcome {

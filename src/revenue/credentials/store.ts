@@ -49,7 +49,7 @@ export function openCredential<P extends CredentialProvider>(
   if (secretKeyId(secretKey) !== sealed.secret_key_id) {
     throw new BrainOpsError(
       "OP036",
-      `The ${provider} credential was sealed with BRAINOPS_SECRET_KEY ${sealed.secret_key_id}; the present key is ${secretKeyId(secretKey)}.`,
+      `The ${provider} credential was sealed with BRAINOPS_SECRET_KEY ${sealed.secret_key_id}; the current key is ${secretKeyId(secretKey)}.`,
     );
   }
   const scope = { tenantId: sealed.tenant_id, provider: sealed.provider, name: sealed.name };

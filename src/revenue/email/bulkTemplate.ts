@@ -22,7 +22,7 @@ export interface BulkTemplate {
   readonly substitutions: (variables: object) => Record<string, string> | null;
 }
 
-/** Subject, HTML or text: its cut template, the tag of each value, and how a value is shown in it. */
+/** Subject, HTML or text: its template in pieces, the tag of each value, and how a value is rendered in it. */
 interface Part {
   readonly cut: Cut;
   readonly tags: readonly string[];

@@ -31,13 +31,13 @@ interface CompiledHtml {
   /** The text between the values: one piece more than `places`. */
   readonly pieces: readonly string[];
   /**
-   * Index of the value after each piece. Not every value appears in the text: an attribute's may be
-   * missing, and a link's href follows the link's text.
+   * The index of the value that follows each piece. Some values do not appear in the text, such as those in most
+   * attributes; a link's href appears after the link's text.
    */
   readonly places: readonly number[];
   /**
-   * For each value the pattern it must match, so that the text around it stays as compiled. Null if no
-   * value is safe there: then the mail is converted as a whole.
+   * For each value, the pattern that it must match to leave the surrounding text as compiled. Null if no value is safe
+   * at that place; then the mail is converted as a whole.
    */
   readonly fits: readonly (RegExp | null)[];
 }

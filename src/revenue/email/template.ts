@@ -44,7 +44,7 @@ function inTime<T>(render: () => T): T {
 const parsedHtml = createLruCache((template) => html.parse(template));
 const parsedText = createLruCache((template) => text.parse(template));
 
-/** A template cut at its outermost nodes into fixed text and values. */
+/** A template, split at its outermost nodes into fixed text and values. */
 export interface Cut {
   /** The fixed text around the values: one piece more than there are values. */
   readonly fixed: readonly string[];

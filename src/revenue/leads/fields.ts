@@ -1,6 +1,6 @@
-// Fields of a CSV file or a form -> a lead, or a list of faults. Files and forms come from people and
-// foreign programs, so columns have several accepted names, and all faults are reported together, each
-// with the value and what was expected.
+// Fields of a CSV file or a form -> a lead, or a list of faults. Files and forms come from people and other programs,
+// so columns have several accepted names, and all faults are reported together, each with the value and what was
+// expected.
 import { isEmailAddress } from "../../emailAddress.ts";
 import { cleanText } from "../../text.ts";
 import { e164 } from "../sms/number.ts";

@@ -8,9 +8,9 @@ export async function scoreLeads(pool: pg.Pool, ids: readonly string[]): Promise
 }
 
 /**
- * Computes the scores that have faded: walks all leads in pages, one transaction each, and updates those
- * whose score has changed by now. Returns how many. Stops after the current page when `signal` aborts;
- * the next run starts from the first page.
+ * Computes the scores of leads whose points have decayed: goes through all leads in pages, one transaction each, and
+ * updates the scores that changed. Returns how many. Stops after the current page when `signal` aborts; the next run
+ * starts from the first page.
  */
 export async function scoreFaded(pool: pg.Pool, signal: AbortSignal): Promise<number> {
   let total = 0;

@@ -22,7 +22,7 @@ export function accountOf(
   }
   const { STRIPE_SECRET_KEY: secretKey, STRIPE_BASE_URL: baseUrl } = config;
   if (secretKey !== undefined) return { secretKey, baseUrl, owner: "platform" };
-  // The claim checks that the row has an account. Only one case gets here: closing a link that was made
-  // through the platform's account, for a tenant that has an account of its own by now.
+  // The claim checks that the row has an account. Only one case gets here: closing a link that was created through the
+  // platform's account, for a tenant that now has an account of its own.
   return deferUntilSet("STRIPE_SECRET_KEY is not set", now());
 }

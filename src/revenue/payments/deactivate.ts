@@ -10,7 +10,7 @@ import { accountOf, type TenantAccount } from "./account.ts";
 const CLOSURE_RETRY_MS = 60 * 60_000;
 
 const NOT_HERE =
-  "the credential of the tenant's Stripe account that the link may have been created in is deleted, and the tenant's present account has no link of this request; look for the link at Stripe";
+  "the Stripe credential that the link may have been created with is deleted, and the tenant's current Stripe account has no link for this request; look for the link at Stripe";
 
 export interface PaymentClosureRow extends JobRow, TenantAccount {
   readonly payment_request_id: string;
@@ -31,9 +31,9 @@ export const loadPaymentClosures = `
 
 /**
  * Deactivates the link in the account that created it, even if the tenant's credential is inactive: an
- * open link would take money for a cancelled request. If the credential is deleted, uses the tenant's
- * present credential, which may be another key of the same account; if it is not, Stripe does not find
- * the link and the row fails.
+ * open link would take money for a cancelled request. If the credential is deleted, uses the tenant's current
+ * credential, which may be another key of the same account. If it is for another account, Stripe does not find the
+ * link, and the row fails.
  */
 export async function deactivateLink(row: PaymentClosureRow, context: JobContext): Promise<Outcome> {
   const sealed = row.made_through === null ? null : (row.made_through_sealed ?? row.own_account);
@@ -44,7 +44,7 @@ export async function deactivateLink(row: PaymentClosureRow, context: JobContext
   if ("kind" in account) return account;
   const outcome = await deactivateIn(row, account, context);
   const isInactive = row.made_through_sealed !== null && row.made_through !== row.own_account_id;
-  // The credential is not in use any more: a pause would hold the links of the tenant's present account.
+  // The credential is no longer in use, so a pause would only hold the links of the tenant's current account.
   return outcome.kind === "hold" && isInactive
     ? waiting("is inactive and Stripe rejects its key; set it again, or deactivate the link at Stripe", context)
     : outcome;

@@ -1,4 +1,4 @@
-// Settles unconfirmed texts by Twilio's list of what an account has sent. The list is fetched here, with
+// Settles unconfirmed texts by Twilio's list of the messages that an account has sent. The list is fetched here, with
 // no transaction open; SQL decides what it means for the rows (brainops_internal.reconcile_sms).
 import type { Config } from "../../config.ts";
 import { messageOf } from "../../errors.ts";
@@ -12,7 +12,7 @@ interface Unconfirmed {
   readonly account_sid: string;
   readonly number: string;
   readonly since: Date;
-  /** The present Twilio credentials of the tenants whose texts are unconfirmed. */
+  /** The current Twilio credentials of the tenants whose texts are unconfirmed. */
   readonly own_accounts: readonly SealedCredential[];
 }
 
@@ -38,7 +38,7 @@ export async function reconcileSms({
     if (account === null) {
       log.warn(
         { account: unconfirmed.account_sid },
-        "sms: cannot check unconfirmed texts: their Twilio account has no credential any more",
+        "sms: cannot check unconfirmed texts: the credential of their Twilio account no longer exists",
       );
       continue;
     }
@@ -59,7 +59,7 @@ export async function reconcileSms({
   }
 }
 
-/** The account that sent the texts; null if neither the platform nor one of the tenants has it any more. */
+/** The account that sent the texts; null if neither the platform nor one of the tenants has credentials of it any more. */
 function accountOf({ account_sid, own_accounts }: Unconfirmed, config: Config): TwilioAccount | null {
   const candidates = [
     platformAccount(config),

@@ -11,8 +11,8 @@ import type { SmsRow } from "./load.ts";
 import { e164 } from "./number.ts";
 
 /**
- * readdress: the recipient's number could only be read here, so the gate must check the row again by
- * that number. send: a text to send.
+ * readdress: only this program could read the recipient's number, so the gate must check the row again with it. send: a
+ * text to send.
  */
 export type PreparedSms =
   | { readonly kind: "readdress"; readonly row: SmsRow; readonly number: string }

@@ -4,7 +4,7 @@ import { createHmac, randomUUID } from "node:crypto";
 import { shuffled } from "../sendgrid/random.ts";
 import type { Account } from "./types.ts";
 
-/** How the webhooks applyModes; each mode is a problem that receivers have had in practice. */
+/** How the webhooks misbehave; each mode is a problem that receivers have had in practice. */
 export interface WebhookModes {
   /** Every post is repeated `copies` times, with the same idempotency token. @default none */
   duplicates: "none" | "same";

@@ -1,4 +1,4 @@
-// How webhooks applyModes; each mode is a problem that receivers have had in practice.
+// How the event webhooks misbehave; each mode is a problem that receivers have had in practice.
 import { shuffled } from "../../sendgrid/random.ts";
 import { newId } from "../ids.ts";
 import type { StripeEvent } from "../types.ts";
