@@ -16,9 +16,9 @@
 -- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
--- Deliberately looser than brainops_internal.is_email_address. This one says who is the same person, not who can be written
--- to: a lead with jörg@exämple.de or a@b.c_d, which the mail queue refuses, is accepted, must be found when it is inserted
--- again, and must be found by brainops.forget. gate_email keeps mail from going to such an address.
+-- Deliberately looser than brainops_internal.is_email_address. This one decides who is the same person, not who can
+-- receive mail: a lead with jörg@exämple.de or a@b.c_d, which the mail queue refuses, is accepted, must be found when
+-- it is inserted again, and must be found by brainops.forget. gate_email keeps mail from going to such an address.
 --
 -- Part of a generated column: it must not change without rewriting the stored values, so it is not among functions/. It
 -- sets no search_path, so that Postgres inlines it.
@@ -119,7 +119,7 @@ comment on column public.revenue_leads.email_key is
 comment on column public.revenue_leads.phone_e164 is
   'phone as +<country><number>; null if it cannot be read. Filled in unless given.';
 comment on column public.revenue_leads.owner_email is
-  'E-mail address of the person who looks after the lead; null for nobody.';
+  'E-mail address of the person who looks after the lead; null: no one.';
 comment on column public.revenue_leads.state is
   'State or province, e.g. CO; null if not known. Rules for text messages depend on it.';
 comment on column public.revenue_leads.merged_into is

@@ -1,4 +1,4 @@
--- Contact rules: who may be written to, and when. Consent, suppressions, quiet hours, frequency caps, warm-up, holds.
+-- Contact rules: who may be contacted, and when. Consent, suppressions, quiet hours, frequency caps, warm-up, holds.
 -- Compatibility: rolling; creates tables that no older program reads.
 --
 -- One function checks all rules, for mail and texts alike: brainops_internal.contact_verdicts. The gates call it inside
@@ -65,7 +65,7 @@ create table public.contact_suppressions (
 );
 
 comment on table public.contact_suppressions is
-  'Addresses that must not be written to, for transactional messages too. Checked when a row is claimed, so an entry also stops what is queued already.';
+  'Addresses to which nothing may be sent, transactional messages included. Checked when a row is claimed, so an entry also stops what is queued already.';
 comment on column public.contact_suppressions.address is
   'An e-mail address, or a phone number, which is stored as E.164. For a person who was forgotten: sha256:<digest>.';
 comment on column public.contact_suppressions.address_key is

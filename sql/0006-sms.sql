@@ -33,10 +33,10 @@ create table public.sms_numbers (
 create index sms_numbers_number on public.sms_numbers (number);
 
 comment on table public.sms_numbers is
-  'Numbers of the installation''s Twilio account that belong to one tenant: its texts go out from them, and texts to them are the tenant''s. A tenant without a row uses TWILIO_FROM. Only admins write this table.';
+  'Numbers of the installation''s Twilio account that belong to one tenant: its texts are sent from them, and texts to them belong to it. A tenant without a row uses TWILIO_FROM. Only admins write this table.';
 comment on column public.sms_numbers.number is 'In E.164, or a short code.';
 comment on column public.sms_numbers.active is
-  'False: no text goes out from it any more; texts to it are still the tenant''s.';
+  'False: no text is sent from it any more; texts to it still belong to the tenant.';
 
 create table public.ai_sms_queue (
   id uuid primary key default gen_random_uuid(),
@@ -105,9 +105,9 @@ comment on column public.ai_sms_queue.to_number is
 comment on column public.ai_sms_queue.from_number is
   'The number that the text went out from, as Twilio reports it; null until then.';
 comment on column public.ai_sms_queue.account_sid is
-  'The Twilio account that the text went through; written just before it is sent, null until then. A lost outcome is looked for in this account only.';
+  'The Twilio account that the text went through; written just before it is sent, null until then. A lost outcome is looked up in this account only.';
 comment on column public.ai_sms_queue.text_sent is
-  'Exactly what Twilio was given; written just before it is sent, null until then. A lost outcome is recognized by it.';
+  'The exact text passed to Twilio; written just before it is sent, null until then. Identifies the text if its outcome was lost.';
 comment on column public.ai_sms_queue.segments is
   'Number of segments, which determines the price; null until the text is sent.';
 comment on column public.ai_sms_queue.provider_message_id is 'Twilio''s MessageSid; null until it is known.';
@@ -116,7 +116,7 @@ comment on column public.ai_sms_queue.earlier_message_ids is
 comment on column public.ai_sms_queue.looked_for_at is
   'When Twilio''s message list was last asked about a lost outcome; null: not yet.';
 comment on column public.ai_sms_queue.times_absent is
-  'How often the text was surely not with Twilio and was made due again; the third time, the row fails.';
+  'How often Twilio certainly did not have the text and the row was made due again; the third time, the row fails.';
 comment on column public.ai_sms_queue.first_due_at is
   'When the text was due before the engine first deferred it; null if it never did. Starts over when a client moves the row or runs it again.';
 
@@ -214,7 +214,7 @@ create unique index sms_threads_once on public.sms_threads (tenant_id, number, s
 create index sms_threads_number on public.sms_threads (number);
 
 comment on table public.sms_threads is
-  'Which person texts with which number: whose tenant''s a text to a shared number is, which number a person knows, and whether the person has had the opt-out notice.';
+  'Which person texts with which number. Decides which tenant a text to a shared number belongs to, and from which number a person is texted; records whether the person has had the opt-out notice.';
 comment on column public.sms_threads.number is 'The person''s, in E.164.';
 comment on column public.sms_threads.sender is
   'A number of sms_numbers; own: the tenant''s own account; null: the installation''s TWILIO_FROM.';

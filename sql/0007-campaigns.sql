@@ -1,5 +1,5 @@
--- Campaigns: sequences of steps as rows, the leads that are in them, and each step that one reaches as a row of a job
--- table.
+-- Campaigns: sequences of steps as rows, the leads that are in them, and one row of a job table for each step that a
+-- lead reaches.
 --
 -- Compatibility: rolling; creates tables that no older program reads.
 --
@@ -15,8 +15,8 @@
 --
 -- Time: due_at is when a touch was planned for, scheduled_for when its job runs. The next touch is planned from due_at,
 -- so short delays do not add up. A delay of more than an hour, or of more than half of the gap that follows, moves the
--- rest of the schedule: after an outage, nobody gets two mails in a row. Days are calendar days in the lead's time zone
--- (the hour of the day stays across DST), hours are hours. In a pause the clock is stopped.
+-- rest of the schedule: after an outage, no person gets two mails in a row. Days are calendar days in the lead's time
+-- zone (the hour of the day stays across DST), hours are hours. During a pause the clock is stopped.
 --
 -- Lock order: campaign, lead, enrolment, touch, queue row. A transaction that holds an enrolment never waits for a queue
 -- row (skip locked); for rows that a claim has locked at that moment, the gate decides.
@@ -261,7 +261,7 @@ comment on column public.ai_campaign_touches.touch_type is 'email, sms, or the k
 comment on column public.ai_campaign_touches.content_template is
   'Name of the template in ai_campaign_templates; its newest version is used when the touch is performed (template_version).';
 comment on column public.ai_campaign_touches.step_key is
-  'The step of the sequence; null for a touch that a client added beside the sequence.';
+  'The step of the sequence; null for a touch that a client added outside the sequence.';
 comment on column public.ai_campaign_touches.due_at is
   'When it was planned for. The next touch is planned from here, while scheduled_for moves with each deferral.';
 comment on column public.ai_campaign_touches.woken_at is
@@ -355,7 +355,7 @@ create index lead_tasks_open on public.lead_tasks (tenant_id, due_at) where stat
 comment on table public.lead_tasks is
   'Tasks for a person about a lead, such as a call or a visit. Created by steps of kind task, or by any client.';
 comment on column public.lead_tasks.touch_id is 'The touch that created it; null if a client did.';
-comment on column public.lead_tasks.assigned_to is 'Who is to do it; null: nobody in particular.';
+comment on column public.lead_tasks.assigned_to is 'Who is to do it; null: no one in particular.';
 
 create table public.campaign_touch_events (
   id uuid primary key default gen_random_uuid(),
@@ -386,7 +386,7 @@ create table public.campaign_touch_events (
 );
 
 comment on table public.campaign_touch_events is
-  'What became of each touch''s message, each event once. Kept here, because queue rows move to the archive.';
+  'What happened to each touch''s message; each event is recorded once. Kept here, because queue rows move to the archive.';
 comment on column public.campaign_touch_events.detail is 'Why the message was skipped, failed or cancelled; else null.';
 
 create table brainops.library_templates (

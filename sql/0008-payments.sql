@@ -1,9 +1,9 @@
 -- Payments: prices (plans), requests for money (payment_requests), movements of money (payment_ledger), and what Stripe
 -- reports about them.
 --
--- A payment request has two states: `status` is the job that creates the link, `payment_status` is the money. Nobody
--- writes payment_status: it is computed from facts, and facts only accumulate. So events may arrive in any order and any
--- number of times.
+-- A payment request has two states: `status` is the job that creates the link, `payment_status` is the money.
+-- payment_status is always computed from facts, and facts only accumulate (what a client writes becomes a fact). So
+-- events may arrive in any order and any number of times.
 --
 --   open ── a delayed payment failed ──▶ payment_failed ──────┐
 --   open ── the link was deactivated ──▶ cancelled | expired ─┴─ 'open' (or status 'pending') is written: a new link ──▶ open
@@ -174,7 +174,7 @@ comment on column public.payment_requests.attention is
 comment on column public.payment_requests.paid_at is
   'When the first payment of exactly this amount and currency was made, or a person accepted another one; null: not paid.';
 comment on column public.payment_requests.paid_minor is
-  'Sum of the ledger''s payments in the request''s currency. Without any, after a person accepted a payment in another currency: amount_minor.';
+  'Sum of the ledger''s payments in the request''s currency. amount_minor if there is none, but a person accepted a payment in another currency.';
 comment on column public.payment_requests.refunded_minor is
   'What was refunded, in the request''s currency: by the ledger or by Stripe''s totals of the charges, whichever is more. A refund in another currency is prorated by the amount charged in it.';
 comment on column public.payment_requests.disputes_open is 'Number of disputes that are open or lost.';
@@ -222,7 +222,7 @@ comment on table public.payment_link_closures is
   'One row for each payment link: when it is due, the link is deactivated. Created with the link, for its expires_at; moved to now when the request is cancelled, or paid through any of its links.';
 comment on column public.payment_link_closures.key_generation is 'Which of the request''s links.';
 comment on column public.payment_link_closures.stripe_payment_link_id is
-  'Null: it is unknown whether the link exists, because creating it was cut off; it is looked for.';
+  'Null: it is unknown whether the link exists, because creating it was interrupted; the task looks for it at Stripe.';
 comment on column public.payment_link_closures.account is
   'The tenant''s own credential that the link was created through; null: the installation''s account.';
 comment on column public.payment_link_closures.reason is 'Why the link is closed: expired, cancelled or paid.';
@@ -358,13 +358,14 @@ comment on table public.stripe_objects is
   'Which Stripe object (link, session, intent, charge, invoice, subscription, refund, dispute) belongs to which payment request. Decides which request an event is about.';
 comment on column public.stripe_objects.own_account is
   'True: the object is in the tenant''s own Stripe account, and only events from there may concern it. False: in the installation''s.';
-comment on column public.stripe_objects.key_generation is 'Which of the request''s links the object came by.';
+comment on column public.stripe_objects.key_generation is
+  'The number of the request''s link through which the object was created (key_generation).';
 comment on column public.stripe_objects.refunded_minor is
-  'Of a charge: the largest total that Stripe reported as refunded, in currency; 0 for anything else.';
+  'For a charge, the largest refunded total that Stripe reported, in currency; 0 for other objects.';
 comment on column public.stripe_objects.charged_minor is
-  'What the payer was charged, in currency: of a charge that was refunded, and of a payment that Stripe converted (the ledger has it in the request''s currency). Null for anything else.';
+  'The amount that the payer was charged, in currency. Set for charges that were refunded, and for payments that Stripe converted (the ledger has these in the request''s currency); else null.';
 comment on column public.stripe_objects.currency is
-  'The currency of charged_minor and refunded_minor; null for anything else.';
+  'The currency of charged_minor and refunded_minor; null for other objects.';
 
 create table brainops.waiting_stripe_events (
   account text not null,

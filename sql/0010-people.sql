@@ -1,5 +1,5 @@
--- Rights of people: which topics they want mail about, double opt-in, and the type by which export and forget know a
--- person.
+-- Rights of people: which topics they want mail about, double opt-in, and the type that describes a person to export
+-- and forget.
 -- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';
 
@@ -15,7 +15,7 @@ create type brainops.person as (
 );
 
 comment on type brainops.person is
-  'What a tenant knows a person by. addresses: the one that was given and those of the leads, except what other leads share; e-mail in lower case, numbers in E.164. lead_ids: leads with the given address. The other ids are of rows about these leads; row_ids: of job rows, archived ones too.';
+  'The addresses and ids that identify a person in one tenant. addresses: the one that was given and those of the leads, except what other leads share; e-mail in lower case, numbers in E.164. lead_ids: leads with the given address. The other ids are of rows about these leads; row_ids: of job rows, archived ones too.';
 
 create table public.contact_topics (
   id uuid primary key default gen_random_uuid(),
@@ -52,7 +52,7 @@ create table public.contact_topic_optouts (
 create index contact_topic_optouts_topic_id on public.contact_topic_optouts (tenant_id, topic_id);
 
 comment on table public.contact_topic_optouts is
-  'Topics that a person does not want mail about. A row ends running enrolments in the topic''s campaigns, and new ones end when they begin.';
+  'Topics that a person does not want mail about. A row ends running enrolments in the topic''s campaigns; later enrolments in them end at once.';
 comment on column public.contact_topic_optouts.address_key is
   'The e-mail address in lower case without surrounding spaces.';
 

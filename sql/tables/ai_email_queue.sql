@@ -39,7 +39,8 @@ for each row
 when (new.broadcast_id is not null)
 execute function brainops_internal.before_broadcast_recipient();
 
--- The condition nearly always decides alone. "|| '{}'" decompresses the value, so that its size in memory is measured.
+-- The condition spares nearly all rows the function. "|| '{}'" decompresses the value, so that its size in memory is
+-- measured.
 create or replace trigger a3_refuse_large_metadata
 before insert or update of metadata on public.ai_email_queue
 for each row

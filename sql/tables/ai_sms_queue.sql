@@ -1,4 +1,5 @@
--- Texts to send, a job table. Its triggers check the row, read the number, and settle what is known of a lost outcome.
+-- Texts to send, a job table. Its triggers check the row, convert the number to E.164, and settle a lost outcome as far
+-- as it is known.
 select
   brainops.define_job_table(
     'public.ai_sms_queue',
@@ -10,7 +11,7 @@ select
     p_result_columns => array['sent_at', 'provider_message_id', 'segments', 'from_number']
   );
 
--- What the worker records of a run, and the engine of a deferral, is not a client's to write.
+-- Clients must not write what the worker records about a run and the engine about a deferral.
 revoke
   insert (to_number, account_sid, text_sent, earlier_message_ids, times_absent, looked_for_at),
   update (to_number, account_sid, text_sent, earlier_message_ids, times_absent, looked_for_at)

@@ -1,4 +1,4 @@
--- What became of each touch's message; written by the engine only.
+-- What happened to each touch's message; written by the engine only.
 
 select brainops.protect_table('public.campaign_touch_events');
 

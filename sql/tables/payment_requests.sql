@@ -59,7 +59,7 @@ for each row
 when (new.lead_id is not null)
 execute function brainops_internal.resolve_lead_id();
 
--- Whatever the state of the present link: an older one may still be open, and a closed one may have been paid a moment
+-- Regardless of the current link's state: an older link may still be open, and a closed one may have been paid a moment
 -- before.
 create or replace trigger a2_before_payment_delete
 before delete on public.payment_requests

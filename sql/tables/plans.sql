@@ -1,5 +1,5 @@
--- Prices. Policies by hand, because a row without a tenant is for every tenant: all read those, and only admins write
--- them.
+-- Prices. Policies of its own, because a row without a tenant is for every tenant: all tenants read it, and only admins
+-- write it.
 alter table public.plans enable row level security;
 alter table public.plans force row level security;
 

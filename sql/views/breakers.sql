@@ -17,6 +17,6 @@ as
   from brainops.circuit_breakers;
 
 comment on view brainops.breakers is
-  'The circuit breakers of provider accounts that have ever failed. sender: sendgrid is the platform''s account, sendgrid:<tenant id> a tenant''s own. state: closed (rows go), open (no row before retry_at), half_open (one row is trying). failures: in a row.';
+  'The circuit breakers of provider accounts that have ever failed. account: sendgrid is the platform''s account, sendgrid:<tenant id> a tenant''s own. state: closed (rows go), open (no row before retry_at), half_open (one row is trying). failures: consecutive failures.';
 
 grant select on brainops.breakers to brainops_admin, brainops_system;

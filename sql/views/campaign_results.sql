@@ -1,4 +1,4 @@
--- What became of each step of a campaign, counted.
+-- Results of each step of a campaign, as counts.
 drop view if exists brainops.campaign_results;
 
 create view brainops.campaign_results

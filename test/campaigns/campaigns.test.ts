@@ -92,7 +92,7 @@ describe("an enrolment ends", () => {
     await tenant.query("select brainops.exit_enrolment($1, 'said no')", [id]);
     expect(await perform(worker, db.tenantA, touch)).toMatchObject({
       outcome: "skip",
-      reason: "the enrolment is exited: said no",
+      reason: "enrolment exited: said no",
     });
     expect(await messagesOf(db, id)).toEqual([]);
   });

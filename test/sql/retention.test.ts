@@ -52,7 +52,7 @@ describe("the sweep", () => {
     expect(await sweep()).toEqual([{ requeued: 0, timed_out: 1 }]);
     expect(await mail(db, id)).toMatchObject({
       status: "unconfirmed",
-      last_error: expect.stringContaining("never settled"),
+      last_error: expect.stringContaining("did not settle"),
     });
   });
 

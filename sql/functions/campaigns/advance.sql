@@ -2,8 +2,8 @@
 -- calls; advance_enrolment creates the next touch and decides when it is due.
 
 -- The next step is p_to_number if the step chose a target, else its next_step, else the next number. Without one the
--- sequence ends; an exit step always ends it. A touch beside the sequence (step_key null, added by a client) leads
--- nowhere.
+-- sequence ends; an exit step always ends it. A touch outside the sequence (step_key null, added by a client) has no
+-- next step.
 create or replace function brainops_internal.schedule_next_step(
   p_enrolment public.ai_nurture_campaigns,
   p_touch public.ai_campaign_touches,

@@ -38,7 +38,7 @@ end;
 $$;
 
 comment on function brainops.resume_campaign(text, text) is
-  'Resumes a paused campaign: everything in it is shifted by the length of the pause, and what is due at once goes five a second, or faster if that would take more than an hour. Has no effect if the campaign is not paused. Parameters and errors are those of pause_campaign.';
+  'Resumes a paused campaign: everything in it is shifted by the length of the pause, and rows that are due at once are released at five a second, or faster if that would take more than an hour. Has no effect if the campaign is not paused. Parameters and errors are those of pause_campaign.';
 
 alter function brainops.resume_campaign(text, text) owner to brainops_system;
 revoke execute on function brainops.resume_campaign(text, text) from public;

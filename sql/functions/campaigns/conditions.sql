@@ -2,9 +2,9 @@
 -- is written, and that condition_holds evaluates for a lead. A condition without problems can be evaluated for every
 -- lead without an error (test/campaigns/conditions.test.ts).
 
--- Never null, which a list of conditions would take as true: a comparison with a missing value is false. Nor does
--- anything in a lead's fields raise an error: text that is compared with a number is false. p_since: from when events
--- count, unless the condition says within.
+-- Never returns null, which a list of conditions would take as true: a comparison with a missing value is false. Never
+-- raises an error because of a lead's fields: comparing text with a number is false. p_since: from when events count,
+-- unless the condition says within.
 create or replace function brainops_internal.condition_holds(
   p_condition jsonb,
   p_lead public.revenue_leads,
@@ -54,7 +54,7 @@ begin
         and v.lead_id = p_lead.id
         and v.event = p_condition ->> 'event'
         and (not p_condition ? 'channel' or v.channel = p_condition ->> 'channel')
-        -- An event that was reported late counts from when it was reported.
+        -- An event that was reported late counts from the time of the report.
         and greatest(v.occurred_at, v.created_at) >= v_since
     );
   end if;

@@ -72,7 +72,8 @@ begin
     return new;
   end if;
 
-  -- Whoever publishes or pauses the campaign waits for this, and so sees every enrolment that came before.
+  -- A transaction that publishes or pauses the campaign waits for this lock, and so sees every enrolment that came
+  -- before it.
   select * into v_campaign from public.campaigns where tenant_id = new.tenant_id and code = new.campaign_type for share;
   if not found or v_campaign.status = 'archived' or v_campaign.version = 0 then
     raise exception 'campaign_type: campaign % %', quote_literal(left(new.campaign_type, 80)), case
@@ -97,12 +98,12 @@ begin
     order by entrance desc
     limit 1;
   if found then
-    -- The same entrance again violates the unique key, which is what "on conflict do nothing" expects.
+    -- A repeated entrance violates the unique key, as "on conflict do nothing" expects.
     new.entrance := v_before.entrance
       + (v_campaign.reentry = 'after_exit' and v_before.status not in ('active', 'paused'))::int;
   end if;
 
-  -- A lead that is being won at this moment is won either before it enters or after.
+  -- The lock makes a transaction that wins the lead at this moment come either before this entry or after it.
   select * into v_lead from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for share;
   if v_status in ('active', 'paused') then
     new.exit_reason := brainops_internal.entry_refusal(v_campaign, v_lead);
@@ -161,7 +162,7 @@ begin
     cross join lateral (
       select brainops_internal.add_delay(e.schedule_start, s.delay, brainops_internal.lead_time_zone(e.tenant_id, e.lead_id)) as due_at
     ) as d
-    -- The function takes a row of the table, so it is read from there.
+    -- The function takes a row of the table, which the transition table does not have, so the row is read again.
     cross join lateral (
       select brainops_internal.enrolment_hold_reason(r, c) as reason
       from public.ai_nurture_campaigns as r

@@ -55,7 +55,7 @@ begin
     perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
   elsif new.status = 'active' then
     if brainops_internal.release_enrolments(new.tenant_id, array[new.id]) = 0 then
-      -- Its campaign still holds it, which is another reason.
+      -- Its campaign still holds it: stores that reason.
       perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
     end if;
   else

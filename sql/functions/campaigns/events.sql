@@ -97,7 +97,7 @@ end;
 $$;
 
 comment on function brainops_internal.after_lead_events_campaigns is
-  'Trigger of lead_events after insert, once per statement: records what became of a touch''s message, ends enrolments by goal_event and exit_on, and wakes steps that wait for the event.';
+  'Trigger of lead_events after insert, once per statement: records what happened to a touch''s message, ends enrolments by goal_event and exit_on, and wakes steps that wait for the event.';
 
 alter function brainops_internal.after_lead_events_campaigns() owner to brainops_system;
 revoke execute on function brainops_internal.after_lead_events_campaigns() from public;

@@ -22,7 +22,7 @@ grant execute
 on function brainops.exit_enrolment(uuid, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- If all steps were done (completed), messages that are queued still go, and touches beside the sequence are still
+-- If all steps were done (completed), queued messages are still sent, and touches outside the sequence are still
 -- performed. Rows that a claim has locked at this moment are passed over (skip locked); their gate refuses them.
 create or replace function brainops_internal.close_enrolment(p_enrolment public.ai_nurture_campaigns)
 returns void
@@ -35,7 +35,7 @@ declare
   v_reason constant text := p_enrolment.status || coalesce(': ' || p_enrolment.exit_reason, '');
 begin
   update public.ai_campaign_touches as t
-  set status = 'skipped', skip_reason = 'the enrolment is ' || v_reason
+  set status = 'skipped', skip_reason = 'enrolment ' || v_reason
   from (
     select id from public.ai_campaign_touches
     where tenant_id = p_enrolment.tenant_id and campaign_id = p_enrolment.id and performed_at is null

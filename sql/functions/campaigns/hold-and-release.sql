@@ -149,7 +149,7 @@ as $$
 $$;
 
 comment on function brainops_internal.spread(bigint, bigint) is
-  'How long after now the p_n-th (from 1) of p_of rows goes that are due at once: five rows a second, or faster if that would take more than an hour.';
+  'The delay from now of row p_n (from 1), if p_of rows are due at once: five rows a second, or faster if that would take more than an hour.';
 
 revoke execute on function brainops_internal.spread(bigint, bigint) from public;
 grant execute on function brainops_internal.spread(bigint, bigint) to brainops_system;

@@ -39,7 +39,7 @@ begin
     return query select 'completed', v_touch.outcome, null::timestamptz;
     return;
   elsif v_enrolment.status not in ('active', 'paused') and not (v_enrolment.status = 'completed' and v_touch.step_key is null) then
-    return query select 'skip', 'the enrolment is ' || v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, ''), null::timestamptz;
+    return query select 'skip', 'enrolment ' || v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, ''), null::timestamptz;
     return;
   end if;
   select * into v_campaign from public.campaigns where tenant_id = c_tenant_id and id = v_enrolment.campaign_id;

@@ -26,7 +26,7 @@ begin
             when r.id = any (v_broken) then false
             else brainops_internal.rule_fits(r, p_new) and (p_old.id is null or brainops_internal.rule_fits(r, p_old) is not true)
           end
-          -- A lead that is being merged into this one brings its enrolment along, which continues where it was.
+          -- The lead that is being merged into this one keeps its enrolment, which continues for this lead.
           and not exists (
             select from public.revenue_leads as m
             inner join public.ai_nurture_campaigns as e on e.tenant_id = m.tenant_id and e.lead_id = m.id
@@ -141,8 +141,8 @@ comment on function brainops_internal.broken_rules(public.revenue_leads) is
 alter function brainops_internal.broken_rules(public.revenue_leads) owner to brainops_system;
 revoke execute on function brainops_internal.broken_rules(public.revenue_leads) from public;
 
--- If another transaction is reporting the same condition at this moment, this one does not wait for it. Inserts into
--- the table rather than by brainops.notify, because the nightly scoring acts for no tenant.
+-- Does not wait for another transaction that is reporting the same condition at this moment. Inserts into the table
+-- rather than by brainops.notify, because the nightly scoring acts for no tenant.
 create or replace function brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text)
 returns void
 language plpgsql

@@ -1,5 +1,5 @@
 -- Templates of campaigns. Inserting a name again creates its next version. A version that was sent stays as it is, so
--- that one can still see what a person got.
+-- that it remains visible what a person got.
 
 create or replace function brainops_internal.before_campaign_template()
 returns trigger

@@ -19,7 +19,7 @@ as $$
     end,
     coalesce(
       brainops_internal.enrolment_hold_reason(e, c),
-      'the enrolment is ' || e.status || coalesce(': ' || e.exit_reason, '')
+      'enrolment ' || e.status || coalesce(': ' || e.exit_reason, '')
     )
   from
     public.ai_campaign_touches as t
@@ -43,7 +43,7 @@ grant execute on function brainops_internal.gate_campaign_touch(uuid[]) to brain
 
 -- For rows without a step_key, which clients insert. If the sequence has a step with the same template and channel
 -- whose touch is still waiting, the client's row takes its place, with its own id and time. If that touch is not
--- waiting, the client's row is skipped. Any other row is a touch beside the sequence.
+-- waiting, the client's row is skipped. Any other row is a touch outside the sequence.
 create or replace function brainops_internal.adopt_touch()
 returns trigger
 language plpgsql
@@ -122,7 +122,7 @@ end;
 $$;
 
 comment on function brainops_internal.adopt_touch is
-  'Trigger of ai_campaign_touches before a client''s insert: lets the row take the place of the sequence''s touch, or stand beside the sequence. OP024: touch_type is neither email nor sms.';
+  'Trigger of ai_campaign_touches before a client''s insert: lets the row take the place of the sequence''s touch, or stay outside the sequence. OP024: touch_type is neither email nor sms.';
 
 alter function brainops_internal.adopt_touch() owner to brainops_system;
 revoke execute on function brainops_internal.adopt_touch() from public;

@@ -110,7 +110,7 @@ stable
 set search_path = ''
 as $$
 declare
-  -- Who may not name a tenant gets the same answer for a tenant that exists as for one that does not.
+  -- A caller who may not name a tenant gets the same error whether or not that tenant exists.
   v_may_name boolean := brainops.may_name_tenant() or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
   v_tenant_id uuid := case when p_tenant is not null and v_may_name then brainops_internal.tenant_id_of(p_tenant) else brainops.current_tenant_id() end;
   v_campaign public.campaigns;
@@ -121,7 +121,7 @@ begin
     where c.tenant_id = v_tenant_id and c.code = p_code and (p_tenant is null or v_may_name or p_tenant in (t.slug, t.id::text));
   if v_campaign.id is null then
     raise exception 'campaign: % does not exist in tenant %', quote_literal(p_code), coalesce(quote_literal(p_tenant), v_tenant_id::text, '(not given)')
-      using errcode = 'OP020', hint = 'The codes are listed by select code, status from campaigns. A caller that acts for no tenant also gives p_tenant, a slug or an id.';
+      using errcode = 'OP020', hint = 'To list the codes: select code, status from campaigns. A caller that acts for no tenant also gives p_tenant, a slug or an id.';
   end if;
   return v_campaign;
 end;
@@ -135,9 +135,9 @@ grant execute
 on function brainops_internal.campaign_of(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- For an enrolment that was moved to a version without the step that it is at. Follows its way back to the last step
--- that the version has, and continues after that with the first step that it has not reached, due when the open one
--- was. The caller holds the enrolment's lock.
+-- For an enrolment that was moved to a version without the step that it is at. Goes back along the steps that it
+-- reached to the last one that the version has, and continues with the first step after that which it has not reached,
+-- due when the open one was. The caller holds the enrolment's lock.
 create or replace function brainops_internal.replace_open_step(
   p_enrolment public.ai_nurture_campaigns,
   p_touch public.ai_campaign_touches

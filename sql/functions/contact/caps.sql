@@ -2,9 +2,9 @@
 -- and texts together, a legal cap counts its channel alone. Start at cap_verdicts, which marketing_verdicts calls for
 -- the messages that are within contact hours.
 
--- A person is all leads and addresses of a context, so messages count whichever of them they went to. Messages of one
--- claim count for each other, in the order of the claim. A message over a cap is deferred until an earlier message
--- leaves the window, and from there into contact hours; if several are over the cap, each waits for a different message.
+-- A person comprises all leads and addresses of a context: a message to any of them counts. Messages of one claim count
+-- for each other, in the order of the claim. A message over a cap is deferred until an earlier message leaves the
+-- window, and from there into contact hours; if several are over the cap, each waits for a different message.
 --
 -- The persons are locked before history is read: a claim that runs at the same time for one of them, on either channel,
 -- waits and then counts what this one let go.
@@ -42,7 +42,7 @@ begin
 
   select max(cap_window) as cap_window into v_law
     from brainops.contact_caps where channel = p_policy.channel;
-  -- A person without history who occurs once in this claim may be written to, because no cap is below 1.
+  -- A person without history who occurs once in this claim may be contacted, because no cap is below 1.
   for v_asked in
     select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.recipient_context as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
     from unnest(p_places) with ordinality
@@ -101,9 +101,9 @@ grant execute
 on function brainops_internal.cap_verdicts(public.contact_policies, brainops.recipient_context[])
 to brainops_worker;
 
--- Sent, in flight and unconfirmed messages count: all that may have arrived. A message counts once for a person,
--- whether it is found by lead or by address. The messages are looked up first, each set through its own index, and then
--- matched with the persons. For the planner settings, see message_verdicts.
+-- Sent, in flight and unconfirmed messages count: every message that may have arrived. A message counts once for a
+-- person, whether it is found by lead or by address. The messages are looked up first, each set through its own index,
+-- and then matched with the persons. For the planner settings, see message_verdicts.
 create or replace function brainops_internal.contact_history(
   p_tenant_id uuid,
   p_channel text,
@@ -213,7 +213,7 @@ grant execute
 on function brainops_internal.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval)
 to brainops_worker;
 
--- Serializes claims that concern the same persons, on whichever channel; the later one then sees what the earlier one
+-- Serializes claims that concern the same persons, on either channel; the later one then sees what the earlier one
 -- wrote. A claim takes the tenant's key shared and then each person's key, in ascending order, so that two claims
 -- cannot deadlock. A claim with more than c_max_keys takes the tenant's key alone, exclusively: a claim of 1,000 rows
 -- would otherwise fill the lock table.

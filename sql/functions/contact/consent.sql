@@ -1,6 +1,6 @@
--- Consent: what people said about being written to (contact_consents), and the other reasons for which a marketing
--- message never goes or is held, whatever the time of day. Start at consent_verdicts. contact_address is how addresses
--- are stored in contact_consents and contact_suppressions.
+-- Consent: whether people agreed to be contacted (contact_consents), and the other reasons, apart from the time of day,
+-- for which a marketing message is refused or held. Start at consent_verdicts. contact_address is how addresses are
+-- stored in contact_consents and contact_suppressions.
 
 -- If there are several reasons, skip comes before fail, and fail before defer: what can never go is not kept waiting.
 -- The latest consents of all addresses are read in one query.
@@ -81,7 +81,7 @@ end;
 $$;
 
 comment on function brainops_internal.consent_verdicts(public.contact_policies, brainops.contact[]) is
-  'Marketing messages that may not go whatever the time: no consent, left the campaign, expired (skip), no postal address (fail), on hold or campaign paused (defer).';
+  'Marketing messages that may not go, for reasons other than the time: no consent, left the campaign, expired (skip), no postal address (fail), on hold or campaign paused (defer).';
 
 revoke execute on function brainops_internal.consent_verdicts(public.contact_policies, brainops.contact[]) from public;
 grant execute

@@ -1,4 +1,4 @@
--- Quiet hours: in which hours of the week a person may be written to, and when a message that has to wait may go. Start
+-- Quiet hours: in which hours of the week a person may be contacted, and when a message that has to wait may go. Start
 -- at contact_hours; wall-clock.sql finds the instants at which these hours are open.
 
 -- Hours that both the tenant and the law allow. If they have no hour in common, or the tenant's pass midnight, the legal
@@ -94,7 +94,7 @@ declare
 begin
   return case
     when lower(v_open) <= p_at then p_at
-    -- The hours are never open: check again tomorrow, when somebody may have corrected the rules.
+    -- The hours are never open: check again tomorrow, because the rules may be corrected by then.
     else coalesce(
       lower(v_open) + random() * least(p_spread, (upper(v_open) - lower(v_open)) / 2),
       p_at + interval '24 hours'

@@ -36,9 +36,10 @@ grant execute
 on function brainops_internal.hourly_verdicts(public.contact_policies, brainops.recipient_context[])
 to brainops_worker;
 
--- What has no room in this hour is spread over later hours that have room, up to 14 days ahead, so that a backlog is not
--- checked again every hour. A slot in a later hour is a time to ask again, not a permission. The upsert of an hour's row
--- locks it, so slots are counted once for claims that run at the same time; hours are locked in ascending order.
+-- Messages that do not fit into this hour are spread over later hours that have free slots, up to 14 days ahead, so
+-- that a backlog is not checked again every hour. A slot in a later hour is a time to ask again, not a permission. The
+-- upsert of an hour's row locks it, so slots are counted once for claims that run at the same time; hours are locked in
+-- ascending order.
 create or replace function brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n int)
 returns timestamptz[]
 language plpgsql
@@ -154,8 +155,8 @@ comment on function brainops.start_warmup(text, text, int[]) is
 revoke execute on function brainops.start_warmup(text, text, int[]) from public;
 grant execute on function brainops.start_warmup(text, text, int[]) to brainops_admin, brainops_system;
 
--- One row after the other: 20 a second, or the pace of the table's rate limit; without a rate limit faster if needed, so
--- that all are due within an hour. Tenants take turns, each with its most urgent rows first.
+-- Evenly: 20 rows a second, or the pace of the table's rate limit; without a rate limit faster if needed, so that all
+-- are due within an hour. Tenants take turns, each with its most urgent rows first.
 create or replace function brainops_internal.spread_rows(p_job brainops.job_tables, p_tenant_id uuid, p_waiting text)
 returns int
 language plpgsql

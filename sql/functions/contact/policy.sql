@@ -1,4 +1,4 @@
--- A tenant's contact policy with its defaults, and the triggers that its limits depend on. Start at
+-- A tenant's contact policy with its defaults, and the triggers that enforce its limits. Start at
 -- brainops.contact_policy.
 
 create or replace function brainops.contact_policy(p_tenant_id uuid, p_channel text)

@@ -157,7 +157,7 @@ begin
       a.id, a.lead_ids, a.emails, a.phones, a.zones, a.country, a.state, h.opens, h.closes,
       case
         when lower(h.open) <= v_now then v_now
-        -- The hours are never open: check again tomorrow, when somebody may have corrected the rules.
+        -- The hours are never open: check again tomorrow, because the rules may be corrected by then.
         else coalesce(
           lower(h.open) + random() * least(v_policy.spread, (upper(h.open) - lower(h.open)) / 2),
           v_now + interval '24 hours'

@@ -40,7 +40,7 @@ end;
 $$;
 
 comment on function brainops_internal.contact_opening(timestamptz, text[], time[], time[]) is
-  'When, at or after p_at, the hours are open in all zones, and until when at least. p_opens, p_closes: as of contact_hours. Null if they never are.';
+  'When, at or after p_at, the hours are open in all zones, and until when at least. p_opens, p_closes: as returned by contact_hours. Null if they never are.';
 
 revoke execute on function brainops_internal.contact_opening(timestamptz, text[], time[], time[]) from public;
 grant execute

@@ -30,7 +30,7 @@ as $$
 $$;
 
 comment on function brainops_internal.is_email_address(text) is
-  'Whether a text is one e-mail address that can be written to: ann@example.com, without a name, without white space, in ASCII (an international domain in punycode), with a domain of at least two labels. False for null.';
+  'Whether a text is one e-mail address that mail can be sent to: ann@example.com, without a name, without white space, in ASCII (an international domain in punycode), with a domain of at least two labels. False for null.';
 
 revoke execute on function brainops_internal.is_email_address(text) from public;
 grant execute

@@ -165,8 +165,9 @@ security definer
 set search_path = ''
 as $$
 declare
-  -- "<id> <status>" of the broadcast that this transaction locked last, so that 10,000 rows lock it once. Until the
-  -- end of the transaction nobody else can change the status; a change by this one clears it (after_broadcast_status).
+  -- "<id> <status>" of the broadcast that this transaction locked last, so that 10,000 rows lock it once. The lock
+  -- keeps other transactions from changing the status; a change by this one clears the setting
+  -- (after_broadcast_status).
   v_locked text := current_setting('brainops.followed_broadcast', true);
   v_status text := case when v_locked like new.broadcast_id || ' %' then split_part(v_locked, ' ', 2) end;
 begin
@@ -197,7 +198,8 @@ comment on function brainops_internal.before_broadcast_recipient is
 alter function brainops_internal.before_broadcast_recipient() owner to brainops_system;
 revoke execute on function brainops_internal.before_broadcast_recipient() from public;
 
--- A recipient that is inserted while somebody pauses the broadcast is either seen by the pause, or sees it.
+-- The lock orders a recipient's insert against a pause of the broadcast: either the pause sees the recipient, or the
+-- insert sees the pause.
 create or replace function brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid)
 returns text
 language sql
@@ -210,7 +212,8 @@ as $$
   where
     tenant_id = p_tenant_id
     and id = p_broadcast_id
-    -- Inserting logins call it, and could call it for any tenant; only the engine may ask about all of them.
+    -- Every login that inserts mails may call this function, so the tenant is checked; only the engine may ask about
+    -- any tenant.
     and (
       brainops_internal.may_act_for(p_tenant_id)
       or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member')
@@ -219,7 +222,7 @@ as $$
 $$;
 
 comment on function brainops_internal.lock_broadcast(uuid, uuid) is
-  'The status of a broadcast, which nobody can change until the end of the transaction. Null if the broadcast does not exist, or belongs to another tenant than the caller''s.';
+  'The status of a broadcast, locked until the end of the transaction. Null if the broadcast does not exist, or belongs to another tenant than the caller''s.';
 
 alter function brainops_internal.lock_broadcast(uuid, uuid) owner to brainops_system;
 revoke execute on function brainops_internal.lock_broadcast(uuid, uuid) from public;

@@ -94,7 +94,7 @@ begin
       when 'unsubscribed address' then
         perform brainops_internal.settle_consent(p_email.tenant_id, v_recipient);
       else
-        null; -- a reason in the mail, not the person
+        null; -- because of the mail, not the recipient
     end case;
   end if;
   return null;

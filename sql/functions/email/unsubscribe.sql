@@ -49,7 +49,7 @@ set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-  -- Everyone inserts in the same order, so that concurrent inserts of links cannot deadlock.
+  -- Sorted: all transactions insert in the same order, so that they cannot deadlock.
   v_missing text[] := array(
     select distinct lower(btrim(a)) collate "C" from unnest(p_addresses) as a where a is not null order by 1
   );
@@ -58,7 +58,7 @@ declare
   v_found text[];
   v_found_tokens text[];
 begin
-  -- Repeats only if another transaction inserts a link at this moment: the next statement sees it.
+  -- Loops again only if another transaction inserts one of the links at the same time: the next statement sees it.
   while v_missing <> '{}' loop
     with
       known as materialized (

@@ -1,6 +1,6 @@
 -- Small functions that convert and check values, and trigger functions that several tables share.
 
--- The length rules most texts out, and saves them the regular expression.
+-- Most texts fail the test of the length, which is cheaper than the regular expression.
 create or replace function brainops_internal.uuid_or_null(p_text text)
 returns uuid
 language sql
@@ -75,7 +75,7 @@ end;
 $$;
 
 comment on function brainops_internal.refuse_time_zone is
-  'Trigger, for rows whose time_zone is not the name of a time zone: raises 23514 with a hint, before the check constraint does without.';
+  'Trigger, for rows whose time_zone is not the name of a time zone: raises 23514 with a hint, before the check constraint raises it without one.';
 
 revoke execute on function brainops_internal.refuse_time_zone() from public;
 

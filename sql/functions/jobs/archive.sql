@@ -51,7 +51,7 @@ end;
 $$;
 
 comment on function brainops.archive_done(int) is
-  'Moves finished rows that are older than job_tables.archive_after to brainops.job_archive, at most p_most per job table. Returns one row per job table with the number moved; call again while one of them equals p_most. The nightly task maintenance__retain does.';
+  'Moves finished rows that are older than job_tables.archive_after to brainops.job_archive, at most p_most per job table. Returns one row per job table with the number moved; call again while one of them equals p_most. The nightly task maintenance__retain does that.';
 
 revoke execute on function brainops.archive_done(int) from public;
 grant execute on function brainops.archive_done(int) to brainops_system;
@@ -197,7 +197,7 @@ begin
   where id in (
     select d.id from public.email_deliveries as d
     where d.occurred_at < v_before
-      -- The latest of these events decides whether the address may be written to (brainops_internal.settle_consent).
+      -- The latest of these events decides whether mail may be sent to the address (brainops_internal.settle_consent).
       and d.event not in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
       and not (d.event = 'dropped' and lower(d.metadata ->> 'reason') is not distinct from 'unsubscribed address')
     limit p_most

@@ -62,7 +62,7 @@ end;
 $$;
 
 comment on function brainops_internal.lock_bulk_rows(brainops.job_tables, uuid, uuid[], timestamptz, interval) is
-  'Locks other due rows of the bulks that the rows of a claim belong to. ids: the rows to claim along. in_slot: those of the locked rows that return at their slot of a rate limit. next_ids: due rows that the claim leaves behind, per bulk as many as the claim names, at most four.';
+  'Locks other due rows of the bulks that the rows of a claim belong to. ids: the additional rows to claim. in_slot: those of the locked rows that return at their slot of a rate limit. next_ids: due rows that the claim leaves behind, per bulk as many as the claim names, at most four.';
 
 revoke execute
 on function brainops_internal.lock_bulk_rows(brainops.job_tables, uuid, uuid[], timestamptz, interval)

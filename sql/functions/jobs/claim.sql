@@ -4,16 +4,16 @@
 -- Between claim and settle no transaction is open and no lock is held. The lease, a uuid that only the claimer knows,
 -- decides whether a result counts: a late or second settle changes nothing.
 --
--- A claim of one row takes along the due rows that may share its provider call (bulk.sql). Each stays a row of its own,
+-- A claim of one row also claims the due rows that may share its provider call (bulk.sql). Each stays a row of its own,
 -- with its own verdict of the gate, outcome and events.
 --
 -- Lock order: job rows (skip locked), the gate's keys, the buckets of rate limits, the circuit breaker,
 -- graphile-worker's jobs. Only the jobs of bulk rows that the claim leaves behind are queued earlier, right after the
 -- rows are locked.
 
--- Locks the due rows among p_ids, asks everything that may hold them back, and writes the result. On rows that may
--- go: status processing, the lease, attempts + 1. On the others: what the verdict says. Rows that are not due, or
--- that another claim has locked, are left out of the answer.
+-- Locks the due rows among p_ids, checks everything that may hold them back, and writes the result. For rows that may
+-- go: status processing, the lease, attempts + 1. For the others: the verdict. Rows that are not due, or that another
+-- claim has locked, are left out of the answer.
 create or replace function brainops_internal.claim(
   p_table text,
   p_ids uuid[],
@@ -78,8 +78,8 @@ on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolea
 to brainops_worker, brainops_system;
 
 -- The second half of claim: decides about locked rows that go through one provider account, and writes the decisions.
--- Asked in this order: pause and credentials, gate, rate limit, breaker. Each removes the rows that it holds back from
--- v_ids.
+-- Checked in this order: pause and credentials, gate, rate limit, breaker. Each removes the rows that it holds back
+-- from v_ids.
 create or replace function brainops_internal.claim_through(
   p_job brainops.job_tables,
   p_tenant_id uuid,
@@ -121,7 +121,7 @@ begin
     v_brought := brainops_internal.lock_bulk_rows(p_job, p_tenant_id, v_ids, p_now, p_slot_kept);
     v_ids := v_ids || v_brought.ids;
     v_in_slot := v_in_slot || v_brought.in_slot;
-    -- Due rows that are left behind need a job, whatever is decided about the claimed ones.
+    -- Due rows that are left behind need a job, regardless of what is decided about the claimed ones.
     if v_brought.next_ids <> '{}' then
       perform brainops_internal.enqueue_rows(p_job.table_name, v_brought.next_ids);
     end if;
@@ -211,7 +211,7 @@ comment on function brainops_internal.claim_through(
   text,
   boolean
 ) is
-  'Decides about locked rows that go through one provider account (p_account null: the table has no provider), and writes the decisions; the result is as of brainops_internal.claim. p_in_slot: rows that return at their slot of a rate limit, which is not older than p_slot_kept. p_missing: why the worker cannot use the account; null if it can.';
+  'Decides about locked rows that go through one provider account (p_account null: the table has no provider), and writes the decisions; the result is the same as for brainops_internal.claim. p_in_slot: rows that return at their slot of a rate limit, which is not older than p_slot_kept. p_missing: why the worker cannot use the account; null if it can.';
 
 revoke execute
 on function brainops_internal.claim_through(

@@ -1,5 +1,5 @@
--- Job tables: brainops.define_job_table makes a table one. It is called in the files of tables/, and by people with
--- tables of their own.
+-- Job tables: brainops.define_job_table turns a table into a job table. The files of tables/ call it, and so do people
+-- with tables of their own.
 
 -- Adds what the table lacks: the engine's columns, checks and indexes (brainops_internal.add_job_columns), the guard,
 -- the triggers, its row in brainops.job_tables. Nothing is removed, so it may be called again with other parameters.
@@ -33,7 +33,7 @@ begin
   end if;
   perform brainops_internal.guard_table(p_table, p_reference_tenants => false);
 
-  -- Tenants and services write what they ask for; only the engine writes what came of it.
+  -- Tenants and services write what they ask for; only the engine writes the results.
   select
     string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_inserts, true)),
     string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_updates, true))
@@ -126,6 +126,6 @@ end;
 $$;
 
 comment on function brainops_internal.rebuild_jobs_view is
-  'Replaces the view brainops.jobs by one over all tables in brainops.job_tables.';
+  'Recreates the view brainops.jobs over all tables in brainops.job_tables.';
 
 revoke execute on function brainops_internal.rebuild_jobs_view() from public;

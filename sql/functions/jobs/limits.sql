@@ -1,7 +1,7 @@
--- What holds back rows of a whole table or provider account: pauses (by a person or the engine), rate limits (buckets
--- shared by all workers) and circuit breakers (one per provider account, with one leased probe). A claim asks
--- pause_reason, reserve_rate_slots and acquire_breaker in its own transaction, right before it writes the
--- rows. A settle reports with record_breaker_result, hold_account and pause_account.
+-- What may hold back the rows of a whole table or provider account: pauses (by a person or the engine), rate limits
+-- (buckets shared by all workers) and circuit breakers (one per provider account, with one leased probe). A claim asks
+-- pause_reason, reserve_rate_slots and acquire_breaker in its own transaction, right before it writes the rows. A
+-- settle reports with record_breaker_result, hold_account and pause_account.
 
 create or replace function brainops_internal.pause_reason(p_table text, p_tenant_id uuid)
 returns text
@@ -116,9 +116,9 @@ alter function brainops_internal.acquire_breaker(text, int, interval) owner to b
 revoke execute on function brainops_internal.acquire_breaker(text, int, interval) from public;
 grant execute on function brainops_internal.acquire_breaker(text, int, interval) to brainops_worker;
 
--- Results that are reported together count by what most of them were: a breaker opens because a provider is down, not
--- because it fails a few rows of many. A success writes only if the breaker has failures to reset, so nothing is
--- written while all is well.
+-- The majority of the results in one report counts: a breaker opens because a provider is down, not because a few of
+-- many rows fail. A success writes only if the breaker has failures to reset, so nothing is written in normal
+-- operation.
 create or replace function brainops_internal.record_breaker_result(
   p_account text,
   p_succeeded int,

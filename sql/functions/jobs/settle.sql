@@ -78,8 +78,8 @@ comment on function brainops_internal.settle(text, brainops.settlement[]) is
 revoke execute on function brainops_internal.settle(text, brainops.settlement[]) from public;
 grant execute on function brainops_internal.settle(text, brainops.settlement[]) to brainops_worker;
 
--- For many rows that completed with the same result, as a bulk does: nothing is decided per row, and the result is read
--- once.
+-- For many rows that completed with the same result, as the rows of a bulk do: nothing is decided per row, and the
+-- result is read once.
 create or replace function brainops_internal.settle_completed(p_table text, p_ids uuid[], p_lease uuid, p_result jsonb)
 returns setof uuid
 language plpgsql

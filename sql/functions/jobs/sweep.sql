@@ -24,7 +24,7 @@ begin
   for v_job in select * from brainops.job_tables as j order by j.table_name
   loop
     table_name := v_job.table_name;
-    timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker never settled it within the time limit');
+    timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
     requeued := brainops_internal.requeue(v_job, null, p_most);
     return next;
   end loop;

@@ -1,9 +1,9 @@
 -- Liveness of workers, and rescue of the rows of those that died. Start at brainops_internal.watch_workers.
 --
 -- A worker holds a session advisory lock for as long as it lives; Postgres releases the lock with the connection,
--- whatever ended it. All other workers check every second. A worker whose lock is released becomes suspect. If the
--- lock is still released three seconds later, the worker counts as dead: its graphile-worker jobs are unlocked, and
--- its rows settled. (graphile-worker alone waits four hours.)
+-- however the connection ended. All other workers check every second. A worker whose lock is released becomes suspect.
+-- If the lock is still released three seconds later, the worker counts as dead: its graphile-worker jobs are unlocked,
+-- and its rows settled. (graphile-worker alone waits four hours.)
 
 create or replace function brainops_internal.liveness_class()
 returns int
@@ -38,7 +38,7 @@ begin
   if current_setting('brainops.embedded', true) = 'on' then
     insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
   elsif not pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number) then
-    -- Held by an earlier connection of this worker, whose end Postgres has not noticed (a lost network route).
+    -- Held by an earlier connection of this worker that Postgres still considers open (a lost network route).
     perform pg_terminate_backend(a.pid)
     from brainops.worker_processes as w
     inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
@@ -111,7 +111,7 @@ comment on function brainops_internal.worker_is_alive(int, int) is
 revoke execute on function brainops_internal.worker_is_alive(int, int) from public;
 grant execute on function brainops_internal.worker_is_alive(int, int) to brainops_admin, brainops_system;
 
--- Two workers that watch at the same time share the work by skip locked.
+-- With skip locked, two workers that watch at the same time share the work.
 create or replace function brainops_internal.watch_workers(p_self uuid)
 returns table (worker_id uuid, host text, pid int, rescued_rows int)
 language plpgsql
@@ -159,8 +159,9 @@ comment on function brainops_internal.watch_workers(uuid) is
 revoke execute on function brainops_internal.watch_workers(uuid) from public;
 grant execute on function brainops_internal.watch_workers(uuid) to brainops_system;
 
--- What a row in flight becomes if its worker will not settle it. Effect not idempotent: unconfirmed. Idempotent:
--- cancelled if that was requested, failed after the last attempt (so a row that kills its worker ends), else pending.
+-- The status that a row in flight gets if its worker will not settle it. Effect not idempotent: unconfirmed.
+-- Idempotent: cancelled if that was requested, failed after the last attempt (so a row that kills its worker ends),
+-- else pending.
 create or replace function brainops_internal.settle_abandoned_rows(
   p_job brainops.job_tables,
   p_worker_id uuid,
@@ -224,7 +225,7 @@ as $$
 $$;
 
 comment on function brainops_internal.embedded_connection_closed(text) is
-  'Forgets the workers of a connection that ended; of all connections if null. The built-in Postgres calls it when a connection ends, and with null when it starts.';
+  'Removes the workers of a connection that ended; with null, of all connections. The built-in Postgres calls it when a connection ends, and with null when it starts.';
 
 revoke execute on function brainops_internal.embedded_connection_closed(text) from public;
 grant execute on function brainops_internal.embedded_connection_closed(text) to brainops_system;

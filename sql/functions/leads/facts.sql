@@ -1,4 +1,4 @@
--- Facts: what a lead's own row says that counts for its score. score_leads (score.sql) calls lead_facts; the
+-- Facts: the properties of a lead's own row that count for its score. score_leads (score.sql) calls lead_facts; the
 -- points are in brainops.score_reasons.
 
 create or replace function brainops_internal.lead_facts(p_lead public.revenue_leads)

@@ -117,8 +117,8 @@ grant execute
 on function brainops_internal.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb)
 to brainops_system;
 
--- Each row stands alone: a rejected row is reported, and does not affect the others. Scoring is queued once, at
--- the end.
+-- The rows are independent: a rejected row is reported, and does not affect the others. Scoring is queued once, at the
+-- end.
 create or replace function brainops.import_leads(p_tenant_id uuid, p_rows jsonb)
 returns table (line int, lead_id uuid, outcome text, column_name text, problem text, expected text)
 language plpgsql

@@ -123,7 +123,7 @@ begin
     )
   order by b.id
   for share;
-  -- A worker either has claimed a row by now, which counts below, or skips it because it is locked.
+  -- A worker has either claimed a row already, which counts below, or skips it because it is locked.
   perform
   from public.ai_email_queue as q
   where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
@@ -140,7 +140,7 @@ begin
         order by
           case
             when q.status in ('completed', 'processing', 'unconfirmed') then 1
-            -- Somebody cancelled it for this person: the other lead's row must not go instead.
+            -- The row of this person was cancelled, so the other lead's row must not go instead.
             when q.status = 'cancelled' then 2
             when q.status in ('pending', 'awaiting_approval') then 3
             else 4
@@ -151,7 +151,7 @@ begin
       ) as kept_lead_id
     from public.ai_email_queue as q
     where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
-      -- What caused the skip of one may not apply to the other, whose gate is asked when it is due.
+      -- The reason for the skip of one row may not apply to the other, whose gate is checked when it is due.
       and q.status <> 'skipped'
   )
   update public.ai_email_queue as q
@@ -169,7 +169,7 @@ revoke execute on function brainops_internal.skip_second_recipients(uuid, uuid, 
 grant execute on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) to brainops_system;
 
 -- The entrances of each lead are numbered from 1 in each campaign. Without this, the merge would delete the second
--- lead's enrolments because their numbers are taken, even one that runs while the first lead's is over.
+-- lead's enrolments because their numbers are taken, even one that is running while the first lead's has ended.
 create or replace function brainops_internal.renumber_entrances(p_tenant_id uuid, p_into uuid, p_from uuid)
 returns void
 language plpgsql

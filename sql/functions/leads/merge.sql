@@ -53,7 +53,7 @@ begin
   perform from public.revenue_leads where tenant_id = p_tenant_id and id in (p_into, p_from) order by id for update;
   select * into v_lead from public.revenue_leads where tenant_id = p_tenant_id and id = p_from;
   if not found or not exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = p_into) then
-    -- One of them was merged or deleted while this waited.
+    -- One of them was merged or deleted while this transaction waited.
     return coalesce(brainops_internal.lead_alias(p_into, p_tenant_id), p_into);
   end if;
 

@@ -21,7 +21,7 @@ comment on function brainops_internal.request_rescore(uuid[]) is 'Marks leads wh
 alter function brainops_internal.request_rescore(uuid[]) owner to brainops_system;
 revoke execute on function brainops_internal.request_rescore(uuid[]) from public;
 
--- 500 leads share a job: so many that its own cost does not matter, so few that several workers share a large
+-- 500 leads per job: enough that the job's own cost is negligible, and few enough that several workers share a large
 -- import.
 create or replace function brainops_internal.enqueue_rescores(p_lead_ids uuid[])
 returns void

@@ -107,7 +107,7 @@ end;
 $$;
 
 comment on function brainops_internal.score_leads(uuid[]) is
-  'Computes the scores of leads as of now; a new lead with a score from 70 on becomes qualified. Returns how many scores changed.';
+  'Computes the scores of leads as of now; a new lead with a score of at least 70 becomes qualified. Returns how many scores changed.';
 
 alter function brainops_internal.score_leads(uuid[]) owner to brainops_system;
 revoke execute on function brainops_internal.score_leads(uuid[]) from public;

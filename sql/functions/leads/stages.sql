@@ -1,9 +1,9 @@
 -- Stages of the pipeline: the names that clients use for them (normal_stage), which stage may follow which
 -- (next_stages), and which of two is further (stage_rank).
 
--- Stages may be skipped forwards. Backwards only what really happens is allowed: a proposal is withdrawn or revised.
--- A lead never becomes new again. Won and lost end the pipeline, but an explicit update reopens them as contacted or
--- nurturing. A lost lead that pays becomes won, and a deal that was won can fall through.
+-- Moving forwards, stages may be skipped. Only those steps back are allowed that occur in practice: a proposal is
+-- withdrawn or revised. A lead never becomes new again. Won and lost end the pipeline, but an explicit update reopens
+-- them as contacted or nurturing. A lost lead that pays becomes won, and a deal that was won can fall through.
 create or replace function brainops.next_stages(p_stage text)
 returns text[]
 language sql

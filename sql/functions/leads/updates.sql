@@ -24,7 +24,7 @@ begin
     if v_stage <> lower(btrim(new.stage)) and v_stage not in ('lost', old.stage)
       and (brainops_internal.stage_rank(v_stage) < brainops_internal.stage_rank(old.stage) or v_stage <> all (brainops.next_stages(old.stage)))
     then
-      -- A client's own name for a stage behind the current one ("replied" of a lead in negotiating) changes nothing.
+      -- A client's own name for an earlier stage ("replied" for a lead in negotiating) changes nothing.
       v_stage := old.stage;
     end if;
     if v_stage <> old.stage and v_stage <> all (brainops.next_stages(old.stage)) then

@@ -1,8 +1,8 @@
 -- The mail that a step sends when it starts. after_onboarding_step (steps.sql) queues it; its result comes back to
 -- the step here.
 
--- An error here must not roll back the mail's result, so it becomes a warning. Errors that may pass, such as a
--- deadlock, are raised: then the settlement is tried again.
+-- An error here must not roll back the mail's result, so it becomes a warning. Transient errors, such as a deadlock,
+-- are raised: then the settlement is retried.
 create or replace function brainops_internal.after_onboarding_mail()
 returns trigger
 language plpgsql

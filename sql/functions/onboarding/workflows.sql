@@ -260,7 +260,8 @@ begin
     where s.tenant_id = new.tenant_id and s.workflow_id = new.id and s.status = 'in_progress';
   end if;
   if new.status = 'in_progress' and old.status <> 'completed' then
-    -- Inserted as paused or cancelled. A client that brings its own steps has set total_steps, or inserted some.
+    -- Inserted as paused or cancelled. A client that inserts its own steps has set total_steps, or has inserted some of
+    -- them.
     if new.total_steps = 0 and not exists (
       select from public.ai_onboarding_steps where tenant_id = new.tenant_id and workflow_id = new.id
     ) then

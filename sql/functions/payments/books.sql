@@ -1,10 +1,10 @@
--- The books: movements of money (payment_ledger), what a request's state is by them, and what a payment leads to. Start
--- at settle_payment_request, which runs after every event that is applied.
+-- The books: movements of money (payment_ledger), the state of a request that follows from them, and the effects of a
+-- payment. Start at settle_payment_request, which runs after every event that is applied.
 
--- Computes a request's facts from everything on record, so the order of events does not matter. What follows from a
--- payment follows from the change of paid_at (after_payment_update), so it happens once. A refund in another currency
--- counts as its share of what was charged in that currency: 1300 of 1900 yen, for which 12.50 dollars were booked, are
--- 1300/1900 of 12.50 dollars.
+-- Computes a request's facts from everything on record, so the order of events does not matter. The effects of a
+-- payment are triggered by the change of paid_at (after_payment_update), so they happen once. A refund in another
+-- currency counts as its share of what was charged in that currency: 1300 of 1900 yen, for which 12.50 dollars were
+-- booked, are 1300/1900 of 12.50 dollars.
 create or replace function brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid)
 returns void
 language plpgsql
@@ -74,8 +74,9 @@ begin
       group by m.currency
     ) as b
     cross join lateral (
-      -- What payers were charged in that currency (charged), and what of the request that paid (worth): of payments that
-      -- Stripe converted, what was booked; if nothing was paid in the request's currency, the whole amount requested.
+      -- charged: what payers were charged in that currency. worth: the part of the request that this paid. For payments
+      -- that Stripe converted, that is the booked amount; if nothing was paid in the request's currency, the whole
+      -- amount requested.
       select
         coalesce(nullif(sum(p.charged), 0), nullif(sum(p.of_charges), 0), greatest(v_paid, 1)) as charged,
         case when count(p.charged) > 0 then sum(p.worth) else v_paid end as worth
@@ -134,7 +135,7 @@ end;
 $$;
 
 comment on function brainops_internal.settle_payment_request(uuid, uuid) is
-  'Recomputes what payment_status comes from, from ledger, disputes and charges; notifies the tenant when attention changes.';
+  'Recomputes the columns that payment_status depends on from ledger, disputes and charges; notifies the tenant when attention changes.';
 
 revoke execute on function brainops_internal.settle_payment_request(uuid, uuid) from public;
 grant execute on function brainops_internal.settle_payment_request(uuid, uuid) to brainops_system;
@@ -198,8 +199,8 @@ on function brainops_internal.record_payment(
 )
 to brainops_system;
 
--- The payment stands, even if the lead cannot be moved to won: that becomes a notification. Errors that may pass are
--- raised, so that the event is tried again.
+-- The payment stands, even if the lead cannot be moved to won: that becomes a notification. Transient errors are
+-- raised, so that the event is retried.
 create or replace function brainops_internal.follow_payment(p_request public.payment_requests)
 returns void
 language plpgsql
@@ -215,7 +216,7 @@ begin
     where tenant_id = (p_request).tenant_id and id = (p_request).lead_id and stage <> 'won';
   exception
     when serialization_failure or deadlock_detected or lock_not_available then
-      raise; -- may pass: the event is tried again
+      raise; -- transient: the event is retried
     when others then
       perform brainops.notify(
         (p_request).tenant_id, 'A lead that paid could not be moved to won',

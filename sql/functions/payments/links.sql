@@ -33,7 +33,7 @@ begin
     set
       key_started_at = brainops.now(),
       key_account = p_account,
-      -- A key that was never used needs no successor.
+      -- A key that was never used need not be replaced.
       key_generation = r.key_generation + (r.key_started_at is not null)::int
     where r.id = p_id
     returning * into v_row;
@@ -45,7 +45,7 @@ end;
 $$;
 
 comment on function brainops_internal.begin_payment_link(uuid, uuid, boolean) is
-  'Fixes the idempotency key of a request''s link, and the account that it is created through (p_account: the tenant''s credential, null for the installation''s), before Stripe is asked. p_new_key: the key cannot be used any more, take the next. OP009 if the request does not exist.';
+  'Fixes the idempotency key of a request''s link, and the account that it is created through (p_account: the tenant''s credential, null for the installation''s), before Stripe is asked. p_new_key: true if the key cannot be used any more, to take the next one. OP009 if the request does not exist.';
 
 revoke execute on function brainops_internal.begin_payment_link(uuid, uuid, boolean) from public;
 grant execute on function brainops_internal.begin_payment_link(uuid, uuid, boolean) to brainops_worker, brainops_system;
@@ -75,7 +75,7 @@ revoke execute on function brainops_internal.gate_payment_request(uuid[]) from p
 grant execute on function brainops_internal.gate_payment_request(uuid[]) to brainops_worker, brainops_system;
 
 -- Uses the tenant's template payment_link, if it has one. The link must not be lost because a message about it is
--- refused: that becomes a notification. Errors that may pass when the transaction is tried again are raised.
+-- refused: that becomes a notification. Transient errors are raised, so that the transaction is retried.
 create or replace function brainops_internal.deliver_payment_link(p_request public.payment_requests)
 returns void
 language plpgsql
@@ -151,8 +151,8 @@ comment on function brainops_internal.deliver_payment_link(public.payment_reques
 revoke execute on function brainops_internal.deliver_payment_link(public.payment_requests) from public;
 grant execute on function brainops_internal.deliver_payment_link(public.payment_requests) to brainops_system;
 
--- The closure is due at expires_at, or now if the request is paid or cancelled: once it is paid, no other payment shall
--- come in, neither through this link nor through an older one, which has its closure already.
+-- The closure is due at expires_at, or now if the request is paid or cancelled: once it is paid, no other payment must
+-- come in through this link or an older one, which has its own closure already.
 create or replace function brainops_internal.schedule_payment_closure(p_request public.payment_requests)
 returns void
 language sql
@@ -222,7 +222,7 @@ as $$
   where
     c.id = any (p_ids)
     and c.reason = 'expired'
-    -- A link that was replaced by another one is closed at its own time at the latest.
+    -- A link that was replaced by another one is closed at the latest when its own closure is due.
     and r.key_generation = c.key_generation
     and r.paid_at is null
     and r.cancelled_at is null
@@ -230,7 +230,7 @@ as $$
 $$;
 
 comment on function brainops_internal.gate_payment_closure(uuid[]) is
-  'Gate of payment_link_closures: defers the closure of links whose request expires later by now.';
+  'Gate of payment_link_closures: defers the closure of links whose request now expires later.';
 
 revoke execute on function brainops_internal.gate_payment_closure(uuid[]) from public;
 grant execute on function brainops_internal.gate_payment_closure(uuid[]) to brainops_worker, brainops_system;

@@ -1,4 +1,4 @@
--- Rows of payment_requests: the price from a plan, what clients may change, and payment_status. Start at
+-- Rows of payment_requests: the price, which comes from a plan, what clients may change, and payment_status. Start at
 -- check_payment_request (insert) and before_payment_update (update); what a change leads to is in after_payment_update.
 
 -- Takes the price from the plan, and refuses any other. Runs with its owner's rights, because a service that names no
@@ -34,7 +34,8 @@ begin
         when coalesce(btrim(new.plan_code), '') <> '' then p.code = v_key
         else p.code = v_key or lower(btrim(p.name)) = v_key
       end
-    -- The tenant's own plan before one for every tenant, one for the lead before one for every lead, a code before a name.
+    -- Order of precedence: the tenant's own plan before one for every tenant, one for this lead before one for every
+    -- lead, a code before a name.
     order by p.tenant_id nulls last, p.lead_id nulls last, p.active desc, p.code = v_key desc, p.id
     limit 1;
   if not found or not v_plan.active then
@@ -74,7 +75,7 @@ begin
         hint = 'Write email or sms, or leave deliver_by out and send payment_url yourself.';
   end if;
   if new.deliver_by is not null and new.lead_id is null then
-    raise exception 'deliver_by: lead_id is null, so there is nobody to send the link to'
+    raise exception 'deliver_by: lead_id is null, so there is no one to send the link to'
       using errcode = 'OP004', column = 'deliver_by', hint = 'Give lead_id, or leave deliver_by out and send payment_url yourself.';
   end if;
 
@@ -121,7 +122,7 @@ begin
   if (new.plan_id, new.plan_code, new.plan_name, new.amount, new.currency, new.amount_minor, new.interval, new.success_url)
     is distinct from (old.plan_id, old.plan_code, old.plan_name, old.amount, old.currency, old.amount_minor, old.interval, old.success_url)
   then
-    raise exception 'amount: request % is for % % by plan %; its plan, price and success_url cannot be changed', old.id, trim_scale(old.amount), old.currency, old.plan_code
+    raise exception 'amount: request % is for % % (plan %); its plan, price and success_url cannot be changed', old.id, trim_scale(old.amount), old.currency, old.plan_code
       using errcode = 'OP026', hint = 'Set payment_status to cancelled, and insert a new request.';
   end if;
 
@@ -218,7 +219,7 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  -- An admin who removes a whole tenant suspends it first.
+  -- Admins may delete it once the tenant is suspended, in order to remove the tenant.
   if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
     and exists (select from public.tenants as t where t.id = old.tenant_id and t.status = 'suspended')
   then

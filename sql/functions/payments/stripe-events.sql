@@ -180,7 +180,7 @@ comment on function brainops_internal.apply_known_stripe_event(jsonb, public.str
 revoke execute on function brainops_internal.apply_known_stripe_event(jsonb, public.stripe_objects) from public;
 grant execute on function brainops_internal.apply_known_stripe_event(jsonb, public.stripe_objects) to brainops_system;
 
--- Each event stands alone: one that fails goes back to pending and has three attempts like any other, because a
+-- The events are independent: one that fails goes back to pending and has three attempts like any other, because a
 -- transient error (a deadlock, say) must not lose a refund, a dispute or a payment. One that fails for the third time
 -- is counted by brainops.queue_health.
 create or replace function brainops_internal.wake_stripe_events(p_account text, p_tenant_id uuid, p_ids text[])
@@ -213,7 +213,7 @@ begin
     exception
       when others then v_error := sqlerrm;
     end;
-    -- It does not wait any more. Pending queues a job for it (trigger b0_process_again), and
+    -- It no longer waits. Setting it to pending queues a job (trigger b0_process_again), and
     -- brainops_internal.process_webhook_events gives it up after three attempts.
     update public.webhook_events
     set

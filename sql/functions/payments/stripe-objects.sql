@@ -112,7 +112,7 @@ revoke execute on function brainops_internal.stripe_account(uuid) from public;
 grant execute on function brainops_internal.stripe_account(uuid) to brainops_system;
 
 -- One event at a time for each account: an event that does not find its object, and one that makes it known at the same
--- moment, would miss each other.
+-- moment, could otherwise miss each other.
 create or replace function brainops_internal.lock_stripe_account(p_account text)
 returns void
 language sql

@@ -2,7 +2,8 @@
 -- person through find.sql and search the places listed in sources.sql, so what export shows is what forget erases.
 
 -- A SendGrid event that names no message of ours is about mail that somebody else sent through the same account. No
--- tenant may read it, whosever address is in it; admins may. forget erases it all the same, because nothing else would.
+-- tenant may read it, even if it has an address of the tenant's leads; admins may. forget erases it nevertheless,
+-- because nothing else would.
 create or replace function brainops.export_person(p_tenant text, p_address text)
 returns table (table_name text, held jsonb)
 language sql
@@ -10,7 +11,7 @@ stable
 security definer
 set search_path = ''
 as $$
-  -- A link's token is a key to act with; lease and worker_id are the engine's own.
+  -- A link's token gives its holder rights; lease and worker_id are internal to the engine.
   select r.table_name, r.held - '{token,lease,worker_id}'::text[]
   from
     brainops_internal.person_rows(
@@ -33,8 +34,8 @@ grant execute
 on function brainops.export_person(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- Lock order: leads by id, then the rows that refer to them, as clients do that write to a lead and then to its
--- messages; the other way round, forget and such a client would deadlock.
+-- Lock order: leads by id, then the rows that refer to them. Clients that write to a lead and then to its messages lock
+-- in the same order; in the opposite order, forget and such a client would deadlock.
 create or replace function brainops.forget(p_tenant text, p_address text)
 returns table (table_name text, erased bigint)
 language plpgsql
@@ -91,7 +92,7 @@ end;
 $$;
 
 comment on function brainops.forget(text, text) is
-  'Erases a person of one tenant (slug or id) from all tables and the archive. Returns each source that is not kept and how many of its rows were erased or, for payment requests and job events, cleared of the person. Payment records stay, without the person; a suppression under the sha256 digest of each address stops later messages. Idempotent. p_address and errors: as of brainops.export_person.';
+  'Erases a person of one tenant (slug or id) from all tables and the archive. Returns each source that is not kept and how many of its rows were erased or, for payment requests and job events, cleared of the person. Payment records stay, without the person; a suppression under the sha256 digest of each address stops later messages. Idempotent. p_address and errors: the same as for brainops.export_person.';
 
 alter function brainops.forget(text, text) owner to brainops_system;
 revoke execute on function brainops.forget(text, text) from public;

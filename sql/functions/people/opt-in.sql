@@ -1,10 +1,10 @@
--- Double opt-in: a person is asked by mail or text to confirm a consent that anybody could have entered. Start at
+-- Double opt-in: a person is asked by mail or text to confirm a consent that anyone could have entered. Start at
 -- ask_for_opt_in and ask_for_opt_in_by_text, triggers on contact_consents; the answer is confirm_opt_in, or a YES by
 -- text (sms/inbound.sql).
 
--- A form that anybody could have filled in does not prove that the address's owner wants mail. At most one mail a day
--- asks, however often the form is sent, and none goes to a suppressed address. The advisory lock serializes consents for
--- one address, so that only one of them asks.
+-- A form that anyone could have filled in does not prove that the address's owner wants mail. At most one mail a day
+-- asks, however often the form is sent, and none goes to a suppressed address. The advisory lock serializes consents
+-- for one address, so that only one of them asks.
 create or replace function brainops_internal.ask_for_opt_in()
 returns trigger
 language plpgsql

@@ -136,7 +136,7 @@ begin
       expires_at = null,
       -- A temporary suppression becomes the person's own; a permanent one keeps its reason.
       reason = case when s.expires_at is null then s.reason else excluded.reason end,
-      -- An unsubscribe that was given to us: what SendGrid reports later must not lift it.
+      -- The person unsubscribed here, so a later report of SendGrid must not lift it.
       source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end;
   if brainops.consent_state(p_tenant_id, 'email', p_address) is distinct from 'denied' then
     perform brainops_internal.record_choice(p_tenant_id, 'email', p_address, false, p_source);
@@ -198,7 +198,7 @@ declare
     order by l.id
   );
 begin
-  -- The consent first: what the lead's event sets off may read it.
+  -- The consent comes first, because triggers of the lead's event may read it.
   insert into public.contact_consents (tenant_id, lead_id, channel, address, state, source, evidence)
   values (
     p_tenant_id, v_lead_ids[1], p_channel, p_address, case when p_granted then 'granted' else 'denied' end, p_source, p_evidence

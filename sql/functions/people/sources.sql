@@ -11,9 +11,9 @@ as $$
   with
     named(position, source, condition, on_forget) as (
       values
-        -- An event whose tenant cannot be determined counts as the asking tenant's. A text to the platform's
-        -- account belongs to the tenant whose sms_inbound has it. Before it is there, no tenant may read or
-        -- erase it: it may be a STOP that is still to be applied for other tenants.
+        -- An event whose tenant cannot be determined counts as the calling tenant's. A text to the platform's account
+        -- belongs to the tenant whose sms_inbound has it. Before it is there, no tenant may read or erase it: it may be
+        -- a STOP that is still to be applied for other tenants.
         (
           1,
           'public.webhook_events',
@@ -35,7 +35,8 @@ as $$
               or t.payload ->> 'To' = any (p.addresses)
               or brainops_internal.webhook_event_row(t.provider, t.payload) = any (p.row_ids)
               or t.provider = 'stripe' and (
-                -- Only by objects of the account that signed: in events that it signs itself, a tenant can name any.
+                -- Only by objects of the account that signed the event: a tenant could name any object in an event that
+                -- it signs itself.
                 exists (
                   select
                   from public.stripe_objects as o

@@ -204,8 +204,8 @@ set search_path = ''
 as $$
   select
     case
-      -- Providers' ids have at most 100 characters. One that does not fit into the index would make the whole request
-      -- fail.
+      -- Providers' ids have at most 100 characters. A longer one might not fit into the index, and would make the whole
+      -- request fail.
       when length(e.id) between 1 and 200 then e.id
       else 'md5:' || md5(p_event::text)
     end

@@ -2,7 +2,7 @@
 -- (apply_twilio_event, where to start). This file applies status callbacks; inbound texts are in inbound.sql, error
 -- codes in errors.sql.
 
--- Independent of order and repetition: the same events give the same end state.
+-- Independent of order and repetition: the same events lead to the same final state.
 create or replace function brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid)
 returns text
 language plpgsql

@@ -33,7 +33,7 @@ begin
     when 'sender', 'account' then
       perform brainops_internal.pause_sms(p_tenant_id, p_words);
     when 'route' then
-      -- Without the lock, three failures at the same moment would each count only themselves. Lock order: the number
+      -- Without the lock, three concurrent failures would each count only themselves. Lock order: the number
       -- (lock_sms_number) first.
       perform pg_advisory_xact_lock(hashtextextended('brainops sms route ' || p_tenant_id || ' ' || p_code, 0));
       -- Looks at every hour that contains this failure, because reports arrive in any order.
@@ -182,8 +182,8 @@ comment on function brainops_internal.settle_unreachable(uuid, text) is
 revoke execute on function brainops_internal.settle_unreachable(uuid, text) from public;
 grant execute on function brainops_internal.settle_unreachable(uuid, text) to brainops_system;
 
--- Holds all of the tenant's texts until a person resumes them. A pause that exists already is kept, and nobody is
--- notified again.
+-- Holds all of the tenant's texts until a person resumes them. A pause that exists already is kept, and no second
+-- notification is sent.
 create or replace function brainops_internal.pause_sms(p_tenant_id uuid, p_reason text)
 returns void
 language plpgsql

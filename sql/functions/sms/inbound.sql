@@ -37,7 +37,7 @@ begin
         v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
         case
           when v_kind <> 'yes' then v_kind
-          -- The answer to a request for consent; otherwise the answer to something else.
+          -- YES is the answer to a request for consent. Without such a request it answers something else.
           when brainops.consent_state(v_tenant.tenant_id, 'sms', v_from) = 'pending' then 'start'
           else 'reply'
         end,
@@ -46,7 +46,7 @@ begin
           when p_tenant_id is not null then 'own'
           when exists (select from public.sms_numbers as n where n.tenant_id = v_tenant.tenant_id and n.number = v_to) then v_to
         end,
-        -- By the latest consent from another source than texts, before this text: so the order in which texts are
+        -- Decided by the latest consent before this text that did not come by text, so the order in which texts are
         -- applied does not matter.
         v_tenant.is_the_one or coalesce(
           (
@@ -106,8 +106,8 @@ begin
   if v_inbound_id is null then
     return; -- applied before
   end if;
-  -- Only a tenant's own text begins a thread of a shared number. Otherwise a stranger's text would make the tenant one
-  -- of those to which the person's STOP applies.
+  -- Only a tenant's own text begins a thread of a shared number. Otherwise a text from an unknown person would make the
+  -- tenant one of those to which that person's STOP applies.
   if p_sender is not null then
     insert into public.sms_threads as t (tenant_id, number, sender, last_at)
     values (p_tenant_id, p_from, p_sender, p_at)
@@ -202,10 +202,10 @@ on function brainops_internal.apply_sms_inbound_for(
 )
 to brainops_system;
 
--- A text to a tenant's own Twilio account is that tenant's, and a text to a number of sms_numbers the tenant's that has
--- the number. A reply to TWILIO_FROM is the tenant's that texted the person last from it; if none has, the default
--- tenant's, or the only tenant's. Decided by the number and the account that signed the event, never by the content of
--- the text.
+-- A text to a tenant's own Twilio account belongs to that tenant. A text to a number in sms_numbers belongs to the
+-- tenant of that number. A text to TWILIO_FROM belongs to the tenant that last texted the person from it; if none has,
+-- to the default tenant, or to the only tenant. Decided by the number and the account that signed the event, never by
+-- the content of the text.
 create or replace function brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid)
 returns table (tenant_id uuid, is_the_one boolean)
 language plpgsql

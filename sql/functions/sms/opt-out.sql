@@ -117,7 +117,7 @@ grant execute
 on function brainops_internal.record_sms_consent(uuid, text, uuid, text, timestamptz, jsonb)
 to brainops_system;
 
--- Two events about one person at the same moment: the second one sees what the first one wrote.
+-- Serializes events about one person: the second one waits, and sees what the first one wrote.
 create or replace function brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text)
 returns void
 language sql

@@ -3,10 +3,9 @@
 -- to reconcile_sms. Start there.
 
 -- Matches unconfirmed rows with all messages that the account has to one number since the first of them. A message
--- matches by number, text and time. Of several rows with the same text, the first message is the first row's; a row
--- that is left without one was not sent.
--- A message that belongs to no row leaves the remaining rows unconfirmed, for a person to compare. A text that is
--- surely absent is made due again, twice; the third time it fails.
+-- matches by number, text and time. If several rows have the same text, messages are assigned to them in order; a row
+-- without a message was not sent. A message that belongs to no row leaves the remaining rows unconfirmed, for a person
+-- to compare. A text that is certainly absent is made due again, twice; the third time it fails.
 -- Lock order: the advisory lock of account and number, then the rows.
 create or replace function brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb)
 returns table (id uuid, verdict text)
@@ -20,7 +19,7 @@ declare
   v_message record;
   v_unmatched int;
 begin
-  -- One call at a time: two could give one message to two rows.
+  -- One call at a time: two concurrent calls could assign one message to two rows.
   perform pg_advisory_xact_lock(hashtextextended('reconcile_sms ' || p_account_sid || p_number, 0));
   -- A row in flight may be the one that a message belongs to.
   if exists (
@@ -150,7 +149,7 @@ begin
           and q.account_sid is not null
           -- After 3 days a person has to look: Twilio's list is not read further back.
           and q.started_at between v_now - interval '3 days' and v_now - interval '1 minute'
-          -- Less and less often, because what is unclear by now may stay so: after a quarter of the row's age.
+          -- At growing intervals (a quarter of the row's age), because an unclear outcome may stay unclear.
           and (q.looked_for_at is null or q.looked_for_at < v_now - (v_now - q.started_at) / 4)
         group by q.account_sid, q.to_number
         order by max(q.looked_for_at) nulls first, min(q.started_at)
@@ -168,7 +167,7 @@ end;
 $$;
 
 comment on function brainops_internal.unconfirmed_sms(int) is
-  'Which of Twilio''s message lists to fetch, at most p_limit: the account that unconfirmed texts went through, their number, since when, and their tenants. Marks those rows as looked for.';
+  'Which of Twilio''s message lists to fetch, at most p_limit: the account that unconfirmed texts went through, their number, since when, and their tenants. Sets looked_for_at of those rows.';
 
 revoke execute on function brainops_internal.unconfirmed_sms(int) from public;
 grant execute on function brainops_internal.unconfirmed_sms(int) to brainops_system;
@@ -223,7 +222,7 @@ as $$
 $$;
 
 comment on function brainops_internal.same_text(text, text) is
-  'Whether two texts are equal but for white space and Unicode normalization.';
+  'Whether two texts are equal except for white space and Unicode normalization.';
 
 revoke execute on function brainops_internal.same_text(text, text) from public;
 grant execute on function brainops_internal.same_text(text, text) to brainops_system;

@@ -179,7 +179,7 @@ on function brainops_internal.sms_address(public.ai_sms_queue)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- SQL reads E.164 with any punctuation, and national numbers of countries that dial +1. Other numbers wait for
--- libphonenumber in the worker, which writes back what it read (address_sms). So the gate always judges a number in
+-- libphonenumber in the worker, which writes back what it read (address_sms). So the gate always checks a number in
 -- E.164.
 create or replace function brainops_internal.sms_number(p_text text, p_country text)
 returns text

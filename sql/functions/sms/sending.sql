@@ -122,7 +122,7 @@ grant execute
 on function brainops_internal.sms_needs_opt_out_notice(public.ai_sms_queue, text, text)
 to brainops_worker, brainops_system;
 
--- A row that becomes due again starts a new run, for which no result of the last one holds. The MessageSids of earlier
+-- A row that becomes due again starts a new run, to which no result of the last one applies. The MessageSids of earlier
 -- runs are kept, so that late reports about them do not settle the new run.
 create or replace function brainops_internal.forget_sms_run()
 returns trigger
@@ -218,7 +218,7 @@ end;
 $$;
 
 comment on function brainops_internal.settle_sms_at_once is
-  'Trigger: settles a row that would become unconfirmed, if the text was surely not sent or a callback has reported it.';
+  'Trigger: settles a row that would become unconfirmed, if the text was certainly not sent or a callback has reported it.';
 
 revoke execute on function brainops_internal.settle_sms_at_once() from public;
 grant execute on function brainops_internal.settle_sms_at_once() to brainops_system;

@@ -1,5 +1,5 @@
--- The tenant's country, by which phone numbers without a country code are read: of leads, of texts and of everyone whom a
--- consent or a suppression names.
+-- The tenant's country, by which phone numbers without a country code are read: those of leads and texts, and those in
+-- consents and suppressions.
 
 create or replace function brainops_internal.tenant_country(p_settings jsonb)
 returns text

@@ -111,12 +111,12 @@ begin
       perform brainops_internal.mail_opt_in(v_id);
     exception
       when others then
-        -- Rollbacks, resources, locks, operators, the system and internal errors say nothing about the request: the
-        -- caller announces again.
+        -- Rollbacks, resources, locks, operators, the system and internal errors say nothing about the request, so they
+        -- are raised: the caller announces again.
         if left(sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX') then
           raise;
         end if;
-        -- The mail queue refuses this request, and would refuse it again.
+        -- Any other error: the mail queue refuses this request, and would refuse it again.
         update public.opt_in_requests set expires_at = brainops.now() where id = v_id;
     end;
   end loop;

@@ -52,7 +52,7 @@ end;
 $$;
 
 comment on function brainops.notify(uuid, text, text, text, uuid) is
-  'Sends tenant p_tenant_id a message, by its Slack or by mail. p_subject and p_body: plain text, cut to 300 and 20,000 characters. p_key: the message is sent once per key; null: each time. p_lead_id: the lead that it is about, and is erased with; null: none. Returns the id of the row in tenant_notifications, the existing one if the key was used before. 42501: it is not the caller''s tenant.';
+  'Sends tenant p_tenant_id a message, by its Slack or by mail. p_subject and p_body: plain text, cut to 300 and 20,000 characters. p_key: the message is sent once per key; null: each time. p_lead_id: the lead that the message is about; forget erases the message with the lead; null: none. Returns the id of the row in tenant_notifications, the existing one if the key was used before. 42501: it is not the caller''s tenant.';
 
 alter function brainops.notify(uuid, text, text, text, uuid) owner to brainops_system;
 revoke execute on function brainops.notify(uuid, text, text, text, uuid) from public;
