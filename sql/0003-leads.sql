@@ -82,7 +82,7 @@ create table public.revenue_leads (
   state text,
   scored_at timestamptz,
   rescore_requested_at timestamptz,
-  -- Also written by existing clients.
+  -- Existing clients also write these columns.
   location text,
   industry text,
   status text,

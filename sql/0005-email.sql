@@ -188,7 +188,7 @@ comment on column public.email_bounces.bounce_type is
 
 create table public.email_unsubscribe_links (
   tenant_id uuid not null,
-  -- Only compared for equality, so by its bytes.
+  -- Collated by bytes, because it is only compared for equality.
   address_key text collate "C" not null,
   -- 244 random bits, of two uuids: Postgres has no other secure generator without an extension.
   token text not null default replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''),

@@ -33,7 +33,7 @@ create table public.sms_numbers (
 create index sms_numbers_number on public.sms_numbers (number);
 
 comment on table public.sms_numbers is
-  'Numbers of the installation''s Twilio account that belong to one tenant: its texts are sent from them, and texts to them belong to it. A tenant without a row uses TWILIO_FROM. Only admins write this table.';
+  'Numbers of the platform''s Twilio account that belong to one tenant: its texts are sent from them, and texts to them belong to it. A tenant without a row uses TWILIO_FROM. Only admins write this table.';
 comment on column public.sms_numbers.number is 'In E.164, or a short code.';
 comment on column public.sms_numbers.active is
   'False: no text is sent from it any more; texts to it still belong to the tenant.';
@@ -217,7 +217,7 @@ comment on table public.sms_threads is
   'Which person texts with which number. Decides which tenant a text to a shared number belongs to, and from which number a person is texted; records whether the person has had the opt-out notice.';
 comment on column public.sms_threads.number is 'The person''s, in E.164.';
 comment on column public.sms_threads.sender is
-  'A number of sms_numbers; own: the tenant''s own account; null: the installation''s TWILIO_FROM.';
+  'A number of sms_numbers; own: the tenant''s own account; null: the platform''s TWILIO_FROM.';
 comment on column public.sms_threads.last_at is
   'When the tenant last texted the person, or (except from TWILIO_FROM) the person texted the tenant.';
 comment on column public.sms_threads.told_by is 'Row of ai_sms_queue that carried the opt-out notice; null: none yet.';

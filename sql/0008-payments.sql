@@ -193,7 +193,7 @@ comment on column public.payment_requests.key_generation is
 comment on column public.payment_requests.key_started_at is
   'When the key was first used; Stripe forgets it after 24 hours. Null: Stripe was not asked yet.';
 comment on column public.payment_requests.key_account is
-  'The tenant''s own credential that the link is created through; null: the installation''s account.';
+  'The tenant''s own credential that the link is created through; null: the platform''s account.';
 comment on column public.payment_requests.livemode is 'False: created in Stripe''s test mode. Null: no link yet.';
 
 create table public.payment_link_closures (
@@ -224,7 +224,7 @@ comment on column public.payment_link_closures.key_generation is 'Which of the r
 comment on column public.payment_link_closures.stripe_payment_link_id is
   'Null: it is unknown whether the link exists, because creating it was interrupted; the task looks for it at Stripe.';
 comment on column public.payment_link_closures.account is
-  'The tenant''s own credential that the link was created through; null: the installation''s account.';
+  'The tenant''s own credential that the link was created through; null: the platform''s account.';
 comment on column public.payment_link_closures.reason is 'Why the link is closed: expired, cancelled or paid.';
 
 -- Never edited: a correction is another row.
@@ -257,7 +257,7 @@ create table public.payment_ledger (
 create index payment_ledger_request on public.payment_ledger (tenant_id, payment_request_id);
 
 comment on table public.payment_ledger is
-  'Every movement of money, once, append only: payments in, refunds and disputes out, and what came back of those.';
+  'Every movement of money, once, append only: payments in, refunds and disputes out, and money that returned from those two.';
 comment on column public.payment_ledger.kind is
   'payment, refund, refund_reversal (a refund that failed), dispute (money withdrawn) or dispute_reversal (money reinstated).';
 comment on column public.payment_ledger.object_id is
@@ -291,7 +291,7 @@ create table public.payment_disputes (
 create index payment_disputes_request on public.payment_disputes (tenant_id, payment_request_id);
 
 comment on table public.payment_disputes is
-  'Payments that the payer''s bank took back or inquires about, in the last state that Stripe reported.';
+  'Disputes: payments that the payer''s bank took back or inquires about. Each row has the last state that Stripe reported.';
 comment on column public.payment_disputes.status is
   'Stripe''s: warning_needs_response, warning_under_review, warning_closed, needs_response, under_review, won, lost, prevented.';
 comment on column public.payment_disputes.reason is 'Stripe''s, such as fraudulent; null: not given.';
@@ -357,7 +357,7 @@ create index stripe_objects_request on public.stripe_objects (tenant_id, payment
 comment on table public.stripe_objects is
   'Which Stripe object (link, session, intent, charge, invoice, subscription, refund, dispute) belongs to which payment request. Decides which request an event is about.';
 comment on column public.stripe_objects.own_account is
-  'True: the object is in the tenant''s own Stripe account, and only events from there may concern it. False: in the installation''s.';
+  'True: the object is in the tenant''s own Stripe account, and only events from there may concern it. False: in the platform''s account.';
 comment on column public.stripe_objects.key_generation is
   'The number of the request''s link through which the object was created (key_generation).';
 comment on column public.stripe_objects.refunded_minor is
@@ -380,5 +380,5 @@ create index waiting_stripe_events_since on brainops.waiting_stripe_events (sinc
 comment on table brainops.waiting_stripe_events is
   'Stripe events whose object is not known yet (a refund before its payment), by the ids that would make it known. Applied when one of them becomes known, deleted after 30 days. The events are in webhook_events.';
 comment on column brainops.waiting_stripe_events.account is
-  'The tenant''s id for an event of its own account, platform for one of the installation''s.';
+  'The tenant''s id if its own account sent the event; platform if the platform''s account did.';
 comment on column brainops.waiting_stripe_events.event_id is 'Stripe''s id of the event.';

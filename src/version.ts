@@ -3,7 +3,7 @@ import { z } from "zod";
 
 const shape = z.object({ version: z.string() });
 
-/** The package's version, which is also its release; from src/ and from dist/src/ alike. */
+/** The package's version, which is also its release. Works from src/ and from dist/src/. */
 export const version = readVersion(["../package.json", "../../package.json"]);
 
 function readVersion(paths: readonly string[]): string {

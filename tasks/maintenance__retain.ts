@@ -12,7 +12,7 @@ export default defineTask(async (_payload, context) => {
   await untilFewer(context, "select brainops_internal.prune_reports($1) as most");
 });
 
-/** Repeats the statement until it stays below the limit in every table; `most` is its count in the largest. */
+/** Repeats the statement until it stays below the limit in every table; `most` is the count of the table with the most rows. */
 async function untilFewer({ pool, log, signal }: TaskContext, statement: string): Promise<void> {
   let most = MAX_ROWS;
   while (most === MAX_ROWS && !signal.aborted) {

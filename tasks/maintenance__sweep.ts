@@ -1,6 +1,5 @@
-// Each minute: queues due rows that lost their job, ends rows stuck in processing, writes into rows
-// that no worker can process what they wait for, and holds the marketing mail of tenants with too
-// many complaints or bounces.
+// Each minute: queues due rows that lost their job, ends rows stuck in processing, writes the reason into rows that no
+// worker can process, and holds the marketing mail of tenants with too many complaints or bounces.
 import { defineTask } from "../src/jobs/define.ts";
 
 export default defineTask(async (_payload, { pool, log, waiting }) => {

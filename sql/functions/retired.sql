@@ -3,6 +3,6 @@
 --   drop function if exists brainops_internal.old_name(text, uuid); -- 0.3.0: new_name takes the row
 --
 -- `create or replace` cannot change a function's argument names, OUT columns or result type, and another list of
--- argument types makes a second function beside the first. So the old signature is dropped here, in the release that
--- stops using it. Where workers of the release before still call it, keep it as a wrapper for one release.
--- Lines are removed after the next major release.
+-- argument types creates a second function. So the old signature is dropped here, in the release that stops using it.
+-- Where workers of the release before still call it, keep it as a wrapper for one release. Lines are removed after the
+-- next major release.

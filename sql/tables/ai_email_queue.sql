@@ -32,7 +32,7 @@ for each row
 when (new.lead_id is not null)
 execute function brainops_internal.resolve_lead_id();
 
--- After the tenant is filled in (a1), before the engine reads the status (b0).
+-- Fires after the tenant is filled in (a1), and before the engine reads the status (b0).
 create or replace trigger a2_before_broadcast_recipient
 before insert on public.ai_email_queue
 for each row

@@ -1,4 +1,4 @@
--- Consents. Triggers store the address as messages are addressed, refuse updates, and start a double opt-in.
+-- Consents. Triggers store the address in the form that messages use, refuse updates, and start a double opt-in.
 select brainops.protect_table('public.contact_consents');
 
 -- Append only, by rights and by trigger. The engine itself may erase a person's entries, and move them to another lead

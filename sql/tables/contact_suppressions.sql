@@ -1,4 +1,4 @@
--- Suppressed addresses. The trigger stores them as messages are addressed.
+-- Suppressed addresses. The trigger stores them in the form that messages use.
 select brainops.protect_table('public.contact_suppressions');
 
 create or replace trigger a2_keep_contact_address

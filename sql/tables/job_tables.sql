@@ -2,7 +2,7 @@
 revoke all on brainops.job_tables from public;
 grant select on brainops.job_tables to brainops_tenant, brainops_worker, brainops_service, brainops_system;
 grant select on brainops.job_tables to brainops_admin;
--- Not relation and gate, for example: the engine runs them as SQL, with rights that admins do not have.
+-- Other columns are not granted: relation and gate, for example, are run as SQL with rights that admins do not have.
 grant update (time_limit, max_deferrals, archive_after) on brainops.job_tables to brainops_admin;
 grant update (bulk_max) on brainops.job_tables to brainops_admin;
 

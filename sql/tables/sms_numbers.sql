@@ -1,4 +1,4 @@
--- Which tenant a number of the installation's Twilio account belongs to.
+-- Which tenant a number of the platform's Twilio account belongs to.
 select brainops.protect_table('public.sms_numbers');
 
 -- Only admins write it: a tenant that claimed a number would get the replies to another tenant.

@@ -19,7 +19,7 @@ as
   from brainops.jobs
   where status not in ('completed', 'cancelled', 'skipped')
   group by table_name, tenant_id
-  -- Not a job table, but a payment may depend on an event that failed.
+  -- webhook_events is not a job table, but a payment may depend on an event that failed.
   union all
   select 'webhook_events', tenant_id, 0, 0, 0, 0, 0, count(*), null, null
   from public.webhook_events

@@ -25,7 +25,7 @@ export function withWorkFlags(command: Command): Command {
 
 export function workCommand(): Command {
   return withWorkFlags(new Command("work"))
-    .description("run a worker on DATABASE_URL until it receives SIGTERM or Ctrl-C, which drain it")
+    .description("run a worker on DATABASE_URL; SIGTERM and Ctrl-C drain and stop it")
     .action(async (flags: WorkFlags) => {
       const config = loadConfig();
       const log = createLog({ level: config.LOG_LEVEL, human: process.stderr.isTTY });

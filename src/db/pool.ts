@@ -1,6 +1,6 @@
-// Connections to Postgres. Owns what node-postgres leaves open: a query that times out on a dead
-// network leaves its client in the pool, which hands the same dead client out again (node-postgres
-// #3399, #2973); so the client destroys its own socket.
+// Connections to Postgres. Handles a case that node-postgres leaves open: a query that times out on a dead network
+// leaves its client in the pool, which hands the same dead client out again (node-postgres #3399, #2973); so the client
+// destroys its own socket.
 import pg from "pg";
 
 // bigint values (counts, amounts) arrive as numbers.

@@ -6,9 +6,8 @@ const CLOSE_WITHIN_MS = 10_000;
 
 /**
  * Returns the function that closes the app; further calls return the same promise. Fastify and Node
- * count a connection as idle only after its first request. One that a browser or load balancer
- * opened in advance would delay the close until the header timeout, so connections without a request
- * are tracked here.
+ * count a connection as idle only after its first request. A connection that a browser or load balancer opened in
+ * advance would delay the close until the header timeout, so connections without a request are tracked here.
  */
 export function createCloser(app: FastifyInstance): () => Promise<void> {
   const idle = new Set<Socket>();

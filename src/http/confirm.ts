@@ -38,7 +38,7 @@ interface Params {
 export function serveConfirm(app: FastifyInstance, { log, pool }: { log: Log; pool: pg.Pool }): void {
   app.register(async (scope) => {
     scope.removeAllContentTypeParsers();
-    // Only the URL counts.
+    // The body is ignored; only the URL counts.
     scope.addContentTypeParser("*", { parseAs: "buffer" }, (_request, _body, parsed) => parsed(null));
     answerErrorsWithPages(scope, log, { later, notUnderstood });
 

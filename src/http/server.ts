@@ -22,7 +22,7 @@ import { twilioWebhook } from "./webhooks/twilio.ts";
 export interface HttpServerOptions {
   readonly config: Config;
   readonly log: Log;
-  /** Of a login that is a member of brainops_system. */
+  /** URL of a login that is a member of brainops_system. */
   readonly connectionString: string;
   /** Health of the worker in the same process, for GET /readyz. */
   readonly workerHealth?: () => { ok: boolean; reason?: string };

@@ -38,7 +38,7 @@ export function createBatcher<Item, Output>({
   run,
   size,
 }: BatcherOptions<Item, Output>): (table: JobTable, tenantId: string, item: Item) => Promise<Output> {
-  // table -> tenant -> lane. A lane is there while a batch of it is not released, or about to start.
+  // table -> tenant -> lane. A lane exists while one of its batches is not released yet, or is about to start.
   const lanes = new Map<JobTable, Map<string, Lane<Item, Output>>>();
 
   const startBatch = (lane: Lane<Item, Output>): void => {

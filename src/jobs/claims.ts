@@ -23,7 +23,7 @@ interface Claim extends Batch<string> {
   readonly lease: string;
 }
 
-/** Rows that got the same verdict. Rows of a bulk that the claim brought along are among them. */
+/** Rows that got the same verdict. Includes other rows of the bulk that were claimed with them. */
 interface Verdict {
   readonly ids: readonly string[];
   readonly outcome: ClaimOutcome;
@@ -45,9 +45,9 @@ const MAX_ATTEMPTS = 3;
 const UNCLAIM_FOR_MS = 10 * 60_000;
 
 /**
- * Claims and loads a batch of ids. Returns what each id led to, in their order: empty if its row did not go. All rows
- * of a bulk are returned for the first id that belongs to it. Calls `release` once the claim has committed, so that
- * the next batch claims while these rows load. Claimed rows count as in flight from then on.
+ * Claims and loads a batch of ids. Returns the claimed rows of each id, in the order of the ids: empty if the row does
+ * not go. All rows of a bulk are returned for the first id that belongs to it. Calls `release` once the claim has
+ * committed, so that the next batch claims while these rows load. Claimed rows count as in flight from then on.
  */
 export async function claimBatch(
   { pool, workerId, inFlight }: Claimer,
@@ -119,8 +119,8 @@ async function loadRows(
 }
 
 /**
- * One JSON value a row: node-postgres takes several times as long to parse the columns. The rows are claimed by now,
- * so this need not be the claiming transaction.
+ * One JSON value per row, because node-postgres takes several times as long to parse columns. The rows are already
+ * claimed, so this need not run in the claiming transaction.
  */
 async function loadBulk(pool: pg.Pool, { table, tenantId }: Claim, ids: readonly string[]): Promise<JobRow[]> {
   if (table.loadBulk === null || ids.length === 0) return [];

@@ -44,13 +44,13 @@ export interface JobDefinition<Row extends JobRow, Prepared> {
    */
   readonly load?: string;
   /**
-   * Turns a row into what the effect takes. Pure. If it throws, the row fails with that message, and the provider
-   * does not count as called. @default the row itself
+   * Turns a row into the effect's argument. Pure. If it throws, the row fails with that message, and the provider does
+   * not count as called. @default the row itself
    */
   readonly prepare?: (row: Row, context: Pick<JobContext, "config" | "now">) => Prepared;
   /**
-   * Does the work, outside any transaction. If it throws, the outcome is retry where the table's effect is
-   * idempotent, else unconfirmed. A handler that knows better returns an Outcome.
+   * Does the work, outside any transaction. If it throws, the outcome is retry if the table's effect is idempotent,
+   * else unconfirmed. A handler that knows better returns an Outcome.
    */
   readonly effect: (prepared: Prepared, context: JobContext) => Promise<Outcome>;
   /**

@@ -1,4 +1,5 @@
-// A worker whose functions are gone (db/deployment.ts) stops: its rows go to workers that fit the database.
+// A worker stops if a function that it calls is missing (db/deployment.ts): workers that are compatible with the
+// database take over its rows.
 import type { TaskList } from "graphile-worker";
 import { FunctionGoneError } from "../db/deployment.ts";
 

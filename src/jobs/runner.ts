@@ -114,7 +114,7 @@ async function startRun(options: RunnerOptions, cron: boolean): Promise<Run> {
       preset: {
         worker: {
           concurrentJobs: options.concurrency,
-          // Does not size the pool above, which is smaller: handlers claim and settle through the worker's own pool.
+          // Does not limit the pool above, which is smaller: handlers claim and settle through the worker's own pool.
           maxPoolSize: options.concurrency,
           pollInterval: 1000,
           // No larger than needed to keep every slot busy: jobs in the local queue are not reordered by priority.

@@ -85,7 +85,7 @@ interface Group {
 
 const plainlyCompleted: Outcome = { kind: "completed" };
 
-/** Outcomes are alike if they are the same object, as a bulk call's are, or completed without a result. */
+/** Groups equal outcomes: the same object, as from a bulk call, or completed without a result. */
 function groupAlike(settlements: readonly Settlement[]): Group[] {
   const groups = new Map<Outcome, Group[]>();
   for (const { id, lease, outcome: given } of settlements) {

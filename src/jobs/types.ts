@@ -20,7 +20,7 @@ export interface JobTable {
   readonly time_limit_ms: number;
   /** Query that reads claimed rows without a bulk key. $1 is uuid[]. */
   readonly load: string;
-  /** Query that reads claimed rows with a bulk key. $1 is uuid[]. Null if the job takes every row alone. */
+  /** Query that reads claimed rows with a bulk key. $1 is uuid[]. Null if the job processes each row alone. */
   readonly loadBulk: string | null;
   readonly missingCredentials: MissingCredentials;
 }

@@ -56,9 +56,9 @@ to brainops_system;
 -- Creates the touch of p_step, after a touch that was due at p_due_at; a null p_step completes the enrolment. p_at:
 -- the due time of the new touch, if the caller knows it. The caller holds the enrolment's lock.
 --
--- The new touch is planned from p_due_at, not from now, so short delays do not add up. If the touch before was late by
--- more than an hour, or by more than half of the gap to the new one, the new one is planned from now and
--- schedule_start moves by as much: after an outage, nobody gets two messages in a row.
+-- The new touch is planned from p_due_at, not from now, so short delays do not add up. If the previous touch was late
+-- by more than an hour, or by more than half of the gap to the new one, the new touch is planned from now, and
+-- schedule_start moves by the delay: after an outage, no person gets two messages in a row.
 create or replace function brainops_internal.advance_enrolment(
   p_enrolment public.ai_nurture_campaigns,
   p_step public.campaign_steps,

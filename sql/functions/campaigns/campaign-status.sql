@@ -93,7 +93,7 @@ declare
   );
 begin
   if new.status <> 'archived' then
-    -- Also enrolments whose steps are all done, while one of their messages is still queued.
+    -- Includes enrolments whose steps are all done but that still have a queued message.
     v_ids := v_ids || array(
       select e.id from public.ai_nurture_campaigns as e
       where e.tenant_id = new.tenant_id and e.campaign_id = new.id and e.status = 'completed'

@@ -14,7 +14,7 @@ declare
     days => extract(day from p_delay)::int
   );
 begin
-  -- Without days, local time is avoided: in the hour that is repeated in autumn it is ambiguous.
+  -- Without days, avoids local time, which is ambiguous in the hour that is repeated in autumn.
   if v_calendar = '0' then
     return p_at + p_delay;
   end if;

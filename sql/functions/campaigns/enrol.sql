@@ -103,7 +103,7 @@ begin
       + (v_campaign.reentry = 'after_exit' and v_before.status not in ('active', 'paused'))::int;
   end if;
 
-  -- The lock makes a transaction that wins the lead at this moment come either before this entry or after it.
+  -- The lock serializes this entry with a concurrent transaction that sets the lead to won.
   select * into v_lead from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for share;
   if v_status in ('active', 'paused') then
     new.exit_reason := brainops_internal.entry_refusal(v_campaign, v_lead);

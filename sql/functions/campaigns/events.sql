@@ -1,8 +1,8 @@
 -- What the events of a lead (lead_events) do to its enrolments: they end one, wake a step that waits, or count as the
 -- result of a message.
 
--- Locks the running enrolments of the leads first, in the order of their ids. A step that is being performed ends
--- before that, so a wait_for either has not begun or is found waiting. Records the events of touches before enrolments
+-- Locks the running enrolments of the leads first, in the order of their ids. This waits for steps that are being
+-- performed, so a wait_for either has not begun or is found waiting. Records the events of touches before enrolments
 -- end.
 create or replace function brainops_internal.after_lead_events_campaigns()
 returns trigger

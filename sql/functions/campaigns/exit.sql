@@ -122,7 +122,8 @@ begin
   elsif v_enrolment.status in ('exited', 'cancelled') then
     return v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, '');
   elsif v_enrolment.status <> 'completed' then
-    -- Events end a running enrolment in their own transaction; for a completed one they are looked up here.
+    -- An event ends a running enrolment in the event's own transaction. For a completed enrolment, events are looked up
+    -- here.
     return null;
   end if;
   return (

@@ -1,9 +1,9 @@
 -- The message of a touch: queue_touch queues it when the touch is performed, and after_touch_message records how it
 -- ended.
 
--- The message is the template as it stands. What the law requires below marketing mail is added when the mail is sent,
--- as for all marketing mail, if the template does not have it. The row has the touch's own idempotency key, so a touch
--- never queues two. said: the outcome of the touch. failed: why the message cannot be created.
+-- The message is the template as it stands. The footer that the law requires in marketing mail is added when the mail
+-- is sent, if the template does not have it. The row has the touch's own idempotency key, so a touch never queues two
+-- messages. said: the outcome of the touch. failed: why the message cannot be created.
 create or replace function brainops_internal.queue_touch(
   p_enrolment public.ai_nurture_campaigns,
   p_touch public.ai_campaign_touches,

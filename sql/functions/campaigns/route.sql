@@ -184,7 +184,7 @@ alter function brainops_internal.report_broken_rule(public.campaign_rules, text)
 revoke execute on function brainops_internal.report_broken_rule(public.campaign_rules, text) from public;
 
 -- A condition that cannot be evaluated, such as {"event": "visited", "within": "soon"}, would fail every insert of a
--- lead of its tenant, and the nightly scoring of all tenants. So it is refused where it is written, as in a step that
+-- lead of its tenant, and the nightly scoring of all tenants. So it is refused when it is written, as in a step when it
 -- is published. If a stored condition still fails, its rule enrols no lead and the tenant is notified
 -- (report_broken_rule).
 create or replace function brainops_internal.before_campaign_rule()

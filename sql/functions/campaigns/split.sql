@@ -1,8 +1,8 @@
 -- Splits: which variant an enrolment takes. Start at choose_variant. Variants are drawn by weight until one of them
 -- has won; campaign_split_winners keeps the winner of each split.
 
--- The winner, once there is one; a winner that the step does not have is ignored. Before that the variant is drawn by
--- a hash of enrolment and step, so that it is the same each time.
+-- Returns the winner, once one is decided; a winner that the step does not have is ignored. Until then the variant is
+-- drawn by a hash of enrolment and step, so that it is the same each time.
 create or replace function brainops_internal.choose_variant(
   p_enrolment public.ai_nurture_campaigns,
   p_step public.campaign_steps

@@ -36,7 +36,7 @@ as $$
 $$;
 
 comment on function brainops_internal.gate_campaign_touch(uuid[]) is
-  'Which of these touches must not be performed now: of an enrolment that has ended (skip), or that is held (defer for an hour; its release moves the touch to its time). Touches that may be performed are not returned.';
+  'Which of these touches must not be performed now: those of an enrolment that has ended (skip) or is held (defer for an hour; its release moves the touch to its own time). Touches that may be performed are not returned.';
 
 revoke execute on function brainops_internal.gate_campaign_touch(uuid[]) from public;
 grant execute on function brainops_internal.gate_campaign_touch(uuid[]) to brainops_worker, brainops_system;

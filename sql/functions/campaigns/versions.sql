@@ -135,9 +135,9 @@ grant execute
 on function brainops_internal.campaign_of(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- For an enrolment that was moved to a version without the step that it is at. Goes back along the steps that it
--- reached to the last one that the version has, and continues with the first step after that which it has not reached,
--- due when the open one was. The caller holds the enrolment's lock.
+-- For an enrolment that was moved to a version without the step that it is at. Goes back along the reached steps to the
+-- last one that the version has. Continues with the next step that the enrolment has not reached, which is due when the
+-- open one was. The caller holds the enrolment's lock.
 create or replace function brainops_internal.replace_open_step(
   p_enrolment public.ai_nurture_campaigns,
   p_touch public.ai_campaign_touches
@@ -172,7 +172,7 @@ begin
     performed_at = brainops.now(),
     outcome = 'skipped: version ' || p_enrolment.version || ' does not have it',
     next_key = v_next.step_key,
-    -- If a worker has the touch, this only asks for its cancellation, and perform_touch finds it performed.
+    -- If a worker has claimed the touch, this only requests its cancellation, and perform_touch finds it performed.
     status = 'cancelled'
   where id = p_touch.id;
   perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at, p_touch.due_at);

@@ -3,11 +3,11 @@
 -- the messages that are within contact hours.
 
 -- A person comprises all leads and addresses of a context: a message to any of them counts. Messages of one claim count
--- for each other, in the order of the claim. A message over a cap is deferred until an earlier message leaves the
--- window, and from there into contact hours; if several are over the cap, each waits for a different message.
+-- toward each other's cap, in the order of the claim. A message over a cap is deferred until an earlier message leaves
+-- the window, and then until contact hours; if several are over the cap, each waits for a different message.
 --
 -- The persons are locked before history is read: a claim that runs at the same time for one of them, on either channel,
--- waits and then counts what this one let go.
+-- waits and then counts the messages that this one let go.
 create or replace function brainops_internal.cap_verdicts(
   p_policy public.contact_policies,
   p_places brainops.recipient_context[]

@@ -14,7 +14,7 @@ stable
 set search_path = ''
 as $$
 declare
-  -- Only a fallback: brainops.lift_marketing_hold brings the rows forward.
+  -- A fallback: brainops.lift_marketing_hold releases the rows earlier.
   c_hold_recheck constant interval := '6 hours';
   c_pause_recheck constant interval := '1 hour';
   v_now constant timestamptz := brainops.now();
@@ -88,7 +88,7 @@ grant execute
 on function brainops_internal.consent_verdicts(public.contact_policies, brainops.contact[])
 to brainops_worker;
 
--- For many addresses at once; brainops.consent_state is the same for one. For the planner settings, see
+-- For many addresses at once; brainops.consent_state does the same for one address. For the planner settings, see
 -- message_verdicts.
 create or replace function brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[])
 returns table (address_key text, state text, occurred_at timestamptz, confirmed boolean)
@@ -162,7 +162,7 @@ as $$
 $$;
 
 comment on function brainops_internal.contact_address(uuid, text, text) is
-  'An address as messages are addressed: without surrounding white space, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
+  'An address in the form that messages use: without surrounding white space, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
 
 revoke execute on function brainops_internal.contact_address(uuid, text, text) from public;
 grant execute
@@ -178,7 +178,7 @@ as $$
 declare
   v_address text;
 begin
-  -- Row level security will refuse this row; nothing of the other tenant may be read before that.
+  -- Row level security will refuse this row; until then, nothing of the other tenant may be read.
   if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
@@ -203,14 +203,14 @@ comment on function brainops_internal.keep_contact_address is
 alter function brainops_internal.keep_contact_address() owner to brainops_system;
 revoke execute on function brainops_internal.keep_contact_address() from public;
 
--- Holds for the owner and the engine too. lead_id may change: a lead is merged into another one, or deleted.
+-- Applies to the owner and the engine too. lead_id may change: a lead is merged into another one, or deleted.
 create or replace function brainops_internal.refuse_consent_change()
 returns trigger
 language plpgsql
 set search_path = ''
 as $$
 begin
-  -- Left out: address_key is a generated column, which new does not have yet.
+  -- address_key is left out of the comparison: it is a generated column, which new does not have yet.
   if to_jsonb(new) - '{lead_id,address_key}'::text[] = to_jsonb(old) - '{lead_id,address_key}'::text[] then
     return new;
   end if;

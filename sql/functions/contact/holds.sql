@@ -43,8 +43,8 @@ revoke execute on function brainops.lift_marketing_hold(text, text) from public;
 grant execute on function brainops.lift_marketing_hold(text, text) to brainops_admin, brainops_system;
 
 -- Mailbox providers block a tenant whose mail gets 0.3 % of complaints (Gmail's rules for bulk mail), and take hard
--- bounces as a sign of a bought list. At least three complaints or ten bounces, so that the first one of a tenant that
--- sends little decides nothing.
+-- bounces as a sign of a bought list. At least three complaints or ten bounces, so that a single complaint or bounce of
+-- a tenant that sends little has no effect.
 create or replace function brainops_internal.guard_reputation()
 returns int
 language plpgsql
@@ -82,7 +82,7 @@ begin
         select from public.marketing_holds as h where h.tenant_id = t.id and h.channel = 'email' and h.lifted_at is null
       )
   loop
-    -- Counts no further than where both shares are too small to matter.
+    -- Stops counting where both shares are too small to matter.
     select count(*) into v_sent
       from (
         select from public.ai_email_queue as q

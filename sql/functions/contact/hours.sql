@@ -113,7 +113,7 @@ grant execute
 on function brainops_internal.spread_contact_time(timestamptz, text[], time[], time[], interval)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- With the engine's rights, because tenants may not call functions of brainops_internal.
+-- Runs with the engine's rights, because tenants may not call functions of brainops_internal.
 create or replace function brainops.next_contact_time(
   p_at timestamptz,
   p_zones text[],

@@ -171,7 +171,8 @@ declare
   );
   v_count int;
 begin
-  -- keep_first_due reads it: the new time is not the client's, so first_due_at stays and expiry keeps counting from it.
+  -- keep_first_due reads this setting: the new time does not come from a client, so first_due_at stays, and expiry
+  -- keeps counting from it.
   perform set_config('brainops.spreading', 'on', true);
   execute format(
     $sql$

@@ -37,7 +37,7 @@ to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_
 create or replace function brainops_internal.check_cap_window()
 returns trigger
 language plpgsql
--- Reads all tenants' windows, for an admin who changes job_tables.
+-- Reads the windows of all tenants when an admin changes job_tables.
 security definer
 set search_path = ''
 as $$
@@ -62,7 +62,7 @@ end;
 $$;
 
 comment on function brainops_internal.check_cap_window is
-  'Trigger: refuses (OP014) a cap_window that is longer than archive_after of the mail and text queues, from both sides.';
+  'Trigger on contact_policies and job_tables: refuses (OP014) a cap_window that is longer than archive_after of the mail and text queues.';
 
 alter function brainops_internal.check_cap_window() owner to brainops_system;
 revoke execute on function brainops_internal.check_cap_window() from public;

@@ -1,9 +1,9 @@
 -- Recipients: who a message goes to, and where that person may be. Start at recipient_contexts; brainops.address_zones
--- is its answer for one address.
+-- gives the zones for one address.
 
 -- A person is the lead that the row names, else the lead with the address, and all other leads with that address or
--- number, because one person reads what is sent there. Those are looked up one by one with a limit: thousands of leads
--- may share a number. For the planner settings, see message_verdicts.
+-- number, because one person reads what is sent there. These leads are looked up one at a time with a limit: thousands
+-- of leads may share a number. For the planner settings, see message_verdicts.
 create or replace function brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[])
 returns table (
   place int,
@@ -130,7 +130,8 @@ grant execute
 on function brainops_internal.recipient_contexts(text, brainops.contact[])
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- With the engine's rights, because tenants may not call functions of brainops_internal; so it checks the tenant itself.
+-- Runs with the engine's rights, because tenants may not call functions of brainops_internal; so it checks the tenant
+-- itself.
 create or replace function brainops.address_zones(p_tenant_id uuid, p_lead_id uuid, p_address text)
 returns text[]
 language sql

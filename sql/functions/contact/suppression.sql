@@ -1,5 +1,5 @@
 -- Suppressions from providers' reports. Start at suppress. What people choose by an unsubscribe link or on the
--- preference page is in people/preferences.sql; opt-outs by text are in sms/inbound.sql.
+-- preference page is in people/preferences.sql; opt-outs by text are in sms/opt-out.sql.
 
 -- If the address is suppressed permanently already, the more serious reason stays, so that the order in which reports
 -- arrive does not matter.
@@ -32,8 +32,8 @@ comment on function brainops_internal.suppress(uuid, text, text, text, text) is
 revoke execute on function brainops_internal.suppress(uuid, text, text, text, text) from public;
 grant execute on function brainops_internal.suppress(uuid, text, text, text, text) to brainops_system;
 
--- Reasons of the tenant's own rank above unsubscribed, the only reason that a later report may lift: the engine must not
--- delete tenants' own rows.
+-- A tenant's own reasons rank above unsubscribed, which is the only reason that a later report may lift: the engine
+-- must not delete tenants' own rows.
 create or replace function brainops_internal.suppression_rank(p_reason text)
 returns int
 language sql
@@ -96,7 +96,7 @@ end;
 $$;
 
 comment on function brainops_internal.settle_consent(uuid, text) is
-  'Suppresses an e-mail address, or lifts that, by the unsubscribes and resubscribes in email_deliveries.';
+  'Suppresses an e-mail address, or lifts that suppression, by the unsubscribes and resubscribes in email_deliveries.';
 
 revoke execute on function brainops_internal.settle_consent(uuid, text) from public;
 grant execute on function brainops_internal.settle_consent(uuid, text) to brainops_system;

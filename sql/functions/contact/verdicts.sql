@@ -39,7 +39,7 @@ end;
 $$;
 
 comment on function brainops_internal.contact_verdicts(text, brainops.contact[]) is
-  'Messages that may not go now, with the reason and until when; a message without a verdict may go. Checks the rules for every message, and then the rules for marketing. p_channel: email or sms; p_rows: in the order in which they have a claim to slots.';
+  'Messages that may not go now, with the reason and until when; a message without a verdict may go. Checks the rules for every message, and then the rules for marketing. p_channel: email or sms; p_rows: in the order in which they get slots.';
 
 revoke execute on function brainops_internal.contact_verdicts(text, brainops.contact[]) from public;
 grant execute on function brainops_internal.contact_verdicts(text, brainops.contact[]) to brainops_worker;
@@ -133,7 +133,7 @@ begin
   v_verdicts := array(select v from brainops_internal.consent_verdicts(v_policy, p_rows) as v);
   if v_verdicts <> '{}' then
     return query select * from unnest(v_verdicts);
-    -- Unnest keeps the order, in which rows have a claim to slots.
+    -- Unnest keeps the order in which rows get slots.
     select array_agg(r) into v_rows
       from unnest(p_rows) as r
       where r.id not in (select v.id from unnest(v_verdicts) as v);

@@ -69,7 +69,7 @@ declare
   v_to timestamptz;
   v_day int;
 begin
-  -- Each turn returns an opening, or moves on by up to a day.
+  -- Each iteration returns an opening, or advances by up to a day.
   for i in 1..40 loop
     v_wall := v_at at time zone p_zone;
     v_start := null;

@@ -1,6 +1,5 @@
--- Addresses of e-mail: what an address is (is_email_address), which one a mail goes to (email_address, the only
--- place that says so), and what remains
--- of one that was forgotten (address_digest).
+-- Addresses of e-mail: what an address is (is_email_address), which address a mail goes to (email_address is the only
+-- place that decides it), and what remains of a forgotten address (address_digest).
 
 -- The only definition in SQL. Whether two leads are the same person is another question, which brainops_internal.email_key
 -- answers.
@@ -37,11 +36,12 @@ grant execute
 on function brainops_internal.is_email_address(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- A mail to a lead goes to the lead that its recipient names, whatever lead_id says, or to the lead that this one was
--- merged into.
+-- A mail to a lead goes to the lead that its recipient names, or to the lead that this one was merged into, regardless
+-- of lead_id.
 --
 -- Called for a thousand recipients at once, so it has to be inlined: in SQL, stable, returning rows, without a search_path.
--- The steps (offset 0) turn ids into plain columns: behind row level security, an index is used for plain columns only.
+-- The subqueries (offset 0) turn ids into plain columns, because behind row level security an index is used only for
+-- plain columns.
 create or replace function brainops_internal.email_address(p_tenant_id uuid, p_recipient text)
 returns table (address text)
 language sql
@@ -76,13 +76,13 @@ as $$
 $$;
 
 comment on function brainops_internal.email_address(uuid, text) is
-  'One row: the address that a mail to the recipient goes to as things stand. The recipient itself, or that lead''s address; null if the lead is gone or has none.';
+  'One row: the address that a mail to the recipient would go to now. It is the recipient itself, or the address of the lead that the recipient names; null if that lead does not exist or has no address.';
 
 revoke execute on function brainops_internal.email_address(uuid, text) from public;
 grant execute on function brainops_internal.email_address(uuid, text) to brainops_worker;
 
--- What the gate asks the contact rules about. Apart from the gate, so that the settings are not those of the rules'
--- plans too. Why they are set is explained in email/load.sql.
+-- The messages that the gate passes to the contact rules. A function of its own, so that its settings do not apply to
+-- the plans of the rules; email/load.sql explains the settings.
 create or replace function brainops_internal.email_contacts(p_ids uuid[])
 returns brainops.contact[]
 language plpgsql

@@ -23,8 +23,8 @@ begin
     raise exception 'broadcast % does not exist, or belongs to another tenant', p_broadcast_id
       using errcode = 'OP009', hint = 'Give the id of one of your broadcasts: select id, subject, status from ai_broadcasts.';
   end if;
-  -- The lock is the one that the new rows' foreign key takes a moment later; taken here, it waits for a merge in
-  -- progress, so that the next statement sees the rows that the merge moved.
+  -- The foreign key of the new rows would take the same lock later. Taking it here waits for a merge in progress, so
+  -- that the next statement sees the rows that the merge moved.
   execute format(
     $sql$
     select array_agg(p.id order by p.id)
@@ -156,7 +156,7 @@ comment on function brainops_internal.after_broadcast_status is
 alter function brainops_internal.after_broadcast_status() owner to brainops_system;
 revoke execute on function brainops_internal.after_broadcast_status() from public;
 
--- Also for a recipient that returns to pending, because of a retry or a late answer of the provider, after its
+-- Also applies to a recipient that returns to pending, because of a retry or a late answer of the provider, after its
 -- broadcast was paused or cancelled.
 create or replace function brainops_internal.before_broadcast_recipient()
 returns trigger

@@ -111,8 +111,8 @@ as $$
 declare
   v_rows brainops.contact[] := brainops_internal.email_contacts(p_ids);
 begin
-  -- A recipient that is an address was checked at the insert; a lead may have any text. SendGrid's client would take the
-  -- address out of "Ann <ann@example.com>", whose suppression and consent nothing here finds.
+  -- A recipient that is an address was checked at the insert; a lead may have any text. SendGrid's client would extract
+  -- the address from "Ann <ann@example.com>", for which the contact rules would find neither suppression nor consent.
   return query
     select
       u.id, 'fail', null::timestamptz,

@@ -1,5 +1,5 @@
 -- SendGrid's events about mails. For each event, process_webhook_events calls find_email, checks whose mail it is, and
--- calls apply_sendgrid_event; in any order and possibly more than once, the result is the same.
+-- calls apply_sendgrid_event. Events may come in any order and more than once; the result is the same.
 
 create or replace function brainops_internal.apply_sendgrid_event(p_event jsonb, p_email brainops.email_reference)
 returns text
@@ -107,9 +107,9 @@ comment on function brainops_internal.apply_sendgrid_event(jsonb, brainops.email
 revoke execute on function brainops_internal.apply_sendgrid_event(jsonb, brainops.email_reference) from public;
 grant execute on function brainops_internal.apply_sendgrid_event(jsonb, brainops.email_reference) to brainops_system;
 
--- By our id in the event, else by SendGrid's message id. A bounce that came back as a mail of its own may carry
--- neither: then by the recent mails to its address, if all of them are of one tenant (email_id stays null if there
--- are several). Any other event without our ids is about a mail that somebody else sent through the same SendGrid
+-- Found by our id in the event, else by SendGrid's message id. A bounce that came back as a mail of its own may carry
+-- neither: then by the recent mails to its address, if all of them are of one tenant (email_id stays null if there are
+-- several). Any other event without our ids is about a mail that another application sent through the same SendGrid
 -- account.
 create or replace function brainops_internal.find_email(p_event jsonb)
 returns brainops.email_reference
@@ -186,7 +186,7 @@ comment on function brainops_internal.sendgrid_message_id(jsonb) is
 revoke execute on function brainops_internal.sendgrid_message_id(jsonb) from public;
 grant execute on function brainops_internal.sendgrid_message_id(jsonb) to brainops_system;
 
--- An event about a mail whose outcome was lost shows that SendGrid had it. The result does not depend on the order
+-- An event about a mail whose outcome was lost shows that SendGrid accepted it. The result does not depend on the order
 -- of the mail's events.
 create or replace function brainops_internal.settle_by_events(p_tenant_id uuid, p_email_id uuid)
 returns void

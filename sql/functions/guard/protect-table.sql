@@ -29,7 +29,7 @@ as $$
     )
   from
     pg_catalog.pg_index as i
-    -- Without an attribute if the key begins with an expression.
+    -- No attribute is found if the key begins with an expression.
     left join pg_catalog.pg_attribute as a
       on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
   where
@@ -113,7 +113,7 @@ begin
     end;
   end if;
 
-  -- For the foreign key. A job table has no such key, and has indexes of its own.
+  -- An index for the foreign key. A job table has no such key, and has indexes of its own.
   if p_reference_tenants and not exists (
     select from pg_catalog.pg_index as i
     inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
@@ -176,7 +176,7 @@ begin
     p_table
   );
 
-  -- A partition or child table can be named directly, past the parent's policies: only admins may.
+  -- A client could name a partition or child table directly and so avoid the parent's policies: only admins may.
   for v_part in
     select relid from pg_catalog.pg_partition_tree(p_table) where level > 0
     union

@@ -3,7 +3,7 @@
 --
 -- All functions run with the caller's rights: row level security decides which rows a tenant reaches, and only admins
 -- and the engine may write brainops.pauses. Tenants may not look into brainops_internal, so what they call has a
--- `begin atomic` body, which is parsed when the function is created. That is why the helpers stand first.
+-- `begin atomic` body, which is parsed when the function is created. So the helpers come first.
 
 create or replace function brainops_internal.job_table(p_table text)
 returns brainops.job_tables

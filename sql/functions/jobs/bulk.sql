@@ -4,8 +4,8 @@
 -- The rows of a bulk share graphile-worker jobs (enqueue.sql): a claim that leaves due rows behind queues the next job,
 -- and the sweep finds bulks that have due rows and no job.
 
--- Locks other due rows of the bulks that p_ids (locked already) belong to, so many that a claim has bulk_max rows of a
--- bulk at most. Rows that have been due the longest go first.
+-- Locks other due rows of the bulks that p_ids (locked already) belong to, so that the claim has at most bulk_max rows
+-- of each bulk. Rows that have been due the longest go first.
 create or replace function brainops_internal.lock_bulk_rows(
   p_job brainops.job_tables,
   p_tenant_id uuid,
@@ -62,7 +62,7 @@ end;
 $$;
 
 comment on function brainops_internal.lock_bulk_rows(brainops.job_tables, uuid, uuid[], timestamptz, interval) is
-  'Locks other due rows of the bulks that the rows of a claim belong to. ids: the additional rows to claim. in_slot: those of the locked rows that return at their slot of a rate limit. next_ids: due rows that the claim leaves behind, per bulk as many as the claim names, at most four.';
+  'Locks other due rows of the bulks that the rows of a claim belong to. ids: the additional rows to claim. in_slot: those of the locked rows that return at their slot of a rate limit. next_ids: due rows that the claim leaves behind, for each bulk as many as the claim names, but at most four.';
 
 revoke execute
 on function brainops_internal.lock_bulk_rows(brainops.job_tables, uuid, uuid[], timestamptz, interval)

@@ -30,8 +30,8 @@ set random_page_cost = 1 -- as in brainops_internal.settle
 as $$
 declare
   -- An unused slot of a rate limit expires after this time. So rows that waited for something else (a pause, no
-  -- worker) burst with five seconds' worth of the rate at most; a worker that is later than that makes the row
-  -- wait for another slot.
+  -- worker) burst with five seconds' worth of the rate at most; a row that is claimed later than that waits for another
+  -- slot.
   c_slot_kept constant interval := '5 seconds';
   v_job brainops.job_tables;
   v_tenant_id uuid := brainops.current_tenant_id();
@@ -46,8 +46,8 @@ begin
        coalesce(array_agg(s.id) filter (where s.rate_slot between $2 - $3 and $2), ''{}'')
      from (
        select id, job_priority, scheduled_for, rate_slot from %s
-       -- In a case expression, so that the planner uses the ids: it would read the index of pending rows from end to
-       -- end.
+       -- In a case expression, so that the planner uses the ids: otherwise it would read the whole index of pending
+       -- rows.
        where id = any ($1) and case when status = ''pending'' then scheduled_for <= $2 else false end
        for update skip locked
      ) as s',
@@ -325,8 +325,9 @@ grant execute
 on function brainops_internal.accounts_of(brainops.job_tables, uuid, uuid[])
 to brainops_worker, brainops_system;
 
--- Takes back a claim whose answer was lost. By the lease alone, because the worker does not know which rows of the bulk
--- were claimed along. The lease is fresh for each claim, so a newer claim of the same rows is not touched.
+-- Takes back a claim whose answer was lost. Finds the rows by the lease alone, because the worker does not know which
+-- other rows of the bulk were claimed. The lease is fresh for each claim, so a newer claim of the same rows is not
+-- touched.
 create or replace function brainops_internal.unclaim(p_table text, p_ids uuid[], p_lease uuid)
 returns void
 language plpgsql

@@ -1,9 +1,9 @@
 -- The graphile-worker jobs that wake rows. Start at brainops_internal.enqueue; triggers call it for the rows of a
 -- statement, and the sweep for rows that have lost their job (requeue).
 --
--- A row has a job of its own, with the key <tenant_id>:<table>:<id>. Rows of a bulk share jobs: a claim of one takes
--- the others along, so one job per bulk_max rows is enough, and at most four per statement. A claim that leaves due
--- rows behind queues the next job before it ends. A job only wakes: one that finds its row not due does nothing.
+-- A row has a job of its own, with the key <tenant_id>:<table>:<id>. Rows of a bulk share jobs: a claim of one also
+-- claims the others, so one job per bulk_max rows is enough, and at most four per statement. A claim that leaves due
+-- rows behind queues the next job before it ends. A job only wakes rows: if its row is not due, it does nothing.
 
 -- Queues jobs for rows, in one call of add_jobs per tenant.
 --

@@ -30,7 +30,7 @@ end;
 $$;
 
 comment on function brainops_internal.pause_reason(text, uuid) is
-  'Why no row of the table may go for the tenant now: the tenant is suspended, or a pause; null if rows may go.';
+  'Why no row of the table may go for the tenant now: the tenant is suspended or the table is paused; null if rows may go.';
 
 alter function brainops_internal.pause_reason(text, uuid) owner to brainops_system;
 revoke execute on function brainops_internal.pause_reason(text, uuid) from public;
@@ -76,7 +76,8 @@ alter function brainops_internal.reserve_rate_slots(text, uuid, int) owner to br
 revoke execute on function brainops_internal.reserve_rate_slots(text, uuid, int) from public;
 grant execute on function brainops_internal.reserve_rate_slots(text, uuid, int) to brainops_worker;
 
--- Closed: all rows may go. Open: none before retry_at; from then on one, which holds the lease of the probe.
+-- Closed: all rows may go. Open: no row may go before retry_at; from then on one row, which holds the lease of the
+-- probe.
 create or replace function brainops_internal.acquire_breaker(
   p_account text,
   p_n int,
@@ -150,7 +151,7 @@ begin
         -- Successes among the failures show that the provider answers, so the count starts again.
         failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
         last_error = excluded.last_error;
-    -- Opens at the threshold; an open one whose probe failed waits twice as long as before.
+    -- Opens at the threshold. If the probe of an open breaker failed, the wait doubles.
     update brainops.circuit_breakers
     set
       opened_at = coalesce(opened_at, brainops.now()),

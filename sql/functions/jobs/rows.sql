@@ -93,7 +93,7 @@ begin
     new.finished_at := null;
     new.skip_reason := null;
   else
-    -- A finished row, such as an import of history.
+    -- Inserted as finished, for example when history is imported.
     new.finished_at := coalesce(new.finished_at, brainops.now());
     if v_status = 'skipped' then
       new.skip_reason := coalesce(new.skip_reason, 'inserted as skipped');
@@ -193,8 +193,8 @@ declare
   v_run_ats timestamptz[];
   v_priorities smallint[];
 begin
-  -- Does what a foreign key to tenants would do, once per statement instead of once per row (10,000 rows: 177 ms
-  -- instead of 201 ms). The lock keeps the tenants from being deleted until this transaction ends.
+  -- Replaces a foreign key to tenants by one check per statement (inserting 10,000 rows: 177 ms instead of 201 ms). The
+  -- lock keeps the tenants from being deleted until this transaction ends.
   if (select count(*) from (
     select from public.tenants where id in (select tenant_id from inserted) for key share
   ) as t) <> (select count(distinct tenant_id) from inserted) then

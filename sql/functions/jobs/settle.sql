@@ -56,8 +56,8 @@ begin
       attempts = t.attempts - (s.outcome in ('defer', 'hold'))::int,
       deferrals = t.deferrals + (s.outcome = 'defer')::int%3$s
     from unnest($1) as s
-    -- No condition on the status, which the lease implies: the planner would choose the index of rows in processing,
-    -- which it believes to be small, and which is full of dead entries.
+    -- No condition on the status, because the lease implies it. With one, the planner would choose the index of rows in
+    -- processing, which it believes to be small but which is full of dead entries.
     where t.id = s.id and t.lease = s.lease
     returning t.id, t.status
     $sql$,
@@ -119,8 +119,8 @@ comment on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb
 revoke execute on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) from public;
 grant execute on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) to brainops_worker;
 
--- What every settle writes, in one place: of single rows (settle), of many with one result (settle_completed), and of
--- rows whose worker died (settle_abandoned_rows).
+-- What every settle writes, in one place: for single rows (settle), for many with one result (settle_completed), and
+-- for rows whose worker died (settle_abandoned_rows).
 create or replace function brainops_internal.settled_columns(
   p_status text,
   p_now text,

@@ -32,7 +32,7 @@ end;
 $$;
 
 comment on function brainops_internal.sweep(int) is
-  'Repairs what was lost: queues jobs for due rows that have none (at most p_most per table), settles rows stuck in processing, unlocks orphaned graphile-worker jobs. Returns both numbers of rows per job table. Called once a minute.';
+  'Repairs what was lost: queues jobs for due rows that have none (at most p_most per table), settles rows stuck in processing, unlocks orphaned graphile-worker jobs. Returns the numbers of jobs queued and rows settled per job table. Called once a minute.';
 
 revoke execute on function brainops_internal.sweep(int) from public;
 grant execute on function brainops_internal.sweep(int) to brainops_system;

@@ -137,7 +137,7 @@ begin
         limit 1;
     end if;
   end if;
-  -- The mail named an address instead of a lead: a lead may have that address.
+  -- The mail names an address, not a lead, but a lead may have that address.
   if v_lead_id is null then
     select id into v_lead_id
       from public.revenue_leads

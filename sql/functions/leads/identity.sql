@@ -55,9 +55,9 @@ alter function brainops_internal.lead_alias(uuid, uuid) owner to brainops_system
 revoke execute on function brainops_internal.lead_alias(uuid, uuid) from public;
 
 -- On every table with a lead_id, as trigger a0_resolve_lead_id before insert, before the tenant is filled in. The
--- lock is the one that the foreign key takes a moment later; taken here, it waits for a merge in progress, so that
--- the alias is visible. Not on a lead of another tenant: the insert would wait for that tenant's transactions, and
--- hold up its deletes and merges.
+-- foreign key would take the same lock later. Taking it here waits for a merge in progress, so that the alias is
+-- visible. Not on a lead of another tenant: the insert would wait for that tenant's
+-- transactions, and hold up its deletes and merges.
 create or replace function brainops_internal.resolve_lead_id()
 returns trigger
 language plpgsql
@@ -114,7 +114,7 @@ end;
 $$;
 
 comment on function brainops_internal.known_lead(public.revenue_leads) is
-  'The lead that has every address of the row; null if the row is a new person, or connects addresses that no lead has together. Then only an insert can decide.';
+  'The lead that has every address of the row; null if no single lead has all of them, because the person is new or several leads have one each. Then only an insert can decide.';
 
 revoke execute on function brainops_internal.known_lead(public.revenue_leads) from public;
 grant execute on function brainops_internal.known_lead(public.revenue_leads) to brainops_system;

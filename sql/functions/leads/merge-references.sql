@@ -39,7 +39,7 @@ end;
 $$;
 
 comment on function brainops_internal.move_lead_rows(uuid, uuid, uuid) is
-  'Changes what refers to lead p_from into references to p_into, in every table with a foreign key to leads. Rows that a unique key does not allow are deleted, and returned as JSON.';
+  'Changes references to lead p_from into references to p_into, in every table with a foreign key to leads. Rows that a unique key does not allow are deleted, and returned as JSON.';
 
 revoke execute on function brainops_internal.move_lead_rows(uuid, uuid, uuid) from public;
 grant execute on function brainops_internal.move_lead_rows(uuid, uuid, uuid) to brainops_system;
@@ -56,7 +56,7 @@ declare
   v_below jsonb := '[]';
 begin
   for v_child in
-    -- Rows whose foreign key sets the reference to null stay.
+    -- Rows whose foreign key sets the reference to null are kept.
     select r.relation, r.column_name from brainops_internal.references_to(p_table) as r where r.keeps_row is not true
   loop
     for v_id in
@@ -157,13 +157,14 @@ begin
   update public.ai_email_queue as q
   set status = 'skipped', skip_reason = 'another lead of the same person is a recipient of this broadcast'
   from recipients as r
-  -- Several rows of one lead, as at two addresses, are intended. Failed ones count: retry_failed would send them.
+  -- A lead may have several rows on purpose, for example for two addresses. Failed rows count: retry_failed would send
+  -- them.
   where q.id = r.id and r.lead_id <> r.kept_lead_id and q.status in ('pending', 'awaiting_approval', 'failed');
 end;
 $$;
 
 comment on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) is
-  'Before a merge: in each broadcast with rows of both leads, skips what waits for one of them. Rows that were or may have been sent stay, otherwise the older row.';
+  'Before a merge: in each broadcast with rows of both leads, skips the waiting rows of one of them. Rows that were or may have been sent are kept; otherwise the older row is kept.';
 
 revoke execute on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) from public;
 grant execute on function brainops_internal.skip_second_recipients(uuid, uuid, uuid) to brainops_system;
@@ -210,7 +211,7 @@ begin
       -- been in it already, and the other lead's enrolment would not have started.
       and r.running <= 1
       and c.reentry = 'after_exit'
-    -- The highest first, so that an update does not meet the next number of the same lead.
+    -- The highest number first, so that an update does not collide with the next number of the same lead.
     order by 2 desc
   loop
     update public.ai_nurture_campaigns set entrance = v_enrolment.entrance

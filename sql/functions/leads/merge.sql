@@ -70,7 +70,7 @@ begin
   )
   select coalesce(jsonb_agg(jsonb_build_object('table', 'public.lead_score_events', 'row', to_jsonb(d))), '[]') into v_kept
     from dropped as d;
-  -- Before the rows are moved: afterwards nothing shows which lead a row came from.
+  -- These two come before the rows are moved: afterwards nothing shows which lead a row came from.
   perform brainops_internal.skip_second_recipients(p_tenant_id, p_into, p_from);
   perform brainops_internal.renumber_entrances(p_tenant_id, p_into, p_from);
   v_kept := v_kept || brainops_internal.move_lead_rows(p_tenant_id, p_into, p_from);

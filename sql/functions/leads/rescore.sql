@@ -108,7 +108,7 @@ end;
 $$;
 
 comment on function brainops_internal.after_lead_score_update is
-  'Trigger after update on revenue_leads: records a score that a client wrote to a lead with a score as the reason set_by_client.';
+  'Trigger after update on revenue_leads: if a client changes the score of a scored lead, records the difference with the reason set_by_client.';
 
 alter function brainops_internal.after_lead_score_update() owner to brainops_system;
 revoke execute on function brainops_internal.after_lead_score_update() from public;

@@ -29,7 +29,7 @@ begin
     );
   end if;
 
-  -- Facts that changed: the difference to the points recorded for them so far.
+  -- For facts that changed, records the difference to the points recorded so far.
   insert into public.lead_score_events (tenant_id, lead_id, reason, points, occurred_at)
   select w.tenant_id, w.lead_id, w.reason, w.points, v_now
   from (
@@ -56,8 +56,8 @@ begin
   ) as w
   where w.points <> 0;
 
-  -- Events. The opens and the clicks of a mail count once each, at the earliest time, in whatever order they are
-  -- reported: the only case in which a reason that exists is changed.
+  -- Events. The opens and the clicks of a mail count once each, at the earliest time, in any order of the reports. This
+  -- is the only case in which an existing reason is changed.
   insert into public.lead_score_events as s (tenant_id, lead_id, reason, points, half_life, occurred_at, source_key)
   select e.tenant_id, e.lead_id, e.event, r.points, r.half_life, min(e.occurred_at), k.source_key
   from public.revenue_leads as l
@@ -107,7 +107,7 @@ end;
 $$;
 
 comment on function brainops_internal.score_leads(uuid[]) is
-  'Computes the scores of leads as of now; a new lead with a score of at least 70 becomes qualified. Returns how many scores changed.';
+  'Computes the current scores of leads; a new lead with a score of at least 70 becomes qualified. Returns how many scores changed.';
 
 alter function brainops_internal.score_leads(uuid[]) owner to brainops_system;
 revoke execute on function brainops_internal.score_leads(uuid[]) from public;
@@ -150,7 +150,7 @@ as $$
 $$;
 
 comment on function brainops_internal.score_total(uuid, uuid) is
-  'The sum of a lead''s points as of now. The score is this sum, rounded and limited to 0 to 100.';
+  'The current sum of a lead''s points. The score is this sum, rounded and limited to 0 to 100.';
 
 revoke execute on function brainops_internal.score_total(uuid, uuid) from public;
 grant execute
@@ -206,7 +206,7 @@ as $$
 $$;
 
 comment on function brainops_internal.decayed(numeric, interval, timestamptz, timestamptz) is
-  'What remains of points at p_now: half of them after each half-life. All of them if the half-life is null, or the time is in the future.';
+  'What remains of points at p_now: half of them after each half-life; all of them if the half-life is null, or the time is in the future.';
 
 revoke execute on function brainops_internal.decayed(numeric, interval, timestamptz, timestamptz) from public;
 grant execute

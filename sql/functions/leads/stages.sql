@@ -1,7 +1,7 @@
 -- Stages of the pipeline: the names that clients use for them (normal_stage), which stage may follow which
 -- (next_stages), and which of two is further (stage_rank).
 
--- Moving forwards, stages may be skipped. Only those steps back are allowed that occur in practice: a proposal is
+-- Moving forwards, stages may be skipped. Only the steps back that occur in practice are allowed: a proposal is
 -- withdrawn or revised. A lead never becomes new again. Won and lost end the pipeline, but an explicit update reopens
 -- them as contacted or nurturing. A lost lead that pays becomes won, and a deal that was won can fall through.
 create or replace function brainops.next_stages(p_stage text)
@@ -73,7 +73,7 @@ as $$
 $$;
 
 comment on function brainops_internal.normal_stage(text) is
-  'The stage that a client''s name for it means (WON, paid, invoiced: won; replied, outreach_sent: contacted; …); null if the name is unknown.';
+  'The stage that a client''s value stands for (WON, paid, invoiced: won; replied, outreach_sent: contacted; …); null if it is unknown.';
 
 revoke execute on function brainops_internal.normal_stage(text) from public;
 grant execute

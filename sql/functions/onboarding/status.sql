@@ -22,7 +22,7 @@ end;
 $$;
 
 comment on function brainops_internal.onboarding_status(text, text[]) is
-  'The status that a client''s name for it means, if it is one of p_known; OP002 for any other.';
+  'The status that a client''s value stands for, if it is one of p_known; OP002 for any other.';
 
 revoke execute on function brainops_internal.onboarding_status(text, text[]) from public;
 grant execute
@@ -59,7 +59,7 @@ as $$
 $$;
 
 comment on function brainops_internal.normal_onboarding_status(text) is
-  'The status of a workflow or step that a client''s name for it means (active: in_progress; done: completed; …); null if the name is unknown.';
+  'The status of a workflow or step that a client''s value stands for (active: in_progress; done: completed; …); null if it is unknown.';
 
 revoke execute on function brainops_internal.normal_onboarding_status(text) from public;
 grant execute

@@ -30,7 +30,7 @@ end;
 $$;
 
 comment on function brainops_internal.resolve_onboarding_workflow is
-  'Trigger before insert on ai_onboarding_steps: a step for a workflow that was not inserted because the lead had one goes to that first workflow, unless its number is taken there.';
+  'Trigger before insert on ai_onboarding_steps: if the step''s workflow was not inserted, because the lead had one already, assigns the step to that first workflow, unless its number is taken there.';
 
 alter function brainops_internal.resolve_onboarding_workflow() owner to brainops_system;
 revoke execute on function brainops_internal.resolve_onboarding_workflow() from public;
@@ -130,7 +130,7 @@ begin
   new.problem := null;
   if new.status = 'in_progress' then
     new.started_at := brainops.now();
-    -- A date that this update sets is kept, and so is an earlier one unless it has passed.
+    -- Keeps a date that this update sets, and an existing date unless it has passed.
     if new.due_at is not distinct from old.due_at and (old.due_at is null or old.due_at <= brainops.now()) then
       new.due_at := brainops.now() + coalesce(new.duration, interval '3 days');
     end if;

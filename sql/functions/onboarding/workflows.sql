@@ -1,6 +1,6 @@
 -- Workflows: the onboarding of one lead. Start at start_onboarding (called by people) and after_lead_won (a lead
 -- is won); both end in open_onboarding. The triggers keep the state machine that sql/0009-onboarding.sql draws;
--- steps.sql has the part of the steps.
+-- steps.sql has the triggers of the steps.
 
 create or replace function brainops.start_onboarding(p_lead_id uuid, p_reason text default 'asked for')
 returns uuid
@@ -260,8 +260,8 @@ begin
     where s.tenant_id = new.tenant_id and s.workflow_id = new.id and s.status = 'in_progress';
   end if;
   if new.status = 'in_progress' and old.status <> 'completed' then
-    -- Inserted as paused or cancelled. A client that inserts its own steps has set total_steps, or has inserted some of
-    -- them.
+    -- The workflow was inserted as paused or cancelled. A client that inserts its own steps has set total_steps, or has
+    -- inserted some of them.
     if new.total_steps = 0 and not exists (
       select from public.ai_onboarding_steps where tenant_id = new.tenant_id and workflow_id = new.id
     ) then

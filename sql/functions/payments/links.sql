@@ -1,10 +1,10 @@
 -- Payment links: each is created at most once, sent to the lead if the request says so, and closed. Start at
 -- begin_payment_link, the first step of src/revenue/payments/createLink.ts.
 
--- Called in a transaction of its own before Stripe is asked: the key is fixed in the row, so a second try (after a
+-- Called in a transaction of its own before Stripe is asked: the key is fixed in the row, so a second attempt (after a
 -- crash or a lost answer) gets the same link. look_first: the key is more than 23 hours old, and Stripe forgets keys
--- after 24, so the list of links must be read first. same_account: false if the link was begun through another account
--- than p_account; then nothing is written.
+-- after 24, so the list of links must be read first. same_account: false if its creation was begun through another
+-- account than p_account; then nothing is written.
 create or replace function brainops_internal.begin_payment_link(
   p_id uuid,
   p_account uuid,
@@ -45,7 +45,7 @@ end;
 $$;
 
 comment on function brainops_internal.begin_payment_link(uuid, uuid, boolean) is
-  'Fixes the idempotency key of a request''s link, and the account that it is created through (p_account: the tenant''s credential, null for the installation''s), before Stripe is asked. p_new_key: true if the key cannot be used any more, to take the next one. OP009 if the request does not exist.';
+  'Fixes the idempotency key of a request''s link, and the account that it is created through (p_account: the tenant''s credential, null for the platform''s account), before Stripe is asked. p_new_key: true if the key cannot be used any more, to take the next one. OP009 if the request does not exist.';
 
 revoke execute on function brainops_internal.begin_payment_link(uuid, uuid, boolean) from public;
 grant execute on function brainops_internal.begin_payment_link(uuid, uuid, boolean) to brainops_worker, brainops_system;
@@ -177,7 +177,7 @@ as $$
     case
       when w.reason = 'expired' then (p_request).expires_at
       when (p_request).stripe_payment_link_id is not null then brainops.now()
-      -- The link may be about to be created, or the answer to that was lost.
+      -- The link may be about to be created, or Stripe's answer was lost.
       else brainops.now() + interval '10 minutes'
     end
   from
@@ -255,7 +255,7 @@ end;
 $$;
 
 comment on function brainops_internal.after_payment_closure is
-  'Trigger: marks the request as expired when its current link was closed because its time was over.';
+  'Trigger: marks the request as expired when its current link was closed because it expired.';
 
 alter function brainops_internal.after_payment_closure() owner to brainops_system;
 revoke execute on function brainops_internal.after_payment_closure() from public;

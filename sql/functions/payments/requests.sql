@@ -237,8 +237,8 @@ comment on function brainops_internal.before_payment_delete is
 revoke execute on function brainops_internal.before_payment_delete() from public;
 grant execute on function brainops_internal.before_payment_delete() to brainops_system;
 
--- What follows from a change: a new link is recorded for events to find, gets its closure and is sent to the lead; the
--- links of a cancelled or paid request are closed now; a paid request moves its lead to won.
+-- What follows from a change: a new link is recorded, so that events find it, gets its closure and is sent to the lead;
+-- the links of a cancelled or paid request are closed now; a paid request moves its lead to won.
 create or replace function brainops_internal.after_payment_update()
 returns trigger
 language plpgsql

@@ -64,7 +64,7 @@ end;
 $$;
 
 comment on function brainops_internal.apply_stripe_event(jsonb, uuid) is
-  'Applies one verified Stripe event. Null, or the reason why it has no effect. p_tenant_id: whose own account sent it, null for the installation''s.';
+  'Applies one verified Stripe event. Null, or the reason why it has no effect. p_tenant_id: the tenant whose own account sent it; null: the platform''s account sent it.';
 
 revoke execute on function brainops_internal.apply_stripe_event(jsonb, uuid) from public;
 grant execute on function brainops_internal.apply_stripe_event(jsonb, uuid) to brainops_system;
@@ -157,7 +157,7 @@ begin
     when v_type = 'charge.refunded' then
       perform brainops_internal.apply_stripe_refund(p_known, refund, v_livemode, v_at)
         from jsonb_array_elements(coalesce(v_object #> '{refunds,data}', '[]')) as refund;
-      -- Since 2022, the event does not hold the single refunds; their own events book them.
+      -- Since 2022, the event does not contain the individual refunds; they are booked by their own events.
       update public.stripe_objects
       set
         refunded_minor = greatest(refunded_minor, (v_object ->> 'amount_refunded')::bigint),

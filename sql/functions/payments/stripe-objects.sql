@@ -106,13 +106,13 @@ as $$
 $$;
 
 comment on function brainops_internal.stripe_account(uuid) is
-  'The key of a Stripe account: the tenant''s id for the tenant''s own, platform (p_tenant_id null) for the installation''s.';
+  'The key of a Stripe account: the tenant''s id for its own account; platform for the platform''s account (p_tenant_id null).';
 
 revoke execute on function brainops_internal.stripe_account(uuid) from public;
 grant execute on function brainops_internal.stripe_account(uuid) to brainops_system;
 
--- One event at a time for each account: an event that does not find its object, and one that makes it known at the same
--- moment, could otherwise miss each other.
+-- One event at a time for each account. Otherwise an event whose object is unknown and a concurrent event that makes
+-- the object known could miss each other.
 create or replace function brainops_internal.lock_stripe_account(p_account text)
 returns void
 language sql

@@ -1,8 +1,8 @@
 -- Export and erasure of all data about a person. Start at brainops.export_person and brainops.forget. Both find the
 -- person through find.sql and search the places listed in sources.sql, so what export shows is what forget erases.
 
--- A SendGrid event that names no message of ours is about mail that somebody else sent through the same account. No
--- tenant may read it, even if it has an address of the tenant's leads; admins may. forget erases it nevertheless,
+-- A SendGrid event that names no message of ours is about mail that another application sent through the same account.
+-- No tenant may read it, even if it has an address of the tenant's leads; admins may. forget erases it nevertheless,
 -- because nothing else would.
 create or replace function brainops.export_person(p_tenant text, p_address text)
 returns table (table_name text, held jsonb)
@@ -57,7 +57,7 @@ begin
   -- Again, because rows about the person may have been written during the wait.
   v_person := brainops_internal.find_person(v_tenant_id, p_address);
 
-  -- Before anything is erased, so that a message queued from now on is not sent.
+  -- The suppression comes before anything is erased, so that a message queued from now on is not sent.
   insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
   select
     v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops_internal.address_digest(a), 'forgotten', 'forget'

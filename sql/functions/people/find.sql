@@ -111,7 +111,7 @@ comment on function brainops_internal.find_person(uuid, text) is
 revoke execute on function brainops_internal.find_person(uuid, text) from public;
 grant execute on function brainops_internal.find_person(uuid, text) to brainops_system;
 
--- Addresses are matched whole: ann@example.net is not in joann@example.net.
+-- Matches whole addresses only: not ann@example.net within joann@example.net.
 create or replace function brainops_internal.address_pattern(p_address text)
 returns text
 language sql
@@ -120,7 +120,7 @@ set search_path = ''
 as $$
   select
     case
-      -- Not within a longer address, at either end; a full stop after it may end a sentence.
+      -- Does not match within a longer address. A full stop after the address may be the end of a sentence.
       when brainops_internal.email_key(p_address) is not null then '(?<![a-z0-9._%+-])' || regexp_replace(
         p_address,
         '[][\\^$.|?*+(){}]',
@@ -132,7 +132,7 @@ as $$
 $$;
 
 comment on function brainops_internal.address_pattern(text) is
-  'The regular expression that finds an address (e-mail in lower case, number in E.164) whole in a text in lower case; null for a text that is not an address.';
+  'A regular expression that finds the whole address (e-mail in lower case, or number in E.164) in a text in lower case; null if p_address is not an address.';
 
 revoke execute on function brainops_internal.address_pattern(text) from public;
 grant execute on function brainops_internal.address_pattern(text) to brainops_system;

@@ -123,7 +123,7 @@ comment on function brainops_internal.confirm_opt_in(text, jsonb) is
 alter function brainops_internal.confirm_opt_in(text, jsonb) owner to brainops_system;
 revoke execute on function brainops_internal.confirm_opt_in(text, jsonb) from public;
 
--- At most one text a day, serialized as in ask_for_opt_in. The answer YES comes in as any other text does.
+-- At most one text a day, serialized as in ask_for_opt_in. The answer YES arrives like any other text.
 create or replace function brainops_internal.ask_for_opt_in_by_text()
 returns trigger
 language plpgsql

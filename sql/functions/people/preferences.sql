@@ -1,6 +1,6 @@
 -- The preference page and the unsubscribe link: what the holder of a link's token can choose, and how a choice is
 -- recorded. Start at preferences, which shows the choices, and save_preferences, which writes them. The token is the
--- authorization: only who reads the address's mail has it.
+-- authorization: only a person who reads the address's mail has it.
 
 create or replace function brainops_internal.preferences(p_token text)
 returns jsonb

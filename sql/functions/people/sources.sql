@@ -1,7 +1,7 @@
 -- Where data about people is held: the one list that export and forget share. Start at brainops.person_sources.
 
--- A table with a foreign key to revenue_leads that is not named here is a source by itself. A tenant's table that is
--- neither a source nor excluded for a reason fails test/rights/catalog.test.ts.
+-- A table with a foreign key to revenue_leads that is not named here is a source automatically. A tenant's table that
+-- is neither a source nor excluded for a reason fails test/rights/catalog.test.ts.
 create or replace function brainops.person_sources()
 returns table (source text, condition text, on_forget text)
 language sql
@@ -35,8 +35,8 @@ as $$
               or t.payload ->> 'To' = any (p.addresses)
               or brainops_internal.webhook_event_row(t.provider, t.payload) = any (p.row_ids)
               or t.provider = 'stripe' and (
-                -- Only by objects of the account that signed the event: a tenant could name any object in an event that
-                -- it signs itself.
+                -- Compares only objects of the account that signed the event: a tenant could name any object in an
+                -- event that it signs itself.
                 exists (
                   select
                   from public.stripe_objects as o
@@ -76,7 +76,7 @@ as $$
         (18, 'public.ai_campaign_touches', 't.id = any (p.row_ids)', 'delete'),
         (19, 'public.ai_nurture_campaigns', 't.id = any (p.enrolment_ids)', 'delete'),
         (20, 'public.onboarding_reminders', 't.id = any (p.row_ids)', 'delete'),
-        -- Before its steps, which are deleted by cascade: deleted one by one, each would start the next.
+        -- Comes before its steps, which are deleted by cascade: deleting one step at a time would start the next one.
         (21, 'public.ai_onboarding_workflows', 't.id = any (p.workflow_ids)', 'delete'),
         (22, 'public.ai_onboarding_steps', 't.workflow_id = any (p.workflow_ids)', 'delete'),
         -- Payment records are kept, without the person.

@@ -28,8 +28,8 @@ grant execute
 on function brainops_internal.topic_opted_out(uuid, text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
--- Ends running enrolments in the topic's campaigns. Later ones are entered as ended, so that the reason can be seen
--- (brainops_internal.enter_campaign).
+-- Ends running enrolments in the topic's campaigns. Later enrolments are stored as ended, so that the reason can be
+-- seen (brainops_internal.enter_campaign).
 create or replace function brainops_internal.after_topic_optout()
 returns trigger
 language plpgsql

@@ -11,8 +11,8 @@ set search_path = ''
 as $$
 begin
   if new.provider = 'stripe' and new.active then
-    -- Failed closures as well: with another key Stripe may answer differently, and a link that stays open takes
-    -- money. A closure that is locked is being changed elsewhere, or asks again within the hour.
+    -- Includes failed closures: with another key Stripe may answer differently, and a link that stays open takes money.
+    -- A closure that is locked is being changed elsewhere, or asks again within the hour.
     update public.payment_link_closures
     set status = 'pending', scheduled_for = brainops.now()
     where id in (

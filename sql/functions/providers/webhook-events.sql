@@ -37,7 +37,7 @@ begin
         limit 1
       ) as a on true
     ) as i
-    -- In one order for all requests, so that two requests with the same events cannot deadlock.
+    -- Sorted, so that two requests with the same events cannot deadlock.
     order by i.event_id
     on conflict do nothing
     returning id
@@ -75,7 +75,7 @@ begin
   for v_row in
     select * from public.webhook_events as w
     where w.id = any (p_ids) and w.status = 'pending'
-    -- By person or object, in the same order everywhere: two processes that have events about the same ones (a repeated
+    -- Sorted by person or object, so that two processes with events about the same persons or objects (a repeated
     -- delivery) cannot deadlock.
     order by
       w.provider,
@@ -154,8 +154,8 @@ comment on function brainops_internal.before_webhook_update is
 alter function brainops_internal.before_webhook_update() owner to brainops_system;
 revoke execute on function brainops_internal.before_webhook_update() from public;
 
--- Two things that no trigger sees: events whose job was lost, and mails that became unconfirmed after their events had
--- come (a webhook can be faster than our own time limit).
+-- Handles two things that no trigger sees: events whose job was lost, and mails that became unconfirmed after their
+-- events had come (a webhook can be faster than our own time limit).
 create or replace function brainops_internal.sweep_webhook_events()
 returns int
 language plpgsql
@@ -226,7 +226,7 @@ comment on function brainops_internal.webhook_event_id(text, jsonb) is
 revoke execute on function brainops_internal.webhook_event_id(text, jsonb) from public;
 grant execute on function brainops_internal.webhook_event_id(text, jsonb) to brainops_system;
 
--- Only by our own id, which travels in SendGrid's custom arguments and in Twilio's callback URL, so that the same event
+-- Uses only our own id, which SendGrid's custom arguments and Twilio's callback URL contain, so that the same event
 -- always refers to the same row.
 create or replace function brainops_internal.webhook_event_row(p_provider text, p_event jsonb)
 returns uuid

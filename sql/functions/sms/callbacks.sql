@@ -19,7 +19,7 @@ end;
 $$;
 
 comment on function brainops_internal.apply_twilio_event(jsonb, uuid) is
-  'Applies one Twilio event, a status callback or an inbound text. Null, or the reason why it has no effect. p_tenant_id: whose own account sent it, null for the installation''s.';
+  'Applies one Twilio event, a status callback or an inbound text. Null, or the reason why it has no effect. p_tenant_id: the tenant whose own account sent it; null: the platform''s account sent it.';
 
 revoke execute on function brainops_internal.apply_twilio_event(jsonb, uuid) from public;
 grant execute on function brainops_internal.apply_twilio_event(jsonb, uuid) to brainops_system;
@@ -38,7 +38,7 @@ end;
 $$;
 
 comment on function brainops_internal.record_twilio_event(jsonb, uuid) is
-  'Records a verified Twilio event in webhook_events once, and queues a job to apply it; 1, or 0 if it was recorded before. p_tenant_id: whose own account sent it, null for the installation''s.';
+  'Records a verified Twilio event in webhook_events once, and queues a job to apply it; 1, or 0 if it was recorded before. p_tenant_id: the tenant whose own account sent it; null: the platform''s account sent it.';
 
 revoke execute on function brainops_internal.record_twilio_event(jsonb, uuid) from public;
 grant execute on function brainops_internal.record_twilio_event(jsonb, uuid) to brainops_system;
@@ -150,7 +150,8 @@ comment on function brainops_internal.settle_sms_by_callbacks(uuid, uuid) is
 revoke execute on function brainops_internal.settle_sms_by_callbacks(uuid, uuid) from public;
 grant execute on function brainops_internal.settle_sms_by_callbacks(uuid, uuid) to brainops_system;
 
--- By our row id, which the callback's URL carries, else by the MessageSid. The archive is searched by row id only.
+-- Found by our row id, which the callback's URL contains, else by the MessageSid. The archive is searched by row id
+-- only.
 create or replace function brainops_internal.find_sms(p_row uuid, p_message_sid text)
 returns brainops.sms_reference
 language plpgsql
@@ -199,7 +200,7 @@ as $$
 $$;
 
 comment on function brainops_internal.sms_status_rank(text) is
-  'Rank of a delivery status, from 1: of two statuses of one text, the one with the higher rank holds. Null for an unknown status.';
+  'Rank of a delivery status, from 1: of two statuses of one text, the one with the higher rank counts. Null for an unknown status.';
 
 revoke execute on function brainops_internal.sms_status_rank(text) from public;
 grant execute

@@ -1,8 +1,8 @@
 -- What Twilio's error codes lead to: a suppression, an opt-out, a pause, or nothing. An error comes from a refused API
 -- call (record_sms_refusal) or from a status callback (apply_sms_callback in callbacks.sql). Start at apply_sms_error.
 
--- What a refused or undelivered text means beyond its own row. Nothing is sent again: "undelivered" does not prove that
--- the handset did not get the text, so the campaign or a person decides what follows.
+-- Handles the effects of a refused or undelivered text beyond its own row. Nothing is sent again: "undelivered" does
+-- not prove that the handset did not get the text, so the campaign or a person decides what follows.
 create or replace function brainops_internal.apply_sms_error(
   p_tenant_id uuid,
   p_number text,
@@ -66,7 +66,7 @@ grant execute
 on function brainops_internal.apply_sms_error(uuid, text, uuid, int, timestamptz, text)
 to brainops_system;
 
--- By twilio.com/docs/api/errors. src/providers/twilio.ts has the same list for refusals of the API call;
+-- According to twilio.com/docs/api/errors. src/providers/twilio.ts has the same list for refusals of the API call;
 -- test/sms/classes.test.ts compares the two.
 create or replace function brainops_internal.sms_error_class(p_code int)
 returns text

@@ -3,9 +3,9 @@
 
 -- STOP and START to a shared number apply to every tenant that texted the person from it; any other text to the tenant
 -- that texted last. YES counts as START only for a tenant that waits for the person's consent.
--- START to a shared number is consent to the tenant that texted last. At the others it only lifts the STOP, unless the
--- person had consented there before: an explicit no to another tenant is not overturned.
--- Takes the number's lock for one tenant after the other, by tenant id.
+-- START to a shared number is consent to the tenant that texted last. For the other tenants it only lifts the STOP,
+-- unless the person had consented to them before: an explicit no to another tenant is not overturned. Takes the
+-- number's lock for one tenant after the other, by tenant id.
 create or replace function brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid)
 returns text
 language plpgsql
@@ -67,7 +67,7 @@ end;
 $$;
 
 comment on function brainops_internal.apply_sms_inbound(jsonb, uuid) is
-  'Applies an inbound text to the tenants that it concerns. Null, or the reason why it has no effect. p_tenant_id: whose own account received it, null for the installation''s.';
+  'Applies an inbound text to the tenants that it concerns. Null, or the reason why it has no effect. p_tenant_id: the tenant whose own account received it; null: the platform''s account received it.';
 
 revoke execute on function brainops_internal.apply_sms_inbound(jsonb, uuid) from public;
 grant execute on function brainops_internal.apply_sms_inbound(jsonb, uuid) to brainops_system;
@@ -242,13 +242,13 @@ end;
 $$;
 
 comment on function brainops_internal.sms_tenants(text, text, uuid) is
-  'The tenants that an inbound text may concern: those that texted the person from that number, and the number''s own. is_the_one: the tenant that a reply belongs to. p_tenant_id: whose own account received it, null for the installation''s.';
+  'The tenants that an inbound text may concern: those that texted the person from that number, and the number''s own. is_the_one: the tenant that a reply belongs to. p_tenant_id: the tenant whose own account received it; null: the platform''s account received it.';
 
 revoke execute on function brainops_internal.sms_tenants(text, text, uuid) from public;
 grant execute on function brainops_internal.sms_tenants(text, text, uuid) to brainops_system;
 
--- All of them, because two leads with one number are one person. If no lead has the number in E.164 (a national number
--- that SQL cannot read), the lead that was texted there last.
+-- Returns all of them, because two leads with one number are one person. If no lead has the number in E.164 (a national
+-- number that SQL cannot read), returns the lead that was texted there last.
 create or replace function brainops_internal.sms_leads(p_tenant_id uuid, p_number text)
 returns table (id uuid, updated_at timestamptz)
 language plpgsql

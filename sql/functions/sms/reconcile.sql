@@ -48,7 +48,7 @@ begin
       return next;
     end if;
   end loop;
-  -- Only now is it known which messages belong to no row.
+  -- At this point it is known which messages belong to no row.
   for v_row in
     select * from public.ai_sms_queue as q
     where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'unconfirmed'
@@ -155,7 +155,7 @@ begin
         order by max(q.looked_for_at) nulls first, min(q.started_at)
         limit p_limit
       ),
-      -- Marked before the lists are fetched, so that a list that cannot be fetched is not the first one every time.
+      -- Marked before the lists are fetched; otherwise a list that cannot be fetched would be the first one every time.
       looked_for as (
         update public.ai_sms_queue as q
         set looked_for_at = v_now

@@ -171,7 +171,7 @@ end;
 $$;
 
 comment on function brainops_internal.sms_address(public.ai_sms_queue) is
-  'The number that a text goes to as of now: its recipient, or that lead''s number. In E.164, or as written if SQL cannot read it; null if the lead is gone or has no number.';
+  'The number that a text would go to now: its recipient, or the number of the lead that recipient names. In E.164, or as written if SQL cannot read it; null if the lead is gone or has no number.';
 
 revoke execute on function brainops_internal.sms_address(public.ai_sms_queue) from public;
 grant execute
@@ -209,8 +209,7 @@ on function brainops_internal.sms_number(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- A number belongs to one tenant. A unique index would let tenants learn of each other's numbers; this error reaches
--- admins only, because only they may write the table. Two inserts of one number at the same moment wait for each other
--- by the advisory lock.
+-- admins only, because only they may write the table. The advisory lock serializes concurrent inserts of one number.
 create or replace function brainops_internal.check_sms_number()
 returns trigger
 language plpgsql

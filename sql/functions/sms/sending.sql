@@ -45,7 +45,7 @@ grant execute
 on function brainops_internal.begin_sms(uuid, uuid, text, text, int, text, text, boolean)
 to brainops_worker, brainops_system;
 
--- For a number that only libphonenumber could read. The worker then defers the row, so that the gate judges that
+-- For a number that only libphonenumber could read. The worker then defers the row, so that the gate checks that
 -- number.
 create or replace function brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text)
 returns boolean
@@ -158,7 +158,7 @@ comment on function brainops_internal.forget_sms_run is
 revoke execute on function brainops_internal.forget_sms_run() from public;
 grant execute on function brainops_internal.forget_sms_run() to brainops_system;
 
--- A row in flight goes back to pending only if its text was not sent. settle_sms_at_once takes a null text_sent for
+-- A row in flight goes back to pending only if its text was not sent. settle_sms_at_once takes a null text_sent to mean
 -- that.
 create or replace function brainops_internal.unbegin_sms()
 returns trigger

@@ -69,7 +69,7 @@ grant execute
 on function brainops.may_name_tenant()
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin;
 
--- A service that has named a tenant, even by a value that is not a tenant's id, gets no other one. Without a
+-- A service that has named a tenant, even by a value that is not a tenant's id, is not given another one. Without a
 -- search_path of its own, so that Postgres inlines it.
 create or replace function brainops_internal.names_no_tenant()
 returns boolean
@@ -103,7 +103,7 @@ begin
     nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id'
   );
 exception
-  -- Not JSON, an escape that text cannot hold, or nested too deeply.
+  -- The setting is not JSON, contains an escape that text cannot hold, or is nested too deeply.
   when data_exception or program_limit_exceeded then return null;
 end;
 $$;

@@ -10,7 +10,7 @@ as $$
 $$;
 
 comment on function brainops.notify(uuid, text, text, text) is
-  'Sends tenant p_tenant_id a message, as the function with five parameters, about no lead. p_key null: sent each time.';
+  'Sends tenant p_tenant_id a message, like the function with five parameters, but not about a lead. p_key null: sent each time.';
 
 revoke execute on function brainops.notify(uuid, text, text, text) from public;
 grant execute

@@ -78,7 +78,7 @@ begin
   if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member') then
     return brainops_internal.tenant_id_of(p_tenant);
   end if;
-  -- The same message for another tenant and for one that does not exist, so that it does not show which ones exist.
+  -- The same message whether the tenant exists or not, so that it does not reveal which tenants exist.
   select id into v_tenant_id from public.tenants
     where id = brainops.current_tenant_id() and (slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant));
   if not found then
@@ -155,8 +155,8 @@ comment on function brainops_internal.after_tenant_insert is
 alter function brainops_internal.after_tenant_insert() owner to brainops_system;
 revoke execute on function brainops_internal.after_tenant_insert() from public;
 
--- Job tables, and tables with the trigger check_tenants, have no foreign key to tenants. This is the half of it that
--- protects the referenced row.
+-- Job tables, and tables with the trigger check_tenants, have no foreign key to tenants. This trigger does what such a
+-- key would do when the referenced tenant is deleted.
 create or replace function brainops_internal.before_tenant_delete()
 returns trigger
 language plpgsql

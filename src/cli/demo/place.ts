@@ -38,7 +38,7 @@ async function builtIn(screen: Screen): Promise<Place> {
   screen.say("starting the built-in Postgres");
   const folder = await mkdtemp(join(tmpdir(), "brainops-demo-"));
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
-  // Also if the process exits early.
+  // Removes the folder even if the process exits early.
   process.once("exit", remove);
   const embedded = await startEmbedded({ dataDir: join(folder, "postgres") });
   return {

@@ -134,7 +134,7 @@ function* occurrences(bytes: Buffer, needle: Buffer): Generator<number> {
   for (let at = bytes.indexOf(needle); at >= 0; at = bytes.indexOf(needle, at + 1)) yield at;
 }
 
-/** The head of the list that contains `record`, i.e. the only link that is not a setting's; null if it is not on a list. */
+/** The head of the list that contains `record`: its only link that does not belong to a setting. Null if `record` is not on a list. */
 function headOf(module: WasmModule, record: number): number | null {
   const memory = wordsOf(module);
   if (memory[(record + SOURCE) >> 2] !== PGC_S_SESSION) return null;

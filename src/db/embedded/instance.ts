@@ -23,8 +23,8 @@ export interface Instance {
 }
 
 /**
- * Rights on what connections share. A temporary table would hide every connection's table of the same name, and the
- * views list every connection's queries. A DBA may grant them again.
+ * Revokes rights on what connections share. A temporary table would hide every connection's table of the same name, and
+ * the views list every connection's queries. A DBA may grant them again.
  */
 const NEW_DATABASE = `
   revoke temporary on database postgres from public;

@@ -1,7 +1,7 @@
 // Frames of the Postgres wire protocol, version 3.0: splits a byte stream into frames, reads the few fields that the
 // server needs, and builds the frames that the server sends itself. All other frames pass through unchanged.
 
-/** Limit for a client's frame. Postgres allows 1 GB, which here would be this process's memory. */
+/** Limit for a client's frame. Postgres allows 1 GB, which this process would have to hold in memory. */
 export const MAX_FRAME_BYTES = 64 * 1024 * 1024;
 /** Postgres' limit for StartupMessage (PG_MAX_STARTUP_PACKET_LENGTH); also large enough for SASL responses. */
 export const MAX_STARTUP_BYTES = 10_000;

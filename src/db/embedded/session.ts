@@ -18,7 +18,7 @@ export interface SessionState {
   readonly settings: ReadonlyMap<string, string>;
 }
 
-/** Not settings of the session, or restored separately. */
+/** Excluded: they are not settings of the session, or are restored separately. */
 const NOT_KEPT = /^(?:session_authorization|role|is_superuser|seed|transaction_.*)$/;
 
 export class Session {
@@ -43,7 +43,7 @@ export class Session {
 
   /**
    * Saves the session's present settings. After RESET SESSION AUTHORIZATION they do not contain session_authorization.
-   * It may differ from the login for a superuser only; for other roles the value is ignored.
+   * That setting can differ from the login only for a superuser; for other roles its value is ignored.
    */
   save(settings: ReadonlyMap<string, string>): void {
     const state = stateOf(settings);

@@ -45,7 +45,7 @@ export interface Receipt {
   readonly status: number;
   /** Sent as JSON if it is an object. */
   readonly body?: unknown;
-  /** Content-Type of a body that is text. */
+  /** Content-Type of a text body. */
   readonly type?: string;
   readonly added: number;
   readonly known: number;
@@ -159,7 +159,7 @@ function serveRoute<P extends CredentialProvider, Signed, Parsed, To extends End
     return reply.code(401).send({ error: `This request is not signed by ${webhook.signer}.` });
   };
 
-  // Before the body is read: a request that can't be genuine is not worth the memory.
+  // Runs before the body is read, so that a request that can't be genuine uses no memory.
   const onRequest = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const unset = needs.filter((name) => config[name] === undefined);
     if (unset.length > 0) return refuse(reply, notSet(unset));

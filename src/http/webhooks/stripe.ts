@@ -11,7 +11,7 @@ export function stripeWebhook({ STRIPE_WEBHOOK_SECRET: secrets }: Config): Webho
     provider: "stripe",
     signer: "Stripe",
     path: "/webhooks/stripe",
-    // An invoice with all its lines has some hundred KB.
+    // An invoice with all its lines can have several hundred KB.
     bodyLimit: 1024 * 1024,
     bodyFormat: "JSON object",
     needs: [],

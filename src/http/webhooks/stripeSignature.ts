@@ -1,5 +1,5 @@
-// The signature of Stripe's webhooks: t=<unix seconds>,v1=<hex>, HMAC-SHA256 over "t.body". Not with
-// the SDK: it checks only that the time is not too old, and accepts an event signed for tomorrow.
+// The signature of Stripe's webhooks: t=<unix seconds>,v1=<hex>, HMAC-SHA256 over "t.body". Does not use the SDK, which
+// checks only that the time is not too old, and accepts an event signed for tomorrow.
 import { createHmac, timingSafeEqual } from "node:crypto";
 
 export const SIGNATURE_HEADER = "stripe-signature";

@@ -33,7 +33,7 @@ export function sign(authToken: string, url: string, parameters: Parameters): st
     .digest("base64");
 }
 
-/** The URL without a port and with one. Not through the URL class, which normalises: the signature covers the exact text. */
+/** The URL without a port and with one. Does not use the URL class, which normalises: the signature covers the exact text. */
 function withAndWithoutPort(url: string): string[] {
   const parts = /^(https?):\/\/(\[[^\]]*\]|[^/:?#]*)(:\d+)?(.*)$/is.exec(url);
   if (parts === null) return [url];

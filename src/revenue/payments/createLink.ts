@@ -55,7 +55,7 @@ export async function createLink(row: PaymentRequestRow, context: JobContext): P
   return created === SPOILED_KEY ? findOrRenew(row, begun, account, context) : outcomeOf(created);
 }
 
-/** The link if it exists although its key cannot be used any more, else a link under the next key. */
+/** The key cannot be used any more: returns the link if it exists nevertheless, else a link under the next key. */
 async function findOrRenew(
   row: PaymentRequestRow,
   spent: Begun,
