@@ -35,7 +35,7 @@ beforeEach(async () => {
   }
 });
 
-// What a failed test left open would hold up all that follow.
+// Transactions that a failed test left open would block all later tests.
 afterEach(() => Promise.all([one.query("rollback"), two.query("rollback")]));
 
 afterAll(() => db.close());
@@ -74,11 +74,11 @@ describe("the cap", () => {
     ]);
   });
 
-  it("counts several rows of one claim for each other, and gives each its own place", async () => {
+  it("counts several rows of one claim against each other, and gives each its own slot", async () => {
     const ids = await insert("email", "dana@example.com", 5);
     const answers = await claimFrom(one, db.tenantA, "email", ids);
     expect(outcomes(answers)).toEqual(["defer", "defer", "defer", "go", "go"]);
-    // The first in line went, as if they had come one by one.
+    // The first in line went, as if they had been claimed one by one.
     expect(new Set(answers.filter(({ outcome }) => outcome === "go").map(({ id }) => id))).toEqual(
       new Set(ids.slice(0, 2)),
     );
@@ -86,7 +86,7 @@ describe("the cap", () => {
     expect(outcomes(await claimFrom(one, db.tenantA, "email", ids.slice(2)))).toEqual(["defer", "go", "go"]);
   });
 
-  it("frees a place when a message did not go after all, and when it leaves the window", async () => {
+  it("frees a slot when a message was not sent after all, and when it leaves the window", async () => {
     const [first = "", second = "", third = ""] = await insert("email", "dana@example.com", 3);
     const [answer] = await claimFrom(one, db.tenantA, "email", [first]);
     await claimFrom(one, db.tenantA, "email", [second]);
@@ -106,7 +106,7 @@ describe("the cap", () => {
     });
   });
 
-  it("of the law is asked besides: three texts a day to Florida, whatever the tenant's", async () => {
+  it("of the law applies as well: three texts a day to Florida, whatever the tenant's cap", async () => {
     await db.query("update contact_policies set cap = 10");
     const answers = await claimFrom(one, db.tenantA, "sms", await insert("sms", "+13055550102", 5));
     expect(outcomes(answers)).toEqual(["defer", "defer", "go", "go", "go"]);
@@ -115,7 +115,7 @@ describe("the cap", () => {
     );
   });
 
-  it("is not asked over a time that the queue does not keep", async () => {
+  it("cannot have a window longer than the queue keeps its rows", async () => {
     await db.query("update brainops.job_tables set archive_after = '10 days' where table_name = 'ai_email_queue'");
     const set = (window: string): Promise<unknown> =>
       db.as("tenantA", "update contact_policies set cap_window = $1", [window]);
@@ -136,8 +136,8 @@ const waiting =
 
 describe.skipIf(!isServer)("two workers at once (needs a server)", () => {
   it.each([
-    ["commits: the second sees what went", "commit", "defer"],
-    ["is rolled back: the second may", "rollback", "go"],
+    ["commits: the second sees what was sent", "commit", "defer"],
+    ["is rolled back: the second may send", "rollback", "go"],
   ])("wait for each other over one person on two channels; when the first %s", async (_name, end, expected) => {
     await db.query("update contact_policies set cap = 1");
     const [mail] = await insert("email", "dana@example.com");
@@ -152,7 +152,7 @@ describe.skipIf(!isServer)("two workers at once (needs a server)", () => {
     await two.query("commit");
   });
 
-  it("do not wait over different persons", async () => {
+  it("do not wait for each other over different people", async () => {
     const [a] = await insert("email", "dana@example.com");
     const [b] = await insert("email", "mia@example.com");
     await beginAsWorker(one, db.tenantA);
@@ -162,7 +162,7 @@ describe.skipIf(!isServer)("two workers at once (needs a server)", () => {
     await Promise.all([one.query("commit"), two.query("commit")]);
   });
 
-  it("with many persons in opposite order neither block each other for good nor go over", async () => {
+  it("with many people in opposite order neither deadlock nor exceed the cap", async () => {
     await db.query("update contact_policies set cap = 1");
     const persons = Array.from({ length: 120 }, (_, n) => `crowd${n}@example.com`);
     const mails: string[] = [];

@@ -41,7 +41,7 @@ const ZONES = [
 
 let zonesAgreed: readonly string[] = [];
 
-/** Zones that Postgres and Temporal know alike: countries change their minds, and each has a copy of the rules. */
+/** Zones on which Postgres and Temporal agree: countries change their rules, and each has its own copy of them. */
 async function agreed(): Promise<string[]> {
   const rows = await db.query<{ zone: string; clocks: string[] }>(
     `select zone, array_agg(to_char(at at time zone zone, 'YYYY-MM-DD"T"HH24:MI:SS') order by at) as clocks
@@ -106,7 +106,7 @@ const casesIn = (known: readonly string[]): fc.Arbitrary<Case> =>
   );
 
 describe("next_contact_time", () => {
-  it("is the first instant at which every clock on the wall stands inside the window", async () => {
+  it("is the first instant at which the local time of every zone is inside the window", async () => {
     expect(zonesAgreed.length).toBeGreaterThan(11);
     await fc.assert(
       fc.asyncProperty(casesIn(zonesAgreed), async (one) => {
@@ -138,7 +138,7 @@ describe("next_contact_time", () => {
       "04:00",
       "2026-03-08T07:00Z",
     ],
-    ["an hour that comes twice: the second time too", "2026-11-01T06:00Z", "01:00", "01:30", "2026-11-01T06:00Z"],
+    ["an hour that occurs twice: the second time too", "2026-11-01T06:00Z", "01:00", "01:30", "2026-11-01T06:00Z"],
     ["between the two: waits for the second", "2026-11-01T05:40Z", "01:00", "01:30", "2026-11-01T06:00Z"],
     ["the morning after the long night", "2026-11-01T02:00Z", "08:00", "21:00", "2026-11-01T13:00Z"],
     ["the morning after the short night", "2026-03-08T02:00Z", "08:00", "21:00", "2026-03-08T12:00Z"],
@@ -150,7 +150,7 @@ describe("next_contact_time", () => {
     expect(row?.at).toEqual(new Date(expected));
   });
 
-  it("refuses what names no place and time, and says so", async () => {
+  it("refuses missing zones and an infinite time, with a hint", async () => {
     const ask = (args: string): Promise<unknown> => db.query(`select brainops.next_contact_time(${args})`);
     for (const args of [
       "now(), '{}', '08:00', '21:00'",

@@ -1,5 +1,5 @@
-// No message leaves in quiet hours, over a cap or to somebody who said no, however inserts, claims of two
-// workers, answers, opt-outs, pauses and jumps of the clock interleave; and what may go does go in the end.
+// No message is sent in quiet hours, over a cap or to a person who denied consent, however inserts, claims of two
+// workers, outcomes, opt-outs, pauses and jumps of the clock interleave; and all that may be sent is sent in the end.
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type pg from "pg";
@@ -96,7 +96,7 @@ const policy: fc.Arbitrary<Policy> = fc.record({
   hourlyLimit: fc.option(fc.integer({ min: 1, max: 5 })),
 });
 
-// Shortly before the clocks change: in the States, in Europe.
+// Shortly before the clocks change, in the US and in Europe.
 const start = fc
   .constantFrom("2026-03-07T12:00Z", "2026-10-31T12:00Z", "2027-03-27T12:00Z", "2026-10-24T06:00Z")
   .map(Date.parse);
@@ -119,8 +119,8 @@ async function take(stage: Stage, one: Step): Promise<void> {
       await stage.claim(one.channels, one.shares);
       return;
     case "settle": {
-      const underWay = [...world.messages.values()].filter((message) => message.status === "processing");
-      const message = underWay[one.nth % Math.max(underWay.length, 1)];
+      const inFlight = [...world.messages.values()].filter((message) => message.status === "processing");
+      const message = inFlight[one.nth % Math.max(inFlight.length, 1)];
       return message === undefined ? undefined : stage.settle(message.id, one.outcome);
     }
     case "suppress":
@@ -136,7 +136,7 @@ async function take(stage: Stage, one: Step): Promise<void> {
   }
 }
 
-/** Nothing stands in the way any more but the rules: the clock goes on until everything is decided. */
+/** Ends all pauses and holds, and advances the clock until every message is decided. */
 async function finish(stage: Stage): Promise<void> {
   const { world } = stage;
   for (const each of ["email", "sms"] as const) {
@@ -149,10 +149,10 @@ async function finish(stage: Stage): Promise<void> {
     }
     const due = await stage.nextDue();
     if (due === null) break;
-    assert.ok(turn < 400, "it does not come to an end");
-    // A Date knows no microseconds.
+    assert.ok(turn < 400, "messages are still due");
+    // A Date has no microseconds.
     if (due >= world.now) await stage.moveClock(due + 1);
-    assert.ok((await stage.claim(["email", "sms"], [3, 3])) > 0, "what is due is not decided upon");
+    assert.ok((await stage.claim(["email", "sms"], [3, 3])) > 0, "a due message was not decided");
   }
   assert.ok(
     [...world.messages.values()].every(({ status }) => status === "done"),
@@ -161,11 +161,11 @@ async function finish(stage: Stage): Promise<void> {
 }
 
 describe("messages, however the events interleave", () => {
-  it("go only when they may, and all go that may", async () => {
+  it("are sent only when they may be, and all that may be are sent", async () => {
     const runs = fc.assert(
       fc.asyncProperty(start, policy, fc.array(step, { minLength: 30, maxLength: 60 }), async (now, rules, steps) => {
         const stage = await Stage.set(db, clients, leads, now, rules);
-        // Otherwise hardly a text would ever go.
+        // Otherwise hardly any text could be sent.
         for (const one of people) await stage.consent("sms", one, true);
         for (const one of steps) await take(stage, one);
         await finish(stage);

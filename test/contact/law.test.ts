@@ -1,4 +1,4 @@
-// The hours of the law by state, and how much a gate reads for its verdicts.
+// Legal hours by state, and how many rows the gate reads for its verdicts.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -23,7 +23,7 @@ beforeEach(async () => {
 
 afterAll(() => db.close());
 
-describe("the hours of the law", () => {
+describe("legal hours", () => {
   it.each([
     ["a text to Texas on Sunday morning", "+12145550100", "2026-06-07T15:00Z", "defer"],
     ["a text to Texas on Sunday afternoon", "+12145550100", "2026-06-07T17:30Z", "go"],
@@ -44,7 +44,7 @@ describe("the hours of the law", () => {
     expect(await claimFrom(worker, db.tenantA, "sms", [row?.id ?? ""])).toMatchObject([{ outcome: expected }]);
   });
 
-  it("stand though a tenant would have others: the two are asked together", async () => {
+  it("apply even if a tenant sets others: both must be met", async () => {
     await db.as(
       "tenantA",
       "insert into contact_policies (channel, window_start, window_end) values ('sms', '06:00', '23:00')",
@@ -52,13 +52,13 @@ describe("the hours of the law", () => {
     const hours =
       "select opens[1]::text as opens, closes[1]::text as closes from brainops_internal.contact_hours(brainops.contact_policy($1, 'sms'), 'US', $2)";
     expect(await db.query(hours, [db.tenantA, "FL"])).toEqual([{ opens: "08:00:00", closes: "20:00:00" }]);
-    // Not known where: as strict as the strictest state.
+    // An unknown state: as strict as the strictest.
     expect(await db.query(hours, [db.tenantA, null])).toEqual([{ opens: "09:00:00", closes: "18:00:00" }]);
   });
 });
 
-describe("a gate", () => {
-  it("reads what concerns the person alone, however much the tenant has sent and heard", async () => {
+describe("the gate", () => {
+  it("reads only the person's rows, however much the tenant has sent and received", async () => {
     await letMarketingGo(db);
     await db.query(
       `insert into ai_email_queue (tenant_id, recipient, subject, body, metadata, status, started_at, finished_at)

@@ -1,4 +1,4 @@
-// How fast: warm-up and hourly limits, the word of mailbox providers, and what goes on after a pause.
+// The pace of sending: warm-up and hourly limits, feedback of mailbox providers, and rows that resume after a pause.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -44,7 +44,7 @@ async function insertMails(count: number, metadata: object = { marketing: true }
 const gone = (answers: readonly Claim[]): number => answers.filter((answer) => answer.outcome === "go").length;
 
 describe("a warm-up", () => {
-  it("lets through by the hour what its day allows, and gives the others hours with room", async () => {
+  it("sends per hour what its day allows, and moves the others to hours with room", async () => {
     await db.as("admin", "select brainops.start_warmup('tenant-a', 'email', '{2,4}')");
     const ids = await insertMails(7);
     expect(gone(await claim(one, db.tenantA, ids))).toBe(2);
@@ -67,7 +67,7 @@ describe("a warm-up", () => {
     expect(went).toEqual([2, 2, 1]);
   });
 
-  it("counts its days by the tenant's midnight, and ends after the last", async () => {
+  it("counts its days from the tenant's midnight, and ends after the last", async () => {
     await db.as("admin", "select brainops.start_warmup('tenant-a', 'email')");
     const limit = async (at: string): Promise<unknown> =>
       (
@@ -82,7 +82,7 @@ describe("a warm-up", () => {
     });
   });
 
-  it.skipIf(!isServer)("is counted once for two workers that ask at once (needs a server)", async () => {
+  it.skipIf(!isServer)("is counted once for two workers that claim at once (needs a server)", async () => {
     await db.query("update contact_policies set hourly_limit = 10");
     const ids = await insertMails(30);
     const answers = await Promise.all([
@@ -93,7 +93,7 @@ describe("a warm-up", () => {
     expect(answers.flat()).toHaveLength(30);
   });
 
-  it("does not hold what is transactional", async () => {
+  it("does not hold transactional mails", async () => {
     await db.query("update contact_policies set hourly_limit = 1");
     expect(gone(await claim(one, db.tenantA, await insertMails(3, {})))).toBe(3);
   });
@@ -125,7 +125,7 @@ describe("guard_reputation", () => {
     ["3 complaints of 1,000 mails", 1000, 3, 0, 1, ["Marketing by e-mail is on hold"]],
     ["3 complaints of 2,000: a warning", 2000, 3, 0, 0, ["Your mails are being reported as spam"]],
     ["3 complaints of 3,500", 3500, 3, 0, 0, []],
-    ["2 complaints of 10: too few to say", 10, 2, 0, 0, []],
+    ["2 complaints of 10: too few to judge", 10, 2, 0, 0, []],
     ["10 hard bounces of 200", 200, 0, 10, 1, ["Marketing by e-mail is on hold"]],
     ["10 hard bounces of 250", 250, 0, 10, 0, []],
   ])("%s", async (_name, count, complaints, bounces, held, subjects) => {
@@ -134,7 +134,7 @@ describe("guard_reputation", () => {
     expect((await db.query("select from marketing_holds where lifted_at is null")).length).toBe(held);
   });
 
-  it("holds once, says why on the rows, and does not come back for what a hold was lifted for", async () => {
+  it("holds once, records the reason on the rows, and does not hold again for the same complaints", async () => {
     expect(await sent(100, 5, 0)).toBe(1);
     expect(await sent(0, 0, 0)).toBe(0);
     const [id = ""] = await insertMails(1);
@@ -149,7 +149,7 @@ describe("guard_reputation", () => {
 });
 
 describe("after a pause", () => {
-  it("rows go on one after the other, the urgent first, and none is forgotten", async () => {
+  it("rows resume one after the other, urgent ones first, and none is left out", async () => {
     const ids = await insertMails(200, {});
     await db.query("update ai_email_queue set job_priority = -10 where id = $1", [ids[150]]);
     await db.as("admin", "select brainops.pause('ai_email_queue', 'tenant-a')");
@@ -166,7 +166,7 @@ describe("after a pause", () => {
     expect(gone(await claim(one, db.tenantA, ids))).toBe(99);
   });
 
-  it("a rate limit sets the pace, and what was first due when is kept", async () => {
+  it("a rate limit sets the pace, and first_due_at is kept", async () => {
     await db.query(
       "insert into brainops.rate_limits (table_name, tenant_id, per_second, burst) values ('ai_email_queue', $1, 2, 1)",
       [db.tenantA],

@@ -1,5 +1,5 @@
-// The people of the contact tests: who they are, where they are, and which hours hold for them. The hours
-// of the law stand here once more, by hand.
+// The people of the contact tests: who they are, where they are, and which hours apply to them. The legal
+// hours are repeated here, independently of the database.
 import type { TestDatabase } from "../support/database.ts";
 import { allOf, everyDay, type Week } from "./wallClock.ts";
 
@@ -7,16 +7,16 @@ export type Channel = "email" | "sms";
 
 export interface Person {
   readonly name: string;
-  /** Whose messages count together: two leads with one phone are one person. */
+  /** The messages of a group count together: two leads with one phone are one person. */
   readonly group: string;
   readonly email?: string;
   readonly phone?: string;
   readonly zone?: string;
-  /** Not in revenue_leads: known by the address alone. */
+  /** Not in revenue_leads: known by the address only. */
   readonly stranger?: true;
-  /** Where quiet hours are asked. */
+  /** The zones whose quiet hours apply. */
   readonly zones: readonly string[];
-  /** When the law lets one text them, as they stand in the books; null: it says nothing. */
+  /** The legal hours of texts to them; null: no law applies. */
   readonly law: Week | null;
 }
 
@@ -114,7 +114,7 @@ export const people: readonly Person[] = [
   },
 ];
 
-/** Makes them leads of tenant A; the ids by name. */
+/** Inserts them as leads of tenant A; returns the ids by name. */
 export async function createPeople(db: TestDatabase): Promise<ReadonlyMap<string, string>> {
   const ids = new Map<string, string>();
   for (const { name, email, phone, zone, stranger } of people) {
@@ -137,6 +137,6 @@ export function addressOf(person: Person, channel: Channel): string | undefined 
 
 export function personOf(name: string): Person {
   const found = people.find((person) => person.name === name);
-  if (found === undefined) throw new Error(`nobody is called ${name}`);
+  if (found === undefined) throw new Error(`no person is called ${name}`);
   return found;
 }

@@ -1,4 +1,4 @@
-// Each rule by itself: the verdict on a message that may not go, and when it may.
+// Each rule separately: the verdict on a message that may not be sent, and when it may.
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -50,7 +50,7 @@ async function tryText(metadata: object = {}): Promise<[string | undefined, stri
   return [answer?.outcome, answer?.reason];
 }
 
-function say(channel: string, address: string, state: string, evidence: object = {}): Promise<unknown> {
+function recordConsent(channel: string, address: string, state: string, evidence: object = {}): Promise<unknown> {
   const text = "insert into contact_consents (channel, address, state, evidence) values ($1, $2, $3, $4)";
   return db.as("tenantA", text, [channel, address, state, evidence]);
 }
@@ -64,15 +64,15 @@ function policy(channel: string, columns: Readonly<Record<string, unknown>>): Pr
   );
 }
 
-describe("what a person said", () => {
+describe("a person's choice", () => {
   const SPELLINGS = ["(303) 555-0100", "303-555-0100", " +1 303 555 0100", "+1.303.555.0100", "1 303 555 0100\r"];
   const suppress = (channel: string, address: string): Promise<unknown> =>
     db.as("tenantA", "insert into contact_suppressions (channel, address) values ($1, $2)", [channel, address]);
 
-  it.each(SPELLINGS)("to texts counts where the number is written %j", async (spelling) => {
-    await say("sms", "+13035550100", "granted");
+  it.each(SPELLINGS)("about texts counts if the number is written %j", async (spelling) => {
+    await recordConsent("sms", "+13035550100", "granted");
     await setNow(db, new Date(NOON.getTime() + 1000));
-    await say("sms", spelling, "denied");
+    await recordConsent("sms", spelling, "denied");
     expect(await tryText()).toEqual(["skip", "consent denied"]);
     await suppress("sms", spelling);
     expect(await tryText({ transactional: true })).toEqual(["skip", "suppressed: manual"]);
@@ -82,15 +82,15 @@ describe("what a person said", () => {
     expect(await tryText({ transactional: true })).toEqual(["skip", "suppressed: manual"]);
   });
 
-  it("to mails counts where the address came with white space, as files leave it", async () => {
+  it("about mails counts if the address has white space, as in files", async () => {
     await suppress("email", "\tAnn@Example.com\r");
-    await say("email", "bob@example.com\r\n", "denied");
+    await recordConsent("email", "bob@example.com\r\n", "denied");
     expect(await tryMail()).toEqual(["skip", "suppressed: manual"]);
     expect(await tryMail("bob@example.com")).toEqual(["skip", "consent denied"]);
   });
 
-  it("is refused where the number cannot be read, with what to do", async () => {
-    for (const write of [() => suppress("sms", "call Ann"), () => say("sms", "555-0100", "denied")]) {
+  it("is refused if the number cannot be parsed, with a hint", async () => {
+    for (const write of [() => suppress("sms", "call Ann"), () => recordConsent("sms", "555-0100", "denied")]) {
       expect(await refusal(write())).toMatchObject({
         code: "OP017",
         message: expect.stringMatching(/^address: '(call Ann|555-0100)' is not a phone number$/),
@@ -104,37 +104,37 @@ describe("what a person said", () => {
 });
 
 describe("consent", () => {
-  it("is the last word: none is enough for mail, a yes is needed for texts", async () => {
+  it("is the latest entry: mails may be sent without one, texts need a grant", async () => {
     expect(await tryMail()).toEqual(["go", null]);
     expect(await tryText()).toEqual(["skip", "no consent for sms"]);
-    await say("email", "Ann@Example.com", "denied");
-    await say("sms", "+13035550100", "granted");
+    await recordConsent("email", "Ann@Example.com", "denied");
+    await recordConsent("sms", "+13035550100", "granted");
     expect(await tryMail("bob@example.com")).toEqual(["go", null]);
     expect(await tryMail()).toEqual(["skip", "consent denied"]);
     expect(await tryText()).toEqual(["go", null]);
     await setNow(db, new Date(NOON.getTime() + 1000));
-    await say("email", "ann@example.com", "granted");
+    await recordConsent("email", "ann@example.com", "granted");
     expect(await tryMail()).toEqual(["go", null]);
   });
 
-  it("by policy must be given, or given and confirmed", async () => {
+  it("must be given, or given and confirmed, if the policy says so", async () => {
     await policy("email", { consent: "double_opt_in", cap: 100 });
     expect(await tryMail()).toEqual(["skip", "no consent for email"]);
-    await say("email", "ann@example.com", "granted");
+    await recordConsent("email", "ann@example.com", "granted");
     expect(await tryMail()).toEqual(["skip", "double opt-in not confirmed"]);
     await setNow(db, new Date(NOON.getTime() + 1000));
-    await say("email", "ann@example.com", "granted", { confirmed_at: "2026-06-03" });
+    await recordConsent("email", "ann@example.com", "granted", { confirmed_at: "2026-06-03" });
     expect(await tryMail()).toEqual(["go", null]);
     await db.as("tenantA", "update contact_policies set consent = 'opt_in'");
-    await say("email", "bob@example.com", "pending");
+    await recordConsent("email", "bob@example.com", "pending");
     expect(await tryMail("bob@example.com")).toEqual(["skip", "double opt-in not confirmed"]);
   });
 
-  it("and hours and caps are not asked of what is transactional; a suppression is", async () => {
+  it("and hours and caps do not apply to transactional messages; a suppression does", async () => {
     await db.query("update tenants set settings = '{}'");
     await setNow(db, new Date("2026-06-04T09:00Z"));
-    await say("email", "ann@example.com", "denied");
-    await say("sms", "+13035550100", "denied");
+    await recordConsent("email", "ann@example.com", "denied");
+    await recordConsent("sms", "+13035550100", "denied");
     for (let n = 0; n < 5; n += 1) expect(await outcome(await insertMail(db, "tenantA", due))).toEqual(["go", null]);
     expect(await tryText({ transactional: true })).toEqual(["go", null]);
     await db.as(
@@ -146,8 +146,8 @@ describe("consent", () => {
   });
 });
 
-describe("a message that may not go", () => {
-  it("waits for the morning and says where", async () => {
+describe("a message that may not be sent", () => {
+  it("waits for the morning and reports the time zone", async () => {
     await setNow(db, new Date("2026-06-04T05:00Z")); // 23:00 in Denver
     const id = await insertMail(db, "tenantA", { ...due, ...marketing });
     expect(await outcome(id)).toEqual(["defer", "quiet hours in America/Denver"]);
@@ -162,7 +162,7 @@ describe("a message that may not go", () => {
     expect(at).toMatch(/^2026-06-04T14:/); // 8 to 9 in Denver
   });
 
-  it("fails where the law wants a postal address, with what to do, and goes once there is one", async () => {
+  it("fails without the postal address that the law requires, with a hint, and is sent once it is set", async () => {
     await db.query("update tenants set settings = '{}'");
     const id = await insertMail(db, "tenantA", { ...due, ...marketing });
     expect(await outcome(id)).toEqual(["fail", expect.stringContaining("set it in tenants.settings")]);
@@ -171,7 +171,7 @@ describe("a message that may not go", () => {
     expect(await outcome(id)).toEqual(["go", null]);
   });
 
-  it("is not put off for ever: it ends as expired, by the policy or by its own word", async () => {
+  it("is not deferred forever: it expires, by the policy or by its own metadata", async () => {
     await policy("email", { expires_after: "3 days" });
     await db.as("admin", "select brainops.hold_marketing('tenant-a', 'email', 'a test')");
     const id = await insertMail(db, "tenantA", { ...due, ...marketing });
@@ -184,7 +184,7 @@ describe("a message that may not go", () => {
       "skip",
       "expired: metadata.expires_at was 2026-06-01",
     ]);
-    // A client that moves it, or runs it again, starts its time again.
+    // A client that reschedules or retries it restarts its time.
     await db.as("tenantA", "update ai_email_queue set status = 'pending' where id = $1", [id]);
     expect((await outcome(id))[0]).toBe("defer");
   });
@@ -198,7 +198,7 @@ describe("a message that may not go", () => {
 
   it("waits while marketing is on hold, for one tenant and channel", async () => {
     await db.as("admin", "select brainops.hold_marketing('tenant-a', 'email', 'a test')");
-    await say("sms", "+13035550100", "granted");
+    await recordConsent("sms", "+13035550100", "granted");
     const id = await insertMail(db, "tenantA", { ...due, ...marketing });
     expect(await outcome(id)).toEqual(["defer", "marketing on hold: a test"]);
     expect(await tryText()).toEqual(["go", null]);

@@ -1,4 +1,4 @@
-// Who may say what: consents, policies, and what protects a sender's name, from each seat.
+// Who may write what: consents, policies, and what protects the sender reputation, from each seat.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type Seat, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
@@ -14,11 +14,11 @@ afterAll(() => db.close());
 const DENIED = { code: "42501" };
 
 describe("contact_consents", () => {
-  it("are a tenant's own to say and to read", async () => {
-    const say =
+  it("are written and read by their own tenant only", async () => {
+    const insertConsent =
       "insert into contact_consents (channel, address, state) values ('email', 'ann@example.com', $1) returning tenant_id";
-    expect(await db.as("tenantA", say, ["granted"])).toEqual([{ tenant_id: db.tenantA }]);
-    expect(await db.as("tenantB", say, ["denied"])).toEqual([{ tenant_id: db.tenantB }]);
+    expect(await db.as("tenantA", insertConsent, ["granted"])).toEqual([{ tenant_id: db.tenantA }]);
+    expect(await db.as("tenantB", insertConsent, ["denied"])).toEqual([{ tenant_id: db.tenantB }]);
     const state = "select brainops.consent_state($1, 'email', ' ANN@example.com') as state";
     expect(await db.as("tenantA", state, [db.tenantA])).toEqual([{ state: "granted" }]);
     expect(await db.as("tenantA", state, [db.tenantB])).toEqual([{ state: null }]);
@@ -30,7 +30,7 @@ describe("contact_consents", () => {
   });
 
   it.each<Seat>(["tenantA", "service", "admin"])(
-    "cannot be changed or taken back by %s: a new word is said",
+    "cannot be changed or deleted by %s: a new entry is added",
     async (seat) => {
       for (const change of ["update contact_consents set state = 'granted'", "delete from contact_consents"]) {
         expect(await refusal(db.as(seat, change)), `${seat}: ${change}`).toMatchObject(DENIED);
@@ -60,17 +60,17 @@ describe("contact_consents", () => {
     });
   });
 
-  it("say what they are about", async () => {
-    const say = (channel: string, address: string, state: string): Promise<unknown> =>
+  it("have a valid channel, address and state", async () => {
+    const insertConsent = (channel: string, address: string, state: string): Promise<unknown> =>
       db.as("tenantA", "insert into contact_consents (channel, address, state) values ($1, $2, $3)", [
         channel,
         address,
         state,
       ]);
     for (const refused of [
-      () => say("fax", "a@example.com", "granted"),
-      () => say("email", " ", "granted"),
-      () => say("email", "a@example.com", "maybe"),
+      () => insertConsent("fax", "a@example.com", "granted"),
+      () => insertConsent("email", " ", "granted"),
+      () => insertConsent("email", "a@example.com", "maybe"),
     ]) {
       expect(await refusal(refused())).toMatchObject({ code: "23514" });
     }
@@ -96,23 +96,23 @@ describe("contact_policies", () => {
 
   it.each([
     ["a window with one end", "window_start = '08:00'"],
-    ["no day at all", "weekdays = '{}'"],
+    ["no day", "weekdays = '{}'"],
     ["an eighth day", "weekdays = '{8}'"],
-    ["a cap of nothing", "cap = 0"],
-    ["a cap over a minute", "cap_window = '1 minute'"],
-    ["a spread longer than a morning", "spread = '7 hours'"],
+    ["a cap of zero", "cap = 0"],
+    ["a cap window of a minute", "cap_window = '1 minute'"],
+    ["a spread of seven hours", "spread = '7 hours'"],
   ])("refuse %s", async (_name, change) => {
     expect(await refusal(db.as("tenantA", `update contact_policies set ${change}`))).toMatchObject({ code: "23514" });
   });
 
-  it("let no text go past midnight, whatever the tenant says", async () => {
+  it("allow no texts past midnight", async () => {
     const set = "insert into contact_policies (channel, window_start, window_end) values ('sms', '20:00', '02:00')";
     expect(await refusal(db.as("tenantA", set))).toMatchObject({ code: "23514" });
   });
 });
 
-describe("what protects a sender's name", () => {
-  it.each<Seat>(["tenantA", "service", "worker"])("is not for %s to take away", async (seat) => {
+describe("what protects the sender reputation", () => {
+  it.each<Seat>(["tenantA", "service", "worker"])("cannot be removed by %s", async (seat) => {
     await db.as(
       "admin",
       "select brainops.hold_marketing('tenant-a', 'email', 'a test'), brainops.start_warmup('tenant-a', 'email')",
@@ -134,7 +134,7 @@ describe("what protects a sender's name", () => {
     }
   });
 
-  it("can be seen by the tenant, its own, and steered by admins", async () => {
+  it("is visible to its own tenant, and changed by admins", async () => {
     const held = "select channel, reason from marketing_holds where lifted_at is null";
     expect(await db.as("tenantA", held)).toEqual([{ channel: "email", reason: "a test" }]);
     expect(await db.as("tenantB", held)).toEqual([]);
@@ -146,7 +146,7 @@ describe("what protects a sender's name", () => {
     });
   });
 
-  it("keeps the gate itself from tenants", async () => {
+  it("includes the gate, which tenants cannot call", async () => {
     for (const call of [
       "select brainops_internal.contact_verdicts('email', '{}')",
       "select brainops_internal.reserve_hourly_slots($1, 'email', 1)",

@@ -1,4 +1,4 @@
-// Does to the database what a test (or fast-check) asks for, and to the oracle alike.
+// Applies the steps of a test (or of fast-check) to the database and to the oracle.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import assert from "node:assert/strict";
@@ -104,7 +104,7 @@ export class Stage {
     this.world.messages.set(row.id, { id: row.id, channel, person, marketing, wentAt: null, status: "pending" });
   }
 
-  /** Two workers at once, each with what its half of the dice gave it (or everything); checks what went. */
+  /** Two workers claim at once, each its share of the pending messages (3: all); checks what was sent. */
   async claim(channels: readonly [Channel, Channel], shares: readonly [number, number]): Promise<number> {
     const pending = (channel: Channel, share: number): string[] =>
       [...this.world.messages.values()]
@@ -124,7 +124,7 @@ export class Stage {
       if (outcome === "skip") this.world.ended(id, reason ?? "");
       else if (outcome !== "go") {
         assert.match(outcome, /^(defer|hold)$/, id);
-        assert.ok(reason, `${id} waits and says not for what`);
+        assert.ok(reason, `${id} waits without a reason`);
       }
     }
     return all.length;
@@ -169,7 +169,7 @@ export class Stage {
       address,
       granted ? "granted" : "denied",
     ]);
-    this.world.say(channel, address, granted);
+    this.world.recordConsent(channel, address, granted);
   }
 
   async pause(channel: Channel, on: boolean): Promise<void> {
@@ -185,7 +185,7 @@ export class Stage {
     else this.world.held.delete(channel);
   }
 
-  /** The next instant at which something pending is due; null when nothing is. */
+  /** The next instant at which a pending message is due; null without one. */
   async nextDue(): Promise<number | null> {
     const [row] = await this.#db.query<{ at: Date | null }>(
       "select min(scheduled_for) as at from brainops.jobs where status = 'pending' and table_name = any ($1)",

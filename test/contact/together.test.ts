@@ -1,5 +1,5 @@
-// The rules are checked for a thousand messages at once, by look-ups made once for all of them. The verdict on each must
-// be the one that it gets alone, whatever is known of the others.
+// The rules are checked for a thousand messages at once, with look-ups for all of them. The verdict on each must be the
+// one that it gets alone, whatever the others are.
 import { randomUUID } from "node:crypto";
 import fc from "fast-check";
 import type pg from "pg";
@@ -8,7 +8,7 @@ import { setNow } from "../support/clock.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { asWorker } from "../support/jobs.ts";
 
-// Leads stay, so each run has people of its own.
+// Leads are not deleted, so each run has its own people.
 let run = 0;
 const NOW = new Date("2026-06-03T18:00Z"); // a Wednesday, noon in Denver, six in the evening in London
 const HOUR = 3_600_000;
@@ -33,12 +33,12 @@ const person = fc.record({
   known: fc.boolean(),
   email: fc.boolean(),
   phone: fc.boolean(),
-  // Another lead with the same number: one pair of eyes.
+  // Another lead with the same number: one person.
   mate: fc.boolean(),
   zone: fc.constantFrom(null, "America/Denver", "Asia/Tokyo"),
   state: fc.constantFrom(null, "FL", "CO"),
   suppressed: fc.constantFrom("no", "no", "no", "address", "digest", "until yesterday"),
-  words: fc.array(
+  consents: fc.array(
     fc.record({ state: fc.constantFrom("granted", "denied", "pending"), confirmed: fc.boolean(), ago: hoursAgo }),
     { maxLength: 3 },
   ),
@@ -61,7 +61,7 @@ const policy = fc.record({
   window: fc.constantFrom(["00:00", "23:59"], ["09:00", "17:00"]),
 });
 
-it("what a message is told among many is what it is told alone", async () => {
+it("a message gets the same verdict among many as alone", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(person, { minLength: 8, maxLength: 40 }), policy, async (people, rules) => {
       await stage(people, rules);
@@ -79,8 +79,8 @@ it("what a message is told among many is what it is told alone", async () => {
   );
 }, 120_000);
 
-// If their callers had the setting, every enrolment's campaign would be looked for among all tenants' campaigns.
-it("the planner does without nested loops in the look-ups of many alone", async () => {
+// If their callers had the setting, every enrolment's campaign would be searched among all tenants' campaigns.
+it("only the look-ups of many rows disable nested loops", async () => {
   const rows = await db.query<{ name: string; calls: string[] }>(
     `select p.proname as name, array(
          select distinct o.proname::text from pg_proc as o
@@ -102,7 +102,7 @@ it("the planner does without nested loops in the look-ups of many alone", async 
 
 const TABLES = { email: "ai_email_queue", sms: "ai_sms_queue" } as const;
 
-/** The gate's verdicts, rolled back. When a row may go again is left out: that is spread at random. */
+/** The gate's verdicts, rolled back. The time of the next attempt is left out, because it is spread at random. */
 async function verdicts(channel: "email" | "sms", ids: readonly string[]): Promise<Map<string, string>> {
   const undo = new Error("undo");
   const found = new Map<string, string>();
@@ -191,7 +191,7 @@ async function stage(people: readonly Person[], rules: Policy): Promise<void> {
     await insert(
       "contact_consents",
       all.flatMap((one) =>
-        one.words.map(({ state, confirmed, ago }) => ({
+        one.consents.map(({ state, confirmed, ago }) => ({
           channel,
           address: addressOf(one),
           state,
@@ -236,7 +236,7 @@ function at(hours: number): string {
   return new Date(NOW.getTime() - hours * HOUR).toISOString();
 }
 
-/** As tenant A's, in one statement; the columns of the first row are those of all. */
+/** Inserts rows of tenant A in one statement; all have the columns of the first. */
 async function insert(table: string, rows: readonly Row[]): Promise<void> {
   const [first] = rows;
   if (first === undefined) return;
@@ -247,7 +247,7 @@ async function insert(table: string, rows: readonly Row[]): Promise<void> {
   );
 }
 
-/** Messages that went some hours ago. */
+/** Inserts messages that were sent some hours ago. */
 async function went(channel: "email" | "sms", rows: readonly (Row & { ago: number })[]): Promise<void> {
   await insert(
     TABLES[channel],

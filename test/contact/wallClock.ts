@@ -39,7 +39,7 @@ export function firstOpen(
   return null;
 }
 
-/** The same hours on the days that are named, or on all. */
+/** The same hours on the given days, or on all. */
 export function everyDay(from: number, to: number, isoDays: readonly number[] | null = null): Week {
   return (day) => (isoDays === null || isoDays.includes(day) ? [from, to] : null);
 }

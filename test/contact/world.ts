@@ -1,5 +1,5 @@
-// What has happened, kept beside the database and computed in another way: the oracle of the property tests. It learns
-// of every consent and every send, and checks of each send whether it was allowed.
+// A second, independent record of what has happened: the oracle of the property tests. It gets every consent and every
+// send, and checks whether each send was allowed.
 import assert from "node:assert/strict";
 import { addressOf, type Channel, type Person } from "./people.ts";
 import { allOf, everyDay, isOpen, type Week } from "./wallClock.ts";
@@ -18,12 +18,12 @@ export interface Message {
   readonly channel: Channel;
   readonly person: Person;
   readonly marketing: boolean;
-  /** When it went; null while it has not, or did not after all. */
+  /** When it was sent; null before, or if it was not sent after all. */
   wentAt: number | null;
   status: "pending" | "processing" | "done";
 }
 
-interface Word {
+interface Consent {
   readonly at: number;
   readonly granted: boolean;
 }
@@ -37,7 +37,7 @@ export class World {
   readonly suppressed = new Set<string>();
   readonly paused = new Set<Channel>();
   readonly held = new Set<Channel>();
-  readonly #words = new Map<string, Word[]>();
+  readonly #consents = new Map<string, Consent[]>();
   readonly #goesByHour = new Map<string, number>();
 
   constructor(now: number, policy: Policy) {
@@ -45,17 +45,17 @@ export class World {
     this.policy = policy;
   }
 
-  say(channel: Channel, address: string, granted: boolean): void {
+  recordConsent(channel: Channel, address: string, granted: boolean): void {
     const key = `${channel} ${address}`;
-    this.#words.set(key, [...(this.#words.get(key) ?? []), { at: this.now, granted }]);
+    this.#consents.set(key, [...(this.#consents.get(key) ?? []), { at: this.now, granted }]);
   }
 
   /** Whether the latest consent allows marketing: mail needs no denial, texts need a grant. */
   consents(channel: Channel, address: string): boolean {
-    const words = this.#words.get(`${channel} ${address}`) ?? [];
-    const latest = Math.max(...words.map((word) => word.at));
-    const last = words.filter((word) => word.at === latest);
-    return last.length === 0 ? channel === "email" : last.every((word) => word.granted);
+    const all = this.#consents.get(`${channel} ${address}`) ?? [];
+    const at = Math.max(...all.map((consent) => consent.at));
+    const latest = all.filter((consent) => consent.at === at);
+    return latest.length === 0 ? channel === "email" : latest.every((consent) => consent.granted);
   }
 
   week(person: Person, channel: Channel): Week {
@@ -113,7 +113,7 @@ export class World {
     message.status = again ? "pending" : "done";
   }
 
-  /** It will never go; throws unless the person wants it so. */
+  /** It will never be sent; throws unless that is the person's choice. */
   ended(id: string, reason: string): void {
     const message = this.#message(id);
     const address = addressOf(message.person, message.channel) ?? "";

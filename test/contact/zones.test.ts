@@ -1,4 +1,4 @@
-// Where a person is: phone_zones, and what a lead says of itself.
+// Where a person is: phone_zones, and the columns of a lead.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { refusal } from "../support/refusal.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -12,7 +12,7 @@ beforeAll(async () => {
 afterAll(() => db.close());
 
 describe("brainops.phone_zones", () => {
-  it("holds zones that Postgres knows, and the states of the law", async () => {
+  it("has zones that Postgres knows, and every state with legal hours", async () => {
     expect(
       await db.query(
         "select prefix from brainops.phone_zones, unnest(zones) as z where not brainops_internal.is_time_zone(z)",
@@ -37,12 +37,12 @@ describe("brainops.phone_zones", () => {
     ["+77015550100", ["Asia/Almaty"]],
     ["(212) 555-0100", ["America/New_York"]],
     ["ann@example.com", ["America/Denver"]], // the tenant's
-  ])("tells where %s may be", async (address, zones) => {
+  ])("gives the possible zones of %s", async (address, zones) => {
     const [row] = await db.query("select brainops.address_zones($1, null, $2) as zones", [db.tenantA, address]);
     expect(row).toEqual({ zones });
   });
 
-  it("comes after what is known of the lead", async () => {
+  it("yields to what is known of the lead", async () => {
     const [lead] = await db.query<{ id: string }>(
       "insert into revenue_leads (tenant_id, email, phone, time_zone) values ($1, 'zone@example.com', '+12125550177', 'Asia/Tokyo') returning id",
       [db.tenantA],
@@ -70,7 +70,7 @@ describe("a time zone", () => {
   );
 
   it.each(["+05:00", "-07", "UTC+5", "<+05>-5", "Asia/Karachi+5", "MST7", "PST", "cet", "Mars/Olympus", "", " "])(
-    "is no offset, no abbreviation and nothing else: %j",
+    "is not an offset, an abbreviation or anything else: %j",
     async (zone) => {
       expect(await refusal(insert(zone))).toMatchObject({
         code: "23514",
