@@ -69,7 +69,7 @@ const resultsOf = async (broadcast: string): Promise<unknown> =>
   )[0];
 
 describe("a broadcast", () => {
-  it("goes to 2,500 people in a few calls, each with a mail, an id and a way out of their own", async () => {
+  it("is sent to 2,500 people in a few calls, each with their own mail, id and unsubscribe link", async () => {
     const broadcast = await newBroadcast({
       body: '<p>Dear {{ name }}, <a href="{{ unsubscribe_url }}">no more</a></p>',
     });
@@ -108,7 +108,7 @@ describe("a broadcast", () => {
     expect(left).toEqual({ jobs: 0 });
   }, 120_000);
 
-  it("asks the rules for each: the suppressed are skipped, the others go", async () => {
+  it("applies the rules to each recipient: suppressed ones are skipped, the others are sent", async () => {
     const broadcast = await newBroadcast();
     await db.as("tenantA", "insert into contact_suppressions (channel, address) values ('email', 'p3@rules.example')");
     await addPeople(broadcast, 20, "rules.example");
@@ -116,7 +116,7 @@ describe("a broadcast", () => {
     expect(await resultsOf(broadcast)).toMatchObject({ sent: 19, skipped: 1 });
   });
 
-  it("loses nobody by one: a template that fails for one, a value too large, a recipient that SendGrid refuses", async () => {
+  it("is not stopped by one recipient: a template that fails, a value too large, an address that SendGrid refuses", async () => {
     const broadcast = await newBroadcast({
       subject: "Hi",
       body: "<p>{% for i in (1..times) %}{{ i }}{% endfor %} {{ essay }}</p>",
@@ -152,7 +152,7 @@ describe("a broadcast", () => {
     expect(simulator.duplicates()).toEqual([]);
   });
 
-  it("whose answer is lost leaves all its rows unconfirmed, until their events say that they went", async () => {
+  it("whose response is lost leaves all its rows unconfirmed, until their events confirm them", async () => {
     const broadcast = await newBroadcast();
     await addPeople(broadcast, 100, "lost.example");
     simulator.faults.add({ kind: "reset", moment: "after" });
@@ -176,7 +176,7 @@ describe("a broadcast", () => {
     expect(await resultsOf(broadcast)).toMatchObject({ unconfirmed: 0, sent: 100 });
   });
 
-  it("that is refused for now costs no attempt, and goes later", async () => {
+  it("that is rate limited uses no attempt, and is sent later", async () => {
     const broadcast = await newBroadcast();
     await addPeople(broadcast, 30, "later.example");
     simulator.faults.add({ kind: "rate_limited", resetSeconds: 1 });
@@ -197,7 +197,7 @@ describe("the life of a broadcast", () => {
   const set = (broadcast: string, status: string): Promise<unknown> =>
     db.as("tenantA", "update ai_broadcasts set status = $2 where id = $1", [broadcast, status]);
 
-  it("recipients wait in a draft and a pause, go when it is active, and end with a cancellation", async () => {
+  it("recipients wait in a draft and a pause, are due when it is active, and are cancelled with it", async () => {
     const broadcast = await newBroadcast({ status: "draft" });
     await addPeople(broadcast, 5, "life.example");
     expect(await statuses(broadcast)).toEqual(["awaiting_approval"]);
@@ -212,7 +212,7 @@ describe("the life of a broadcast", () => {
     await expect(set(broadcast, "active")).rejects.toMatchObject({ code: "OP038" });
   });
 
-  it("its content is fixed by the launch, and a launch says what is missing", async () => {
+  it("its content is fixed by the launch, and a launch is refused if settings are missing", async () => {
     const broadcast = await newBroadcast();
     await expect(
       db.as("tenantA", "update ai_broadcasts set body = 'other' where id = $1", [broadcast]),
@@ -222,7 +222,7 @@ describe("the life of a broadcast", () => {
     await db.query(`update tenants set settings = settings || '{"postal_address": "x"}' where id = $1`, [db.tenantA]);
   });
 
-  it("a row has its own text or its broadcast's, and no other tenant's broadcast", async () => {
+  it("a row has its own content or its broadcast's, and never another tenant's broadcast", async () => {
     const broadcast = await newBroadcast({ status: "draft" });
     const insert = (columns: string, values: string): Promise<unknown> =>
       db.as("tenantA", `insert into ai_email_queue (recipient, ${columns}) values ('a@example.com', ${values})`);
@@ -244,7 +244,7 @@ describe("the life of a broadcast", () => {
     await expect(db.as("tenantB", lock, [db.tenantA, broadcast])).rejects.toMatchObject({ code: "42501" });
   });
 
-  it("adds a segment of leads page by page, each once however often it is asked", async () => {
+  it("adds a segment of leads page by page, each once, however often it is called", async () => {
     await db.as(
       "tenantA",
       "insert into revenue_leads (contact_name, email, source) select 'L' || i, 'l' || i || '@segment.example', 'segment' from generate_series(1, 25) as i",
@@ -292,7 +292,7 @@ describe("two leads that turn out to be one person", () => {
     );
   const skip_reason = "another lead of the same person is a recipient of this broadcast";
 
-  it("get it once, where they are merged before it goes", async () => {
+  it("get it once if they are merged before it is sent", async () => {
     const [a, b] = await newPair();
     const broadcast = await newBroadcast({ status: "draft", body: "Hello" });
     expect(await add(broadcast)).toBe(2);
@@ -306,7 +306,7 @@ describe("two leads that turn out to be one person", () => {
     expect(simulator.messages.map(({ to }) => to)).toEqual([[{ email: `a${pairs}@pair.example` }]]);
   });
 
-  it("get it once, where it went to one before, and its leads are added again", async () => {
+  it("get it once if it was sent to one before, and its leads are added again", async () => {
     const [a, b] = await newPair();
     const broadcast = await newBroadcast({ body: "Hello" });
     await db.as("tenantA", "insert into ai_email_queue (broadcast_id, recipient) values ($1, $2)", [broadcast, b]);
@@ -321,12 +321,12 @@ describe("two leads that turn out to be one person", () => {
     ["pending", "unconfirmed", ["skipped", "unconfirmed"]],
     ["awaiting_approval", "processing", ["skipped", "processing"]],
     ["completed", "completed", ["completed", "completed"]],
-    // Somebody stopped it: a merge does not set it going.
+    // It was cancelled: a merge does not restart it.
     ["pending", "cancelled", ["skipped", "cancelled"]],
-    // It has not gone, and must not be tried again beside the other.
+    // It was not sent, and must not be retried beside the other.
     ["failed", "pending", ["skipped", "pending"]],
     ["failed", "failed", ["failed", "skipped"]],
-    // The rules did not let this one go; they are asked for the other when it is due.
+    // The rules skipped this one; they are applied to the other when it is due.
     ["skipped", "pending", ["skipped", "pending"]],
     ["pending", "pending", ["pending", "skipped"]],
   ])(
@@ -358,7 +358,7 @@ describe("two leads that turn out to be one person", () => {
     },
   );
 
-  it("of whom one alone is a recipient, at two addresses, get it at both", async () => {
+  it("of whom only one is a recipient, at two addresses, get it at both", async () => {
     const [a, b] = await newPair();
     const broadcast = await newBroadcast();
     await db.as(
@@ -371,7 +371,7 @@ describe("two leads that turn out to be one person", () => {
     expect((await recipients(broadcast)).map(({ status }) => status)).toEqual(["pending", "pending"]);
   });
 
-  it.skipIf(!isServer)("are added once amid their merge (needs server processes)", async () => {
+  it.skipIf(!isServer)("are added once during their merge (needs server processes)", async () => {
     const [a, b] = await newPair();
     const broadcast = await newBroadcast();
     await db.as("tenantA", "insert into ai_email_queue (broadcast_id, recipient) values ($1, $2)", [broadcast, b]);

@@ -27,7 +27,7 @@ function rowOf(subject: string, body: string, metadata: Record<string, unknown>)
   };
 }
 
-/** What SendGrid makes of it for one recipient. */
+/** What SendGrid renders from it for one recipient. */
 function filledIn(template: BulkTemplate, row: EmailRow): { subject: string; html: string; text: string } | null {
   const values = template.substitutions(variablesOf(row, "https://ops.example/unsubscribe/token"));
   if (values === null) return null;
@@ -112,8 +112,8 @@ function mailOf(
   return rowOf(`News ${subject.join(" ")}`, asHtml ? `<h1>Hi</h1><p>${inner}</p>` : `Hi\n${inner}`, values);
 }
 
-describe("a mail of its own", () => {
-  it("is its template rendered as a whole, and its text what that HTML says", () => {
+describe("a single mail", () => {
+  it("is its rendered template, with the text of that HTML", () => {
     fc.assert(
       fc.property(fc.array(htmlNode, { maxLength: 6 }), fc.boolean(), variables, (body, apart, values) => {
         const row = mailOf([], apart ? body : [body.join("")], true, values);
@@ -126,7 +126,7 @@ describe("a mail of its own", () => {
     );
   });
 
-  it("keeps a list that Liquid makes a list, and a link its address", () => {
+  it("keeps lists that Liquid creates, and the addresses of links", () => {
     const body =
       '<ul>{% for item in items %}<li>{{ item }}</li>{% endfor %}</ul><a href="https://a.example/?q={{ city }}">{{ name }}</a>';
     const row = rowOf("Hi", `<h1>Order</h1>${body}`, { items: ["tiles", "nails"], name: "Ann & Bo", city: "Rome" });
@@ -138,7 +138,7 @@ describe("a mail of its own", () => {
 
 describe("the text of an HTML body", () => {
   it.each(["<ul></ul>", "<ol>\n</ol>", "<ul><!-- nothing today --></ul>"])(
-    "parts the words around %j, an empty list",
+    "separates the text around %j, an empty list",
     (list) => {
       const row = rowOf("Hi", `<p>Dear</p>Ann${list}Bye`, {});
       expect(composeEmail({ ...row, unsubscribe_token: null }, config).text).toBe("Dear\n\nAnn\n\nBye");
@@ -154,7 +154,7 @@ describe("the text of an HTML body", () => {
 });
 
 describe("a bulk template, filled in for one recipient", () => {
-  it("equals the mail that is composed for that recipient alone", () => {
+  it("is the same as a single mail to that recipient", () => {
     fc.assert(
       fc.property(
         fc.array(node, { maxLength: 5 }),
@@ -167,7 +167,7 @@ describe("a bulk template, filled in for one recipient", () => {
           const filled = filledIn(compileBulkTemplate({ ...row, body: withFooter(row.body, null) }), row);
           expect(filled?.html).toBe(alone.html);
           expect(loose(filled?.subject ?? "")).toBe(loose(alone.subject));
-          // HTML in a value is laid out by itself: its words are the same.
+          // HTML in a value is laid out separately: only its text is the same.
           expect(plain(filled?.text ?? "")).toBe(plain(alone.text));
         },
       ),
@@ -175,7 +175,7 @@ describe("a bulk template, filled in for one recipient", () => {
     );
   });
 
-  it("gives the same errors for empty results and for Liquid that does not parse", () => {
+  it("gives the same errors for empty content, and for Liquid that does not parse", () => {
     const empty = rowOf("{{ nothing }}", "<p>Hi</p>", {});
     expect(() => filledIn(compileBulkTemplate(empty), empty)).toThrow("subject: is empty after rendering");
     const bodyless = rowOf("Hi", "<p>{{ nothing }}</p>", {});
@@ -185,7 +185,7 @@ describe("a bulk template, filled in for one recipient", () => {
     );
   });
 
-  it("is null if tags cannot express it: a {% break %} that ends the template for some", () => {
+  it("is null if substitution tags cannot express it: a {% break %} that ends the template for some", () => {
     const row = rowOf("Hi", "<p>one</p>{% if name == 'Ann' %}{% break %}{% endif %}<p>two</p>", { name: "Ann" });
     expect(filledIn(compileBulkTemplate(row), row)).toBeNull();
     expect(composeEmail(row, config).html).toBe("<p>one</p>");

@@ -12,32 +12,32 @@ function answer(code: number, headers: Record<string, string> = {}, message = "n
 const network = (code: string): Error => Object.assign(new Error("broken"), { code });
 
 describe("what an error of SendGrid means", () => {
-  it.each([400, 404, 405, 413])("%i: never as it stands, with the provider's words", (status) => {
+  it.each([400, 404, 405, 413])("%i: fails, with the provider's message", (status) => {
     expect(classify(answer(status, {}, "Does not contain a valid address."), now)).toEqual({
       kind: "fail",
       reason: `SendGrid answered ${status}: f: Does not contain a valid address.`,
     });
   });
 
-  it.each([401, 403])("%i: nothing can go, the table is paused for everyone", (status) => {
+  it.each([401, 403])("%i: nothing can be sent, the table is paused for everyone", (status) => {
     expect(classify(answer(status), now)).toMatchObject({ kind: "hold", scope: "everyone" });
   });
 
-  it("403 for the tenant's own sender: the tenant alone is paused, and told where to look", () => {
+  it("403 for the tenant's own From address: only the tenant is paused, with the setting to check", () => {
     const outcome = classify(answer(403), now, { fromTenant: true });
     expect(outcome).toMatchObject({ kind: "hold", scope: "tenant" });
     expect(outcome).toMatchObject({ reason: expect.stringContaining("settings.mail_from") });
   });
 
-  it.each([401, 403])("%i on the tenant's own account: the tenant alone is paused", (status) => {
+  it.each([401, 403])("%i on the tenant's own account: only the tenant is paused", (status) => {
     expect(classify(answer(status), now, { owner: "tenant" })).toMatchObject({ kind: "hold", scope: "tenant" });
   });
 
-  it.each([500, 502, 503, 504])("%i: unknown, for SendGrid answers some of them after accepting", (status) => {
+  it.each([500, 502, 503, 504])("%i: unconfirmed, because SendGrid sometimes responds so after accepting", (status) => {
     expect(classify(answer(status), now)).toMatchObject({ kind: "unconfirmed" });
   });
 
-  it("429: not before the time it names, and nothing else either", () => {
+  it("429: deferred to the time that it names, and the provider account is held", () => {
     const reset = String(now.getTime() / 1000 + 90);
     expect(classify(answer(429, { "x-ratelimit-reset": reset }), now)).toMatchObject({
       kind: "defer",
@@ -51,16 +51,16 @@ describe("what an error of SendGrid means", () => {
     ["a time that has passed", { "x-ratelimit-reset": "1000000000" }, "2026-01-01T00:00:01Z"],
     ["a time far away", { "x-ratelimit-reset": "9000000000" }, "2026-01-01T01:00:00Z"],
     ["nonsense", { "x-ratelimit-reset": "soon" }, "2026-01-01T00:00:30Z"],
-  ])("429 with %s: a time within the hour", (_name, headers, at) => {
+  ])("429 with %s: deferred to a time within the hour", (_name, headers, at) => {
     expect(classify(answer(429, headers), now)).toMatchObject({ kind: "defer", at: new Date(at) });
   });
 
-  it.each(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN"])("%s: nothing was sent, so again", (code) => {
+  it.each(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN"])("%s: nothing was sent, so it is retried", (code) => {
     expect(classify(network(code), now)).toMatchObject({ kind: "retry" });
   });
 
   it.each(["ECONNRESET", "ECONNABORTED", "EPIPE", "ERR_BAD_RESPONSE"])(
-    "%s: unknown, so never again blindly",
+    "%s: unconfirmed, so it is not retried blindly",
     (code) => {
       expect(classify(network(code), now)).toMatchObject({ kind: "unconfirmed" });
     },

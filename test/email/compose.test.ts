@@ -23,7 +23,7 @@ function row(more: Partial<EmailRow>): EmailRow {
   };
 }
 
-describe("what marketing mail must say", () => {
+describe("what marketing mail must contain", () => {
   const settings = { postal_address: "1 Main Street, Denver" };
   const marketing = (body: string): string =>
     composeEmail(
@@ -31,7 +31,7 @@ describe("what marketing mail must say", () => {
       testConfig(null),
     ).text;
 
-  it("is added where its author left it out", () => {
+  it("is added if the template leaves it out", () => {
     expect(marketing("<p>News</p>")).toMatch(
       /^News\s+Acme, 1 Main Street, Denver\s+Unsubscribe \[https:\/\/ops\.example\/unsubscribe\/token\]$/,
     );
@@ -40,7 +40,7 @@ describe("what marketing mail must say", () => {
     );
   });
 
-  it("is not said twice", () => {
+  it("is not added twice", () => {
     expect(marketing("{{ unsubscribe_url }} of 1 Main Street, Denver")).toBe(
       "https://ops.example/unsubscribe/token of 1 Main Street, Denver",
     );
@@ -49,13 +49,13 @@ describe("what marketing mail must say", () => {
     );
   });
 
-  it("is no part of any other mail", () => {
+  it("is not added to any other mail", () => {
     expect(composeEmail(row({ body: "<p>Hi</p>" }), testConfig(null)).text).toBe("Hi");
   });
 });
 
 describe("composing a mail", () => {
-  it("fills metadata, lead and tenant into subject and body", () => {
+  it("renders metadata, lead and tenant in subject and body", () => {
     const mail = composeEmail(
       row({
         subject: "{{ offer }} for {{ lead.contact_name }}",
@@ -88,7 +88,7 @@ describe("composing a mail", () => {
     expect(mail.html).toBe("<p>Hi A&lt;B,<br>\n1 &gt; 0 &amp; so on</p>");
   });
 
-  it("writes from the tenant's own address where it has one", () => {
+  it("sends from the tenant's own address if it has one", () => {
     expect(composeEmail(row({}), config).from).toBe("Ops <ops@sender.example>");
     const tenant = { name: "Acme", slug: "acme", settings: { mail_from: "Acme <hello@acme.example>" } };
     expect(composeEmail(row({ tenant }), config).from).toBe("Acme <hello@acme.example>");
@@ -108,10 +108,10 @@ describe("composing a mail", () => {
     ["an unknown tag", { body: "<p>{% steal %}</p>" }, /^body: Liquid cannot be rendered: .*steal/],
     ["an unknown filter", { body: "<p>{{ a | nope }}</p>" }, /^body: .*undefined filter: nope/],
     ["a file", { body: "<p>{% include '/etc/passwd' %}</p>" }, /^body: Liquid cannot be rendered/],
-    ["a loop without end", { body: "<p>{% for i in (1..100000000) %}x{% endfor %}</p>" }, /^body: .*(limit|memory)/i],
-    ["a subject of nothing", { subject: "{{ missing }}" }, /^subject: is empty after rendering$/],
-    ["a body of nothing", { body: "{{ missing }}" }, /^body: is empty after rendering$/],
-  ])("refuses %s with a sentence", (_name, more, message) => {
+    ["an endless loop", { body: "<p>{% for i in (1..100000000) %}x{% endfor %}</p>" }, /^body: .*(limit|memory)/i],
+    ["an empty subject", { subject: "{{ missing }}" }, /^subject: is empty after rendering$/],
+    ["an empty body", { body: "{{ missing }}" }, /^body: is empty after rendering$/],
+  ])("refuses %s with a message", (_name, more, message) => {
     expect(() => composeEmail(row(more), config)).toThrow(message);
   });
 

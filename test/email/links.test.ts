@@ -1,4 +1,4 @@
-// Unsubscribe links: one for each address of a tenant, whoever asks, and however many ask at once.
+// Unsubscribe links: one for each address of a tenant, however often and by how many workers it is requested.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -25,7 +25,7 @@ async function tokens(client: pg.Client, addresses: readonly (string | null)[]):
 }
 
 describe("the tokens of unsubscribe links", () => {
-  it("are the same for an address however it is written, and of nobody else", async () => {
+  it("are the same for any spelling of an address, and different for others", async () => {
     await beginAsWorker(one, db.tenantA);
     const first = await tokens(one, ["Ann@example.com", "ann@example.com ", "bob@example.com", null]);
     await one.query("commit");
@@ -42,14 +42,14 @@ describe("the tokens of unsubscribe links", () => {
     await expect(db.as("tenantA", "select token from email_unsubscribe_links")).rejects.toThrow(/permission denied/);
   });
 
-  it("are none for nobody", async () => {
+  it("are empty without addresses", async () => {
     await beginAsWorker(one, db.tenantA);
     expect(await tokens(one, [])).toEqual(new Map());
     expect(await tokens(one, [null])).toEqual(new Map());
     await one.query("commit");
   });
 
-  it.skipIf(!isServer)("are the same for two who ask at the same moment", async () => {
+  it.skipIf(!isServer)("are the same for two requests at the same moment", async () => {
     await beginAsWorker(one, db.tenantA);
     await beginAsWorker(other, db.tenantA);
     const first = await tokens(one, ["race1@example.com", "race2@example.com"]);

@@ -54,7 +54,7 @@ async function rowOf(id: string): Promise<Record<string, unknown> | undefined> {
 }
 
 describe("a row in ai_email_queue", () => {
-  it("is one mail, with our id, from the tenant's own login", async () => {
+  it("is sent as one mail, with our id, when the tenant's own login inserts it", async () => {
     const id = await insert({ subject: "Hello {{ name }}", metadata: { name: "Ann" } });
     await becomes(id, "completed");
     const row = await rowOf(id);
@@ -78,7 +78,7 @@ describe("a row in ai_email_queue", () => {
     expect(JSON.stringify(simulator.messages.at(-1)?.content)).toContain("Dear Bea");
   });
 
-  it("fails with a sentence when the lead has lost its address meanwhile", async () => {
+  it("fails with a message if the lead has lost its address since", async () => {
     const [lead] = await db.as<{ id: string }>(
       "tenantA",
       "insert into revenue_leads (contact_name) values ('Cal') returning id",
@@ -132,7 +132,7 @@ describe("a row in ai_email_queue", () => {
     expect(simulator.acceptedCount(id)).toBe(0);
   });
 
-  it("goes to an address that only another tenant suppressed, or whose suppression has expired", async () => {
+  it("is sent to an address that only another tenant suppressed, or whose suppression has expired", async () => {
     await db.as("tenantB", "insert into contact_suppressions (channel, address) values ('email', 'free@example.com')");
     await db.as(
       "tenantA",
@@ -143,7 +143,7 @@ describe("a row in ai_email_queue", () => {
     expect(simulator.acceptedCount(id)).toBe(1);
   });
 
-  it("fails with the provider's words on a 400, and with Liquid's on a template that does not parse", async () => {
+  it("fails with the provider's message on a 400, and with Liquid's on a template that does not parse", async () => {
     simulator.faults.add({ kind: "bad_request", message: "The subject is required.", field: "subject" });
     const refused = await insert();
     await becomes(refused, "failed");
@@ -156,7 +156,7 @@ describe("a row in ai_email_queue", () => {
     expect((await rowOf(broken))?.["last_error"]).toMatch(/^body: Liquid cannot be rendered/);
   });
 
-  it("waits on a 429 until the time it names, at the cost of no attempt", async () => {
+  it("waits on a 429 until the time that it names, without using an attempt", async () => {
     simulator.faults.add({ kind: "rate_limited", resetSeconds: 2 });
     const id = await insert();
     await db.until(
@@ -169,7 +169,7 @@ describe("a row in ai_email_queue", () => {
     expect((await db.query("select state from brainops.breakers"))[0]).toEqual({ state: "closed" });
   });
 
-  it("becomes unconfirmed when the answer is lost, and is never sent again by itself", async () => {
+  it("becomes unconfirmed when the response is lost, and is never resent automatically", async () => {
     simulator.faults.add({ kind: "reset", moment: "after" });
     const id = await insert();
     await becomes(id, "unconfirmed");
@@ -181,7 +181,7 @@ describe("a row in ai_email_queue", () => {
     expect(simulator.acceptedCount(id)).toBe(1);
   });
 
-  it("pauses the table for everyone on a 401, and goes on when an admin resumes", async () => {
+  it("pauses the table for everyone on a 401, and continues when an admin resumes it", async () => {
     simulator.faults.add({ kind: "unauthorized" });
     const id = await insert();
     await db.until("select exists (select from brainops.pauses)");
@@ -217,7 +217,7 @@ describe("a row in ai_email_queue", () => {
 });
 
 describe("without SENDGRID_API_KEY", () => {
-  it("rows wait and name the variable, and go on once a worker has it", async () => {
+  it("rows wait and name the variable, and continue once a worker has it", async () => {
     await worker.stop();
     const poor = await startTestWorker(db, null);
     const id = await insert();
