@@ -1,9 +1,9 @@
-// export and forget over everything that a life leaves behind: what is shown is what goes, nothing of the
-// person is left anywhere, and nothing of anybody else is gone.
+// export and forget over everything that a person leaves behind: what is exported is what is erased, no trace
+// of the person is left, and nothing of other people is erased.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
-import { live, tracesOf, type Person } from "./support.ts";
+import { leaveTraces, tracesOf, type Person } from "./support.ts";
 
 const ann: Person = { email: "Ann.Lee@Example.com", phone: "+13035550147", name: "Annabel Leeworthy" };
 const bob: Person = { email: "bob@example.com", phone: "+13035550148", name: "Bobby Tablesworth" };
@@ -14,9 +14,9 @@ let lead: string;
 beforeAll(async () => {
   db = await createTestDatabase();
   await db.query(`update tenants set settings = '{"notify_email": "office@tenant.example"}'`);
-  lead = await live(db, db.tenantA, ann);
-  await live(db, db.tenantA, bob);
-  await live(db, db.tenantB, ann);
+  lead = await leaveTraces(db, db.tenantA, ann);
+  await leaveTraces(db, db.tenantA, bob);
+  await leaveTraces(db, db.tenantB, ann);
   await db.query("select brainops.archive_done()");
 });
 
@@ -41,13 +41,13 @@ async function exported(tenant: string, address: string): Promise<Record<string,
 }
 
 describe("export", () => {
-  it("shows a row of every source, by e-mail address or by number alike", async () => {
+  it("includes a row of every source, by e-mail address as well as by number", async () => {
     const held = await exported("tenant-a", ann.email);
     expect(await exported("tenant-a", ` ${ann.email.toUpperCase()} `)).toEqual(held);
     expect(await exported("tenant-a", "(303) 555-0147")).toEqual(held);
     const sources = await db.query<{ source: string }>("select source from brainops.person_sources()");
     const without = sources.map((row) => row.source).filter((source) => held[source] === undefined);
-    // What a life of these tests does not come to; the catalog test asks that each is a source.
+    // Sources without rows in these tests; the catalog test checks that each is a source.
     expect(without).toEqual(
       expect.arrayContaining(["public.payment_disputes", "public.subscriptions", "public.campaign_touch_events"]),
     );
@@ -56,7 +56,7 @@ describe("export", () => {
     expect(held["brainops.job_archive"]).toBe(1);
   });
 
-  it("is all of it: every trace of the person is in a table that is exported", async () => {
+  it("is complete: every trace of the person is in a table that is exported", async () => {
     const tables = new Set(
       Object.keys(await exported("tenant-a", ann.email)).map((name) => name.replace(/^public\./, "")),
     );
@@ -67,7 +67,7 @@ describe("export", () => {
     expect(new Set(traces).size).toBeGreaterThan(20);
   });
 
-  it("holds nothing of others, and no keys to act with", async () => {
+  it("includes nothing of others, and no tokens or leases", async () => {
     const rows = await db.as<{ held: Record<string, unknown> }>(
       "tenantA",
       "select held from brainops.export_person('tenant-a', $1)",
@@ -80,7 +80,7 @@ describe("export", () => {
     expect(rows.every(({ held }) => (held["tenant_id"] ?? db.tenantA) === db.tenantA)).toBe(true);
   });
 
-  it("holds what SendGrid said of a stranger's mail for admins alone", async () => {
+  it("includes SendGrid's events of unknown mails for admins only", async () => {
     const stray = "stray@example.com";
     const [event] = await db.query<{ id: string }>(
       `insert into webhook_events (provider, provider_event_id, payload, signature_ok, status, skip_reason, processed_at)
@@ -94,7 +94,7 @@ describe("export", () => {
     expect(await db.as("admin", call, ["tenant-a", stray])).toEqual([{ id: event?.id }]);
   });
 
-  it("is a tenant's for itself alone, and needs somebody named", async () => {
+  it("is available to a tenant for itself only, and requires an address", async () => {
     const call = "select * from brainops.export_person($1, $2)";
     for (const tenant of ["tenant-b", db.tenantB, "no-such-tenant"]) {
       expect(await refusal(db.as("tenantA", call, [tenant, ann.email]))).toMatchObject({
@@ -103,8 +103,8 @@ describe("export", () => {
       });
     }
     expect((await refusal(db.as("anonymous", call, ["tenant-a", ann.email]))).code).toBe("42501");
-    for (const nobody of ["  ", "l", "example.com", "@example.com", "%", "555-0147", "Annabel Leeworthy"]) {
-      expect((await refusal(db.as("tenantA", call, ["tenant-a", nobody]))).code).toBe("OP032");
+    for (const incomplete of ["  ", "l", "example.com", "@example.com", "%", "555-0147", "Annabel Leeworthy"]) {
+      expect((await refusal(db.as("tenantA", call, ["tenant-a", incomplete]))).code).toBe("OP032");
     }
     expect((await refusal(db.as("admin", call, ["nowhere", ann.email]))).code).toBe("OP007");
     expect(await db.as("tenantA", call, ["tenant-a", "nobody@example.com"])).toEqual([]);
@@ -112,7 +112,7 @@ describe("export", () => {
 });
 
 describe("forget", () => {
-  it("erases what export has shown, counts it, and leaves no trace of the person", async () => {
+  it("erases what was exported, counts it, and leaves no trace of the person", async () => {
     const before = await exported("tenant-a", ann.email);
     const others = {
       bob: await allTraces(db.tenantA, bob),
@@ -136,7 +136,7 @@ describe("forget", () => {
     expect(erased).toEqual(Object.fromEntries(Object.entries(before).filter(([name]) => !kept.has(name))));
 
     expect(await allTraces(db.tenantA, ann)).toEqual({ email: [], phone: [], name: [] });
-    // A wake-up job may still hold the id, which no longer leads to anybody.
+    // A wake-up job may still have the id, which no longer refers to anyone.
     const ofLead = await tracesOf(db, lead, db.tenantA);
     expect(ofLead.filter((trace) => !trace.startsWith("graphile_worker."))).toEqual([]);
     expect(await exported("tenant-a", ann.email)).toEqual({});
@@ -145,7 +145,7 @@ describe("forget", () => {
     expect(await exported("tenant-b", ann.email)).toEqual(others.ofB);
   });
 
-  it("keeps the books, without the name: an open request is cancelled, what was paid adds up", async () => {
+  it("keeps the ledger, without the name: an open request is cancelled, and payments add up", async () => {
     const [request] = await db.query<Record<string, unknown>>(
       "select * from payment_requests where tenant_id = $1 and lead_id is null",
       [db.tenantA],
@@ -157,7 +157,7 @@ describe("forget", () => {
     );
   });
 
-  it("leaves a digest of each address: no stop is ever lost", async () => {
+  it("leaves a digest of each address, so that no opt-out is lost", async () => {
     const digests = await db.query(
       "select channel, address, reason from contact_suppressions where tenant_id = $1 and reason = 'forgotten' order by channel",
       [db.tenantA],
@@ -168,13 +168,13 @@ describe("forget", () => {
     ]);
   });
 
-  it("twice is as once, and by the number it is the same person", async () => {
+  it("is idempotent, and finds the same person by number", async () => {
     await db.as("tenantA", "select * from brainops.forget('tenant-a', $1)", [ann.email]);
     await db.as("admin", "select * from brainops.forget('tenant-b', $1)", ["+1 303 555 0147"]);
     expect(await allTraces(db.tenantB, ann)).toEqual({ email: [], phone: [], name: [] });
   });
 
-  it("leaves a number that others have too alone", async () => {
+  it("keeps the rows of a number that others have too", async () => {
     const office = "+13035550199";
     await db.query(
       "insert into revenue_leads (tenant_id, email, phone, phone_e164) values ($1, 'one@office.example', $2, $2), ($1, 'two@office.example', $2, $2)",
@@ -195,7 +195,7 @@ describe("forget", () => {
     ).toEqual([]);
   });
 
-  // Each address is one that another begins or ends with, or that would match it as a pattern.
+  // Each address is a prefix or a suffix of the other, or would match it as a pattern.
   it.each([
     ["ann@example.net", "joann@example.net"],
     ["ann@example.net", "jo-ann@example.net"],
@@ -206,17 +206,17 @@ describe("forget", () => {
     ["a.b+c@example.net", "a.bbc@example.net"],
     ["a[bc]*d@example.net", "abd@example.net"],
     ["+13035550151", "+130355501519"],
-  ])("of %s leaves what is said of %s", async (address, other) => {
-    const said = (of: string): string => `'${of}' wrote: call me (${of}). Mail <${of.toUpperCase()}>, or ${of}.`;
-    const words = [said(address), said(other)];
-    for (const body of words) await db.query("select brainops.notify($1, 'A word', $2)", [db.tenantB, body]);
+  ])("of %s keeps texts about %s", async (address, other) => {
+    const textAbout = (of: string): string => `'${of}' wrote: call me (${of}). Mail <${of.toUpperCase()}>, or ${of}.`;
+    const bodies = [textAbout(address), textAbout(other)];
+    for (const body of bodies) await db.query("select brainops.notify($1, 'A word', $2)", [db.tenantB, body]);
     await db.as("tenantB", "select * from brainops.forget('tenant-b', $1)", [address]);
-    expect(await db.query("select body from tenant_notifications where body = any ($1)", [words])).toEqual([
-      { body: said(other) },
+    expect(await db.query("select body from tenant_notifications where body = any ($1)", [bodies])).toEqual([
+      { body: textAbout(other) },
     ]);
   });
 
-  it("of a lead whose e-mail is no address takes nothing that has the same word in it", async () => {
+  it("of a lead whose e-mail is not an address erases nothing that contains the same word", async () => {
     await db.query("insert into revenue_leads (tenant_id, email, phone) values ($1, 'none', '+13035550152')", [
       db.tenantB,
     ]);
@@ -225,7 +225,7 @@ describe("forget", () => {
     expect(await tracesOf(db, "Leads: none today", db.tenantB)).toContain("tenant_notifications.subject");
   });
 
-  it("finds what was told of a person in the archive too, and the mail that told it", async () => {
+  it("finds notifications about a person in the archive too, and their mails", async () => {
     const address = "cleo@example.net";
     const [about] = await db.query<{ id: string }>("select brainops.notify($1, 'A word', $2) as id", [
       db.tenantA,

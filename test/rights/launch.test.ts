@@ -1,4 +1,4 @@
-// What marketing needs is asked for at its launch, in one go, and not when the first mail is due.
+// What marketing requires is checked at its launch, all at once, and not when the first mail is due.
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -24,14 +24,14 @@ async function problems(channel = "email"): Promise<string[]> {
 }
 
 describe("marketing", () => {
-  it("is refused with all that is missing, each with its remedy", async () => {
+  it("is refused with everything that is missing, each with its remedy", async () => {
     expect(await problems()).toEqual(["settings.postal_address is missing", "PUBLIC_URL is missing"]);
     const refused = await refusal(db.as("admin", "select brainops_internal.refuse_launch($1, 'email')", [db.tenantA]));
     expect(refused).toMatchObject({ code: "OP031" });
     expect(refused.message).toMatch(/postal_address.*; PUBLIC_URL/);
   });
 
-  it("may go once the address is there and a server has said where it is reached", async () => {
+  it("may launch once the postal address is set and a server has announced its URL", async () => {
     await db.query(`update tenants set settings = '{"postal_address": "1 Main St"}' where id = $1`, [db.tenantA]);
     expect(await problems()).toEqual(["PUBLIC_URL is missing"]);
     const server = await startTestServer(db, { PUBLIC_URL: "https://ops.example" });
@@ -41,7 +41,7 @@ describe("marketing", () => {
     await db.as("admin", "select brainops_internal.refuse_launch($1, 'email')", [db.tenantA]);
   });
 
-  it("learns a new URL from a worker too, and keeps it when one without comes", async () => {
+  it("takes a new URL from a worker too, and keeps it when a worker without one starts", async () => {
     for (const PUBLIC_URL of ["https://new.example", undefined]) {
       const config = PUBLIC_URL === undefined ? { ...testConfig(null), PUBLIC_URL } : testConfig(null, { PUBLIC_URL });
       const worker = await startTestWorker(db, null, { config: config as ReturnType<typeof testConfig> });
@@ -53,7 +53,7 @@ describe("marketing", () => {
   });
 
   it.skipIf(!isServer)(
-    "needs a sender: a worker that has one, or the tenant's own account (needs server processes)",
+    "needs a provider account: that of a worker, or the tenant's own (needs server processes)",
     async () => {
       const holder = await db.connect("worker");
       const [row] = await db.query<{ number: number }>(
@@ -85,7 +85,7 @@ describe("marketing", () => {
     },
   );
 
-  it("is the tenant's own to ask about, on a channel that there is", async () => {
+  it("can be checked by its own tenant only, for a known channel", async () => {
     const ask = "select brainops.launch_problems($1, $2)";
     expect((await refusal(db.as("tenantA", ask, [db.tenantB, "email"]))).code).toBe("42501");
     expect((await refusal(db.as("anonymous", ask, [db.tenantA, "email"]))).code).toBe("42501");
@@ -93,7 +93,7 @@ describe("marketing", () => {
     expect(await db.as("service", ask, [db.tenantB, "email"])).not.toEqual([]);
   });
 
-  it("of a broadcast is refused at its launch, and taken as a draft", async () => {
+  it("of a broadcast is refused at its launch, and accepted as a draft", async () => {
     await db.as("tenantB", "insert into ai_broadcasts (subject, body) values ('News', '<p>News</p>')");
     const launch = "update ai_broadcasts set status = 'active'";
     expect((await refusal(db.as("tenantB", launch))).code).toBe("OP031");

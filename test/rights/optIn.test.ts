@@ -1,4 +1,4 @@
-// Double opt-in: one mail asks, only its button is a yes, and a yes is what the gate waits for.
+// Double opt-in: one mail asks for confirmation, only its button confirms, and the gate waits for that.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -18,13 +18,13 @@ beforeAll(async () => {
 afterAll(() => db.close());
 
 let people = 0;
-function somebody(): string {
+function newAddress(): string {
   people += 1;
   return `person${people}@example.com`;
 }
 
-/** Says yes in a form that anybody could have filled in. */
-function sayYes(
+/** Consent from a form that anyone could have filled in. */
+function giveConsent(
   seat: "tenantA" | "tenantB",
   address: string,
   state = "granted",
@@ -50,7 +50,7 @@ async function mailsTo(address: string): Promise<Record<string, unknown>[]> {
   ]);
 }
 
-/** What the gate says to a marketing mail. */
+/** The gate's verdict on a marketing mail. */
 async function verdict(seat: "tenantA" | "tenantB", address: string): Promise<string> {
   const id = await insertMail(db, seat, { recipient: address, metadata: { marketing: true } });
   const [answer] = await claim(worker, seat === "tenantA" ? db.tenantA : db.tenantB, [id]);
@@ -66,20 +66,20 @@ async function confirm(token: unknown): Promise<string> {
   return row?.answer ?? "";
 }
 
-describe("before any process has said PUBLIC_URL", () => {
-  it("a request that no mail can follow is closed, and keeps nobody else's from being mailed", async () => {
-    const [before, taken, after] = [somebody(), somebody(), somebody()];
-    await sayYes("tenantA", before);
-    await sayYes("tenantB", "not an address", "pending", { double_opt_in: true });
-    await sayYes("tenantB", taken, "pending", { double_opt_in: true });
+describe("before PUBLIC_URL is announced", () => {
+  it("a request that cannot be mailed is closed, and does not block the others", async () => {
+    const [before, taken, after] = [newAddress(), newAddress(), newAddress()];
+    await giveConsent("tenantA", before);
+    await giveConsent("tenantB", "not an address", "pending", { double_opt_in: true });
+    await giveConsent("tenantB", taken, "pending", { double_opt_in: true });
     await db.as(
       "tenantB",
       `insert into ai_email_queue (recipient, subject, body, idempotency_key)
        select 'a@example.com', 's', 'b', 'opt_in:' || id from opt_in_requests where address = $1`,
       [taken],
     );
-    await sayYes("tenantA", after);
-    // An error that is the server's is not a verdict on the request: all of them keep waiting.
+    await giveConsent("tenantA", after);
+    // An error of the server is not the request's fault: all requests keep waiting.
     await db.query(`
       create function refuse() returns trigger language plpgsql as $$
       begin raise exception 'no space left' using errcode = 'disk_full'; end; $$;
@@ -99,9 +99,9 @@ describe("before any process has said PUBLIC_URL", () => {
     await db.query("delete from brainops.installation");
   });
 
-  it("a request waits, and its mail is queued once as soon as one does", async () => {
-    const address = somebody();
-    await sayYes("tenantA", address);
+  it("a request waits, and its mail is queued once when it is announced", async () => {
+    const address = newAddress();
+    await giveConsent("tenantA", address);
     expect(await request(address)).toMatchObject({ email_id: null, expires_at: null });
     expect(await mailsTo(address)).toEqual([]);
     for (let i = 0; i < 2; i += 1) await db.as("worker", "select brainops.announce_public_url('https://ops.example/')");
@@ -109,35 +109,35 @@ describe("before any process has said PUBLIC_URL", () => {
   });
 });
 
-describe("where the tenant asks for double opt-in", () => {
-  it("a yes is asked back by one mail; nothing goes until it is confirmed", async () => {
-    const address = somebody();
-    await sayYes("tenantA", address);
+describe("if the tenant requires double opt-in", () => {
+  it("one mail asks to confirm a consent; nothing is sent until then", async () => {
+    const address = newAddress();
+    await giveConsent("tenantA", address);
     const [mail] = await mailsTo(address);
-    const asked = await request(address);
+    const requested = await request(address);
     expect(mail?.["metadata"]).toMatchObject({
-      confirm_url: `https://ops.example/confirm/${String(asked?.["token"])}`,
+      confirm_url: `https://ops.example/confirm/${String(requested?.["token"])}`,
     });
     expect(mail?.["is_marketing"]).toBe(false);
     expect(await verdict("tenantA", address)).toBe("skip: double opt-in not confirmed");
-    expect(await confirm(asked?.["token"])).toBe("confirmed");
+    expect(await confirm(requested?.["token"])).toBe("confirmed");
     expect(await verdict("tenantA", address)).toBe("go");
-    const [word] = await db.query(
+    const [consent] = await db.query(
       "select state, source, evidence from contact_consents where address = $1 and source = 'double_opt_in'",
       [address],
     );
-    expect(word).toMatchObject({
+    expect(consent).toMatchObject({
       state: "granted",
-      evidence: { request_id: asked?.["id"], confirmed_at: expect.any(String) },
+      evidence: { request_id: requested?.["id"], confirmed_at: expect.any(String) },
     });
   });
 
-  it("a second yes within a day is no second mail, a later one is; twice confirmed is as once", async () => {
-    const address = somebody();
+  it("several consents within a day queue one mail; confirming is idempotent", async () => {
+    const address = newAddress();
     await Promise.all([
-      sayYes("tenantA", address),
-      sayYes("tenantA", address, "pending"),
-      sayYes("tenantA", address.toUpperCase()),
+      giveConsent("tenantA", address),
+      giveConsent("tenantA", address, "pending"),
+      giveConsent("tenantA", address.toUpperCase()),
     ]);
     expect(await mailsTo(address)).toHaveLength(1);
     const first = await request(address);
@@ -147,69 +147,69 @@ describe("where the tenant asks for double opt-in", () => {
     ).toHaveLength(1);
   });
 
-  it("a confirmation makes no new request, and its link ends after seven days", async () => {
-    const address = somebody();
-    await sayYes("tenantA", address);
-    const asked = await request(address);
+  it("a link expires after seven days, and a consent after that creates a new request", async () => {
+    const address = newAddress();
+    await giveConsent("tenantA", address);
+    const requested = await request(address);
     await db.setClock("8 days");
     try {
-      expect(await confirm(asked?.["token"])).toBe("expired");
-      await sayYes("tenantA", address);
-      expect((await request(address))?.["id"]).not.toBe(asked?.["id"]);
+      expect(await confirm(requested?.["token"])).toBe("expired");
+      await giveConsent("tenantA", address);
+      expect((await request(address))?.["id"]).not.toBe(requested?.["id"]);
     } finally {
       await db.setClock("0");
     }
     expect(await confirm("0".repeat(64))).toBe("unknown");
   });
 
-  it("who has said no is not asked, and a bounce is not lifted by a yes", async () => {
-    const [gone, bounced] = [somebody(), somebody()];
+  it("an unsubscribed person is not asked, and a confirmation does not lift a bounce", async () => {
+    const [gone, bounced] = [newAddress(), newAddress()];
     await db.as("tenantA", "insert into contact_suppressions (address, reason) values ($1, 'unsubscribed')", [gone]);
-    await sayYes("tenantA", gone);
+    await giveConsent("tenantA", gone);
     expect(await request(gone)).toBeUndefined();
-    await sayYes("tenantA", bounced);
+    await giveConsent("tenantA", bounced);
     await db.as("tenantA", "insert into contact_suppressions (address, reason) values ($1, 'bounced')", [bounced]);
     expect(await confirm((await request(bounced))?.["token"])).toBe("confirmed");
     expect(await verdict("tenantA", bounced)).toBe("skip: suppressed: bounced");
   });
 });
 
-describe("where no mail can go", () => {
-  it("what was said is kept, and nobody is asked", async () => {
-    await sayYes("tenantA", "nowhere");
+describe("if the address cannot be mailed", () => {
+  it("the consent is kept, and no request is created", async () => {
+    await giveConsent("tenantA", "nowhere");
     expect(await db.query("select from contact_consents where address = 'nowhere'")).toHaveLength(1);
     expect(await request("nowhere")).toBeUndefined();
   });
 });
 
-describe("where it does not", () => {
-  it("a yes is a yes; only a pending word that asks for it is asked back", async () => {
-    const [plain, pending, asked] = [somebody(), somebody(), somebody()];
-    await sayYes("tenantB", plain);
-    await sayYes("tenantB", pending, "pending");
-    await sayYes("tenantB", asked, "pending", { double_opt_in: true });
+describe("if the tenant does not require it", () => {
+  it("a consent counts at once; only a pending one that requests it must be confirmed", async () => {
+    const [plain, pending, requested] = [newAddress(), newAddress(), newAddress()];
+    await giveConsent("tenantB", plain);
+    await giveConsent("tenantB", pending, "pending");
+    await giveConsent("tenantB", requested, "pending", { double_opt_in: true });
     expect([await request(plain), await request(pending)]).toEqual([undefined, undefined]);
     expect(await verdict("tenantB", plain)).toBe("go");
-    expect(await mailsTo(asked)).toHaveLength(1);
+    expect(await mailsTo(requested)).toHaveLength(1);
   });
 });
 
 describe("by text", () => {
-  it("one text asks for a YES, once a day; a number that no text can go to asks nobody", async () => {
-    const say = "insert into contact_consents (channel, address, state, evidence) values ('sms', $1, $2, $3)";
+  it("one text asks for a YES, once a day; an invalid number gets none", async () => {
+    const insertConsent = "insert into contact_consents (channel, address, state, evidence) values ('sms', $1, $2, $3)";
     const flag = JSON.stringify({ double_opt_in: true });
-    for (let i = 0; i < 2; i += 1) await db.as("tenantB", say, ["+13035550123", "pending", flag]);
-    await db.as("tenantB", say, ["+13035550124", "pending", "{}"]);
-    await db.as("tenantB", say, ["12", "pending", flag]);
+    for (let i = 0; i < 2; i += 1) await db.as("tenantB", insertConsent, ["+13035550123", "pending", flag]);
+    await db.as("tenantB", insertConsent, ["+13035550124", "pending", "{}"]);
+    await db.as("tenantB", insertConsent, ["12", "pending", flag]);
     const texts = await db.query("select recipient, is_marketing from ai_sms_queue where tenant_id = $1", [db.tenantB]);
     expect(texts).toEqual([{ recipient: "+13035550123", is_marketing: false }]);
   });
 });
 
 describe("the requests", () => {
-  it("are seen by their tenant alone, and written by nobody", async () => {
-    const address = somebody();
-    await sayYes("tenantA", address);
+  it("are visible to their own tenant only, and written by no client", async () => {
+    const address = newAddress();
+    await giveConsent("tenantA", address);
     const look = "select from opt_in_requests where address = $1";
     expect(await db.as("tenantA", look, [address])).toHaveLength(1);
     expect(await db.as("tenantB", look, [address])).toEqual([]);

@@ -11,8 +11,8 @@ beforeAll(async () => {
 
 afterAll(() => db.close());
 
-/** A lead with a payment request whose link is known; A's is made through an account of its own. */
-async function ask(tenantId: string, email: string, link: string): Promise<void> {
+/** A lead with a payment request whose link is known; tenant A's is created through its own account. */
+async function createRequest(tenantId: string, email: string, link: string): Promise<void> {
   await db.query(
     `with
        person as (insert into revenue_leads (tenant_id, email) values ($1, $2) returning id),
@@ -31,7 +31,7 @@ async function ask(tenantId: string, email: string, link: string): Promise<void>
   );
 }
 
-async function hear(id: string, link: string, signer: string | null): Promise<void> {
+async function applyEvent(id: string, link: string, signer: string | null): Promise<void> {
   const object = { id: `cs_${id}`, payment_link: link, payment_intent: "pi_of_b" };
   await db.query("select brainops_internal.record_webhook_events('stripe', $1, $2)", [
     JSON.stringify([{ id, type: "checkout.session.expired", created: 1_767_225_600, data: { object } }]),
@@ -42,11 +42,11 @@ async function hear(id: string, link: string, signer: string | null): Promise<vo
   );
 }
 
-it("an event that a tenant signs itself opens no event of another tenant's payment", async () => {
-  await ask(db.tenantB, "payer@b.example", "plink_b");
-  await ask(db.tenantA, "own@a.example", "plink_a");
-  await hear("evt_b", "plink_b", null);
-  await hear("evt_forged", "plink_a", db.tenantA);
+it("an event that a tenant signs itself gives no access to events of another tenant's payment", async () => {
+  await createRequest(db.tenantB, "payer@b.example", "plink_b");
+  await createRequest(db.tenantA, "own@a.example", "plink_a");
+  await applyEvent("evt_b", "plink_b", null);
+  await applyEvent("evt_forged", "plink_a", db.tenantA);
   const events = async (seat: "tenantA" | "tenantB", tenant: string, address: string): Promise<unknown[]> =>
     (
       await db.as<{ id: string }>(

@@ -1,4 +1,4 @@
-// Everything that a life with a tenant leaves behind, and where it can be found.
+// Everything that a person leaves behind at a tenant, and where it is stored.
 import type { TestDatabase } from "../support/database.ts";
 
 export interface Person {
@@ -8,7 +8,7 @@ export interface Person {
   readonly name: string;
 }
 
-/** Where a text stands, in any column of any table, other tenants' rows left out: "table.column". */
+/** Where a text occurs, in any column of any table except other tenants' rows: "table.column". */
 export async function tracesOf(db: TestDatabase, text: string, tenantId: string): Promise<string[]> {
   const columns = await db.query<{ table: string; column: string; of_tenant: boolean }>(
     `select c.oid::regclass::text as table, quote_ident(a.attname) as column,
@@ -30,10 +30,10 @@ export async function tracesOf(db: TestDatabase, text: string, tenantId: string)
 }
 
 /**
- * One row of the person in every table that may hold something on people. A table that is new and not
- * named here fails test/rights/catalog.test.ts.
+ * One row of the person in every table that may have data on people. A new table that is not named here
+ * fails test/rights/catalog.test.ts.
  */
-export async function live(db: TestDatabase, tenantId: string, person: Person): Promise<string> {
+export async function leaveTraces(db: TestDatabase, tenantId: string, person: Person): Promise<string> {
   const { email, phone, name } = person;
   const run = <Row extends Record<string, unknown>>(text: string, ...values: unknown[]): Promise<Row[]> =>
     db.query<Row>(text, values);
@@ -48,7 +48,7 @@ export async function live(db: TestDatabase, tenantId: string, person: Person): 
     email,
     phone,
   );
-  // The same person a second time: merged, with an alias and an event that keeps what it was.
+  // The same person a second time: merged, with an alias and an event that keeps the old values.
   await run(
     "insert into revenue_leads (tenant_id, contact_name, email) values ($1, $2, upper($3))",
     tenantId,
@@ -183,7 +183,7 @@ export async function live(db: TestDatabase, tenantId: string, person: Person): 
     `pi_${request}`,
     tenantId === db.tenantB,
   );
-  // Tenant B has an account of its own; an event of the installation's names nobody.
+  // Tenant B has its own account; an event of the platform's account names no tenant.
   await run(
     "insert into webhook_events (provider, tenant_id, provider_event_id, payload, signature_ok, status, processed_at) values ('stripe', $4, $1, jsonb_build_object('data', jsonb_build_object('object', jsonb_build_object('id', $2::text, 'receipt_email', $3::text))), true, 'completed', now())",
     `${tenantId}-${email}`,

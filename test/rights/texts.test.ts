@@ -15,7 +15,7 @@ beforeAll(async () => {
 
 afterAll(() => db.close());
 
-async function hear(id: string, body: string): Promise<void> {
+async function receiveText(id: string, body: string): Promise<void> {
   await db.query("select brainops_internal.record_webhook_events('twilio', $1)", [
     JSON.stringify([{ event_id: id, kind: "inbound", MessageSid: id, From: PHONE, To: NUMBER_OF_B, Body: body }]),
   ]);
@@ -38,17 +38,17 @@ const bodies = async (seat: "tenantA" | "tenantB", tenant: string): Promise<(str
 
 describe("a text to the number of another tenant", () => {
   it("is shown to the tenant that it was for, and to no other", async () => {
-    await hear("SM1", "words for B");
+    await receiveText("SM1", "words for B");
     await process();
     expect(await bodies("tenantB", "tenant-b")).toEqual(["words for B"]);
     expect(await bodies("tenantA", "tenant-a")).toEqual([]);
-    // Nor by knowing the person.
+    // Not even if it knows the person.
     await db.as("tenantA", "insert into revenue_leads (email, phone) values ('p@example.com', $1)", [PHONE]);
     expect(await bodies("tenantA", "tenant-a")).toEqual([]);
   });
 
-  it("is erased by the tenant that it was for, and by no other; a STOP on its way is heard", async () => {
-    await hear("SM2", "STOP");
+  it("is erased by the tenant that it was for, and by no other; a pending STOP still counts", async () => {
+    await receiveText("SM2", "STOP");
     await db.as("tenantA", "select * from brainops.forget('tenant-a', $1)", [PHONE]);
     expect(await db.query("select from webhook_events where provider = 'twilio'")).toHaveLength(2);
     await process();

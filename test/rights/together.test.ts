@@ -1,4 +1,4 @@
-// forget beside clients that are at work on the same person, on two connections.
+// forget concurrently with clients that write to the same person, on two connections.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
 
@@ -17,9 +17,9 @@ const WRITES = {
   "records its reply": "select brainops.record_reply($1, 'email', 'Call me')",
 } as const;
 
-describe("a client that has written of a lead (needs server processes)", () => {
+describe("a client that has written to a lead (needs server processes)", () => {
   it.skipIf(!isServer).each(Object.entries(WRITES))(
-    "and then %s ends well, and forget, which waited, forgets that too",
+    "and then %s succeeds, and forget, which waited, erases that too",
     async (_, write) => {
       const [lead] = await db.as<{ id: string }>(
         "tenantA",
@@ -42,7 +42,7 @@ describe("a client that has written of a lead (needs server processes)", () => {
       await forgotten;
       const left = "select id from revenue_leads union all select id from ai_email_queue";
       expect(await db.as("tenantA", left)).toEqual([]);
-      // For the next test: forgotten people are not written to.
+      // For the next test: forgotten people get no mail.
       await db.query("delete from contact_suppressions");
     },
   );

@@ -1,4 +1,4 @@
-// A topic that a person does not want: what runs ends, what begins later ends at once, and only of that
+// A topic that a person opted out of: its enrolments end, later ones end at once, and only those of that
 // topic and person.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -64,8 +64,8 @@ async function optOut(email: string): Promise<void> {
   ]);
 }
 
-describe("a topic that is not wanted", () => {
-  it("ends what runs of it, and nothing else", async () => {
+describe("a topic that a person opted out of", () => {
+  it("ends its enrolments, and nothing else", async () => {
     const [tips, other, bobs] = [
       await enrol("ann@example.com", "tips_series"),
       await enrol("ann@example.com", "other_series"),
@@ -80,7 +80,7 @@ describe("a topic that is not wanted", () => {
     ]);
   });
 
-  it("ends at once what begins later", async () => {
+  it("ends later enrolments at once", async () => {
     await optOut("cat@example.com");
     expect(await stateOf(await enrol("cat@example.com", "tips_series"))).toBe("exited topic_not_wanted");
     expect(await stateOf(await enrol("cat@example.com", "other_series"))).toBe("active");
