@@ -1,4 +1,4 @@
-// What the mail provider reports, and what clients tell, as events of the lead it is about.
+// What the mail provider reports, and what clients record, as events of the lead.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createSentEmails } from "../http/support.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -32,7 +32,7 @@ async function mailTo(email: string, leadId: string | null): Promise<string> {
   return id;
 }
 
-let told = 0;
+let reports = 0;
 const apply = (mail: string, email: string, event: string, more: object = {}) =>
   db.query<{ why: string | null }>(
     "select brainops_internal.apply_sendgrid_event($1, brainops_internal.find_email($1)) as why",
@@ -41,15 +41,15 @@ const apply = (mail: string, email: string, event: string, more: object = {}) =>
         bo_msg: mail,
         email,
         event,
-        timestamp: 1_770_000_000 + ++told,
-        sg_event_id: `e${told}`,
+        timestamp: 1_770_000_000 + ++reports,
+        sg_event_id: `e${reports}`,
         ...more,
       }),
     ],
   );
 
 describe("what SendGrid reports of a lead's mail", () => {
-  it("is an event of the lead, with the mail and the link; a machine's open is none", async () => {
+  it("is an event of the lead, with the mail and the link; an open by a machine is not", async () => {
     const email = address();
     const id = await insertLead(db, { email });
     const mail = await mailTo(email, id);
@@ -68,7 +68,7 @@ describe("what SendGrid reports of a lead's mail", () => {
     ).toEqual([{ channel: "email", metadata: { email_id: mail, url: "https://x.example/a" }, at: true }]);
   });
 
-  it("scores: an open and a click raise, a machine's open does nothing", async () => {
+  it("changes the score: an open and a click raise it, an open by a machine does not", async () => {
     const email = `p${++n}@gmail.com`;
     const id = await insertLead(db, { email });
     const mail = await mailTo(email, id);
@@ -82,7 +82,7 @@ describe("what SendGrid reports of a lead's mail", () => {
     expect((await scored(db, id)).score).toBe(48);
   });
 
-  it("is the lead's by address where the mail went to the address, and nobody's otherwise", async () => {
+  it("belongs to the lead with the address if the mail names no lead, or else to no lead", async () => {
     const email = address();
     const id = await insertLead(db, { email: email.toUpperCase() });
     await apply(await mailTo(email, null), email, "open");
@@ -91,7 +91,7 @@ describe("what SendGrid reports of a lead's mail", () => {
     expect(await eventsOf(id)).toEqual(["email_opened"]);
   });
 
-  it("is the surviving lead's after a merge, also of a mail in the archive", async () => {
+  it("belongs to the surviving lead after a merge, even for a mail in the archive", async () => {
     const [one, other] = [address(), address()];
     const into = await insertLead(db, { email: one });
     const from = await insertLead(db, { email: other });
@@ -110,7 +110,7 @@ describe("what SendGrid reports of a lead's mail", () => {
     expect(await eventsOf(into)).toEqual(["email_clicked", "merged"]);
   });
 
-  it("of an address that does not exist is a bounce; a full mailbox is none", async () => {
+  it("is a bounce of the lead if the address does not exist, but not if the mailbox is full", async () => {
     const [hard, soft] = [address(), address()];
     const ids = [await insertLead(db, { email: hard }), await insertLead(db, { email: soft })];
     const bounce = "insert into email_bounces (tenant_id, recipient, bounce_type) values ($1, $2, $3)";
@@ -120,8 +120,8 @@ describe("what SendGrid reports of a lead's mail", () => {
   });
 });
 
-describe("what clients tell", () => {
-  it("a reply moves last_contact and is one event of its channel", async () => {
+describe("what clients record", () => {
+  it("a reply updates last_contact and is one event of its channel", async () => {
     const id = await insertLead(db, { email: address() });
     await db.as("tenantA", "select brainops.record_reply($1, 'sms', 'call me')", [id]);
     expect(await eventsOf(id)).toEqual(["sms_replied"]);
@@ -132,7 +132,7 @@ describe("what clients tell", () => {
     expect((await refusal(db.as("tenantB", "select brainops.record_reply($1)", [id]))).code).toBe("OP009");
   });
 
-  it("words of their own get in, for their own leads alone", async () => {
+  it("custom events are accepted, for their own leads only", async () => {
     const id = await insertLead(db, { email: address() });
     const insert = "insert into lead_events (lead_id, event) values ($1, $2) returning tenant_id";
     expect(await db.as("tenantA", insert, [id, "demo_watched"])).toEqual([{ tenant_id: db.tenantA }]);

@@ -5,13 +5,13 @@ import { describe, expect, it } from "vitest";
 import { readCsv, UnclosedQuoteError } from "../../src/revenue/leads/csv.ts";
 import { columnOf, readLead } from "../../src/revenue/leads/fields.ts";
 
-/** Records with their lines, and the line from which nothing could be read. */
+/** Records with their lines, and the line at which reading failed. */
 async function read(
   text: string,
   chunk = 7,
   delimiter = ",",
 ): Promise<{ rows: [number, ...string[]][]; broken?: number }> {
-  // By characters: a decoder gives no halves.
+  // In whole characters, as a decoder gives them.
   const characters = Array.from(text);
   const chunks = Array.from({ length: Math.ceil(characters.length / chunk) }, (_, index) =>
     characters.slice(index * chunk, (index + 1) * chunk).join(""),
@@ -40,7 +40,7 @@ describe("CSV", () => {
     });
   });
 
-  it("keeps all before a quote that is never closed, and says where it is", async () => {
+  it("keeps all records before a quote that is never closed, and reports its line", async () => {
     for (const chunk of [3, 1000]) {
       expect(await read('a,b\n1,2\n3,"4\n5,6\n', chunk)).toEqual({
         rows: [
@@ -60,7 +60,7 @@ describe("CSV", () => {
     });
   });
 
-  it("gives back whatever was written, wherever the chunks end", async () => {
+  it("returns what was written, wherever the chunks end", async () => {
     const field = fc.string({ unit: fc.constantFrom("a", "é", "😀", ",", '"', "\n", ";", " ") });
     const table = fc.array(fc.tuple(field, field), { minLength: 1, maxLength: 8 });
     await fc.assert(
@@ -92,7 +92,7 @@ describe("columns", () => {
 const reading = (fields: Record<string, unknown>, country = "US") => readLead(Object.entries(fields), country);
 
 describe("fields", () => {
-  it("that are good make a lead; what is no column of one goes into metadata", () => {
+  it("that are valid make a lead; unknown columns go into metadata", () => {
     const { lead } = reading({
       email: " Ann@X.example ",
       phone: "(303) 555-0101",
@@ -121,12 +121,12 @@ describe("fields", () => {
     });
   });
 
-  it("are of the tenant's country, where they are national", () => {
+  it("are parsed for the tenant's country if they are national", () => {
     expect(reading({ phone: "030 1234567" }, "DE").lead).toMatchObject({ phone_e164: "+49301234567" });
     expect(reading({ phone: "+44 20 7946 0958" }, "DE").lead).toMatchObject({ phone_e164: "+442079460958" });
   });
 
-  it("that are wrong are all told, each with its value and what was expected", () => {
+  it("that are invalid are all reported, each with its value and what was expected", () => {
     const { lead, faults } = reading({
       email: "ann at x",
       phone: "call me",
@@ -151,13 +151,13 @@ describe("fields", () => {
     for (const { expected } of faults ?? []) expect(expected.length).toBeGreaterThan(8);
   });
 
-  it("without any address are nobody", () => {
+  it("without any address are refused", () => {
     expect(reading({ contact_name: "Ann", email: "  " }).faults).toEqual([
       { column: "email", value: null, expected: "an e-mail address or a phone number" },
     ]);
   });
 
-  it("never hold what Postgres does not take, whatever was written", () => {
+  it("never contain what Postgres refuses, whatever was written", () => {
     const value = fc.oneof(fc.string({ unit: "binary" }), fc.double(), fc.boolean(), fc.constant(null));
     fc.assert(
       fc.property(

@@ -1,4 +1,4 @@
-// POST /forms/<token>: what a tenant's server signs is a lead; everything else is 401.
+// POST /forms/<token>: what a tenant's server signs becomes a lead; everything else is 401.
 import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { Webhook } from "standardwebhooks";
@@ -82,7 +82,7 @@ const leads = (email: string) =>
   );
 
 describe("a signed submission", () => {
-  it("is a lead of the form's tenant, with its consents, and one event", async () => {
+  it("becomes a lead of the form's tenant, with its consents and one event", async () => {
     const fields = {
       Name: "Ann",
       email: "ann@form.example",
@@ -115,7 +115,7 @@ describe("a signed submission", () => {
     ).toEqual([{ channel: "email", state: "granted", source: "form", form: "contact" }]);
   });
 
-  it("sent again is the same one; another of the same person is another event of one lead", async () => {
+  it("sent again counts once; another one of the same person is another event of the same lead", async () => {
     const fields = { email: "bob@form.example" };
     const first = await post(fields, { id: "msg_again" });
     const second = await post(fields, { id: "msg_again", age: -30 });
@@ -129,7 +129,7 @@ describe("a signed submission", () => {
     ).toEqual([{ source_key: "form:contact:msg_again" }, { source_key: "form:contact:msg_other" }]);
   });
 
-  it("sent again does not take back what the person said since", async () => {
+  it("sent again does not undo a later choice of the person", async () => {
     const email = "fay@form.example";
     const states = async (): Promise<unknown[]> =>
       (await db.query("select state from contact_consents where address = $1 order by created_at", [email])).map(
@@ -147,7 +147,7 @@ describe("a signed submission", () => {
     );
   });
 
-  it("sent again after a merge is the lead that is left", async () => {
+  it("sent again after a merge returns the remaining lead", async () => {
     const [one, other] = [
       await post({ email: "gus@form.example" }),
       await post({ email: "gil@form.example" }, { id: "msg_gil" }),
@@ -157,7 +157,7 @@ describe("a signed submission", () => {
     expect(again.answer).toEqual({ lead_id: one.answer["lead_id"], is_new: false });
   });
 
-  it("is another one with the id of another form's, or another tenant's", async () => {
+  it("with the id of another form's or another tenant's submission is a separate one", async () => {
     const forms = [form, await makeForm(db.tenantA, "callback"), await makeForm(db.tenantB, "callback")];
     const answers = [];
     for (const [index, to] of forms.entries()) {
@@ -166,7 +166,7 @@ describe("a signed submission", () => {
     expect(answers.map(({ status }) => status)).toEqual([201, 201, 201]);
   });
 
-  it("five times at once is one lead and one event", async () => {
+  it("sent five times at once becomes one lead and one event", async () => {
     const answers = await Promise.all(
       Array.from({ length: 5 }, () => post({ email: "cat@form.example", phone: "+13035550177" }, { id: "msg_five" })),
     );
@@ -177,7 +177,7 @@ describe("a signed submission", () => {
     ).toHaveLength(1);
   });
 
-  it("takes what the form gives every lead, where it says nothing itself", async () => {
+  it("gets the form's defaults for columns that it lacks", async () => {
     const defaults = { industry: "roofing", stage: "contacted", metadata: { campaign: "spring", roof: "unknown" } };
     await db.as("tenantA", "update lead_forms set defaults = $1", [JSON.stringify(defaults)]);
     const { answer } = await post({ email: "dan@form.example", roof: "steep" });
@@ -187,7 +187,7 @@ describe("a signed submission", () => {
     expect(row).toEqual({ industry: "roofing", stage: "contacted", metadata: { campaign: "spring", roof: "steep" } });
   });
 
-  it("reads a national phone number by the tenant's country, in either case", async () => {
+  it("parses a national phone number for the tenant's country, in either case", async () => {
     await db.query('update tenants set settings = settings || \'{"country": "gb"}\' where id = $1', [db.tenantA]);
     const { answer } = await post({ email: "uk@form.example", phone: "020 7946 0958" }, { id: "msg_uk" });
     await db.query("update tenants set settings = settings - 'country' where id = $1", [db.tenantA]);
@@ -196,7 +196,7 @@ describe("a signed submission", () => {
     ]);
   });
 
-  it("says what is wrong with it, and changes nothing", async () => {
+  it("that is invalid is refused with all faults, and changes nothing", async () => {
     const wrong = await post({ email: "eve at form", phone: "call me" });
     expect(wrong.status).toBe(422);
     expect(wrong.answer["faults"]).toMatchObject([{ column: "email", value: "eve at form" }, { column: "phone" }]);
@@ -210,7 +210,7 @@ describe("a signed submission", () => {
     expect(await leads("eve@form.example")).toEqual([]);
   });
 
-  it("may hold anything that JSON holds", async () => {
+  it("may contain any JSON", async () => {
     const fields = `{"email": "odd@form.example", "contact_name": "a\\u0000b\\ud800", "__proto__": {"admin": true}, "list": ["\\u0000"]}`;
     const { status, answer } = await post(fields);
     expect(status).toBe(201);
@@ -221,7 +221,7 @@ describe("a signed submission", () => {
 describe("401", () => {
   const fields = { email: "forged@form.example" };
 
-  it("is the answer to one byte changed, anywhere", async () => {
+  it("is the response if any byte is changed", async () => {
     const body = JSON.stringify(fields);
     for (const position of [0, 5, Math.floor(body.length / 2), body.length - 1]) {
       const sent = Buffer.from(body);
@@ -238,13 +238,13 @@ describe("401", () => {
     ["garbage", { "webhook-signature": "v1,ü" }],
     ["another version", { "webhook-signature": "v2,AAAA" }],
     ["an id with a dot", { "webhook-id": "msg.1" }],
-    ["a time that is none", { "webhook-timestamp": "now" }],
-  ] as const)("is the answer to %s", async ([, headers]) => {
+    ["an invalid time", { "webhook-timestamp": "now" }],
+  ] as const)("is the response to %s", async ([, headers]) => {
     const given = Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, encodeURI(value)]));
     expect((await post(fields, { headers: given })).status).toBe(401);
   });
 
-  it("is the answer to a time more than five minutes away, in both directions", async () => {
+  it("is the response to a time more than five minutes away, in both directions", async () => {
     for (const [age, status] of [
       [301, 401],
       [-301, 401],
@@ -255,7 +255,7 @@ describe("401", () => {
     }
   });
 
-  it("is the answer to another form's secret, an unknown form, and one that is switched off", async () => {
+  it("is the response to another form's secret, an unknown form, and one that is switched off", async () => {
     const other = await makeForm(db.tenantB, "contact");
     expect((await post(fields, { secret: other.secret })).status).toBe(401);
     expect((await post(fields, { to: { ...form, token: "0".repeat(64) } })).status).toBe(401);
@@ -264,7 +264,7 @@ describe("401", () => {
     expect(await leads("forged@form.example")).toEqual([]);
   });
 
-  it("is the answer to the old secret once there is a new one", async () => {
+  it("is the response to the old secret once there is a new one", async () => {
     const first = await makeForm(db.tenantA, "quote");
     await expect(makeForm(db.tenantA, "quote")).rejects.toMatchObject({ code: "OP010" });
     const second = await makeForm(db.tenantA, "quote", true);
@@ -275,7 +275,7 @@ describe("401", () => {
 });
 
 describe("the signature", () => {
-  it("holds for what was signed and for nothing with one bit changed", () => {
+  it("is valid for what was signed, and invalid with any bit changed", () => {
     const secret = `whsec_${randomBytes(32).toString("base64")}`;
     fc.assert(
       fc.property(fc.string({ unit: "grapheme", minLength: 1 }), fc.nat(), (text, seed) => {
@@ -291,7 +291,7 @@ describe("the signature", () => {
   });
 });
 
-it("503 says which variable is missing on the server", async () => {
+it("503 names the variable that is missing on the server", async () => {
   const without = await startTestServer(db, {}, { now: () => nowMs });
   try {
     const at = new Date(nowMs);
@@ -311,7 +311,7 @@ it("503 says which variable is missing on the server", async () => {
   }
 });
 
-it("brainops leads form prints where it posts to and what signs, and the secret is nowhere in the database", async () => {
+it("brainops leads form prints the URL and the secret, and the secret is nowhere in the database", async () => {
   const env = { DATABASE_URL: db.url, PUBLIC_URL: "https://ops.example", ...environment };
   const made = await brainops(["leads", "form", "tenant-a", "landing", "--source", "ads"], env);
   expect(made.code).toBe(0);

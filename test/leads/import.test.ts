@@ -68,7 +68,7 @@ const mixed = [
 ].join("\n");
 
 describe("a file with good and bad lines", () => {
-  it("imports the good ones, and tells of each bad one its line, value and what was expected", async () => {
+  it("imports the good ones, and reports line, value and expectation of each bad one", async () => {
     const rejects = join(folder, "rejects.csv");
     const { code, stdout, stderr } = await runImport(mixed, ["--rejects", rejects]);
     expect(stdout).toMatch(/leads\.csv +2 +1 +5/);
@@ -92,9 +92,9 @@ describe("a file with good and bad lines", () => {
     );
     expect(written.trim().split("\n")).toHaveLength(6);
 
-    // Mended, the file of rejected lines is itself one to import.
-    const mended = written.replaceAll("bob at file", "bob@file").replaceAll("thinking about it", "contacted");
-    await runImport(mended);
+    // The file of rejected lines can be imported once it is corrected.
+    const corrected = written.replaceAll("bob at file", "bob@file").replaceAll("thinking about it", "contacted");
+    await runImport(corrected);
     expect((await people("%@file.example")).map(({ email }) => email)).toEqual([
       "ann@file.example",
       "bob@file.example",
@@ -103,7 +103,7 @@ describe("a file with good and bad lines", () => {
     ]);
   });
 
-  it("changes nothing when it comes again", async () => {
+  it("changes nothing when it is imported again", async () => {
     const state = () =>
       Promise.all(
         ["revenue_leads", "lead_events", "revenue_lead_aliases", "contact_consents"].map((table) =>
@@ -117,7 +117,7 @@ describe("a file with good and bad lines", () => {
     expect(await state()).toEqual(before);
   });
 
-  it("keeps the consents that it tells of, and never lifts what was said since", async () => {
+  it("records its consents, and never overrides a later one", async () => {
     const consent = (channel: string, address: string) =>
       db.query("select brainops.consent_state($1, $2, $3) as state", [db.tenantA, channel, address]);
     expect(await consent("email", "ann@file.example")).toEqual([{ state: "granted" }]);
@@ -136,7 +136,7 @@ describe("a file with good and bad lines", () => {
     expect(await consent("email", "ann@file.example")).toEqual([{ state: "denied" }]);
   });
 
-  it("scores what is new", async () => {
+  it("scores new leads", async () => {
     const waiting = await db.query<{ n: number }>(
       "select count(*)::int as n from graphile_worker.jobs where task_identifier = 'lead__score'",
     );
@@ -151,44 +151,44 @@ describe("a file with good and bad lines", () => {
   });
 });
 
-describe("a file that is none", () => {
+describe("a file that cannot be imported", () => {
   it.for([
     [
-      "without a column that tells who it is",
+      "without a column that identifies a lead",
       "name,city\nAnn,Denver\n",
       "column email or phone is missing; found: name, city",
     ],
-    ["with two columns of one meaning", "email,E-Mail\na@x.example,b@x.example\n", "several columns mean email"],
+    ["with two columns of the same meaning", "email,E-Mail\na@x.example,b@x.example\n", "several columns mean email"],
     ["that is empty", "", "the file is empty"],
-  ] as const)("%s is refused in words", async ([, content, words]) => {
+  ] as const)("%s is refused with a message", async ([, content, text]) => {
     await expect(importText([content])).rejects.toMatchObject({
       code: "OP013",
-      message: expect.stringContaining(words),
+      message: expect.stringContaining(text),
     });
   });
 
   it.for([
     ["with another separator", "email;name\na@x.example;Ann\n", '--delimiter ";"'],
     ["in Latin-1", Buffer.from("email,name\na@x.example,Jos\u00e9\n", "latin1"), "is not in UTF-8"],
-  ] as const)("%s is refused with what to do", async ([, content, words]) => {
+  ] as const)("%s is refused with a hint", async ([, content, text]) => {
     const { code, stdout, stderr } = await runImport(content);
     expect(code).toBe(1);
     expect(stdout).toBe("");
-    expect(stderr).toContain(words);
+    expect(stderr).toContain(text);
   });
 
-  it("says which tenant is none, and which file", async () => {
+  it("is named, and so is an unknown tenant", async () => {
     const file = join(folder, "nothing.csv");
     const gone = await brainops(["leads", "import", file, "--tenant", "tenant-a"], { DATABASE_URL: db.url });
     expect(gone.code).toBe(1);
     expect(gone.stderr).toContain("ENOENT");
-    const nobody = await brainops(["leads", "import", file, "--tenant", "nobody"], { DATABASE_URL: db.url });
-    expect(nobody.code).toBe(1);
-    expect(nobody.stderr).toContain('"nobody"');
+    const unknown = await brainops(["leads", "import", file, "--tenant", "nobody"], { DATABASE_URL: db.url });
+    expect(unknown.code).toBe(1);
+    expect(unknown.stderr).toContain('"nobody"');
   });
 });
 
-it("reads on up to a quote that is never closed, and says where it is", async () => {
+it("imports everything before a quote that is never closed, and reports its line", async () => {
   const { code, stdout, stderr } = await runImport(
     'email,name\na@quote.example,Ann\nb@quote.example,"Bob\nc@quote.example,Cat\n',
   );
@@ -198,7 +198,7 @@ it("reads on up to a quote that is never closed, and says where it is", async ()
   expect(await people("%@quote.example")).toHaveLength(1);
 });
 
-it("takes the same words for yes as brainops_internal.is_yes", async () => {
+it("accepts the same values for yes as brainops_internal.is_yes", async () => {
   const answers = ["true", "T", "Yes", "y", "1", "on", "x", "ja", "Si", "OUI", "no", "f", "0", "off", "nein", "2"];
   const rows = await db.query<{ answer: string; is_yes: boolean }>(
     "select answer, brainops_internal.is_yes(answer) as is_yes from unnest($1::text[]) as a (answer)",
@@ -216,7 +216,7 @@ it("takes the same words for yes as brainops_internal.is_yes", async () => {
   expect(rows.filter(({ is_yes }) => is_yes)).toHaveLength(10);
 });
 
-it("takes stdin, tabs and a source, and a tenant's own login for its own leads alone", async () => {
+it("accepts stdin, tabs and a source, and a tenant's own login for its own leads only", async () => {
   const args = ["leads", "import", "-", "--delimiter", "\\t", "--source", "fair", "--tenant"];
   const text = "email\tsource\na@tab.example\t\nb@tab.example\tfriend\n";
   const own = await brainops([...args, "tenant-a"], { DATABASE_URL: db.urlOf("tenantA") }, text);
@@ -235,7 +235,7 @@ it("takes stdin, tabs and a source, and a tenant's own login for its own leads a
   await expect(forged).rejects.toMatchObject({ code: "42501" });
 });
 
-it("has the leads of the own tenant scored, and nobody else's", async () => {
+it("queues scoring for leads of its own tenant only", async () => {
   const [lead] = await db.query<{ id: string }>(
     "insert into revenue_leads (tenant_id, email) values ($1, 'waits@score.example') returning id",
     [db.tenantB],
@@ -255,7 +255,7 @@ it("has the leads of the own tenant scored, and nobody else's", async () => {
   expect(await jobs()).toHaveLength(1);
 });
 
-it("takes a long file in parts, with one scoring job for many leads", async () => {
+it("imports a long file in parts, with one scoring job for many leads", async () => {
   const lines = 1100;
   async function* text(): AsyncGenerator<string> {
     yield "email,phone,company\n";
@@ -271,7 +271,7 @@ it("takes a long file in parts, with one scoring job for many leads", async () =
   expect((await jobs()) - before).toBe(3);
 });
 
-it.skipIf(!isServer)("two of one file at once end in each person once (needs server processes)", async () => {
+it.skipIf(!isServer)("concurrent imports of one file create each person once (needs server processes)", async () => {
   const lines = Array.from({ length: 120 }, (_, i) => `p${i}@twice.example,+1720${5_550_000 + i}\n`);
   const run = (order: readonly string[]) => importText(["email,phone\n", ...order]);
   const counts = await Promise.all([run(lines), run(lines.toReversed()), run(lines)]);

@@ -1,4 +1,4 @@
-// The same person twice in one tenant is one lead, and nothing that was said or done is lost.
+// The same person twice in one tenant is one lead, and no values or events are lost.
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -22,8 +22,8 @@ const insertAs = "insert into revenue_leads (email, contact_name) values ($1, $2
 const count = async (email: string): Promise<number> =>
   (await db.query("select from revenue_leads where lower(email) = lower($1)", [email])).length;
 
-describe("who is inserted again", () => {
-  it("is the same lead, by the address in any spelling or the number in any", async () => {
+describe("a person who is inserted again", () => {
+  it("is the same lead, by any spelling of the address or of the number", async () => {
     const { email, phone } = fresh();
     const first = await insertLead(db, { email, phone, contact_name: "Ann" });
     const local = phone.slice(2);
@@ -33,9 +33,9 @@ describe("who is inserted again", () => {
       { phone: `001${local}`, contact_name: "Ann" },
     ];
     for (const columns of again) {
-      const told = await insertLead(db, columns);
-      expect(told).not.toBe(first);
-      expect((await leadOf(db, told)).id).toBe(first);
+      const returned = await insertLead(db, columns);
+      expect(returned).not.toBe(first);
+      expect((await leadOf(db, returned)).id).toBe(first);
     }
     expect(
       await db.query("select event from lead_events where lead_id = $1 and event = 'merged'", [first]),
@@ -43,7 +43,7 @@ describe("who is inserted again", () => {
     expect(await count(email)).toBe(1);
   });
 
-  it("fills what was empty, and what differs is kept beside it", async () => {
+  it("fills empty columns; different values are kept in metadata", async () => {
     const { email } = fresh();
     const first = await insertLead(db, { email, contact_name: "Ann", metadata: { roof: "flat" } });
     const more = {
@@ -74,7 +74,7 @@ describe("who is inserted again", () => {
     expect((await leadOf(db, first)).metadata["merged"]).toHaveLength(1);
   });
 
-  it("is found by a row that refers to the id it was given", async () => {
+  it("is found by a row that refers to the id that the insert returned", async () => {
     const { email } = fresh();
     const first = await insertLead(db, { email });
     const second = await insertLead(db, { email });
@@ -100,7 +100,7 @@ describe("who is inserted again", () => {
     expect(await count(email)).toBe(2);
   });
 
-  it("with another address of their own is somebody else, though the telephone is the same", async () => {
+  it("with another address is another lead, even with the same phone number", async () => {
     const { email, phone } = fresh();
     const other = fresh().email;
     await insertLead(db, { email, phone });
@@ -108,7 +108,7 @@ describe("who is inserted again", () => {
     expect([await count(email), await count(other)]).toEqual([1, 1]);
   });
 
-  it("is nobody in particular without an address", async () => {
+  it("is always a new lead without an address", async () => {
     const before = await db.query("select from revenue_leads");
     for (const email of ["n/a", "n/a", "-", "", null]) await insertLead(db, { email, contact_name: "Nobody" });
     expect(await db.query("select from revenue_leads")).toHaveLength(before.length + 5);
@@ -116,13 +116,13 @@ describe("who is inserted again", () => {
 });
 
 describe("a row with both addresses", () => {
-  it("makes one lead of the two that each had one, with all that refers to them", async () => {
+  it("merges the two leads that each had one, with all rows that refer to them", async () => {
     const { email, phone } = fresh();
     const byMail = await insertLead(db, { email });
     const byPhone = await insertLead(db, { phone, contact_name: "Ann", stage: "contacted" });
     await db.as("tenantA", "select brainops.record_reply($1, 'sms', 'hello')", [byPhone]);
-    const told = await insertLead(db, { email, phone });
-    for (const id of [byMail, byPhone, told]) {
+    const both = await insertLead(db, { email, phone });
+    for (const id of [byMail, byPhone, both]) {
       expect(await leadOf(db, id)).toMatchObject({ id: byMail, email, phone_e164: phone, stage: "contacted" });
     }
     expect(
@@ -131,8 +131,8 @@ describe("a row with both addresses", () => {
   });
 });
 
-describe("another's address", () => {
-  it("can't be taken by an update; merge_leads makes them one", async () => {
+describe("another lead's address", () => {
+  it("cannot be taken by an update; merge_leads merges the two", async () => {
     const [one, other] = [fresh(), fresh()];
     const first = await insertLead(db, { email: one.email, score: 20 });
     const second = await insertLead(db, { email: other.email, score: 90 });
@@ -144,11 +144,11 @@ describe("another's address", () => {
     expect(await merge()).toEqual([{ id: first }]);
     expect(await merge()).toEqual([{ id: first }]);
     expect((await scored(db, second)).score).toBe(90);
-    // The address that was given up by the merge still means the person.
+    // The address that the merge dropped still identifies the person.
     expect((await leadOf(db, await insertLead(db, { email: other.email }))).id).toBe(first);
   });
 
-  it("is free again once its lead has another, or is gone", async () => {
+  it("is free again once its lead has another, or is deleted", async () => {
     const [one, other] = [fresh(), fresh()];
     const first = await insertLead(db, { email: one.email });
     await db.as("tenantA", "update revenue_leads set email = $2 where id = $1", [first, other.email]);
@@ -159,7 +159,7 @@ describe("another's address", () => {
     expect((await leadOf(db, third)).id).toBe(third);
   });
 
-  it("is merged across tenants by nobody", async () => {
+  it("cannot be merged across tenants", async () => {
     const mine = await insertLead(db, { email: fresh().email });
     const [theirs] = await db.as<{ id: string }>("tenantB", insertAs, [fresh().email, "Bob"]);
     const merge = "select brainops.merge_leads($1, $2)";
@@ -201,19 +201,19 @@ describe("a merge", () => {
     expect(await db.query("select from revenue_leads where id = $1", [from])).toEqual([]);
   });
 
-  it("is known to every table that refers to leads: an alias is taken as the lead", async () => {
-    const hung = await db.query<{ table: string }>(
+  it("is followed in every table that refers to leads: an alias stands for the lead", async () => {
+    const covered = await db.query<{ table: string }>(
       `select distinct tgrelid::regclass::text as table from pg_trigger
        where tgfoid = 'brainops_internal.resolve_lead_id()'::regprocedure and tgname = 'a0_resolve_lead_id'`,
     );
     const without = new Set((await referring()).map(({ table }) => table)).difference(
-      new Set(hung.map(({ table }) => table)),
+      new Set(covered.map(({ table }) => table)),
     );
-    // Aliases are written by the engine alone.
+    // Aliases are written by the engine only.
     expect(without).toEqual(new Set(["revenue_lead_aliases"]));
   });
 
-  it("keeps what there is no room for in its event, with the rows that hang on it", async () => {
+  it("keeps rows that cannot be moved in its event, with their dependent rows", async () => {
     const into = await insertLead(db, { email: fresh().email, stage: "won" });
     const from = await insertLead(db, { email: fresh().email, stage: "won" });
     const steps = await db.query("select id from ai_onboarding_steps");
@@ -254,25 +254,25 @@ describe.skipIf(!isServer)("at the same moment (needs server processes)", () => 
     const second = b.query<{ id: string }>(insertAs, [email, "Two"]);
     await db.until(waiting);
     await a.query(end);
-    const told = (await second).rows[0]?.id ?? "";
+    const id = (await second).rows[0]?.id ?? "";
     expect(await count(email)).toBe(1);
-    const lead = await leadOf(db, told);
-    expect(lead.id).toBe(end === "commit" ? first : told);
+    const lead = await leadOf(db, id);
+    expect(lead.id).toBe(end === "commit" ? first : id);
     expect(lead.metadata["merged"] ?? []).toHaveLength(end === "commit" ? 1 : 0);
   });
 
-  it("eight clients with one person's addresses end in one lead", async () => {
+  it("eight clients with one person's addresses create one lead", async () => {
     const { email, phone } = fresh();
     const rows = [{ email }, { phone }, { email, phone }, { email: email.toUpperCase(), company_name: "Corp" }];
-    const told = await Promise.all(
+    const ids = await Promise.all(
       [...rows, ...rows].map((columns) => retried(() => insertLead(db, { contact_name: "Ann", ...columns }))),
     );
-    const leads = await Promise.all(told.map((id) => leadOf(db, id)));
+    const leads = await Promise.all(ids.map((id) => leadOf(db, id)));
     expect(new Set(leads.map(({ id }) => id)).size).toBe(1);
     expect(leads[0]).toMatchObject({ phone_e164: phone });
   });
 
-  it("a row that refers to a lead under a merge ends at the lead that is left", async () => {
+  it("a row that refers to a lead during its merge refers to the remaining lead afterwards", async () => {
     const into = await insertLead(db, { email: fresh().email });
     const from = await insertLead(db, { email: fresh().email });
     const merging = await db.connect("tenantA");
@@ -288,7 +288,7 @@ describe.skipIf(!isServer)("at the same moment (needs server processes)", () => 
   });
 });
 
-/** Clients try again what Postgres ended as a deadlock. */
+/** Retries after a deadlock, as clients do. */
 async function retried<T>(run: () => Promise<T>): Promise<T> {
   for (;;) {
     try {
@@ -300,13 +300,13 @@ async function retried<T>(run: () => Promise<T>): Promise<T> {
 }
 
 describe("any people, in any order", () => {
-  it("end as one lead each, with everything that they did", async () => {
-    // A person has one address and one number; a row tells one of them or both.
+  it("become one lead each, with all their values and events", async () => {
+    // A person has one address and one number; a row has one of them or both.
     const row = fc.record({ person: fc.nat(3), has: fc.constantFrom("email", "phone", "both"), upper: fc.boolean() });
     await fc.assert(
       fc.asyncProperty(fc.array(row, { minLength: 1, maxLength: 10 }), async (rows) => {
         const people = [fresh(), fresh(), fresh(), fresh()];
-        const told: string[] = [];
+        const ids: string[] = [];
         for (const [index, { person, has, upper }] of rows.entries()) {
           const { email, phone } = people[person] ?? fresh();
           const id = await insertLead(db, {
@@ -318,15 +318,15 @@ describe("any people, in any order", () => {
             id,
             String(index),
           ]);
-          told.push(id);
+          ids.push(id);
         }
         for (const [person, { email, phone }] of people.entries()) {
           const own = rows.flatMap((one, index) => (one.person === person ? [index] : []));
           const ways = new Set(own.map((index) => rows[index]?.has));
-          // Nothing told yet that the address and the number are one person's.
+          // Two leads if no row has both the address and the number.
           const expected = own.length === 0 ? 0 : !ways.has("both") && ways.size === 2 ? 2 : 1;
           const leads = new Set(
-            (await Promise.all(own.map((index) => leadOf(db, told[index] ?? "")))).map(({ id }) => id),
+            (await Promise.all(own.map((index) => leadOf(db, ids[index] ?? "")))).map(({ id }) => id),
           );
           expect(leads.size).toBe(expected);
           const found = await db.query<{ id: string; metadata: Record<string, unknown> }>(
@@ -334,8 +334,8 @@ describe("any people, in any order", () => {
             [email, phone],
           );
           expect(new Set(found.map(({ id }) => id))).toEqual(leads);
-          const said = found.flatMap(({ metadata }) => Object.keys(metadata).filter((key) => key.startsWith("row_")));
-          expect(said.toSorted()).toEqual(own.map((index) => `row_${index}`).toSorted());
+          const kept = found.flatMap(({ metadata }) => Object.keys(metadata).filter((key) => key.startsWith("row_")));
+          expect(kept.toSorted()).toEqual(own.map((index) => `row_${index}`).toSorted());
           const seen = await db.query<{ key: string }>(
             "select source_key as key from lead_events where event = 'page_seen' and lead_id = any ($1)",
             [[...leads]],

@@ -1,4 +1,4 @@
-// Scores: what counts how much, what fades, and that the reasons always add up to the number.
+// Scores: how much each reason counts, what decays, and that the reasons always add up to the score.
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
@@ -16,16 +16,16 @@ beforeAll(async () => {
 afterAll(() => db?.close());
 afterEach(() => db.setClock("0"));
 
-const event = (id: string, word: string, metadata: object = {}, key: string | null = null) =>
+const event = (id: string, name: string, metadata: object = {}, key: string | null = null) =>
   db.query("select brainops_internal.record_lead_event($1, $2, $3, 'email', null, $4, $5)", [
     db.tenantA,
     id,
-    word,
+    name,
     key,
     JSON.stringify(metadata),
   ]);
 
-describe("what a row says", () => {
+describe("the columns of a lead", () => {
   it.for([
     [{}, 30 + 10 + 20],
     [{ domain: "gmail.com" }, 30 + 10],
@@ -43,7 +43,7 @@ describe("what a row says", () => {
     [{ domain: "gmail.com", metadata: { timeline: "This week" } }, 30 + 10 + 20],
     [{ domain: "gmail.com", metadata: { timeline: "this_month" } }, 30 + 10 + 10],
     [{ domain: "gmail.com", metadata: { property_owner: true, budget_approved: "true" } }, 30 + 10 + 10 + 15],
-  ] as const)("%j is worth %i", async ([given, points]) => {
+  ] as const)("%j are worth %i", async ([given, points]) => {
     const { domain, ...columns } = { domain: "company.example", ...given };
     const id = await insertLead(db, { email: address(domain), ...columns });
     const lead = await scored(db, id);
@@ -51,7 +51,7 @@ describe("what a row says", () => {
     expect(Object.values(await reasons(db, id)).reduce((sum, value) => sum + value, 0)).toBe(points);
   });
 
-  it("never goes past 100, and loses what is no longer so", async () => {
+  it("never exceed 100, and lose points that no longer apply", async () => {
     const metadata = { budget: "high", decision_maker: true, timeline: "now", property_owner: true };
     const id = await insertLead(db, { email: address(), phone: "303 555 0199", company_name: "Corp", metadata });
     expect((await scored(db, id)).score).toBe(100);
@@ -63,7 +63,7 @@ describe("what a row says", () => {
     expect(await db.query("select id from lead_score_events where lead_id = $1", [id])).toHaveLength(before.length);
   });
 
-  it("makes tiers at 40, 60 and 80", async () => {
+  it("set the tier at 40, 60 and 80", async () => {
     const tiers: Record<number, string> = {};
     for (const score of [0, 39, 40, 59, 60, 79, 80, 100]) {
       tiers[score] = (await leadOf(db, await insertLead(db, { contact_name: "x", score }))).tier;
@@ -80,7 +80,7 @@ describe("what a row says", () => {
     });
   });
 
-  it("qualifies a new lead from 70 on, and no other", async () => {
+  it("qualify a new lead from 70 on, and no other", async () => {
     const good = { phone: "+13035550144", company_name: "Corp" };
     const fresh = await insertLead(db, { email: address(), ...good });
     const lost = await insertLead(db, { email: address(), ...good, stage: "lost" });
@@ -92,7 +92,7 @@ describe("what a row says", () => {
 });
 
 describe("what people do", () => {
-  it("counts an open and a click once for each mail, by the first", async () => {
+  it("counts the first open and the first click of each mail", async () => {
     const id = await insertLead(db, { email: address("gmail.com") });
     for (const mail of ["m1", "m1", "m2"]) {
       await event(id, "email_opened", { email_id: mail });
@@ -101,7 +101,7 @@ describe("what people do", () => {
     expect((await scored(db, id)).score).toBe(40 + 2 * 2 + 2 * 6);
   });
 
-  it("fades by half each half-life, and the nightly run says so in the row", async () => {
+  it("decays by half each half-life, and the nightly run updates the lead", async () => {
     const id = await insertLead(db, { email: address("gmail.com") });
     await db.as("tenantA", "select brainops.record_reply($1)", [id]);
     expect((await scored(db, id)).score).toBe(55);
@@ -111,28 +111,28 @@ describe("what people do", () => {
       [60, 44],
       [300, 40],
     ]) {
-      // Not to the minute: at exactly half of 15 points a millisecond decides which way they are rounded.
+      // One hour early: at exactly half of 15 points a millisecond would decide the rounding.
       await db.setClock(`${days} days -1 hour`);
       await night();
       expect([days, (await leadOf(db, id)).score]).toEqual([days, score]);
     }
   });
 
-  it("goes below nothing: a complaint makes a lead cold", async () => {
+  it("is below zero for a complaint, which makes a lead cold", async () => {
     const id = await insertLead(db, { email: address("gmail.com") });
     await event(id, "email_complained");
     await event(id, "email_unsubscribed");
     expect(await scored(db, id)).toMatchObject({ score: 0, tier: "cold" });
   });
 
-  it("is told once, however often it comes", async () => {
+  it("is recorded once, however often it arrives", async () => {
     const id = await insertLead(db, { email: address("gmail.com") });
     for (let i = 0; i < 3; i++) await event(id, "meeting_booked", {}, "calendar-7");
     expect((await scored(db, id)).score).toBe(60);
   });
 
-  it("gives the same score in whatever order the events and the reckonings come", async () => {
-    const words = fc.constantFrom(
+  it("gives the same score for any order of events and computations", async () => {
+    const names = fc.constantFrom(
       "email_opened",
       "email_clicked",
       "email_replied",
@@ -140,17 +140,17 @@ describe("what people do", () => {
       "opted_out",
       "page_seen",
     );
-    const told = fc.record({ word: words, mail: fc.constantFrom("m1", "m2"), day: fc.integer({ min: 0, max: 60 }) });
-    const order = fc.uniqueArray(told, { maxLength: 8, selector: ({ word, mail, day }) => `${word}${mail}${day}` });
-    const run = async (events: readonly { word: string; mail: string; day: number }[], reckonAfter: number) => {
+    const action = fc.record({ name: names, mail: fc.constantFrom("m1", "m2"), day: fc.integer({ min: 0, max: 60 }) });
+    const order = fc.uniqueArray(action, { maxLength: 8, selector: ({ name, mail, day }) => `${name}${mail}${day}` });
+    const run = async (events: readonly { name: string; mail: string; day: number }[], scoreAfter: number) => {
       const id = await insertLead(db, { email: address("gmail.com") });
-      for (const [index, { word, mail, day }] of events.entries()) {
+      for (const [index, { name, mail, day }] of events.entries()) {
         await db.query(
           `insert into lead_events (tenant_id, lead_id, event, occurred_at, source_key, metadata)
            values ($1, $2, $3, timestamptz '2026-01-01Z' + make_interval(days => $4), $5, $6)`,
-          [db.tenantA, id, word, day, `${mail}-${day}`, { email_id: mail }],
+          [db.tenantA, id, name, day, `${mail}-${day}`, { email_id: mail }],
         );
-        if (index === reckonAfter) await scored(db, id);
+        if (index === scoreAfter) await scored(db, id);
       }
       return (await scored(db, id)).score;
     };
@@ -167,8 +167,8 @@ describe("what people do", () => {
   });
 });
 
-describe("what clients say", () => {
-  it("stays, and goes on from there", async () => {
+describe("a score or points from clients", () => {
+  it("is kept, and later events add to it", async () => {
     const id = await insertLead(db, { email: address("gmail.com"), score: 12 });
     expect((await scored(db, id)).score).toBe(12);
     expect(await reasons(db, id)).toMatchObject({ set_by_client: -28 });
@@ -178,7 +178,7 @@ describe("what clients say", () => {
     expect((await scored(db, id)).score).toBe(90);
   });
 
-  it("is a share of 1 below 1, and refused beyond 0 to 100", async () => {
+  it("is a fraction below 1, and refused outside 0 to 100", async () => {
     expect((await leadOf(db, await insertLead(db, { contact_name: "x", score: 0.85 }))).score).toBe(85);
     expect((await leadOf(db, await insertLead(db, { contact_name: "x", score: 1 }))).score).toBe(1);
     for (const score of [-1, 101, 7000]) {
@@ -186,7 +186,7 @@ describe("what clients say", () => {
     }
   });
 
-  it("may be points of their own, with a half-life", async () => {
+  it("may be custom points, with a half-life", async () => {
     const id = await insertLead(db, { email: address("gmail.com") });
     await scored(db, id);
     const points =
@@ -197,7 +197,7 @@ describe("what clients say", () => {
     expect((await scored(db, id)).score).toBe(50);
   });
 
-  it("is never taken back: both logs are append only, for every seat", async () => {
+  it("is never deleted: both logs are append-only, for every seat", async () => {
     const id = await insertLead(db, { email: address() });
     await scored(db, id);
     for (const seat of ["tenantA", "service", "admin"] as const) {
@@ -213,7 +213,7 @@ describe("what clients say", () => {
 });
 
 describe("the job", () => {
-  it("scores what is inserted, and again when something that feeds the score arrives", async () => {
+  it("scores inserted leads, and again when something changes that counts", async () => {
     const worker = await startTestWorker(db, null);
     try {
       const id = await insertLead(db, { email: address("gmail.com"), phone: "+13035550150" });
@@ -230,22 +230,22 @@ describe("the job", () => {
   });
 
   it.skipIf(!isServer)(
-    "counts an event that comes while the lead is being reckoned (needs server processes)",
+    "counts an event that arrives while the score is being computed (needs server processes)",
     async () => {
       const id = await insertLead(db, { email: address("gmail.com") });
       await scored(db, id);
-      const reckoner = await db.connect("worker");
-      await reckoner.query("begin");
-      await reckoner.query("select brainops_internal.score_leads(array[$1::uuid])", [id]);
+      const scorer = await db.connect("worker");
+      await scorer.query("begin");
+      await scorer.query("select brainops_internal.score_leads(array[$1::uuid])", [id]);
       const replied = db.as("tenantA", "select brainops.record_reply($1)", [id]);
       await db.until(
         "select count(*) > 0 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
       );
-      await reckoner.query("commit");
+      await scorer.query("commit");
       await replied;
       expect(
-        await db.query("select rescore_requested_at is not null as asked from revenue_leads where id = $1", [id]),
-      ).toEqual([{ asked: true }]);
+        await db.query("select rescore_requested_at is not null as requested from revenue_leads where id = $1", [id]),
+      ).toEqual([{ requested: true }]);
       expect((await scored(db, id)).score).toBe(55);
     },
   );

@@ -1,4 +1,4 @@
-// The stage machine: which words are understood, and where a lead may go.
+// The stage machine: which values are accepted, and which changes are allowed.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
@@ -15,7 +15,7 @@ afterAll(() => db?.close());
 const moveTo = (id: string, stage: string) =>
   db.as("tenantA", "update revenue_leads set stage = $2 where id = $1", [id, stage]);
 
-describe("words of existing clients", () => {
+describe("stages from existing clients", () => {
   it.for([
     ["WON", "won"],
     ["paid", "won"],
@@ -30,12 +30,12 @@ describe("words of existing clients", () => {
     ["meeting_booked", "negotiating"],
     [" Nurture ", "nurturing"],
     ["closed_lost", "lost"],
-  ] as const)("%s is taken as %s", async ([word, stage]) => {
-    const id = await insertLead(db, { contact_name: word, stage: word });
+  ] as const)("%s is stored as %s", async ([value, stage]) => {
+    const id = await insertLead(db, { contact_name: value, stage: value });
     expect((await leadOf(db, id)).stage).toBe(stage);
   });
 
-  it("that nobody knows are refused with the ones that are", async () => {
+  it("that are unknown are refused, with the known ones", async () => {
     const inserted = await refusal(insertLead(db, { contact_name: "x", stage: "maybe" }));
     expect(inserted).toMatchObject({ code: "OP011", column: "stage" });
     expect(inserted.message).toContain("'maybe'");
@@ -44,15 +44,15 @@ describe("words of existing clients", () => {
     expect(await refusal(moveTo(id, "perhaps"))).toMatchObject({ code: "OP011", column: "stage" });
   });
 
-  it("that say less than is known leave the stage as it is", async () => {
+  it("that are less advanced leave the stage unchanged", async () => {
     const id = await insertLead(db, { contact_name: "x", stage: "negotiating" });
     await moveTo(id, "replied");
     expect((await leadOf(db, id)).stage).toBe("negotiating");
   });
 });
 
-describe("the way of a lead", () => {
-  it("is what brainops.next_stages says, and nothing else, for every pair", async () => {
+describe("the stage of a lead", () => {
+  it("changes only as brainops.next_stages allows, for every pair", async () => {
     const rows = await db.query<{ stage: string; next: string[] }>(
       "select s as stage, brainops.next_stages(s) as next from unnest($1::text[]) as s",
       [stages],
@@ -73,7 +73,7 @@ describe("the way of a lead", () => {
     }
   });
 
-  it("writes each change into lead_events, once, and nothing where nothing changed", async () => {
+  it("is recorded in lead_events once for each change, and not without a change", async () => {
     const id = await insertLead(db, { contact_name: "x" });
     for (const stage of ["contacted", "contacted", "proposal_sent", "won"]) await moveTo(id, stage);
     const events = await db.query<{ change: string }>(
@@ -88,7 +88,7 @@ describe("the way of a lead", () => {
     ]);
   });
 
-  it("is another tenant's to see and to change for nobody", async () => {
+  it("is neither visible to another tenant nor changed by it", async () => {
     const id = await insertLead(db, { contact_name: "x" });
     expect(await db.as("tenantB", "update revenue_leads set stage = 'won' where id = $1 returning id", [id])).toEqual(
       [],

@@ -11,7 +11,7 @@ export interface Lead {
   readonly metadata: Readonly<Record<string, unknown>>;
 }
 
-/** Inserts a lead of tenant A; returns the id that the client was told. */
+/** Inserts a lead of tenant A; returns the id that the client gets. */
 export async function insertLead(db: TestDatabase, columns: Readonly<Record<string, unknown>>): Promise<string> {
   const names = Object.keys(columns);
   const places = names.map((_, index) => `$${index + 1}`);
@@ -23,7 +23,7 @@ export async function insertLead(db: TestDatabase, columns: Readonly<Record<stri
   return row?.id ?? "";
 }
 
-/** The lead that an id means, after merges too. */
+/** The lead of an id, also after merges. */
 export async function leadOf(db: TestDatabase, id: string): Promise<Lead> {
   const [row] = await db.query<Lead>(
     `select id, email, phone_e164, stage, score::float8 as score, tier, metadata from revenue_leads
@@ -34,7 +34,7 @@ export async function leadOf(db: TestDatabase, id: string): Promise<Lead> {
   return row;
 }
 
-/** Reckons as the worker's job would; returns the lead. */
+/** Computes the score as the worker's job would; returns the lead. */
 export async function scored(db: TestDatabase, id: string): Promise<Lead> {
   await db.as("worker", "select brainops_internal.score_leads(array[$1::uuid])", [id]);
   return leadOf(db, id);

@@ -1,4 +1,4 @@
-// Inserts as existing clients write them, word for word in their columns: they get in, and run.
+// Inserts exactly as existing clients write them: they are accepted, and work.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { scored } from "./support.ts";
@@ -6,7 +6,7 @@ import { scored } from "./support.ts";
 let db: TestDatabase;
 beforeAll(async () => {
   db = await createTestDatabase();
-  // One tenant, and clients that never heard of tenants.
+  // One tenant, and clients that do not know of tenants.
   await db.query("update tenants set is_default = true where id = $1", [db.tenantA]);
 });
 afterAll(() => db?.close());
@@ -18,7 +18,7 @@ async function insert(text: string, values: readonly unknown[] = []): Promise<Re
 }
 
 describe("revenue_leads", () => {
-  it("takes the discovery's: shape A with a score of 0 to 1", async () => {
+  it("accepts those of discovery: shape A with a score of 0 to 1", async () => {
     const row = await insert(
       `insert into revenue_leads (id, company_name, contact_name, email, phone, website, location, stage, score, value_estimate, source, metadata, created_at, updated_at)
        values ($1, 'Peak Roofing', 'Ann', 'ann@peak.example', '(303) 555-0111', 'https://peak.example', 'Denver, CO', 'new', 0.5, 25000.0, 'ai_discovery', '{"industry": "roofing"}', now(), now())
@@ -28,14 +28,14 @@ describe("revenue_leads", () => {
     expect(row).toEqual({ id: "11111111-1111-4111-8111-111111111111", tenant_id: db.tenantA, score: 50, stage: "new" });
   });
 
-  it("takes the upsell's: no company, an upper-case WON", async () => {
+  it("accepts those of upsell: no company, an upper-case WON", async () => {
     const row = await insert(
       "insert into revenue_leads (email, source, stage, metadata) values ('won@peak.example', 'upsell', 'WON', '{}') returning stage, company_name, tenant_id",
     );
     expect(row).toEqual({ stage: "won", company_name: null, tenant_id: db.tenantA });
   });
 
-  it("takes the engine's: later columns, its own lead id in metadata", async () => {
+  it("accepts those of the engine: later columns, its own lead id in metadata", async () => {
     const row = await insert(
       `insert into revenue_leads (company_name, contact_name, email, phone, status, industry, is_test, is_demo, score, stage, source, metadata, assigned_agent_id, lead_id, next_action, next_action_date, last_contact)
        values ('Corp', 'Bob', 'bob@corp.example', null, 'outreach_enrolled', 'roofing', false, false, 72, 'outreach_sent', 'engine', '{"lead_id": "lead-0123456789ab"}', gen_random_uuid(), gen_random_uuid(), 'call', now(), now())
@@ -50,7 +50,7 @@ describe("revenue_leads", () => {
     ["gb", null],
     ["USA", "+13035550188"],
     [null, "+13035550188"],
-  ])("reads a phone number without + by the tenant's country: %j gives %j", async (country, number) => {
+  ])("parses a phone number without + for the tenant's country: %j gives %j", async (country, number) => {
     await db.query(
       "update tenants set settings = settings - 'country' || jsonb_strip_nulls(jsonb_build_object('country', $2::text)) where id = $1",
       [db.tenantA, country],
@@ -61,14 +61,14 @@ describe("revenue_leads", () => {
     expect(row["phone_e164"]).toBe(number);
   });
 
-  it("takes nulls where clients write them", async () => {
+  it("accepts nulls from clients", async () => {
     const row = await insert(
       "insert into revenue_leads (company_name, email, phone, stage, score, metadata) values (null, null, null, null, null, null) returning stage, score::float8 as score, metadata",
     );
     expect(row).toEqual({ stage: "new", score: 0, metadata: {} });
   });
 
-  it("takes the qualification that inserts the lead again, and a score that is added to", async () => {
+  it("accepts a qualification that inserts the lead again, and an increment of the score", async () => {
     const first = await insert(
       "insert into revenue_leads (company_name, contact_name, email, stage, score) values ('Corp', 'Cat', 'cat@gmail.com', 'new', 0.4) returning id",
     );
@@ -91,8 +91,8 @@ describe("revenue_leads", () => {
   });
 });
 
-describe("what refers to a lead", () => {
-  it("is its tenant's, though the client names none", async () => {
+describe("rows that refer to a lead", () => {
+  it("belong to its tenant, although the client names none", async () => {
     const [lead] = await db.query<{ id: string }>(
       "insert into revenue_leads (tenant_id, email) values ($1, 'b@other.example') returning id",
       [db.tenantB],
@@ -104,7 +104,7 @@ describe("what refers to a lead", () => {
     expect(mail).toEqual({ tenant_id: db.tenantB, lead_id: lead?.id, status: "pending" });
   });
 
-  it("the onboarding's workflow and steps", async () => {
+  it("include the workflow and steps of an onboarding", async () => {
     const lead = await insert(
       "insert into revenue_leads (email, company_name) values ('onb@peak.example', 'Peak') returning id",
     );
