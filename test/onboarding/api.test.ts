@@ -1,5 +1,5 @@
-// An onboarding that goes on over HTTP: what the tenant's server signs is an event of the lead, and a step
-// that waits for it is done.
+// An onboarding that advances over HTTP: what the tenant's server signs is an event of the lead, and completes
+// a step that waits for it.
 import { randomBytes } from "node:crypto";
 import { Webhook } from "standardwebhooks";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -25,7 +25,7 @@ afterAll(async () => {
 });
 
 describe("a step that waits for a form", () => {
-  it("is done by the customer's own submission, once; a forged one and another's do nothing", async () => {
+  it("is completed by the customer's own submission, once; a forged one and another person's do nothing", async () => {
     await db.as(
       "tenantA",
       `insert into onboarding_templates (step_number, step_name, advance_on)

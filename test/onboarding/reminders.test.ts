@@ -1,5 +1,5 @@
-// Reminders and what they escalate to, with the engine's clock moved: by the real worker, to a real
-// (simulated) Slack, and by mail where there is none.
+// Reminders and their escalations, with the engine's clock moved: sent by a real worker to the Slack simulator,
+// and by mail without Slack.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { saveCredential } from "../../src/revenue/credentials/store.ts";
 import { startSlackSimulator, type SlackSimulator } from "../../src/simulator/slack/index.ts";
@@ -55,7 +55,7 @@ async function settled(table: string, key_: string): Promise<Record<string, unkn
   return row ?? {};
 }
 
-/** Runs what is due by then: the alarm clocks go by real time, so the sweep is told to look. */
+/** Runs the reminder that is due at that time. Wake-up jobs follow real time, so the row is made due now. */
 async function at(clock: string, workflow: Workflow, kind: string): Promise<Record<string, unknown>> {
   await db.setClock(clock);
   await db.query(
@@ -94,7 +94,7 @@ describe("a step that is due", () => {
     );
   });
 
-  it("is told to the lead's owner by mail, once; then the tenant's Slack, once", async () => {
+  it("is reported to the lead's owner by mail, once; then to the tenant's Slack, once", async () => {
     const { workflow } = await win(db, "tenantA", { contact_name: "Rita <3", owner_email: "owner@tenant-a.example" });
     await db.as("tenantA", "select brainops.complete_onboarding_step($1, 'welcome_email')", [workflow.id]);
     try {
@@ -118,7 +118,7 @@ describe("a step that is due", () => {
       expect(slack.messages).toHaveLength(1);
       expect(slack.messages[0]).toMatch(/^\*Onboarding of Rita &lt;3 is overdue: data collection\*\nStep 2 of 5/);
 
-      // A reminder that is run again tells nobody twice.
+      // A reminder that is run again notifies no one twice.
       await db.query(
         "update onboarding_reminders set status = 'pending' where workflow_id = $1 and kind = 'escalation' and status = 'completed'",
         [workflow.id],
@@ -151,7 +151,7 @@ describe("a step that is due", () => {
     }
   });
 
-  it("closed in between is skipped by the gate, with the reason", async () => {
+  it("that was closed in between is skipped by the gate, with the reason", async () => {
     const { workflow } = await win(db);
     const [first] = await stepsOf(db, workflow);
     await db.as("tenantA", "select brainops.complete_onboarding_step($1, 'welcome_email')", [workflow.id]);
@@ -166,10 +166,10 @@ describe("a step that is due", () => {
   });
 });
 
-describe("word to the tenant", () => {
+describe("a notification to the tenant", () => {
   const notify = "select brainops.notify($1, $2, $3, $4) as id";
 
-  it("goes once for each key, and by mail where there is no Slack; its words are no Liquid", async () => {
+  it("is sent once for each key, and by mail without Slack; its text is not Liquid", async () => {
     const ids = [];
     for (let i = 0; i < 3; i += 1) {
       ids.push(
@@ -188,13 +188,13 @@ describe("word to the tenant", () => {
     });
   });
 
-  it("is the tenant's own to give", async () => {
+  it("cannot be created by another tenant", async () => {
     expect((await refusal(db.as("tenantB", notify, [db.tenantA, "s", "b", null]))).code).toBe("42501");
     expect((await refusal(db.as("anonymous", notify, [db.tenantA, "s", "b", null]))).code).toBe("42501");
     expect(await db.as("service", notify, [db.tenantA, "s", "from a service", null])).toHaveLength(1);
   });
 
-  it("waits where nobody can be told, says which setting is missing, and goes as soon as it is there", async () => {
+  it("waits without a recipient, names the missing setting, and is sent as soon as it is set", async () => {
     const [tenant] = await db.query<{ id: string }>("select brainops.create_tenant('tenant-c', 'C') as id");
     await db.query(notify, [tenant?.id, "Hello", "there", "waits"]);
     await db.until(
@@ -206,7 +206,7 @@ describe("word to the tenant", () => {
     expect(await settled("tenant_notifications", "waits")).toMatchObject({ status: "completed", sent_via: "email" });
   });
 
-  it("is sent anew after what passes, and by mail where Slack takes it no more", async () => {
+  it("is retried after temporary errors, and sent by mail if Slack no longer accepts it", async () => {
     slack.fail({ status: 500, body: "rollup_error" });
     const before = slack.messages.length;
     await db.query(notify, [db.tenantA, "After an error", "b", "500"]);

@@ -1,4 +1,4 @@
-// What begins an onboarding, once for each lead, whoever wins it and however often.
+// What starts an onboarding, once for each lead, whoever wins it and however often.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -18,7 +18,7 @@ async function numberOf(lead: string): Promise<number> {
 }
 
 describe("a won lead", () => {
-  it("is onboarded in the same transaction: five steps, the first under way with its mail queued", async () => {
+  it("is onboarded in the same transaction: five steps, the first in progress with its mail queued", async () => {
     const { lead, workflow } = await win(db);
     expect(workflow).toMatchObject({ status: "in_progress", current_step: 1, total_steps: 5, reason: "won" });
     const steps = await stepsOf(db, workflow);
@@ -35,7 +35,7 @@ describe("a won lead", () => {
     expect(mail?.["is_marketing"]).toBe(false);
   });
 
-  it("has nothing of it where its transaction is undone", async () => {
+  it("has no onboarding if its transaction is rolled back", async () => {
     const lead = await insertLead(db, "tenantA");
     const client = await db.connect("tenantA");
     await client.query("begin");
@@ -57,24 +57,24 @@ describe("a won lead", () => {
     expect(await db.query("select from ai_email_queue where lead_id = $1", [lead])).toHaveLength(1);
   });
 
-  it("inserted as won is onboarded as well", async () => {
+  it("that is inserted as won is onboarded as well", async () => {
     const lead = await insertLead(db, "tenantA", { stage: "won" });
     expect((await workflowOf(db, lead)).status).toBe("in_progress");
   });
 
-  it("without an address is won all the same", async () => {
+  it("without an address is still won", async () => {
     const { workflow } = await win(db, "tenantA", { email: null, company_name: "Acme" });
     expect(workflow.status).toBe("in_progress");
   });
 
-  it("that is an old customer, brought in as such, is left alone", async () => {
+  it("that is imported as an old customer is not onboarded", async () => {
     const lead = await insertLead(db, "tenantA", { stage: "won", metadata: { onboarding: "none" } });
     expect(await numberOf(lead)).toBe(0);
     await db.as("tenantA", "select brainops.start_onboarding($1)", [lead]);
     expect(await numberOf(lead)).toBe(1);
   });
 
-  it("is onboarded once under two transactions that win it at once", async () => {
+  it("is onboarded once by two transactions that win it at once", async () => {
     const lead = await insertLead(db, "tenantA");
     const [one, two] = await Promise.all([db.connect("tenantA"), db.connect("service")]);
     await one.query("begin");
@@ -86,7 +86,7 @@ describe("a won lead", () => {
     expect(await stepsOf(db, await workflowOf(db, lead))).toHaveLength(5);
   });
 
-  it("is onboarded once under twenty starts at once", async () => {
+  it("is onboarded once by twenty starts at once", async () => {
     const lead = await insertLead(db, "tenantB");
     const ids = await Promise.all(
       Array.from({ length: 20 }, () =>
@@ -104,8 +104,8 @@ async function startAs(client: pg.Client, lead: string): Promise<string> {
   return rows[0]?.id ?? "";
 }
 
-describe("who may", () => {
-  it("begin, see and move an onboarding: the tenant itself, and nobody else", async () => {
+describe("permissions", () => {
+  it("only the tenant itself may start, see and change an onboarding", async () => {
     const { lead, workflow } = await win(db);
     const start = "select brainops.start_onboarding($1)";
     expect((await refusal(db.as("tenantB", start, [lead]))).code).toBe("OP009");
@@ -123,7 +123,7 @@ describe("who may", () => {
     expect(await course(db, workflow)).toMatch(/^1:completed 2:in_progress/);
   });
 
-  it("insert for another tenant: nobody, and nothing of the other's is touched", async () => {
+  it("no tenant may insert for another, and nothing of the other is changed", async () => {
     const { lead, workflow } = await win(db, "tenantB");
     const before = await db.query("select * from ai_onboarding_workflows where id = $1", [workflow.id]);
     const insert = "insert into ai_onboarding_workflows (tenant_id, lead_id) values ($1, $2)";
@@ -135,7 +135,7 @@ describe("who may", () => {
     expect(await db.query("select * from ai_onboarding_workflows where id = $1", [workflow.id])).toEqual(before);
   });
 
-  it("write what came of it: the triggers alone", async () => {
+  it("only triggers may write results", async () => {
     const { workflow } = await win(db);
     for (const set of [
       "completed_at = now()",
@@ -143,17 +143,17 @@ describe("who may", () => {
       "email_id = gen_random_uuid()",
       "problem = 'none'",
     ]) {
-      const told = await refusal(
+      const refused = await refusal(
         db.as("tenantA", `update ai_onboarding_steps set ${set} where workflow_id = $1`, [workflow.id]),
       );
-      expect([set, told.code]).toEqual([set, "42501"]);
+      expect([set, refused.code]).toEqual([set, "42501"]);
     }
     expect((await refusal(db.as("tenantA", "insert into onboarding_reminders default values"))).code).toBe("42501");
   });
 });
 
 describe("a tenant's own template", () => {
-  it("is copied when the onboarding begins; what runs is not changed by an edit", async () => {
+  it("is copied when the onboarding starts; an edit does not change a running one", async () => {
     await db.as(
       "tenantB",
       `insert into onboarding_templates (step_number, step_name, description, duration, subject, body, advance_on, remind)
@@ -176,7 +176,7 @@ describe("a tenant's own template", () => {
     expect((await stepsOf(db, workflow)).map((step) => step.step_name)).toEqual(["call"]);
   });
 
-  it("that no mail can be made of does not keep a lead from being won, and is seen", async () => {
+  it("that cannot be rendered does not prevent a win, and is reported", async () => {
     await db.as(
       "tenantB",
       "insert into onboarding_templates (template, step_number, step_name, subject, body) values ('bad', 1, 'mail', E'two\\nlines', 'x')",
@@ -188,7 +188,7 @@ describe("a tenant's own template", () => {
     expect(stuck?.["reason"]).toMatch(/its mail could not be queued: subject: [^]* control character/);
   });
 
-  it("refuses what makes no sense", async () => {
+  it("refuses invalid values", async () => {
     const insert = (columns: string, values: string): Promise<unknown> =>
       db.as("tenantA", `insert into onboarding_templates (step_number, ${columns}) values (1, ${values})`);
     expect((await refusal(insert("step_name", "'No Word'"))).code).toBe("23514");
@@ -199,8 +199,8 @@ describe("a tenant's own template", () => {
   });
 });
 
-describe("the insert shapes of existing writers", () => {
-  it("get in and run, steps and all", async () => {
+describe("inserts of existing clients", () => {
+  it("are accepted and run, with their steps", async () => {
     const lead = await insertLead(db, "tenantA");
     const client = await db.connect("tenantA");
     await client.query("begin");
@@ -224,7 +224,7 @@ describe("the insert shapes of existing writers", () => {
     expect(await db.query("select from ai_email_queue where lead_id = $1", [lead])).toHaveLength(1);
   });
 
-  it("of a lead that has an onboarding already add nothing, and fail nothing", async () => {
+  it("for a lead that already has an onboarding add nothing, and do not fail", async () => {
     const { lead, workflow } = await win(db);
     const second = "00000000-0000-4000-8000-00000000abcd";
     await db.as(
@@ -244,7 +244,7 @@ describe("the insert shapes of existing writers", () => {
     expect(await db.query("select from ai_email_queue where lead_id = $1", [lead])).toHaveLength(1);
   });
 
-  it("of a service that names no tenant are the lead's tenant's", async () => {
+  it("of a service that names no tenant belong to the lead's tenant", async () => {
     const lead = await insertLead(db, "tenantA");
     const insert = "insert into ai_onboarding_workflows (lead_id, status) values ($1, 'active') returning id";
     expect(await db.as("service", insert, [lead])).toHaveLength(1);
@@ -252,7 +252,7 @@ describe("the insert shapes of existing writers", () => {
     expect(row).toEqual({ tenant_id: db.tenantA, status: "in_progress" });
   });
 
-  it.each(["paused", "cancelled"])("as %s have their steps when they go on, and no second ones", async (status) => {
+  it.each(["paused", "cancelled"])("as %s get their steps when they continue, and get them once", async (status) => {
     const lead = await insertLead(db, "tenantA");
     await db.as("tenantA", "insert into ai_onboarding_workflows (lead_id, status) values ($1, $2)", [lead, status]);
     const waiting = await workflowOf(db, lead);
@@ -281,12 +281,12 @@ describe("the insert shapes of existing writers", () => {
     expect(await course(db, await workflowOf(db, lead))).toBe("1:in_progress");
   });
 
-  it("with a word that nobody knows are refused, with the words that are known", async () => {
+  it("with an unknown status are refused, with the known ones", async () => {
     const lead = await insertLead(db, "tenantA");
-    const told = await refusal(
+    const refused = await refusal(
       db.as("tenantA", "insert into ai_onboarding_workflows (lead_id, status) values ($1, 'dunno')", [lead]),
     );
-    expect(told).toMatchObject({ code: "OP002", column: "status" });
-    expect(told.hint).toContain("in_progress, paused, completed, cancelled");
+    expect(refused).toMatchObject({ code: "OP002", column: "status" });
+    expect(refused.hint).toContain("in_progress, paused, completed, cancelled");
   });
 });

@@ -1,5 +1,5 @@
-// How an onboarding goes on: by update, by function, by its own mail, by events; in any order, and
-// from two sides at once.
+// How an onboarding advances: by update, by function, by its own mail, by events; in any order, and by two
+// clients at once.
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { codeOf } from "../../src/errors.ts";
@@ -30,7 +30,7 @@ async function now(workflow: Workflow): Promise<Record<string, unknown> | undefi
 }
 
 describe("a step", () => {
-  it("completed by update begins the next one, with its due date", async () => {
+  it("completed by update starts the next one, with its due date", async () => {
     const { workflow } = await win(db);
     await set(workflow, "welcome_email", "done");
     expect(await course(db, workflow)).toBe("1:completed 2:in_progress 3:pending 4:pending 5:pending");
@@ -39,7 +39,7 @@ describe("a step", () => {
     expect(await now(workflow)).toMatchObject({ current_step: 2, status: "in_progress" });
   });
 
-  it("completed ahead of its turn waits for nobody, and its turn does not come again", async () => {
+  it("completed ahead of its turn is not started again in its turn", async () => {
     const { workflow } = await win(db);
     await set(workflow, "system_setup", "completed");
     await set(workflow, "welcome_email", "completed");
@@ -47,7 +47,7 @@ describe("a step", () => {
     expect(await course(db, workflow)).toBe("1:completed 2:skipped 3:completed 4:in_progress 5:pending");
   });
 
-  it("the last one completes the workflow, once, and the lead hears of it", async () => {
+  it("that is the last one completes the workflow, once, and adds an event to the lead", async () => {
     const { lead, workflow } = await win(db);
     for (const { step_name: name } of await stepsOf(db, workflow)) {
       await set(workflow, name, "completed");
@@ -72,7 +72,7 @@ describe("a step", () => {
     expect(await db.query("select from ai_email_queue where lead_id = $1", [lead])).toHaveLength(1);
   });
 
-  it("is refused what cannot be, with what to do", async () => {
+  it("refuses invalid changes, with a hint", async () => {
     const { workflow } = await win(db);
     await set(workflow, "welcome_email", "completed");
     const undo = await refusal(set(workflow, "welcome_email", "skipped"));
@@ -88,7 +88,7 @@ describe("a step", () => {
 });
 
 describe("the welcome mail", () => {
-  it("completes its step when it has gone, and not before", async () => {
+  it("completes its step when it is sent, and not before", async () => {
     const { workflow } = await win(db);
     const [first] = await stepsOf(db, workflow);
     const worker = await db.connect("worker");
@@ -101,7 +101,7 @@ describe("the welcome mail", () => {
     expect(await course(db, workflow)).toMatch(/^1:completed 2:in_progress/);
   });
 
-  it("that fails is a problem that can be seen, and is gone once it went", async () => {
+  it("that fails is reported as a problem until it is sent", async () => {
     const { workflow } = await win(db);
     const [first] = await stepsOf(db, workflow);
     const worker = await db.connect("worker");
@@ -144,20 +144,20 @@ describe("the welcome mail", () => {
       },
     ],
     [
-      "the onboarding is completed by hand, and its step reopened",
+      "the onboarding is completed by a client, and its step reopened",
       async (workflow: Workflow) => {
         await become(workflow, "completed");
         await set(workflow, "welcome_email", "in_progress");
       },
     ],
     [
-      "its step is skipped and done after all",
+      "its step is skipped and started after all",
       async (workflow: Workflow) => {
         await set(workflow, "welcome_email", "skipped");
         await set(workflow, "welcome_email", "in_progress");
       },
     ],
-  ])("goes after all when %s", async (_name, stopAndGoOn) => {
+  ])("is sent after all when %s", async (_name, stopAndGoOn) => {
     const { lead, workflow } = await win(db);
     const mail = (await stepsOf(db, workflow))[0]?.email_id ?? "";
     await stopAndGoOn(workflow);
@@ -169,7 +169,7 @@ describe("the welcome mail", () => {
     expect(await db.query("select from ai_email_queue where lead_id = $1", [lead])).toHaveLength(1);
   });
 
-  it("that has gone does not go again when its step is done anew", async () => {
+  it("that was sent is not sent again when its step is repeated", async () => {
     const { workflow } = await win(db);
     const mail = (await stepsOf(db, workflow))[0]?.email_id ?? "";
     const worker = await db.connect("worker");
@@ -183,7 +183,7 @@ describe("the welcome mail", () => {
     expect(await stuck(workflow)).toEqual([]);
   });
 
-  it("that failed is a problem again when its step begins again", async () => {
+  it("that failed is a problem again when its step starts again", async () => {
     const { workflow } = await win(db);
     const mail = (await stepsOf(db, workflow))[0]?.email_id ?? "";
     const worker = await db.connect("worker");
@@ -196,8 +196,8 @@ describe("the welcome mail", () => {
   });
 
   it.each([
-    ["unsent is a problem that can be seen", "cancelled", ["its mail was not sent"]],
-    ["as sent is none", "completed", []],
+    ["unsent is reported as a problem", "cancelled", ["its mail was not sent"]],
+    ["as sent is not a problem", "completed", []],
   ])("that was archived %s", async (_name, status, expected) => {
     const { workflow } = await win(db);
     const mail = (await stepsOf(db, workflow))[0]?.email_id ?? "";
@@ -213,7 +213,7 @@ describe("the welcome mail", () => {
 });
 
 describe("an event of the lead", () => {
-  it("completes the step that waits for it, before its turn too; one from before the beginning does not", async () => {
+  it("completes the step that waits for it, even before its turn; one from before the start does not", async () => {
     await db.as(
       "tenantA",
       `insert into onboarding_templates (template, step_number, step_name, advance_on)
@@ -234,7 +234,7 @@ describe("an event of the lead", () => {
 });
 
 describe("a pause", () => {
-  it("begins nothing, takes what gets done, and moves the due dates by its length", async () => {
+  it("starts nothing, accepts completed steps, and moves the due dates by its length", async () => {
     const { workflow } = await win(db);
     const [before] = await stepsOf(db, workflow);
     await db.as("tenantA", "update ai_onboarding_workflows set status = 'paused' where id = $1", [workflow.id]);
@@ -252,11 +252,11 @@ describe("a pause", () => {
   });
 });
 
-describe("two at once", () => {
+describe("two clients at once", () => {
   it.each([
     ["the same step", "welcome_email", "welcome_email", "1:completed 2:in_progress 3:pending 4:pending 5:pending"],
     ["two steps", "welcome_email", "data_collection", "1:completed 2:completed 3:in_progress 4:pending 5:pending"],
-  ])("close %s, and one next step begins", async (_name, first, second, expected) => {
+  ])("complete %s, and one next step starts", async (_name, first, second, expected) => {
     const { workflow } = await win(db);
     const complete = "update ai_onboarding_steps set status = 'completed' where workflow_id = $1 and step_name = $2";
     const [one, two] = await Promise.all([db.connect("tenantA"), db.connect("tenantA")]);
@@ -269,7 +269,7 @@ describe("two at once", () => {
     expect(await now(workflow)).toMatchObject({ status: "in_progress" });
   });
 
-  it("close the last two steps, and the workflow is completed once", async () => {
+  it("complete the last two steps, and the workflow is completed once", async () => {
     const { lead, workflow } = await win(db);
     for (const step of ["welcome_email", "data_collection", "system_setup"]) await set(workflow, step, "completed");
     await Promise.all([set(workflow, "training_schedule", "completed"), set(workflow, "first_project", "completed")]);
@@ -280,9 +280,9 @@ describe("two at once", () => {
   });
 });
 
-describe("whatever is done to it, in any order", () => {
+describe("an onboarding, whatever is done to it in any order", () => {
   const names = ["welcome_email", "data_collection", "system_setup", "training_schedule", "first_project"] as const;
-  const deed = fc.oneof(
+  const change = fc.oneof(
     fc.record({
       of: fc.constantFrom(...names),
       to: fc.constantFrom("completed", "skipped", "pending", "in_progress", "cancelled"),
@@ -290,11 +290,11 @@ describe("whatever is done to it, in any order", () => {
     fc.record({ of: fc.constant("workflow"), to: fc.constantFrom("paused", "in_progress", "cancelled", "completed") }),
   );
 
-  it("its books agree with its steps, and no mail goes twice", { timeout: 60_000 }, async () => {
+  it("has a status that agrees with its steps, and sends no mail twice", { timeout: 60_000 }, async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(deed, { minLength: 1, maxLength: 12 }), async (deeds) => {
+      fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 12 }), async (changes) => {
         const { lead, workflow } = await win(db);
-        for (const { of, to } of deeds) {
+        for (const { of, to } of changes) {
           const done =
             of === "workflow"
               ? db.query("update ai_onboarding_workflows set status = $2 where id = $1", [workflow.id, to])
@@ -311,8 +311,8 @@ describe("whatever is done to it, in any order", () => {
         const steps = await stepsOf(db, workflow);
         const begun = steps.filter((step) => step.status === "in_progress").map((step) => step.step_number);
         const isOpen = begun.length > 0 || steps.some((step) => step.status === "pending");
-        const goesOn = after?.["status"] === "in_progress" || after?.["status"] === "paused";
-        expect(isOpen).toBe(goesOn);
+        const continues = after?.["status"] === "in_progress" || after?.["status"] === "paused";
+        expect(isOpen).toBe(continues);
         expect(after?.["status"] !== "in_progress" || after["current_step"] === Math.min(...begun)).toBe(true);
         const due = await db.query(
           "select r.id from onboarding_reminders as r join ai_onboarding_steps as s on s.id = r.step_id where r.workflow_id = $1 and r.status = 'pending' and s.status <> 'in_progress'",

@@ -1,4 +1,4 @@
-// Step 1 really sends: from a won lead through the worker and SendGrid's protocol to a completed step.
+// Step 1 end to end: from a won lead through the worker and SendGrid's protocol to a completed step.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
 import type { Worker } from "../../src/jobs/worker.ts";
@@ -27,14 +27,14 @@ async function completed(workflow: { readonly id: string }): Promise<void> {
   ]);
 }
 
-/** What SendGrid took for the workflow's first step. */
+/** What SendGrid accepted for the workflow's first step. */
 async function mailsOf(workflow: { readonly id: string }): Promise<SendgridSimulator["messages"]> {
   const [first] = await stepsOf(db, workflow);
   return simulator.messages.filter((message) => message.customArgs["bo_msg"] === first?.email_id);
 }
 
 describe("the welcome mail", () => {
-  it("goes out once, to the lead, by name; and its step is done", async () => {
+  it("is sent once, to the lead, by name, and completes its step", async () => {
     const { workflow } = await win(db, "tenantA", { contact_name: "Rita O'Hara", email: "rita@customer.example" });
     await completed(workflow);
     const mails = await mailsOf(workflow);
@@ -46,7 +46,7 @@ describe("the welcome mail", () => {
     expect(await course(db, workflow)).toMatch(/^1:completed 2:in_progress/);
   });
 
-  it("is no marketing: it goes to who wants no news, but not to a dead mailbox", async () => {
+  it("is not marketing: it is sent to a person who denied marketing, but not to an address that bounced", async () => {
     const lead = await insertLead(db, "tenantA", { email: "dead@customer.example" });
     await db.as(
       "tenantA",
@@ -67,7 +67,7 @@ describe("the welcome mail", () => {
     expect(await mailsOf(workflow)).toHaveLength(1);
   });
 
-  it("that got no answer leaves the step open as a problem, and is never sent again blindly", async () => {
+  it("without a response leaves the step open as a problem, and is never resent blindly", async () => {
     simulator.faults.add({ kind: "reset", moment: "after", recipient: "lost@customer.example" });
     const { workflow } = await win(db, "tenantA", { email: "lost@customer.example" });
     await db.until(
