@@ -20,7 +20,7 @@ afterEach(() => db.query("delete from ai_email_queue"));
 afterAll(() => db.close());
 
 describe("create_tenant", () => {
-  it("returns the id of the new tenant, from an admin", async () => {
+  it("returns the id of the new tenant, for an admin", async () => {
     const [row] = await db.as("admin", "select brainops.create_tenant('acme', 'Acme', 'Europe/Berlin') as id");
     expect(await db.query("select id, name, time_zone, status from tenants where slug = 'acme'")).toEqual([
       { id: row?.["id"], name: "Acme", time_zone: "Europe/Berlin", status: "active" },
@@ -53,7 +53,7 @@ describe("create_login", () => {
     }
   }
 
-  it("makes a login that is the tenant and nobody else, with limits", async () => {
+  it("creates a login that is bound to its tenant, with limits", async () => {
     await withLogin("a long password", "a long password", async (url) => {
       await onServer(url, async (client) => {
         expect((await client.query("select (select brainops.current_tenant_id()) as id")).rows).toEqual([
@@ -66,7 +66,7 @@ describe("create_login", () => {
     });
   });
 
-  it("takes a SCRAM-SHA-256 verifier instead of the password", async () => {
+  it("accepts a SCRAM-SHA-256 verifier instead of the password", async () => {
     const salt = randomBytes(16);
     const salted = pbkdf2Sync("a long password", salt, 4096, 32, "sha256");
     const hmac = (text: string): Buffer => createHmac("sha256", salted).update(text).digest();
@@ -94,7 +94,7 @@ describe("create_login", () => {
   });
 });
 
-describe("the verbs on rows", () => {
+describe("the functions that change rows", () => {
   const call = (seat: "admin" | "tenantA" | "tenantB", verb: string, id: string): Promise<Record<string, unknown>[]> =>
     db.as(seat, `select ${verb} as status`, [id]);
   const retry = "brainops.retry('ai_email_queue', $1)";
@@ -120,7 +120,7 @@ describe("the verbs on rows", () => {
     expect(await mail(db, id)).toMatchObject({ status });
   });
 
-  it("are for the tenant's own rows, and for all of an admin's", async () => {
+  it("apply to a tenant's own rows, and to all rows for an admin", async () => {
     const id = await insertMail(db, "tenantA");
     expect((await refusal(call("tenantB", cancel, id))).code).toBe("OP009");
     expect(await call("tenantA", cancel, id)).toEqual([{ status: "cancelled" }]);
@@ -128,7 +128,7 @@ describe("the verbs on rows", () => {
     expect(await call("admin", cancel, id)).toEqual([{ status: "cancelled" }]);
   });
 
-  it("name the job tables, for a table that is not one", async () => {
+  it("list the job tables for a table that is not one", async () => {
     const refused = await refusal(db.as("admin", "select brainops.retry('tenants', gen_random_uuid())"));
     expect(refused).toMatchObject({
       code: "OP007",
@@ -137,7 +137,7 @@ describe("the verbs on rows", () => {
     });
   });
 
-  it("retry_failed takes what failed since then, of the caller's tenants", async () => {
+  it("retry_failed retries what failed since then, of the caller's tenants", async () => {
     const [a, b] = [
       await insertMail(db, "tenantA", { status: "failed" }),
       await insertMail(db, "tenantB", { status: "failed" }),
@@ -154,7 +154,7 @@ describe("the verbs on rows", () => {
 });
 
 describe("the views", () => {
-  it("show what waits, runs and failed: a tenant its own, an admin all", async () => {
+  it("show waiting, running and failed rows: to a tenant its own, to an admin all", async () => {
     const ids = [await insertMail(db, "tenantA"), await insertMail(db, "tenantA"), await insertMail(db, "tenantA")];
     const [failed = "", lost = ""] = ids;
     await insertMail(db, "tenantA", { scheduled_for: "2100-01-01Z" });
@@ -184,7 +184,7 @@ describe("the views", () => {
     expect(await db.as("tenantB", "select from brainops.jobs")).toHaveLength(1);
   });
 
-  it("show a worker as alive, though a tenant holds every lock that it could foresee", async () => {
+  it("show a worker as alive, even if a tenant holds every lock that it could predict", async () => {
     const tenant = await db.connect("tenantA");
     await tenant.query("select count(pg_advisory_lock(1112690512, i)) from generate_series(0, 500) as i");
     const starting = await db.connect("worker");
@@ -197,7 +197,7 @@ describe("the views", () => {
     await tenant.query("select pg_advisory_unlock_all()");
   });
 
-  it("of workers and breakers are for admins", async () => {
+  it("of workers and breakers are for admins only", async () => {
     const announced = await db.connect("worker");
     await announced.query("select brainops_internal.register_worker(gen_random_uuid(), 'host-1', 1, '{email__send}')");
     await worker.query("select brainops_internal.hold_account('sendgrid', now() + interval '1 hour')");

@@ -1,4 +1,4 @@
-// brainops_internal.claim on real connections, step by step: which rows go, and who holds them.
+// brainops_internal.claim on real connections, step by step: which rows are claimed, and who holds them.
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -25,7 +25,7 @@ async function insertMails(count: number): Promise<string[]> {
 }
 
 describe("claim", () => {
-  it("gives a due row a lease and an attempt, and says so once", async () => {
+  it("gives a due row a lease and an attempt, once", async () => {
     const [id = ""] = await insertMails(1);
     const worker = randomUUID();
     const [answer] = await claim(one, db.tenantA, [id], worker);
@@ -47,7 +47,7 @@ describe("claim", () => {
     expect(await claim(one, db.tenantA, [await insertMail(db, "tenantA", columns)])).toEqual([]);
   });
 
-  it("leaves out rows of another tenant, and all without one", async () => {
+  it("leaves out rows of another tenant, and all rows if no tenant is set", async () => {
     const [id = ""] = await insertMails(1);
     expect(await claim(one, db.tenantB, [id])).toEqual([]);
     expect(await claim(one, "", [id])).toEqual([]);
@@ -55,7 +55,7 @@ describe("claim", () => {
     expect(await claim(one, db.tenantA, [id])).toHaveLength(1);
   });
 
-  it("asks the gate: suppressed recipients are skipped, leads without an address fail", async () => {
+  it("applies the gate: suppressed recipients are skipped, leads without an address fail", async () => {
     await db.as("tenantA", "insert into contact_suppressions (address, reason) values ('Ann@Example.com', 'manual')");
     const [lead] = await db.as<{ id: string }>(
       "tenantA",
@@ -87,7 +87,7 @@ describe("claim", () => {
     await db.query("delete from contact_suppressions");
   });
 
-  it.skipIf(!isServer)("by two at once gets disjoint rows (needs a server)", async () => {
+  it.skipIf(!isServer)("by two workers at once gets disjoint rows (needs a server)", async () => {
     const ids = await insertMails(6);
     await beginAsWorker(one, db.tenantA);
     await beginAsWorker(two, db.tenantA);

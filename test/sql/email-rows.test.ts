@@ -15,14 +15,14 @@ afterAll(() => db.close());
 
 const KIB = 1024;
 
-describe("existing writers' inserts", () => {
+describe("inserts of existing clients", () => {
   const optional = ["id", "scheduled_for", "created_at", "metadata"];
   const subsets = Array.from({ length: 2 ** optional.length }, (_, bits) =>
     optional.filter((__, i) => (bits >> i) % 2 === 1),
   );
 
   it.each(subsets.map((subset) => [subset]))(
-    "go through with %j beside recipient, subject, body and status",
+    "are accepted with %j beside recipient, subject, body and status",
     async (subset) => {
       const values: Readonly<Record<string, unknown>> = {
         id: crypto.randomUUID(),

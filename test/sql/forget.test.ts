@@ -1,4 +1,4 @@
-// brainops.forget: nothing of the person is left anywhere, and nothing of anybody else is gone.
+// brainops.forget: no trace of the person is left, and nothing of other people is erased.
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -125,7 +125,7 @@ describe("forget", () => {
     expect(await db.query("select from ai_email_queue where id = $1", [innocent])).toHaveLength(1);
   });
 
-  it("leaves a digest that stops any new mail to the person, of this tenant alone", async () => {
+  it("leaves a digest that stops any new mail to the person, from this tenant only", async () => {
     const again = await insertMail(db, "tenantA", { recipient: PERSON.toUpperCase() });
     expect(await claim(worker, db.tenantA, [again])).toMatchObject([
       { outcome: "skip", reason: "suppressed: forgotten" },
@@ -137,7 +137,7 @@ describe("forget", () => {
     expect(await claim(worker, db.tenantB, [fromB])).toMatchObject([{ outcome: "go" }]);
   });
 
-  it("is a tenant's for itself alone, and shows it nothing of others", async () => {
+  it("is available to a tenant for itself only, and reveals nothing of others", async () => {
     const others = ["tenant-b", db.tenantB, "no-such-tenant"];
     for (const tenant of others) {
       const refused = await refusal(db.as("tenantA", "select * from brainops.forget($1, $2)", [tenant, PERSON]));
@@ -151,7 +151,7 @@ describe("forget", () => {
     );
   });
 
-  it("is an admin's for everybody, and may be asked twice", async () => {
+  it("is available to admins for every tenant, and is idempotent", async () => {
     for (let i = 0; i < 2; i += 1) await db.as("admin", "select * from brainops.forget('tenant-b', $1)", [PERSON]);
     expect(await tracesOf(PERSON, db.tenantB)).toEqual([]);
     expect((await refusal(db.as("admin", "select * from brainops.forget('no-such-tenant', $1)", [PERSON]))).code).toBe(

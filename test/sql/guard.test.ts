@@ -23,11 +23,11 @@ async function problems({ query }: GuardRule): Promise<string[]> {
 describe.each(guardRules)("$rule", (rule) => {
   const excepted = Object.keys(rule.exceptions ?? {}).toSorted();
 
-  it("holds everywhere, but for the exceptions named here", async () => {
+  it("holds everywhere, except for those that are named here", async () => {
     expect(await problems(rule)).toEqual(excepted);
   });
 
-  it("is noticed when it is broken", async () => {
+  it("detects a violation", async () => {
     await client.query("begin");
     try {
       await client.query(rule.breakIt);
@@ -41,7 +41,7 @@ describe.each(guardRules)("$rule", (rule) => {
 });
 
 describe("the database", () => {
-  it("lets no client make temporary tables", async () => {
+  it("lets no client create temporary tables", async () => {
     // A clone does not get its template's grants, so the template is queried.
     const postgres = inject("postgres");
     const name = postgres.kind === "server" ? postgres.template : new URL(db.url).pathname.slice(1);
@@ -63,7 +63,7 @@ describe("the database", () => {
     ).resolves.not.toHaveLength(0);
   });
 
-  it("keeps the engine's own functions from tenants", async () => {
+  it("denies tenants the engine's own functions", async () => {
     const calls = [
       "select brainops_internal.claim('ai_email_queue', '{}', gen_random_uuid())",
       "select brainops_internal.settle('ai_email_queue', '{}')",

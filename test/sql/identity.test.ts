@@ -68,7 +68,7 @@ describe("a tenant's login", () => {
     expect(await whoIs("tenantB", { "app.tenant_id": db.tenantA })).toBe(db.tenantB);
   });
 
-  it("can become nobody else", async () => {
+  it("cannot become another tenant", async () => {
     const client = await db.connect("tenantA");
     const other = new URL(db.urlOf("tenantB")).username;
     for (const role of ["brainops_service", "brainops_worker", "brainops_admin", "brainops_system", other]) {
@@ -79,7 +79,7 @@ describe("a tenant's login", () => {
     expect(await touched(client, "set row_security = off; select * from revenue_leads")).toBe("42501");
   });
 
-  it("inserts for itself, however it forges the setting that fills the tenant in", async () => {
+  it("inserts for itself, however it forges the setting that supplies the tenant", async () => {
     const forge = (setting: string, value: string): string =>
       `insert into ai_email_queue (recipient, subject, body)
        select 'x@example.com', 's' || set_config('${setting}', '${value}', true), 'b' from generate_series(1, 3)`;
@@ -102,7 +102,7 @@ describe("a tenant's login", () => {
 });
 
 describe("a service's login", () => {
-  it("is nobody without a setting, and with one who it says", async () => {
+  it("has no tenant without a setting, and the named one with it", async () => {
     expect(await whoIs("service", {})).toBeNull();
     expect(await whoIs("service", { "app.tenant_id": db.tenantB })).toBe(db.tenantB);
     expect(await whoIs("service", { "request.jwt.claims": claims(db.tenantA) })).toBe(db.tenantA);
@@ -111,7 +111,7 @@ describe("a service's login", () => {
     );
   });
 
-  it("is nobody with garbage, and is never stopped by it", async () => {
+  it("has no tenant with garbage in the setting, and gets no error", async () => {
     for (const value of GARBAGE)
       expect([value, await whoIs("service", { "app.tenant_id": value })]).toEqual([value, null]);
     for (const value of GARBAGE_CLAIMS) {
@@ -119,7 +119,7 @@ describe("a service's login", () => {
     }
   });
 
-  it("is nobody again once the transaction that said who has ended", async () => {
+  it("has no tenant again once the transaction that named it has ended", async () => {
     const client = await db.connect("service");
     const who = async (): Promise<unknown> =>
       (await client.query<{ id: unknown }>("select (select brainops.current_tenant_id()) as id")).rows[0]?.id;
@@ -183,7 +183,7 @@ describe("a service's login", () => {
   });
 });
 
-describe("anybody else", () => {
+describe("any other login", () => {
   it("sees nothing and writes nothing: no grants, no tenant", async () => {
     for (const text of ["select * from revenue_leads", "select * from tenants", "select * from brainops.jobs"]) {
       expect([text, (await refusal(db.as("anonymous", text))).code]).toEqual([text, "42501"]);
@@ -191,7 +191,7 @@ describe("anybody else", () => {
     expect((await refusal(db.as("anonymous", "select brainops.current_tenant_id()"))).code).toBe("42501");
   });
 
-  it("is nobody as a member of brainops_tenant that is bound to no tenant", async () => {
+  it("has no tenant as a member of brainops_tenant that is bound to no tenant", async () => {
     const client = await db.connect("superuser");
     await client.query("begin");
     await client.query(`grant brainops_tenant to ${new URL(db.urlOf("anonymous")).username}`);
@@ -206,7 +206,7 @@ describe("anybody else", () => {
     ).toBe("42501");
   });
 
-  it("is nobody as a worker that has named no tenant", async () => {
+  it("has no tenant as a worker that has named none", async () => {
     const client = await db.connect("worker");
     await client.query("set role brainops_worker");
     expect((await client.query("select from revenue_leads")).rowCount).toBe(0);

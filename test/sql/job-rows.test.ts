@@ -37,7 +37,7 @@ describe("an inserted row", () => {
   );
 
   it.each(["cancelled", "canceled", "CANCELED", "completed", "failed", "skipped", "awaiting_approval"])(
-    "with status %j is kept as such, without a job",
+    "with status %j keeps it, without a job",
     async (status) => {
       const id = await insertMail(db, "tenantA", { status });
       const row = await mail(db, id);
@@ -59,7 +59,7 @@ describe("an inserted row", () => {
     expect(refused.hint).toMatch(/pending/);
   });
 
-  it("is due now when it does not say when, or says null", async () => {
+  it("is due now if scheduled_for is missing or null", async () => {
     for (const columns of [{}, { scheduled_for: null }, { status: null }]) {
       const id = await insertMail(db, "tenantA", columns).catch((error: unknown) => {
         throw new Error(JSON.stringify(columns), { cause: error });
@@ -112,7 +112,7 @@ describe("an inserted row", () => {
     expect(count).toEqual({ rows: 10_000, jobs: 10_000 });
   });
 
-  it("with a key that the tenant used before is a second row of it only for another tenant", async () => {
+  it("with an idempotency key that was used before is accepted for another tenant only", async () => {
     await insertMail(db, "tenantA", { idempotency_key: "order-7" });
     expect((await refusal(insertMail(db, "tenantA", { idempotency_key: "order-7" }))).code).toBe("23505");
     await insertMail(db, "tenantB", { idempotency_key: "order-7" });
@@ -122,7 +122,7 @@ describe("an inserted row", () => {
     expect(await jobsOf(db)).toHaveLength(2);
   });
 
-  it("of a small tenant stands before the backlog of a large one", async () => {
+  it("of a small tenant comes before the backlog of a large one", async () => {
     await asA.query(
       "insert into ai_email_queue (recipient, subject, body) select 'x@example.com', 's', 'b' from generate_series(1, 500)",
     );

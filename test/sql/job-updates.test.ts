@@ -1,4 +1,4 @@
-// Steering by SQL: what an update and a delete do to a row and its job, and what only the engine may write.
+// Changes by SQL: what an update and a delete do to a row and its job, and what only the engine may write.
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -29,7 +29,7 @@ describe("an update", () => {
     expect(job?.run_at.getTime()).toBeLessThanOrEqual(Date.now());
   });
 
-  it("to cancelled takes the job away, to pending brings it back as new", async () => {
+  it("to cancelled deletes the job, to pending adds it again as new", async () => {
     const id = await insertMail(db, "tenantA");
     await db.query("update ai_email_queue set attempts = 3 where id = $1", [id]);
     await db.as("tenantA", "update ai_email_queue set status = 'canceled' where id = $1", [id]);
@@ -53,7 +53,7 @@ describe("an update", () => {
     expect(refused.hint).toMatch(/pending|cancelled|confirm/);
   });
 
-  it("cannot cancel what was completed, nor pull back what is being processed", async () => {
+  it("cannot cancel a completed row, nor reset one that is being processed", async () => {
     const done = await insertMail(db, "tenantA", { status: "completed" });
     const cancel = "update ai_email_queue set status = 'cancelled' where id = $1";
     expect((await refusal(db.as("tenantA", cancel, [done]))).code).toBe("OP003");
@@ -69,7 +69,7 @@ describe("an update", () => {
     expect(await mail(db, running)).toMatchObject({ status: "processing", cancel_requested_at: expect.any(Date) });
   });
 
-  it("of many rows is one event each, and a delete takes the jobs away", async () => {
+  it("of many rows adds one event each, and a delete removes the jobs", async () => {
     const ids = [await insertMail(db, "tenantA"), await insertMail(db, "tenantA")];
     await db.as("tenantA", "update ai_email_queue set status = 'cancelled' where id = any ($1)", [ids]);
     await db.as("tenantA", "update ai_email_queue set status = 'pending', subject = 'again' where id = any ($1)", [
@@ -94,7 +94,7 @@ describe("an update", () => {
     expect(await jobs()).toEqual([0, 0]);
   });
 
-  it("of an event is refused to everybody, and so is its end", async () => {
+  it("of an event is refused for everyone, and so is its deletion", async () => {
     await insertMail(db, "tenantA").then((id) =>
       db.as("tenantA", "update ai_email_queue set status = 'cancelled' where id = $1", [id]),
     );
@@ -124,7 +124,7 @@ describe("the columns that the engine writes", () => {
   ];
   const more = ["rate_slot", "cancel_requested_at", "sent_at", "provider_message_id"];
 
-  it.each([...engines, ...more])("%s is not a client's to write", async (column) => {
+  it.each([...engines, ...more])("%s cannot be written by clients", async (column) => {
     await insertMail(db, "tenantA");
     for (const seat of ["tenantA", "service"] as const) {
       expect((await refusal(db.as(seat, `update ai_email_queue set ${column} = null`))).code).toBe("42501");
@@ -133,7 +133,7 @@ describe("the columns that the engine writes", () => {
     }
   });
 
-  it("leave all the others to it, but for whose the row is", async () => {
+  it("exclude all the others, except for id, tenant and creation", async () => {
     await insertMail(db, "tenantA");
     for (const column of [
       "recipient",

@@ -40,13 +40,13 @@ describe("a pause", () => {
     ],
     ["of another channel", "select brainops.pause('ai_email_queue', null, 'sms', 'maintenance')", ["go", "go"]],
   ] as const;
-  it.each(cases)("%s holds whom it names", async (_name, pause, expected) => {
+  it.each(cases)("%s holds the rows that it names", async (_name, pause, expected) => {
     const [a, b] = [await insertMail(db, "tenantA"), await insertMail(db, "tenantB")];
     await db.as("admin", pause);
     expect([await outcomeOf(db.tenantA, a), await outcomeOf(db.tenantB, b)]).toEqual(expected);
   });
 
-  it("says on the row who holds it, and why", async () => {
+  it("records on the row who paused it, and why", async () => {
     const id = await insertMail(db, "tenantA");
     await db.as("admin", "select brainops.pause('ai_email_queue', p_reason => 'maintenance')");
     expect(await outcomeOf(db.tenantA, id)).toBe("hold");
@@ -54,7 +54,7 @@ describe("a pause", () => {
     expect(await mail(db, id)).toMatchObject({ status: "pending", attempts: 0, last_error: says });
   });
 
-  it("keeps the sweep from giving jobs back; resume gives them", async () => {
+  it("keeps the sweep from restoring jobs; resume restores them", async () => {
     const id = await insertMail(db, "tenantA");
     await db.as("admin", "select brainops.pause('ai_email_queue', 'tenant-a')");
     await forgetJobs();
@@ -66,7 +66,7 @@ describe("a pause", () => {
     expect(await outcomeOf(db.tenantA, id)).toBe("go");
   });
 
-  it("of everyone outlives the end of one tenant's", async () => {
+  it("of everyone remains when that of one tenant ends", async () => {
     const id = await insertMail(db, "tenantA");
     await db.as("admin", "select brainops.pause('ai_email_queue'), brainops.pause('ai_email_queue', 'tenant-a')");
     expect(await db.as("admin", "select brainops.resume('ai_email_queue', 'tenant-a')")).toEqual([{ resume: 0 }]);
@@ -75,7 +75,7 @@ describe("a pause", () => {
     expect(await outcomeOf(db.tenantA, id)).toBe("go");
   });
 
-  it("can be the engine's own, for the current tenant or for everyone", async () => {
+  it("can be set by the engine, for the current tenant or for everyone", async () => {
     const [a, b] = [await insertMail(db, "tenantA"), await insertMail(db, "tenantB")];
     const pauseSender = async (everyone: boolean): Promise<void> => {
       await beginAsWorker(worker, db.tenantA);
@@ -135,7 +135,7 @@ describe("a circuit breaker", () => {
     expect(await breaker()).toMatchObject({ state: "open", failures: 5, wait: 15 });
   });
 
-  it("counts results that are reported together by what most of them were", async () => {
+  it("counts results that are reported together by their majority", async () => {
     await record(0, 4);
     await record(95, 8);
     expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
@@ -147,7 +147,7 @@ describe("a circuit breaker", () => {
     expect(await breaker()).toMatchObject({ state: "closed", failures: 0 });
   });
 
-  it("lets nothing go while open, says so on the rows, and then one row alone", async () => {
+  it("lets nothing go while open, records that on the rows, and then lets one row go", async () => {
     const ids = [await insertMail(db, "tenantA"), await insertMail(db, "tenantA"), await insertMail(db, "tenantA")];
     await record(0, 5);
     expect((await claim(worker, db.tenantA, ids)).map((row) => row.outcome)).toEqual(["defer", "defer", "defer"]);
@@ -189,16 +189,16 @@ describe("a circuit breaker", () => {
     expect(waits).toEqual([15, 30, 60, 120, 240, 480, 600, 600]);
   });
 
-  it("is not prolonged by rows that were under way when it opened", async () => {
+  it("is not prolonged by rows that were in flight when it opened", async () => {
     await record(0, 5);
     await at(5);
     await record(0, 7);
     expect(await breaker()).toMatchObject({ state: "open", failures: 12, wait: 10 });
   });
 
-  it("gives the probe to another when its worker is lost with it", async () => {
+  it("gives the probe to another row if its worker is lost", async () => {
     await record(0, 5);
-    const ask = async (): Promise<unknown> =>
+    const acquire = async (): Promise<unknown> =>
       (
         await worker.query<{ allowed: number }>(
           "select allowed from brainops_internal.acquire_breaker('sendgrid', 10, '40 seconds')",
@@ -207,12 +207,12 @@ describe("a circuit breaker", () => {
     const allowed: unknown[] = [];
     for (const seconds of [14, 15, 16, 54, 55, 56]) {
       await at(seconds);
-      allowed.push(await ask());
+      allowed.push(await acquire());
     }
     expect(allowed).toEqual([0, 1, 0, 0, 1, 0]);
   });
 
-  it("holds an account whose provider named a time, and closes again by one success", async () => {
+  it("holds an account until the time that its provider named, and closes after one success", async () => {
     await worker.query("select brainops_internal.hold_account('sendgrid', $1)", [new Date(START + 60_000)]);
     expect(await breaker()).toMatchObject({ state: "open", failures: 0, wait: 60 });
     const id = await insertMail(db, "tenantA");
@@ -228,7 +228,7 @@ describe("a circuit breaker", () => {
     expect(await breaker()).toMatchObject({ state: "closed" });
   });
 
-  it.skipIf(!isServer)("gives one probe to two workers that ask at once (needs a server)", async () => {
+  it.skipIf(!isServer)("gives one probe to two workers that claim at once (needs a server)", async () => {
     const [a, b] = [await insertMail(db, "tenantA"), await insertMail(db, "tenantB")];
     await record(0, 5);
     await at(20);

@@ -13,7 +13,7 @@ beforeAll(async () => {
 afterAll(() => db.close());
 
 describe("protect_table", () => {
-  it("gives a table that exists the whole guard, and may be called again", async () => {
+  it("gives an existing table the complete guard, and may be called again", async () => {
     await db.query(
       "create table invoices (id uuid primary key default gen_random_uuid(), tenant_id uuid, total numeric)",
     );
@@ -58,7 +58,7 @@ describe("protect_table", () => {
     await db.query("drop table notes");
   });
 
-  it("covers partitions and children, which can be asked by their own names", async () => {
+  it("covers partitions and children, which can be queried by their own names", async () => {
     await db.query(`
       create table visits (tenant_id uuid not null, at date not null) partition by range (at);
       create table visits_2026 partition of visits for values from ('2026-01-01') to ('2027-01-01');
@@ -97,13 +97,16 @@ describe("protect_table", () => {
       /policy open_house applies to every role/,
     ],
     "a view": ["create view o as select id as tenant_id from tenants", /not an ordinary or partitioned table/],
-    "rows of nobody": ["create table o (tenant_id uuid); insert into o values (null)", /rows without a tenant_id/],
+    "rows without a tenant": [
+      "create table o (tenant_id uuid); insert into o values (null)",
+      /rows without a tenant_id/,
+    ],
     "rows of a tenant that is not": [
       "create table o (tenant_id uuid); insert into o values (gen_random_uuid())",
       /rows of tenants that are not in/,
     ],
   };
-  it.each(Object.entries(obstacles))("names what stands in the way: %s", async (_name, [create, says]) => {
+  it.each(Object.entries(obstacles))("names the obstacle: %s", async (_name, [create, says]) => {
     const client = await db.connect("superuser");
     await client.query("begin");
     await client.query(create);

@@ -132,7 +132,7 @@ describe("a rate limit", () => {
     120_000,
   );
 
-  it("would be seen to be broken: without one, all rows go at once", async () => {
+  it("is what the check above detects: without one, all rows go at once", async () => {
     const { gone } = await run([{ at: START, count: 10, tenantId: db.tenantA }]);
     expect(
       excess(
@@ -150,7 +150,7 @@ describe("a rate limit", () => {
     expect(gone.map((row) => Math.round((row.at - START) / 100) / 10)).toEqual([0, 2, 4]);
   });
 
-  it("says on the row what it waits for, and since when the slot was missed it must wait again", async () => {
+  it("records on the row what it waits for; a row that missed its slot must wait again", async () => {
     await limit(db.tenantA, 1, 1);
     await setNow(db, new Date(START));
     await insertAt(db.tenantA, START, 3);
@@ -172,7 +172,7 @@ describe("a rate limit", () => {
     await setNow(db, null);
   });
 
-  it("is an admin's to set, and no tenant's to see or change", async () => {
+  it("is set by admins, and neither seen nor changed by tenants", async () => {
     for (const text of [
       "select * from brainops.rate_limits",
       "update brainops.rate_limits set per_second = 1000",

@@ -55,12 +55,12 @@ describe("an example of sql/_README.md", () => {
     await expect(client.query(own)).resolves.toBeDefined();
   });
 
-  it("stands beside the others", () => {
+  it("is found on every page", () => {
     expect(examples.length).toBeGreaterThanOrEqual(21);
     for (const text of texts) expect(text).toContain("```sql\n");
   });
 
-  it("did what the page says", async () => {
+  it("had the effect that the page describes", async () => {
     expect(
       await db.query("select from brainops.jobs where table_name = 'invoice_pdfs' and status = 'pending'"),
     ).toHaveLength(1);
@@ -71,7 +71,7 @@ describe("an example of sql/_README.md", () => {
 });
 
 describe("the table of roles and tables", () => {
-  it("names every table that a DBA sees", async () => {
+  it("lists every table that a DBA sees", async () => {
     const found = await db.query<{ name: string }>(
       `select c.oid::regclass::text as name from pg_class as c
        where c.relkind in ('r', 'p') and not c.relispartition and c.relnamespace::regnamespace::text in ('public', 'brainops')
@@ -88,7 +88,7 @@ describe("the table of functions", () => {
   const listed = rows.map(([, name = "", parameters = "", who = ""]) => ({ name, parameters, who }));
 
   // Both ways: what people call is in schema brainops, and nothing else is.
-  it("gives each function with the arguments that it has", async () => {
+  it("lists each function with its arguments", async () => {
     expect(listed.length).toBeGreaterThan(40);
     const found = await db.query<{ name: string; arguments: string }>(
       `select proname as name, pg_get_function_arguments(oid) as arguments from pg_proc
@@ -104,7 +104,7 @@ describe("the table of functions", () => {
     expect(wrong).toEqual([]);
   });
 
-  it("says who may call it", async () => {
+  it("lists who may call it", async () => {
     const found = await db.query<{ name: string; who: string }>(
       `select distinct proname as name,
          case

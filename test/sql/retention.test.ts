@@ -1,4 +1,4 @@
-// What runs by the clock: the sweep, the archive, the partitions by month.
+// Scheduled maintenance: the sweep, the archive, the partitions by month.
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
@@ -26,7 +26,7 @@ const sweep = async (): Promise<unknown> =>
     .rows;
 
 describe("the sweep", () => {
-  it("gives due rows that lost their job another, and leaves the rest", async () => {
+  it("queues a job for due rows that lost theirs, and leaves the rest", async () => {
     const lost = await insertMail(db, "tenantA");
     const later = await insertMail(db, "tenantA", { scheduled_for: "2100-01-01Z" });
     const dead = await insertMail(db, "tenantB");
@@ -44,7 +44,7 @@ describe("the sweep", () => {
     expect(await sweep()).toEqual([{ requeued: 0, timed_out: 0 }]);
   });
 
-  it("ends what its worker never settled", async () => {
+  it("ends rows that their worker never settled", async () => {
     const id = await insertMail(db, "tenantA");
     await claimOne(worker, db.tenantA, id);
     expect(await sweep()).toEqual([{ requeued: 0, timed_out: 0 }]);
@@ -56,7 +56,7 @@ describe("the sweep", () => {
     });
   });
 
-  it("frees jobs that are locked by a pool of nobody", async () => {
+  it("frees jobs that are locked by an unknown pool", async () => {
     const [a, b] = [await insertMail(db, "tenantA"), await insertMail(db, "tenantA")];
     await worker.query(
       "insert into brainops.worker_processes (id, host, pid, pool_ids) values (gen_random_uuid(), 'h', 1, '{pool-1}')",
@@ -74,7 +74,7 @@ describe("the sweep", () => {
     await worker.query("delete from brainops.worker_processes");
   });
 
-  it("says on due rows what they wait for, while no live worker has their task", async () => {
+  it("records on due rows what they wait for, while no live worker has their task", async () => {
     const [due, later] = [
       await insertMail(db, "tenantA"),
       await insertMail(db, "tenantA", { scheduled_for: "2100-01-01Z" }),
@@ -98,14 +98,14 @@ describe("the sweep", () => {
 });
 
 describe("the archive", () => {
-  /** The tables that it took rows from. */
+  /** The tables that it moved rows from. */
   const archive = async (): Promise<unknown> =>
     (await worker.query("select * from brainops.archive_done(2) where archived > 0 or table_name = 'ai_email_queue'"))
       .rows;
   const doneAt = (id: string, at: string): Promise<unknown> =>
     db.query("update ai_email_queue set finished_at = $2 where id = $1", [id, at]);
 
-  it("takes rows that are done for long, by month, and shows a tenant its own", async () => {
+  it("moves old finished rows, by month, and shows a tenant its own", async () => {
     const ids = [
       await insertMail(db, "tenantA", { status: "completed", subject: "from A" }),
       await insertMail(db, "tenantA", { status: "failed" }),
@@ -147,7 +147,7 @@ describe("the archive", () => {
     expect(await db.query("select * from brainops.unprotected_tables")).toEqual([]);
   });
 
-  it("drops months past the settings, makes the coming ones, and forgets old webhooks", async () => {
+  it("drops months past the settings, creates the coming ones, and deletes old webhooks", async () => {
     await worker.query("select brainops_internal.ensure_partitions('brainops.job_events', '2025-01-01', 2)");
     await db.query(
       `insert into webhook_events (provider, provider_event_id, payload, signature_ok, status, received_at, processed_at)
@@ -199,7 +199,7 @@ describe("reports on messages", () => {
     union all select 'text', event from sms_deliveries
     order by 1, 2`;
 
-  it("go past the setting, a bounded number at a time, but for what people said", async () => {
+  it("are deleted past the setting, a bounded number at a time, except for people's choices", async () => {
     const at = "now() - interval '14 months'";
     await db.query(
       `insert into email_deliveries (tenant_id, recipient, event, occurred_at, metadata)
@@ -235,7 +235,7 @@ describe("reports on messages", () => {
     ]);
   });
 
-  it("stay for as long as an admin says, and nobody else prunes them", async () => {
+  it("are kept for as long as an admin sets, and pruned by no one else", async () => {
     await db.as("admin", "update brainops.settings set value = '20 years' where name = 'drop_reports_after'");
     await db.query(
       "insert into email_bounces (tenant_id, recipient, bounce_type, reason, occurred_at) values ($1, 'ann@example.com', 'soft', 'kept', now() - interval '10 years')",

@@ -108,7 +108,7 @@ describe("settle", () => {
     expect(await mail(db, id)).toMatchObject({ attempts: 4, last_error: "attempt 4", finished_at: expect.any(Date) });
   });
 
-  it("as defer costs no attempt and gives up at max_deferrals", async () => {
+  it("as defer uses no attempt and gives up at max_deferrals", async () => {
     await db.query("update brainops.job_tables set max_deferrals = 2 where table_name = 'ai_email_queue'");
     const id = await insertMail(db, "tenantA", { max_attempts: 1 });
     const statuses: (string | undefined)[] = [];
@@ -152,14 +152,14 @@ describe("a request to cancel what is being processed", () => {
   });
 });
 
-describe("a row whose worker is gone", () => {
+describe("a row whose worker is lost", () => {
   const abandon =
     "select brainops_internal.settle_abandoned_rows(j, $1, '0', 'its worker died') as rows from brainops.job_tables as j where table_name = 'ai_email_queue'";
   const idempotent = "update brainops.job_tables set effect_is_idempotent = $1 where table_name = 'ai_email_queue'";
 
   afterEach(() => db.query(idempotent, [false]));
 
-  it("is unconfirmed where its effect cannot be repeated, and settled by a person", async () => {
+  it("is unconfirmed if its effect cannot be repeated, and settled by a person", async () => {
     const worker = randomUUID();
     const [id = "", other = "", third = ""] = await insertMails(3);
     const lease = await claimOne(one, db.tenantA, id, worker);
@@ -183,7 +183,7 @@ describe("a row whose worker is gone", () => {
     );
   });
 
-  it("goes again where its effect can, until its attempts are used up or somebody cancelled it", async () => {
+  it("is retried if its effect can be repeated, until its attempts are used up or it is cancelled", async () => {
     await db.query(idempotent, [true]);
     const worker = randomUUID();
     const id = await insertMail(db, "tenantA", { max_attempts: 2 });
@@ -199,7 +199,7 @@ describe("a row whose worker is gone", () => {
     expect(await mail(db, cancelled)).toMatchObject({ status: "cancelled", finished_at: expect.any(Date) });
   });
 
-  it("is given back by unclaim when its effect has not begun, by its own lease alone", async () => {
+  it("is returned by unclaim if its effect has not begun, with its own lease only", async () => {
     const worker = randomUUID();
     const [id = ""] = await insertMails(1);
     await claimOne(one, db.tenantA, id, worker);

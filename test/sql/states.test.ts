@@ -41,7 +41,7 @@ beforeAll(async () => {
 
 afterAll(() => db.close());
 
-/** Everything that must be so after each step, read back from the database. */
+/** The invariants after each step, read from the database. */
 async function check(model: Model, real: Real): Promise<void> {
   const rows = await db.query<Record<string, unknown>>(
     `select q.id, q.status, q.attempts, q.deferrals, q.cancel_requested_at is not null as cancel_requested, q.lease,
@@ -197,7 +197,7 @@ const die = (idempotent: boolean): fc.AsyncCommand<Model, Real> => ({
   toString: () => `worker dies (${idempotent ? "idempotent" : "not idempotent"})`,
 });
 
-it("keeps to the model, whoever comes when", async () => {
+it("a row follows the model, in any interleaving", async () => {
   const pick = fc.nat({ max: 11 });
   const outcome = fc.constantFrom<Settlement["outcome"][]>(
     "completed",

@@ -139,22 +139,22 @@ describe("tenant A", () => {
     expect(await touched(asA, steal, [lead?.id])).toBe(REFUSED);
   });
 
-  it("asks no partition by its own name, and truncates nothing", async () => {
+  it("cannot query a partition by its own name, and cannot truncate", async () => {
     const partitions = await db.query<{ name: string }>(
       "select oid::regclass::text as name from pg_class where relispartition and relkind = 'r' and relnamespace = 'brainops'::regnamespace",
     );
     expect(partitions.length).toBeGreaterThan(10);
-    const asked = await touchesOfEachTable(
+    const refused = await touchesOfEachTable(
       (name) => `select * from ${name}`,
       [],
       partitions.map((row) => row.name),
     );
-    expect(new Set(Object.values(asked))).toEqual(new Set([REFUSED]));
+    expect(new Set(Object.values(refused))).toEqual(new Set([REFUSED]));
     const truncated = await touchesOfEachTable((name) => `truncate ${name}`, []);
     expect(new Set(Object.values(truncated))).toEqual(new Set([REFUSED]));
   });
 
-  it("sees itself alone in every view", async () => {
+  it("sees only itself in every view", async () => {
     const views = await db.query<{ name: string }>(
       `select c.oid::regclass::text as name from pg_class as c
        inner join pg_attribute as a on a.attrelid = c.oid and a.attname = 'tenant_id'
@@ -174,7 +174,7 @@ describe("tenant A", () => {
     expect(await touched(asA, "select * from tenants")).toBe(1);
   });
 
-  it("gets the same answer for another tenant's lead as for none", async () => {
+  it("gets the same error for another tenant's lead as for an unknown one", async () => {
     const [lead] = await db.query<{ id: string }>("select id from revenue_leads where tenant_id = $1", [db.tenantB]);
     const [own] = await db.query<{ id: string }>("select id from revenue_leads where tenant_id = $1", [db.tenantA]);
     const nowhere = "00000000-0000-4000-8000-000000000000";
@@ -194,7 +194,7 @@ describe("tenant A", () => {
     ).toBe("42501");
   });
 
-  it("has changed nothing of B by all that", async () => {
+  it("has changed nothing of B after all that", async () => {
     const before = await rowsOfB();
     expect(before).toContain(db.tenantB);
     for (const table of tables) {
