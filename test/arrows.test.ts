@@ -1,5 +1,5 @@
-// Imports in src/ and tasks/. Between folders (design.md, "The house"), each may import from those listed, and from
-// itself. Between files there are no cycles.
+// Imports in src/ and tasks/. Each folder may import from those that are listed, and from itself. Files must not
+// import each other in a cycle.
 import { globSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,13 +7,13 @@ import { describe, expect, it } from "vitest";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-// "." is src/ itself: config.ts and errors.ts, which everybody may read, and index.ts.
+// "." is src/ itself: config.ts and errors.ts, which all may import, and index.ts.
 const allowed: Readonly<Record<string, readonly string[]>> = {
   ".": ["jobs", "db", "telemetry"],
   telemetry: ["."],
   db: [".", "telemetry"],
   jobs: [".", "db", "telemetry"],
-  // Only what an outcome is: how a provider's errors are said.
+  // Only the types of outcomes, which a provider's errors are mapped to.
   providers: [".", "jobs"],
   revenue: [".", "jobs", "db", "providers"],
   simulator: ["."],
@@ -44,15 +44,16 @@ interface Arrow {
   readonly file: string;
 }
 
-function roomOf(file: string): string {
+function folderOf(file: string): string {
   const [first = "", second = ""] = file.split("/");
   if (first === "tasks") return "tasks";
   return second.endsWith(".ts") ? "." : second;
 }
 
-const arrows = (): Arrow[] => imports().map(({ file, target }) => ({ from: roomOf(file), to: roomOf(target), file }));
+const arrows = (): Arrow[] =>
+  imports().map(({ file, target }) => ({ from: folderOf(file), to: folderOf(target), file }));
 
-/** A cycle as "a -> b -> a"; null if there is none. */
+/** A cycle as "a -> b -> a"; null without one. */
 function findCycle(all: readonly Import[]): string | null {
   const targets = Map.groupBy(all, ({ file }) => file);
   const done = new Set<string>();
@@ -76,14 +77,14 @@ function findCycle(all: readonly Import[]): string | null {
   return null;
 }
 
-describe("the arrows between folders", () => {
-  it("point only where the house allows", () => {
+describe("imports between folders", () => {
+  it("have only the allowed directions", () => {
     const found = arrows();
     expect(found.length).toBeGreaterThan(100);
     expect(found.filter(({ from, to }) => from !== to && allowed[from]?.includes(to) !== true)).toEqual([]);
   });
 
-  it("know every folder", () => {
+  it("are listed for every folder", () => {
     expect(new Set(arrows().map(({ from }) => from)).difference(new Set(Object.keys(allowed)))).toEqual(new Set());
   });
 });
@@ -93,12 +94,12 @@ describe("imports between files", () => {
     expect(findCycle(imports())).toBeNull();
   });
 
-  it("are followed through types, and a cycle is named by its files", () => {
+  it("include those of types, and a cycle is reported with its files", () => {
     const chain = (...files: string[]): Import[] =>
       files.slice(1).map((target, index) => ({ file: files[index] ?? "", target }));
     expect(findCycle([...chain("a", "b", "c"), ...chain("a", "c")])).toBeNull();
     expect(findCycle([...chain("a", "b", "c", "d"), ...chain("d", "b")])).toBe("b -> c -> d -> b");
-    // types.ts is imported by `import type` alone.
+    // types.ts is imported by `import type` only.
     expect(imports()).toContainEqual({ file: "src/jobs/store.ts", target: "src/jobs/types.ts" });
   });
 });

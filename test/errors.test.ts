@@ -1,4 +1,4 @@
-// The codes that SQL and TypeScript raise, those in src/errors.ts and those on the DBAs' page are the same.
+// The codes that SQL and TypeScript raise are those in src/errors.ts and those on the page for DBAs.
 import { globSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,9 +12,9 @@ const files = globSync("**/*.sql", { cwd: fileURLToPath(folder) }).toSorted();
 const sql = (await Promise.all(files.map((name) => readFile(new URL(name, folder), "utf8")))).join("\n");
 const page = await readFile(new URL("_README.md", folder), "utf8");
 
-/** Each `raise exception` as it stands, up to its semicolon. */
+/** Each `raise exception`, up to its semicolon. */
 const raises = [...sql.matchAll(/raise exception(?:'(?:[^']|'')*'|[^;'])*;/g)].map(([text]) => text);
-/** Codes that TypeScript alone throws. */
+/** Codes that only TypeScript throws. */
 const sources = await Promise.all(
   globSync("../src/**/*.ts", { cwd: import.meta.dirname }).map((path) =>
     readFile(join(import.meta.dirname, path), "utf8"),
@@ -33,7 +33,7 @@ describe("error codes", () => {
     ]);
     expect(Object.fromEntries(listed)).toEqual(errorCodes);
     expect(listed).toHaveLength(registered.length);
-    // Mentioned anywhere else, a code must exist as well.
+    // A code that is mentioned anywhere else must exist as well.
     for (const [code] of `${sql}${page}`.matchAll(/\bOP\d{3}\b/g)) expect(registered).toContain(code);
   });
 
@@ -73,7 +73,7 @@ describe("fromDatabase", () => {
     expect(fromDatabase(error)).toBeInstanceOf(BrainOpsError);
   });
 
-  it("returns anything else as it came", () => {
+  it("returns anything else unchanged", () => {
     for (const error of [
       raised("23505"),
       raised("OP999"),
@@ -89,7 +89,7 @@ describe("fromDatabase", () => {
 });
 
 describe("codeOf and messageOf", () => {
-  it("take anything that is thrown", () => {
+  it("accept anything that is thrown", () => {
     expect([codeOf({ code: "57P01" }), codeOf({ code: 7 }), codeOf(null), codeOf("x"), codeOf(new Error("x"))]).toEqual(
       ["57P01", null, null, null, null],
     );

@@ -1,5 +1,5 @@
-// What the README and the pages beside the code show is run: the first mail, a lead that becomes a customer, custom tasks.
-// Their links lead somewhere. (SQL of the other pages: test/sql/readme.test.ts.)
+// The examples of the README and of the pages beside the code run: the first mail, a lead that becomes a customer, custom
+// tasks. Their links are checked. (SQL of the other pages: test/sql/readme.test.ts.)
 import { existsSync, globSync } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -46,7 +46,7 @@ afterAll(async () => {
   await rm(mine, { recursive: true, force: true });
 });
 
-/** The code block that comes first after the text. */
+/** The first code block after the text. */
 function blockAfter(text: string, page = readme): string {
   const start = page.indexOf(text);
   if (start < 0) throw new Error(`the page has no ${text}`);
@@ -56,7 +56,7 @@ function blockAfter(text: string, page = readme): string {
 }
 
 describe("the README", () => {
-  it("shows work of one's own that works: two tasks, a table, a line of crontab", async () => {
+  it("shows custom tasks that work: two tasks, a table, a line of crontab", async () => {
     for (const file of ["mine/tasks/greeting__say.ts", "mine/tasks/greeting__daily.ts"]) {
       const path = join(mine, file);
       await mkdir(dirname(path), { recursive: true });
@@ -117,7 +117,7 @@ describe("the README", () => {
     expect(request).toMatchObject({ payment_status: "open", payment_url: expect.stringContaining(stripe.url) });
   });
 
-  it("lists every variable of the environment, and none that is not there", async () => {
+  it("lists every environment variable, and no unknown one", async () => {
     const config = await readFile(join(root, "src/config.ts"), "utf8");
     const known = [...config.matchAll(/^ {2}([A-Z][A-Z_]+):/gm)].map(([, name]) => name);
     const table = operations.slice(operations.indexOf("## Environment"), operations.indexOf("## Exit codes"));
@@ -127,7 +127,7 @@ describe("the README", () => {
     expect(listed.toSorted()).toEqual(known.toSorted());
   });
 
-  it("names only scripts that there are", async () => {
+  it("names only existing scripts", async () => {
     const { scripts } = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as {
       scripts: Record<string, string>;
     };
@@ -141,7 +141,7 @@ describe("the README", () => {
 });
 
 describe("the links of every page", () => {
-  it("lead to files and headings that there are", () => {
+  it("lead to existing files and headings", () => {
     const broken = pages.flatMap((page) =>
       [...(textOf.get(page) ?? "").matchAll(/\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)/g)]
         .filter(
@@ -154,7 +154,7 @@ describe("the links of every page", () => {
   });
 });
 
-/** Whether the repository has the file and, where a heading is named, the page has it. */
+/** Whether the repository has the file and, if a heading is named, the page has it. */
 function leadsSomewhere(path: string, itself: string | null, heading: string | undefined): boolean {
   const target = itself ?? path;
   if (heading === undefined) return existsSync(join(root, target));
@@ -162,7 +162,7 @@ function leadsSomewhere(path: string, itself: string | null, heading: string | u
   return headings.includes(heading);
 }
 
-/** As GitHub makes it: lower case, blanks as hyphens, no other punctuation. */
+/** As GitHub derives it: lower case, blanks as hyphens, no other punctuation. */
 function anchorOf(heading: string): string {
   return heading
     .toLowerCase()

@@ -1,4 +1,4 @@
-// Writes test/schema.sql anew: npm run schema, after a migration.
+// Writes test/schema.sql: npm run schema, after a migration.
 import { writeFile } from "node:fs/promises";
 import { startEmbedded } from "../src/db/embedded/index.ts";
 import { migrate } from "../src/db/migrate/index.ts";

@@ -7,7 +7,7 @@ describe("cleanText", () => {
     ["replaces U+0000", "a\0b\0", "a\uFFFDb\uFFFD"],
     ["replaces both kinds of lone surrogate", "\uDE00a\uD83D", "\uFFFDa\uFFFD"],
     ["replaces the remains of a pair that was cut", "😀".slice(0, 1), "\uFFFD"],
-    ["takes the empty text", "", ""],
+    ["accepts the empty text", "", ""],
   ])("%s", (_, text, clean) => {
     expect(cleanText(text)).toBe(clean);
   });
