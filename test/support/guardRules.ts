@@ -117,7 +117,7 @@ export const guardRules: readonly GuardRule[] = [
     breakIt: "create view public.bad as select * from public.revenue_leads",
   },
   {
-    rule: "there is no materialized view and no foreign table: neither knows row level security",
+    rule: "no materialized view and no foreign table exists: row level security does not apply to them",
     query: `select c.oid::regclass::text as problem from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
             where ${ours} and c.relkind in ('m', 'f')`,
     breakIt: "create materialized view public.bad as select * from public.revenue_leads",
@@ -176,7 +176,7 @@ export const guardRules: readonly GuardRule[] = [
     breakIt: `${badTable}; grant insert on public.bad to brainops_tenant`,
   },
   {
-    rule: "a publication of all tables can tell every row from others, and so refuses no update and no delete",
+    rule: "a publication of all tables can identify every row, and so refuses no update and no delete",
     query: `select c.oid::regclass::text as problem from ${tables}
             where ${ours} and c.relkind = 'r' and c.relpersistence = 'p' and c.relreplident not in ('f', 'i')
               and not (c.relreplident = 'd' and exists (select from pg_index as i where i.indrelid = c.oid and i.indisprimary))`,
