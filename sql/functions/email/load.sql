@@ -1,5 +1,5 @@
--- What a worker reads beside claimed mails: the address, the lead, the tenant and its SendGrid account, the token of the
--- unsubscribe link.
+-- What a worker reads in addition to claimed mails: the address, the lead, the tenant and its SendGrid account, and the
+-- token of the unsubscribe link.
 --
 -- Compatibility: these functions are a contract between workers and database. A worker calls the signature of its own
 -- release until it restarts, and reads columns by name. So keep the signature, and every column with its name and type.
@@ -7,15 +7,15 @@
 -- column has a table's row type, so a new column of a table does not change the result of a prepared call.
 --
 -- They run as brainops_worker in the tenant's transaction and with the caller's rights, so row level security leaves
--- only the tenant's rows. They return rows with a lease: the gate may have kept some of p_ids back.
+-- only the tenant's rows. They return only rows with a lease, because the gate may have held back some of p_ids.
 --
--- In PL/pgSQL, which keeps plans; a function in SQL that is not inlined is planned at each call (up to Postgres 17).
--- plan_cache_mode: for a single id, Postgres would plan the query at each call to save the nine others that a generic
--- plan expects, and planning takes longer than the query. enable_seqscan: a plan that is made while the tables are
--- small has to serve until the next analyze.
+-- In PL/pgSQL, which caches plans; up to Postgres 17, a function in SQL that is not inlined is planned at each call.
+-- plan_cache_mode: a generic plan expects ten ids, so for a single id Postgres would plan the query again at each call,
+-- which takes longer than the query. enable_seqscan: a plan that is made while the tables are small is used until the
+-- next analyze.
 
--- Not stable: makes unsubscribe tokens. They go into one object for each tenant, because the planner expects one mail,
--- and would look for the token of each one among those of all.
+-- Not stable, because it creates unsubscribe tokens. They are collected in one object for each tenant: the planner
+-- expects one mail, and would search all tokens for each of them.
 create or replace function brainops_internal.load_emails(p_ids uuid[])
 returns table (
   id uuid,
@@ -74,13 +74,13 @@ end;
 $$;
 
 comment on function brainops_internal.load_emails(uuid[]) is
-  'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; makes missing unsubscribe tokens of marketing mails.';
+  'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; creates missing unsubscribe tokens of marketing mails.';
 
 revoke execute on function brainops_internal.load_emails(uuid[]) from public;
 grant execute on function brainops_internal.load_emails(uuid[]) to brainops_worker;
 
--- For a thousand rows at once, so each thing is read once for all of them or by an index, and a lead only if the row has
--- one. Not stable: makes unsubscribe tokens.
+-- For a thousand rows at once, so everything is read once for all rows or by an index, and a lead only if the row has
+-- one. Not stable, because it creates unsubscribe tokens.
 create or replace function brainops_internal.load_recipients(p_ids uuid[])
 returns table (
   id uuid,
@@ -132,7 +132,7 @@ end;
 $$;
 
 comment on function brainops_internal.load_recipients(uuid[]) is
-  'The claimed mails among p_ids that belong to a broadcast, with what is each recipient''s own; makes missing unsubscribe tokens.';
+  'The claimed mails among p_ids that belong to a broadcast, with what differs between the recipients; creates missing unsubscribe tokens.';
 
 revoke execute on function brainops_internal.load_recipients(uuid[]) from public;
 grant execute on function brainops_internal.load_recipients(uuid[]) to brainops_worker;
@@ -162,7 +162,7 @@ end;
 $$;
 
 comment on function brainops_internal.load_broadcast(uuid) is
-  'What all recipients of a broadcast share; no row if the broadcast is gone.';
+  'What all recipients of a broadcast share; no row if the broadcast does not exist.';
 
 revoke execute on function brainops_internal.load_broadcast(uuid) from public;
 grant execute on function brainops_internal.load_broadcast(uuid) to brainops_worker;

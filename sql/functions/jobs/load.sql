@@ -44,7 +44,7 @@ as $$
 $$;
 
 comment on function brainops_internal.load_job_tables is
-  'The job tables. load: the query that reads claimed rows ($1 is uuid[]) where a task gives none; the table''s own columns, and id, tenant_id and attempts, without the engine''s bookkeeping, whose many timestamps node-postgres would parse for nothing. missing_columns: columns of brainops.job_columns that the table lacks.';
+  'The job tables. load: the query that reads claimed rows ($1 is uuid[]) for a task that has no query of its own. It returns id, tenant_id, attempts and the table''s own columns, without the engine''s bookkeeping, whose many timestamps node-postgres would parse for nothing. missing_columns: columns of brainops.job_columns that the table lacks.';
 
 revoke execute on function brainops_internal.load_job_tables() from public;
 grant execute on function brainops_internal.load_job_tables() to brainops_worker, brainops_system;

@@ -1,4 +1,4 @@
--- What a worker reads beside claimed payment requests and closures of payment links.
+-- What a worker reads in addition to claimed payment requests and closures of payment links.
 --
 -- Compatibility: a contract between workers and database; functions/email/load.sql has its rules, and the reasons for the
 -- settings.
@@ -44,7 +44,7 @@ end;
 $$;
 
 comment on function brainops_internal.load_payment_requests(uuid[]) is
-  'The claimed payment requests among p_ids, with the tenant''s own Stripe account (null: the platform''s). amount_minor is a bigint as text, which JavaScript reads exactly.';
+  'The claimed payment requests among p_ids, with the tenant''s own Stripe account (null: the platform''s account). amount_minor is a bigint as text, which JavaScript reads exactly.';
 
 revoke execute on function brainops_internal.load_payment_requests(uuid[]) from public;
 grant execute on function brainops_internal.load_payment_requests(uuid[]) to brainops_worker;
@@ -81,7 +81,7 @@ begin
       l.key_generation,
       l.stripe_payment_link_id,
       l.account,
-      -- Switched off or not.
+      -- Active or not.
       (
         select brainops_internal.sealed_credential(c, k)
         from public.provider_credentials as c
@@ -97,7 +97,7 @@ end;
 $$;
 
 comment on function brainops_internal.load_payment_link_closures(uuid[]) is
-  'The claimed closures among p_ids. made_through: the credential that the link was made through (null: the platform''s account), and made_through_sealed that credential, also if it is inactive; null once it is erased. own_account: the tenant''s present one.';
+  'The claimed closures among p_ids. made_through: the id of the credential that the link was created with (null: the platform''s account). made_through_sealed: that credential, active or not; null if it was erased. own_account: the tenant''s current credential.';
 
 revoke execute on function brainops_internal.load_payment_link_closures(uuid[]) from public;
 grant execute on function brainops_internal.load_payment_link_closures(uuid[]) to brainops_worker;

@@ -3,7 +3,7 @@
 --
 -- Compatibility: a contract between workers, servers and database. Until they restart, they call
 -- brainops_internal.find_endpoint by the signature of their own release, and read the keys of the object that
--- brainops_internal.sealed_credential makes: add keys, but remove or rename none.
+-- brainops_internal.sealed_credential makes: keys may be added, but not removed or renamed.
 
 -- Without a search_path, so that it is inlined.
 create or replace function brainops_internal.sealed_credential(
@@ -41,7 +41,7 @@ grant execute
 on function brainops_internal.sealed_credential(public.provider_credentials, public.tenant_keys)
 to brainops_worker, brainops_system;
 
--- Part of load queries, which inline it: in SQL, stable, returning rows, without a search_path.
+-- Must be inlined into load queries: in SQL, stable, returning rows, without a search_path.
 create or replace function brainops_internal.tenant_account(p_tenant_id uuid, p_provider text)
 returns table (id uuid, endpoint_token text, sealed jsonb)
 language sql
@@ -60,7 +60,7 @@ as $$
 $$;
 
 comment on function brainops_internal.tenant_account(uuid, text) is
-  'The tenant''s own account with a provider that its rows go through; no row if they go through the platform''s.';
+  'The tenant''s own account with a provider that its rows go through; no row if they go through the platform''s account.';
 
 revoke execute on function brainops_internal.tenant_account(uuid, text) from public;
 grant execute on function brainops_internal.tenant_account(uuid, text) to brainops_worker, brainops_system;
@@ -83,7 +83,7 @@ end;
 $$;
 
 comment on function brainops_internal.find_endpoint(text, text) is
-  'The credential whose webhook endpoint has the token, as brainops_internal.sealed_credential, with `active`; null for an unknown token.';
+  'The credential whose webhook endpoint has the token, in the form of brainops_internal.sealed_credential plus the key active; null for an unknown token.';
 
 revoke execute on function brainops_internal.find_endpoint(text, text) from public;
 grant execute on function brainops_internal.find_endpoint(text, text) to brainops_system;

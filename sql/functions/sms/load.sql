@@ -1,4 +1,4 @@
--- What a worker reads beside claimed texts, and beside texts whose outcome was lost.
+-- What a worker reads in addition to claimed texts, and to texts whose outcome was lost.
 --
 -- Compatibility: a contract between workers and database; functions/email/load.sql has its rules, and the reasons for the
 -- settings.
@@ -58,7 +58,7 @@ end;
 $$;
 
 comment on function brainops_internal.load_sms(uuid[]) is
-  'The claimed texts among p_ids, with what they need to be sent: the number, the lead, the tenant, its own Twilio account (null: the platform''s) and the number to send from.';
+  'The claimed texts among p_ids, with what they need to be sent: the number, the lead, the tenant, its own Twilio account (null: the platform''s account) and the number to send from.';
 
 revoke execute on function brainops_internal.load_sms(uuid[]) from public;
 grant execute on function brainops_internal.load_sms(uuid[]) to brainops_worker;
@@ -89,7 +89,7 @@ end;
 $$;
 
 comment on function brainops_internal.load_unconfirmed_sms(int) is
-  'The lists of brainops_internal.unconfirmed_sms, each with the Twilio accounts of their own that its tenants have now; [] for none.';
+  'The lists of brainops_internal.unconfirmed_sms, each with the current Twilio accounts of its tenants; [] for none.';
 
 revoke execute on function brainops_internal.load_unconfirmed_sms(int) from public;
 grant execute on function brainops_internal.load_unconfirmed_sms(int) to brainops_system;

@@ -1,4 +1,4 @@
--- What a worker reads beside claimed notifications of tenants.
+-- What a worker reads in addition to claimed notifications of tenants.
 --
 -- Compatibility: a contract between workers and database; functions/email/load.sql has its rules, and the reasons for the
 -- settings.

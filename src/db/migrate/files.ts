@@ -5,7 +5,7 @@ import { join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { codeOf } from "../../errors.ts";
 
-/** sql/ of this installation, beside src/ (or dist/src/). */
+/** sql/ of this installation, next to src/ (or dist/src/). */
 export const migrationsDirectory = fileURLToPath(new URL("../../../sql", import.meta.url));
 
 export interface SqlFile {

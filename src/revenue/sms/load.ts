@@ -20,7 +20,7 @@ export interface SmsRow extends JobRow {
   };
   /** The tenant's Twilio credential; null if its texts go through the platform's account. */
   readonly own_account: SealedCredential | null;
-  /** Token of the endpoint that receives that account's callbacks; null exactly if own_account is null. */
+  /** Token of the endpoint that receives that account's callbacks; null if and only if own_account is null. */
   readonly endpoint_token: string | null;
   /** The tenant's From number (sms_numbers); null for the account's From number. */
   readonly sender: string | null;
