@@ -174,7 +174,7 @@ comment on column public.payment_requests.attention is
 comment on column public.payment_requests.paid_at is
   'When the first payment of exactly this amount and currency was made, or a person accepted another one; null: not paid.';
 comment on column public.payment_requests.paid_minor is
-  'Sum of the ledger''s payments in the request''s currency. amount_minor if there is none, but a person accepted a payment in another currency.';
+  'Sum of the ledger''s payments in the request''s currency. amount_minor if that sum is 0 and a person accepted a payment in another currency.';
 comment on column public.payment_requests.refunded_minor is
   'What was refunded, in the request''s currency: by the ledger or by Stripe''s totals of the charges, whichever is more. A refund in another currency is prorated by the amount charged in it.';
 comment on column public.payment_requests.disputes_open is 'Number of disputes that are open or lost.';

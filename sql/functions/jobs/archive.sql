@@ -5,7 +5,7 @@
 -- A queue table is fast only while it is small. The archive and the events are partitioned by month, because dropping a
 -- partition costs nothing, and deleting its rows would bloat the table.
 
--- Moves rows that finished longer than job_tables.archive_after ago. At most p_most rows per table and call keep the
+-- Moves rows that finished longer than job_tables.archive_after ago. Moves at most p_most rows per table, to keep the
 -- transaction short; call again while `archived` of any table equals p_most. Skips rows that are locked.
 create or replace function brainops.archive_done(p_most int default 5000)
 returns table (table_name text, archived int)
@@ -155,7 +155,7 @@ comment on function brainops.retain_months is
 revoke execute on function brainops.retain_months() from public;
 grant execute on function brainops.retain_months() to brainops_system;
 
--- At most p_most rows keep the transaction short; call again while it returns p_most.
+-- Deletes at most p_most rows, to keep the transaction short; call again while it returns p_most.
 create or replace function brainops_internal.prune_webhook_events(p_most int default 5000)
 returns int
 language plpgsql

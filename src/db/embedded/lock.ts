@@ -25,7 +25,7 @@ export class FairLock {
       if (released) return;
       released = true;
       const next = this.#waiting.shift();
-      // Passed on without being free in between, so that a new caller queues behind all waiters.
+      // The lock goes directly to the next waiter, so that a new caller queues behind all waiters.
       if (next === undefined) this.#held = false;
       else next.grant();
     };

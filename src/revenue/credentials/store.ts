@@ -186,7 +186,7 @@ function namesOf(rows: readonly Named[]): string[] {
 export interface Rekeyed {
   /** How many keys were rewrapped. */
   readonly count: number;
-  /** Tenants whose key is wrapped with neither key; it was not changed. */
+  /** Tenants whose key is wrapped with neither `from` nor `to`. Their keys were not changed. */
   readonly left: readonly { readonly slug: string; readonly secret_key_id: string }[];
 }
 

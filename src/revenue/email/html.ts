@@ -36,8 +36,8 @@ interface CompiledHtml {
    */
   readonly places: readonly number[];
   /**
-   * For each value, the pattern that it must match to leave the surrounding text as compiled. Null if no value is safe
-   * at that place; then the mail is converted as a whole.
+   * For each value, a pattern: a value that matches it does not affect the surrounding text. Null if every value could
+   * affect it; then the mail is converted as a whole.
    */
   readonly fits: readonly (RegExp | null)[];
 }
