@@ -57,7 +57,7 @@ CREATE TYPE brainops.person AS (
 	row_ids uuid[]
 );
 
-COMMENT ON TYPE brainops.person IS 'What a tenant knows a person by. addresses: the one that was given and those of the leads, except what other leads share; e-mail in lower case, numbers in E.164. lead_ids: leads with the given address. The other ids are of rows about these leads; row_ids: of job rows, archived ones too.';
+COMMENT ON TYPE brainops.person IS 'The addresses and ids that identify a person in one tenant. addresses: the one that was given and those of the leads, except what other leads share; e-mail in lower case, numbers in E.164. lead_ids: leads with the given address. The other ids are of rows about these leads; row_ids: of job rows, archived ones too.';
 
 CREATE TYPE brainops.recipient_context AS (
 	id uuid,
@@ -146,12 +146,12 @@ begin
       perform brainops_internal.mail_opt_in(v_id);
     exception
       when others then
-        -- Rollbacks, resources, locks, operators, the system and internal errors say nothing about the request: the
-        -- caller announces again.
+        -- Rollbacks, resources, locks, operators, the system and internal errors say nothing about the request, so they
+        -- are raised: the caller announces again.
         if left(sqlstate, 2) in ('40', '53', '55', '57', '58', 'XX') then
           raise;
         end if;
-        -- The mail queue refuses this request, and would refuse it again.
+        -- Any other error: the mail queue refuses this request, and would refuse it again.
         update public.opt_in_requests set expires_at = brainops.now() where id = v_id;
     end;
   end loop;
@@ -202,7 +202,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.archive_done(p_most integer) IS 'Moves finished rows that are older than job_tables.archive_after to brainops.job_archive, at most p_most per job table. Returns one row per job table with the number moved; call again while one of them equals p_most. The nightly task maintenance__retain does.';
+COMMENT ON FUNCTION brainops.archive_done(p_most integer) IS 'Moves finished rows that are older than job_tables.archive_after to brainops.job_archive, at most p_most per job table. Returns one row per job table with the number moved; call again while one of them equals p_most. The nightly task maintenance__retain does that.';
 
 CREATE FUNCTION brainops.broadcast_to_leads(p_broadcast_id uuid, p_where text DEFAULT 'true'::text, p_after uuid DEFAULT NULL::uuid, p_most integer DEFAULT 10000, OUT added integer, OUT last_id uuid) RETURNS record
     LANGUAGE plpgsql
@@ -217,8 +217,8 @@ begin
     raise exception 'broadcast % does not exist, or belongs to another tenant', p_broadcast_id
       using errcode = 'OP009', hint = 'Give the id of one of your broadcasts: select id, subject, status from ai_broadcasts.';
   end if;
-  -- The lock is the one that the new rows' foreign key takes a moment later; taken here, it waits for a merge in
-  -- progress, so that the next statement sees the rows that the merge moved.
+  -- The foreign key of the new rows would take the same lock later. Taking it here waits for a merge in progress, so
+  -- that the next statement sees the rows that the merge moved.
   execute format(
     $sql$
     select array_agg(p.id order by p.id)
@@ -695,7 +695,7 @@ begin
   end if;
   perform brainops_internal.guard_table(p_table, p_reference_tenants => false);
 
-  -- Tenants and services write what they ask for; only the engine writes what came of it.
+  -- Tenants and services write what they ask for; only the engine writes the results.
   select
     string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_inserts, true)),
     string_agg(quote_ident(a.attname), ', ') filter (where coalesce(c.client_updates, true))
@@ -807,7 +807,7 @@ CREATE FUNCTION brainops.export_person(p_tenant text, p_address text) RETURNS TA
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  -- A link's token is a key to act with; lease and worker_id are the engine's own.
+  -- A link's token gives its holder rights; lease and worker_id are internal to the engine.
   select r.table_name, r.held - '{token,lease,worker_id}'::text[]
   from
     brainops_internal.person_rows(
@@ -842,7 +842,7 @@ begin
   -- Again, because rows about the person may have been written during the wait.
   v_person := brainops_internal.find_person(v_tenant_id, p_address);
 
-  -- Before anything is erased, so that a message queued from now on is not sent.
+  -- The suppression comes before anything is erased, so that a message queued from now on is not sent.
   insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
   select
     v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops_internal.address_digest(a), 'forgotten', 'forget'
@@ -876,7 +876,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops.forget(p_tenant text, p_address text) IS 'Erases a person of one tenant (slug or id) from all tables and the archive. Returns each source that is not kept and how many of its rows were erased or, for payment requests and job events, cleared of the person. Payment records stay, without the person; a suppression under the sha256 digest of each address stops later messages. Idempotent. p_address and errors: as of brainops.export_person.';
+COMMENT ON FUNCTION brainops.forget(p_tenant text, p_address text) IS 'Erases a person of one tenant (slug or id) from all tables and the archive. Returns each source that is not kept and how many of its rows were erased or, for payment requests and job events, cleared of the person. Payment records stay, without the person; a suppression under the sha256 digest of each address stops later messages. Idempotent. p_address and errors: the same as for brainops.export_person.';
 
 CREATE FUNCTION brainops.guard_obstacles(p_table regclass) RETURNS SETOF text
     LANGUAGE sql STABLE
@@ -900,7 +900,7 @@ CREATE FUNCTION brainops.guard_obstacles(p_table regclass) RETURNS SETOF text
     )
   from
     pg_catalog.pg_index as i
-    -- Without an attribute if the key begins with an expression.
+    -- No attribute is found if the key begins with an expression.
     left join pg_catalog.pg_attribute as a
       on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
   where
@@ -959,6 +959,11 @@ declare
   v_is_new boolean;
   v_ids uuid[];
 begin
+  -- Before the lock: a tenant could hold up the imports of another. capture_lead checks it again for each row.
+  if not brainops_internal.may_act_for(p_tenant_id) then
+    raise exception 'tenant_id: this login may not add leads to tenant %', p_tenant_id
+      using errcode = 'insufficient_privilege', hint = 'Connect as a login of that tenant, or as a service.';
+  end if;
   -- Without this lock, two imports of the same people in different orders would deadlock.
   perform pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || p_tenant_id, 0));
   perform set_config('brainops.hold_rescores', 'on', true);
@@ -1145,7 +1150,7 @@ CREATE FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p
   select brainops.notify(p_tenant_id, p_subject, p_body, p_key, null);
 $$;
 
-COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) IS 'Sends tenant p_tenant_id a message, as the function with five parameters, about no lead. p_key null: sent each time.';
+COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text) IS 'Sends tenant p_tenant_id a message, like the function with five parameters, but not about a lead. p_key null: sent each time.';
 
 CREATE FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1178,7 +1183,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) IS 'Sends tenant p_tenant_id a message, by its Slack or by mail. p_subject and p_body: plain text, cut to 300 and 20,000 characters. p_key: the message is sent once per key; null: each time. p_lead_id: the lead that it is about, and is erased with; null: none. Returns the id of the row in tenant_notifications, the existing one if the key was used before. 42501: it is not the caller''s tenant.';
+COMMENT ON FUNCTION brainops.notify(p_tenant_id uuid, p_subject text, p_body text, p_key text, p_lead_id uuid) IS 'Sends tenant p_tenant_id a message, by its Slack or by mail. p_subject and p_body: plain text, cut to 300 and 20,000 characters. p_key: the message is sent once per key; null: each time. p_lead_id: the lead that the message is about; forget erases the message with the lead; null: none. Returns the id of the row in tenant_notifications, the existing one if the key was used before. 42501: it is not the caller''s tenant.';
 
 CREATE FUNCTION brainops.now() RETURNS timestamp with time zone
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1231,9 +1236,9 @@ CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition t
   with
     named(position, source, condition, on_forget) as (
       values
-        -- An event whose tenant cannot be determined counts as the asking tenant's. A text to the platform's
-        -- account belongs to the tenant whose sms_inbound has it. Before it is there, no tenant may read or
-        -- erase it: it may be a STOP that is still to be applied for other tenants.
+        -- An event whose tenant cannot be determined counts as the calling tenant's. A text to the platform's account
+        -- belongs to the tenant whose sms_inbound has it. Before it is there, no tenant may read or erase it: it may be
+        -- a STOP that is still to be applied for other tenants.
         (
           1,
           'public.webhook_events',
@@ -1255,7 +1260,8 @@ CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition t
               or t.payload ->> 'To' = any (p.addresses)
               or brainops_internal.webhook_event_row(t.provider, t.payload) = any (p.row_ids)
               or t.provider = 'stripe' and (
-                -- Only by objects of the account that signed: in events that it signs itself, a tenant can name any.
+                -- Compares only objects of the account that signed the event: a tenant could name any object in an
+                -- event that it signs itself.
                 exists (
                   select
                   from public.stripe_objects as o
@@ -1295,7 +1301,7 @@ CREATE FUNCTION brainops.person_sources() RETURNS TABLE(source text, condition t
         (18, 'public.ai_campaign_touches', 't.id = any (p.row_ids)', 'delete'),
         (19, 'public.ai_nurture_campaigns', 't.id = any (p.enrolment_ids)', 'delete'),
         (20, 'public.onboarding_reminders', 't.id = any (p.row_ids)', 'delete'),
-        -- Before its steps, which are deleted by cascade: deleted one by one, each would start the next.
+        -- Comes before its steps, which are deleted by cascade: deleting one step at a time would start the next one.
         (21, 'public.ai_onboarding_workflows', 't.id = any (p.workflow_ids)', 'delete'),
         (22, 'public.ai_onboarding_steps', 't.workflow_id = any (p.workflow_ids)', 'delete'),
         -- Payment records are kept, without the person.
@@ -1469,7 +1475,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) IS 'Resumes a paused campaign: everything in it is shifted by the length of the pause, and what is due at once goes five a second, or faster if that would take more than an hour. Has no effect if the campaign is not paused. Parameters and errors are those of pause_campaign.';
+COMMENT ON FUNCTION brainops.resume_campaign(p_code text, p_tenant text) IS 'Resumes a paused campaign: everything in it is shifted by the length of the pause, and rows that are due at once are released at five a second, or faster if that would take more than an hour. Has no effect if the campaign is not paused. Parameters and errors are those of pause_campaign.';
 
 CREATE FUNCTION brainops.retain_months() RETURNS SETOF text
     LANGUAGE plpgsql
@@ -1740,7 +1746,7 @@ declare
     days => extract(day from p_delay)::int
   );
 begin
-  -- Without days, local time is avoided: in the hour that is repeated in autumn it is ambiguous.
+  -- Without days, avoids local time, which is ambiguous in the hour that is repeated in autumn.
   if v_calendar = '0' then
     return p_at + p_delay;
   end if;
@@ -1821,7 +1827,7 @@ CREATE FUNCTION brainops_internal.address_pattern(p_address text) RETURNS text
     AS $_$
   select
     case
-      -- Not within a longer address, at either end; a full stop after it may end a sentence.
+      -- Does not match within a longer address. A full stop after the address may be the end of a sentence.
       when brainops_internal.email_key(p_address) is not null then '(?<![a-z0-9._%+-])' || regexp_replace(
         p_address,
         '[][\\^$.|?*+(){}]',
@@ -1832,7 +1838,7 @@ CREATE FUNCTION brainops_internal.address_pattern(p_address text) RETURNS text
     end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.address_pattern(p_address text) IS 'The regular expression that finds an address (e-mail in lower case, number in E.164) whole in a text in lower case; null for a text that is not an address.';
+COMMENT ON FUNCTION brainops_internal.address_pattern(p_address text) IS 'A regular expression that finds the whole address (e-mail in lower case, or number in E.164) in a text in lower case; null if p_address is not an address.';
 
 CREATE FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_number text) RETURNS boolean
     LANGUAGE plpgsql
@@ -1862,7 +1868,7 @@ begin
   end if;
   new.scheduled_for := coalesce(new.scheduled_for, brainops.now());
   new.due_at := new.scheduled_for;
-  if brainops.current_tenant_id() <> new.tenant_id then
+  if not brainops_internal.may_write_for(new.tenant_id) then
     return new;
   end if;
 
@@ -1921,7 +1927,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.adopt_touch() IS 'Trigger of ai_campaign_touches before a client''s insert: lets the row take the place of the sequence''s touch, or stand beside the sequence. OP024: touch_type is neither email nor sms.';
+COMMENT ON FUNCTION brainops_internal.adopt_touch() IS 'Trigger of ai_campaign_touches before a client''s insert: lets the row take the place of the sequence''s touch, or stay outside the sequence. OP024: touch_type is neither email nor sms.';
 
 CREATE TABLE public.ai_nurture_campaigns (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -2186,7 +2192,7 @@ declare
   );
 begin
   if new.status <> 'archived' then
-    -- Also enrolments whose steps are all done, while one of their messages is still queued.
+    -- Includes enrolments whose steps are all done but that still have a queued message.
     v_ids := v_ids || array(
       select e.id from public.ai_nurture_campaigns as e
       where e.tenant_id = new.tenant_id and e.campaign_id = new.id and e.status = 'completed'
@@ -2222,8 +2228,8 @@ CREATE FUNCTION brainops_internal.after_credential_change() RETURNS trigger
     AS $$
 begin
   if new.provider = 'stripe' and new.active then
-    -- Failed closures as well: with another key Stripe may answer differently, and a link that stays open takes
-    -- money. A closure that is locked is being changed elsewhere, or asks again within the hour.
+    -- Includes failed closures: with another key Stripe may answer differently, and a link that stays open takes money.
+    -- A closure that is locked is being changed elsewhere, or asks again within the hour.
     update public.payment_link_closures
     set status = 'pending', scheduled_for = brainops.now()
     where id in (
@@ -2273,7 +2279,7 @@ begin
         limit 1;
     end if;
   end if;
-  -- The mail named an address instead of a lead: a lead may have that address.
+  -- The mail names an address, not a lead, but a lead may have that address.
   if v_lead_id is null then
     select id into v_lead_id
       from public.revenue_leads
@@ -2323,7 +2329,7 @@ begin
     cross join lateral (
       select brainops_internal.add_delay(e.schedule_start, s.delay, brainops_internal.lead_time_zone(e.tenant_id, e.lead_id)) as due_at
     ) as d
-    -- The function takes a row of the table, so it is read from there.
+    -- The function takes a row of the table, which the transition table does not have, so the row is read again.
     cross join lateral (
       select brainops_internal.enrolment_hold_reason(r, c) as reason
       from public.ai_nurture_campaigns as r
@@ -2367,7 +2373,7 @@ begin
     perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
   elsif new.status = 'active' then
     if brainops_internal.release_enrolments(new.tenant_id, array[new.id]) = 0 then
-      -- Its campaign still holds it, which is another reason.
+      -- Its campaign still holds it: stores that reason.
       perform brainops_internal.hold_enrolments(new.tenant_id, array[new.id]);
     end if;
   else
@@ -2408,8 +2414,8 @@ declare
   v_run_ats timestamptz[];
   v_priorities smallint[];
 begin
-  -- Does what a foreign key to tenants would do, once per statement instead of once per row (10,000 rows: 177 ms
-  -- instead of 201 ms). The lock keeps the tenants from being deleted until this transaction ends.
+  -- Replaces a foreign key to tenants by one check per statement (inserting 10,000 rows: 177 ms instead of 201 ms). The
+  -- lock keeps the tenants from being deleted until this transaction ends.
   if (select count(*) from (
     select from public.tenants where id in (select tenant_id from inserted) for key share
   ) as t) <> (select count(distinct tenant_id) from inserted) then
@@ -2609,7 +2615,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.after_lead_events_campaigns() IS 'Trigger of lead_events after insert, once per statement: records what became of a touch''s message, ends enrolments by goal_event and exit_on, and wakes steps that wait for the event.';
+COMMENT ON FUNCTION brainops_internal.after_lead_events_campaigns() IS 'Trigger of lead_events after insert, once per statement: records what happened to a touch''s message, ends enrolments by goal_event and exit_on, and wakes steps that wait for the event.';
 
 CREATE FUNCTION brainops_internal.after_lead_events_onboarding() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2673,7 +2679,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.after_lead_score_update() IS 'Trigger after update on revenue_leads: records a score that a client wrote to a lead with a score as the reason set_by_client.';
+COMMENT ON FUNCTION brainops_internal.after_lead_score_update() IS 'Trigger after update on revenue_leads: if a client changes the score of a scored lead, records the difference with the reason set_by_client.';
 
 CREATE FUNCTION brainops_internal.after_lead_tier() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -2867,7 +2873,8 @@ begin
     where s.tenant_id = new.tenant_id and s.workflow_id = new.id and s.status = 'in_progress';
   end if;
   if new.status = 'in_progress' and old.status <> 'completed' then
-    -- Inserted as paused or cancelled. A client that brings its own steps has set total_steps, or inserted some.
+    -- The workflow was inserted as paused or cancelled. A client that inserts its own steps has set total_steps, or has
+    -- inserted some of them.
     if new.total_steps = 0 and not exists (
       select from public.ai_onboarding_steps where tenant_id = new.tenant_id and workflow_id = new.id
     ) then
@@ -2898,7 +2905,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.after_payment_closure() IS 'Trigger: marks the request as expired when its current link was closed because its time was over.';
+COMMENT ON FUNCTION brainops_internal.after_payment_closure() IS 'Trigger: marks the request as expired when its current link was closed because it expired.';
 
 CREATE FUNCTION brainops_internal.after_payment_update() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3018,15 +3025,15 @@ ALTER TABLE ONLY public.stripe_objects FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE public.stripe_objects IS 'Which Stripe object (link, session, intent, charge, invoice, subscription, refund, dispute) belongs to which payment request. Decides which request an event is about.';
 
-COMMENT ON COLUMN public.stripe_objects.own_account IS 'True: the object is in the tenant''s own Stripe account, and only events from there may concern it. False: in the installation''s.';
+COMMENT ON COLUMN public.stripe_objects.own_account IS 'True: the object is in the tenant''s own Stripe account, and only events from there may concern it. False: in the platform''s account.';
 
-COMMENT ON COLUMN public.stripe_objects.key_generation IS 'Which of the request''s links the object came by.';
+COMMENT ON COLUMN public.stripe_objects.key_generation IS 'The number of the request''s link through which the object was created (key_generation).';
 
-COMMENT ON COLUMN public.stripe_objects.refunded_minor IS 'Of a charge: the largest total that Stripe reported as refunded, in currency; 0 for anything else.';
+COMMENT ON COLUMN public.stripe_objects.refunded_minor IS 'For a charge, the largest refunded total that Stripe reported, in currency; 0 for other objects.';
 
-COMMENT ON COLUMN public.stripe_objects.currency IS 'The currency of charged_minor and refunded_minor; null for anything else.';
+COMMENT ON COLUMN public.stripe_objects.currency IS 'The currency of charged_minor and refunded_minor; null for other objects.';
 
-COMMENT ON COLUMN public.stripe_objects.charged_minor IS 'What the payer was charged, in currency: of a charge that was refunded, and of a payment that Stripe converted (the ledger has it in the request''s currency). Null for anything else.';
+COMMENT ON COLUMN public.stripe_objects.charged_minor IS 'The amount that the payer was charged, in currency. Set for charges that were refunded, and for payments that Stripe converted (the ledger has these in the request''s currency); else null.';
 
 CREATE FUNCTION brainops_internal.apply_known_stripe_event(p_event jsonb, p_known public.stripe_objects) RETURNS text
     LANGUAGE plpgsql
@@ -3113,7 +3120,7 @@ begin
     when v_type = 'charge.refunded' then
       perform brainops_internal.apply_stripe_refund(p_known, refund, v_livemode, v_at)
         from jsonb_array_elements(coalesce(v_object #> '{refunds,data}', '[]')) as refund;
-      -- Since 2022, the event does not hold the single refunds; their own events book them.
+      -- Since 2022, the event does not contain the individual refunds; they are booked by their own events.
       update public.stripe_objects
       set
         refunded_minor = greatest(refunded_minor, (v_object ->> 'amount_refunded')::bigint),
@@ -3224,7 +3231,7 @@ begin
       when 'unsubscribed address' then
         perform brainops_internal.settle_consent(p_email.tenant_id, v_recipient);
       else
-        null; -- a reason in the mail, not the person
+        null; -- because of the mail, not the recipient
     end case;
   end if;
   return null;
@@ -3319,7 +3326,7 @@ begin
     when 'sender', 'account' then
       perform brainops_internal.pause_sms(p_tenant_id, p_words);
     when 'route' then
-      -- Without the lock, three failures at the same moment would each count only themselves. Lock order: the number
+      -- Without the lock, three concurrent failures would each count only themselves. Lock order: the number
       -- (lock_sms_number) first.
       perform pg_advisory_xact_lock(hashtextextended('brainops sms route ' || p_tenant_id || ' ' || p_code, 0));
       -- Looks at every hour that contains this failure, because reports arrive in any order.
@@ -3376,7 +3383,7 @@ begin
         v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
         case
           when v_kind <> 'yes' then v_kind
-          -- The answer to a request for consent; otherwise the answer to something else.
+          -- YES is the answer to a request for consent. Without such a request it answers something else.
           when brainops.consent_state(v_tenant.tenant_id, 'sms', v_from) = 'pending' then 'start'
           else 'reply'
         end,
@@ -3385,7 +3392,7 @@ begin
           when p_tenant_id is not null then 'own'
           when exists (select from public.sms_numbers as n where n.tenant_id = v_tenant.tenant_id and n.number = v_to) then v_to
         end,
-        -- By the latest consent from another source than texts, before this text: so the order in which texts are
+        -- Decided by the latest consent before this text that did not come by text, so the order in which texts are
         -- applied does not matter.
         v_tenant.is_the_one or coalesce(
           (
@@ -3405,7 +3412,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) IS 'Applies an inbound text to the tenants that it concerns. Null, or the reason why it has no effect. p_tenant_id: whose own account received it, null for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid) IS 'Applies an inbound text to the tenants that it concerns. Null, or the reason why it has no effect. p_tenant_id: the tenant whose own account received it; null: the platform''s account received it.';
 
 CREATE FUNCTION brainops_internal.apply_sms_inbound_for(p_tenant_id uuid, p_sid text, p_from text, p_to text, p_body text, p_kind text, p_at timestamp with time zone, p_opt_out_type text, p_media text, p_sender text, p_start_agrees boolean) RETURNS void
     LANGUAGE plpgsql
@@ -3427,8 +3434,8 @@ begin
   if v_inbound_id is null then
     return; -- applied before
   end if;
-  -- Only a tenant's own text begins a thread of a shared number. Otherwise a stranger's text would make the tenant one
-  -- of those to which the person's STOP applies.
+  -- Only a tenant's own text begins a thread of a shared number. Otherwise a text from an unknown person would make the
+  -- tenant one of those to which that person's STOP applies.
   if p_sender is not null then
     insert into public.sms_threads as t (tenant_id, number, sender, last_at)
     values (p_tenant_id, p_from, p_sender, p_at)
@@ -3601,7 +3608,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid) IS 'Applies one verified Stripe event. Null, or the reason why it has no effect. p_tenant_id: whose own account sent it, null for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid) IS 'Applies one verified Stripe event. Null, or the reason why it has no effect. p_tenant_id: the tenant whose own account sent it; null: the platform''s account sent it.';
 
 CREATE FUNCTION brainops_internal.apply_stripe_refund(p_known public.stripe_objects, p_refund jsonb, p_livemode boolean, p_at timestamp with time zone) RETURNS void
     LANGUAGE plpgsql
@@ -3732,7 +3739,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Applies one Twilio event, a status callback or an inbound text. Null, or the reason why it has no effect. p_tenant_id: whose own account sent it, null for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.apply_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Applies one Twilio event, a status callback or an inbound text. Null, or the reason why it has no effect. p_tenant_id: the tenant whose own account sent it; null: the platform''s account sent it.';
 
 CREATE FUNCTION brainops_internal.ask_for_opt_in() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3810,8 +3817,9 @@ CREATE FUNCTION brainops_internal.before_broadcast_recipient() RETURNS trigger
     SET search_path TO ''
     AS $$
 declare
-  -- "<id> <status>" of the broadcast that this transaction locked last, so that 10,000 rows lock it once. Until the
-  -- end of the transaction nobody else can change the status; a change by this one clears it (after_broadcast_status).
+  -- "<id> <status>" of the broadcast that this transaction locked last, so that 10,000 rows lock it once. The lock
+  -- keeps other transactions from changing the status; a change by this one clears the setting
+  -- (after_broadcast_status).
   v_locked text := current_setting('brainops.followed_broadcast', true);
   v_status text := case when v_locked like new.broadcast_id || ' %' then split_part(v_locked, ' ', 2) end;
 begin
@@ -3891,7 +3899,7 @@ declare
   v_row public.campaign_steps := case when tg_op = 'DELETE' then old else new end;
   v_campaign public.campaigns;
 begin
-  if brainops.current_tenant_id() <> v_row.tenant_id then
+  if not brainops_internal.may_write_for(v_row.tenant_id) then
     -- Row level security will refuse the row; until then, nothing about the other tenant is revealed.
     return v_row;
   end if;
@@ -4018,7 +4026,7 @@ begin
     new.finished_at := null;
     new.skip_reason := null;
   else
-    -- A finished row, such as an import of history.
+    -- Inserted as finished, for example when history is imported.
     new.finished_at := coalesce(new.finished_at, brainops.now());
     if v_status = 'skipped' then
       new.skip_reason := coalesce(new.skip_reason, 'inserted as skipped');
@@ -4106,6 +4114,10 @@ declare
   v_other uuid;
   v_returning text := current_setting('brainops.inserted_tenant', true);
 begin
+  -- Row level security refuses a row of another tenant after this trigger; until then nothing of that tenant is touched.
+  if not brainops_internal.may_write_for(new.tenant_id) then
+    return new;
+  end if;
   if v_stage is null then
     raise exception 'stage: unknown stage %', quote_literal(left(new.stage, 80))
       using errcode = 'OP011', column = 'stage',
@@ -4196,7 +4208,7 @@ begin
     if v_stage <> lower(btrim(new.stage)) and v_stage not in ('lost', old.stage)
       and (brainops_internal.stage_rank(v_stage) < brainops_internal.stage_rank(old.stage) or v_stage <> all (brainops.next_stages(old.stage)))
     then
-      -- A client's own name for a stage behind the current one ("replied" of a lead in negotiating) changes nothing.
+      -- A client's own name for an earlier stage ("replied" for a lead in negotiating) changes nothing.
       v_stage := old.stage;
     end if;
     if v_stage <> old.stage and v_stage <> all (brainops.next_stages(old.stage)) then
@@ -4350,7 +4362,7 @@ begin
   new.problem := null;
   if new.status = 'in_progress' then
     new.started_at := brainops.now();
-    -- A date that this update sets is kept, and so is an earlier one unless it has passed.
+    -- Keeps a date that this update sets, and an existing date unless it has passed.
     if new.due_at is not distinct from old.due_at and (old.due_at is null or old.due_at <= brainops.now()) then
       new.due_at := brainops.now() + coalesce(new.duration, interval '3 days');
     end if;
@@ -4399,7 +4411,7 @@ CREATE FUNCTION brainops_internal.before_payment_delete() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
-  -- An admin who removes a whole tenant suspends it first.
+  -- Admins may delete it once the tenant is suspended, in order to remove the tenant.
   if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
     and exists (select from public.tenants as t where t.id = old.tenant_id and t.status = 'suspended')
   then
@@ -4426,7 +4438,7 @@ begin
   if (new.plan_id, new.plan_code, new.plan_name, new.amount, new.currency, new.amount_minor, new.interval, new.success_url)
     is distinct from (old.plan_id, old.plan_code, old.plan_name, old.amount, old.currency, old.amount_minor, old.interval, old.success_url)
   then
-    raise exception 'amount: request % is for % % by plan %; its plan, price and success_url cannot be changed', old.id, trim_scale(old.amount), old.currency, old.plan_code
+    raise exception 'amount: request % is for % % (plan %); its plan, price and success_url cannot be changed', old.id, trim_scale(old.amount), old.currency, old.plan_code
       using errcode = 'OP026', hint = 'Set payment_status to cancelled, and insert a new request.';
   end if;
 
@@ -4537,7 +4549,7 @@ begin
     set
       key_started_at = brainops.now(),
       key_account = p_account,
-      -- A key that was never used needs no successor.
+      -- A key that was never used need not be replaced.
       key_generation = r.key_generation + (r.key_started_at is not null)::int
     where r.id = p_id
     returning * into v_row;
@@ -4548,7 +4560,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) IS 'Fixes the idempotency key of a request''s link, and the account that it is created through (p_account: the tenant''s credential, null for the installation''s), before Stripe is asked. p_new_key: the key cannot be used any more, take the next. OP009 if the request does not exist.';
+COMMENT ON FUNCTION brainops_internal.begin_payment_link(p_id uuid, p_account uuid, p_new_key boolean, OUT idempotency_key text, OUT key_generation integer, OUT look_first boolean, OUT same_account boolean, OUT stripe_payment_link_id text) IS 'Fixes the idempotency key of a request''s link, and the account that it is created through (p_account: the tenant''s credential, null for the platform''s account), before Stripe is asked. p_new_key: true if the key cannot be used any more, to take the next one. OP009 if the request does not exist.';
 
 CREATE FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) RETURNS boolean
     LANGUAGE plpgsql
@@ -4660,7 +4672,7 @@ COMMENT ON COLUMN public.revenue_leads.email_key IS 'email in lower case, as it 
 
 COMMENT ON COLUMN public.revenue_leads.phone_e164 IS 'phone as +<country><number>; null if it cannot be read. Filled in unless given.';
 
-COMMENT ON COLUMN public.revenue_leads.owner_email IS 'E-mail address of the person who looks after the lead; null for nobody.';
+COMMENT ON COLUMN public.revenue_leads.owner_email IS 'E-mail address of the person who looks after the lead; null: no one.';
 
 COMMENT ON COLUMN public.revenue_leads.state IS 'State or province, e.g. CO; null if not known. Rules for text messages depend on it.';
 
@@ -4743,7 +4755,7 @@ CREATE FUNCTION brainops_internal.campaign_of(p_tenant text, p_code text) RETURN
     SET search_path TO ''
     AS $$
 declare
-  -- Who may not name a tenant gets the same answer for a tenant that exists as for one that does not.
+  -- A caller who may not name a tenant gets the same error whether or not that tenant exists.
   v_may_name boolean := brainops.may_name_tenant() or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
   v_tenant_id uuid := case when p_tenant is not null and v_may_name then brainops_internal.tenant_id_of(p_tenant) else brainops.current_tenant_id() end;
   v_campaign public.campaigns;
@@ -4754,7 +4766,7 @@ begin
     where c.tenant_id = v_tenant_id and c.code = p_code and (p_tenant is null or v_may_name or p_tenant in (t.slug, t.id::text));
   if v_campaign.id is null then
     raise exception 'campaign: % does not exist in tenant %', quote_literal(p_code), coalesce(quote_literal(p_tenant), v_tenant_id::text, '(not given)')
-      using errcode = 'OP020', hint = 'The codes are listed by select code, status from campaigns. A caller that acts for no tenant also gives p_tenant, a slug or an id.';
+      using errcode = 'OP020', hint = 'To list the codes: select code, status from campaigns. A caller that acts for no tenant also gives p_tenant, a slug or an id.';
   end if;
   return v_campaign;
 end;
@@ -4934,7 +4946,7 @@ begin
 
   select max(cap_window) as cap_window into v_law
     from brainops.contact_caps where channel = p_policy.channel;
-  -- A person without history who occurs once in this claim may be written to, because no cap is below 1.
+  -- A person without history who occurs once in this claim may be contacted, because no cap is below 1.
   for v_asked in
     select row(p.id, p.lead_ids, p.emails, p.phones, p.zones, p.country, p.state, p.opens, p.closes, p.goes_at)::brainops.recipient_context as place, coalesce(h.every, '{}') as every, coalesce(h.own, '{}') as own, law.cap, law.cap_window
     from unnest(p_places) with ordinality
@@ -5079,7 +5091,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.check_cap_window() IS 'Trigger: refuses (OP014) a cap_window that is longer than archive_after of the mail and text queues, from both sides.';
+COMMENT ON FUNCTION brainops_internal.check_cap_window() IS 'Trigger on contact_policies and job_tables: refuses (OP014) a cap_window that is longer than archive_after of the mail and text queues.';
 
 CREATE FUNCTION brainops_internal.check_email_row() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5195,7 +5207,8 @@ begin
         when coalesce(btrim(new.plan_code), '') <> '' then p.code = v_key
         else p.code = v_key or lower(btrim(p.name)) = v_key
       end
-    -- The tenant's own plan before one for every tenant, one for the lead before one for every lead, a code before a name.
+    -- Order of precedence: the tenant's own plan before one for every tenant, one for this lead before one for every
+    -- lead, a code before a name.
     order by p.tenant_id nulls last, p.lead_id nulls last, p.active desc, p.code = v_key desc, p.id
     limit 1;
   if not found or not v_plan.active then
@@ -5235,7 +5248,7 @@ begin
         hint = 'Write email or sms, or leave deliver_by out and send payment_url yourself.';
   end if;
   if new.deliver_by is not null and new.lead_id is null then
-    raise exception 'deliver_by: lead_id is null, so there is nobody to send the link to'
+    raise exception 'deliver_by: lead_id is null, so there is no one to send the link to'
       using errcode = 'OP004', column = 'deliver_by', hint = 'Give lead_id, or leave deliver_by out and send payment_url yourself.';
   end if;
 
@@ -5434,8 +5447,8 @@ CREATE FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id 
     AS $_$
 declare
   -- An unused slot of a rate limit expires after this time. So rows that waited for something else (a pause, no
-  -- worker) burst with five seconds' worth of the rate at most; a worker that is later than that makes the row
-  -- wait for another slot.
+  -- worker) burst with five seconds' worth of the rate at most; a row that is claimed later than that waits for another
+  -- slot.
   c_slot_kept constant interval := '5 seconds';
   v_job brainops.job_tables;
   v_tenant_id uuid := brainops.current_tenant_id();
@@ -5450,8 +5463,8 @@ begin
        coalesce(array_agg(s.id) filter (where s.rate_slot between $2 - $3 and $2), ''{}'')
      from (
        select id, job_priority, scheduled_for, rate_slot from %s
-       -- In a case expression, so that the planner uses the ids: it would read the index of pending rows from end to
-       -- end.
+       -- In a case expression, so that the planner uses the ids: otherwise it would read the whole index of pending
+       -- rows.
        where id = any ($1) and case when status = ''pending'' then scheduled_for <= $2 else false end
        for update skip locked
      ) as s',
@@ -5532,7 +5545,7 @@ begin
     v_brought := brainops_internal.lock_bulk_rows(p_job, p_tenant_id, v_ids, p_now, p_slot_kept);
     v_ids := v_ids || v_brought.ids;
     v_in_slot := v_in_slot || v_brought.in_slot;
-    -- Due rows that are left behind need a job, whatever is decided about the claimed ones.
+    -- Due rows that are left behind need a job, regardless of what is decided about the claimed ones.
     if v_brought.next_ids <> '{}' then
       perform brainops_internal.enqueue_rows(p_job.table_name, v_brought.next_ids);
     end if;
@@ -5609,7 +5622,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.claim_through(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[], p_in_slot uuid[], p_slot_kept interval, p_now timestamp with time zone, p_worker_id uuid, p_lease uuid, p_missing text, p_bulk boolean) IS 'Decides about locked rows that go through one provider account (p_account null: the table has no provider), and writes the decisions; the result is as of brainops_internal.claim. p_in_slot: rows that return at their slot of a rate limit, which is not older than p_slot_kept. p_missing: why the worker cannot use the account; null if it can.';
+COMMENT ON FUNCTION brainops_internal.claim_through(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[], p_in_slot uuid[], p_slot_kept interval, p_now timestamp with time zone, p_worker_id uuid, p_lease uuid, p_missing text, p_bulk boolean) IS 'Decides about locked rows that go through one provider account (p_account null: the table has no provider), and writes the decisions; the result is the same as for brainops_internal.claim. p_in_slot: rows that return at their slot of a rate limit, which is not older than p_slot_kept. p_missing: why the worker cannot use the account; null if it can.';
 
 CREATE FUNCTION brainops_internal.clamp_score(p_total numeric) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -5628,7 +5641,7 @@ declare
   v_reason constant text := p_enrolment.status || coalesce(': ' || p_enrolment.exit_reason, '');
 begin
   update public.ai_campaign_touches as t
-  set status = 'skipped', skip_reason = 'the enrolment is ' || v_reason
+  set status = 'skipped', skip_reason = 'enrolment ' || v_reason
   from (
     select id from public.ai_campaign_touches
     where tenant_id = p_enrolment.tenant_id and campaign_id = p_enrolment.id and performed_at is null
@@ -5702,7 +5715,7 @@ begin
         and v.lead_id = p_lead.id
         and v.event = p_condition ->> 'event'
         and (not p_condition ? 'channel' or v.channel = p_condition ->> 'channel')
-        -- An event that was reported late counts from when it was reported.
+        -- An event that was reported late counts from the time of the report.
         and greatest(v.occurred_at, v.created_at) >= v_since
     );
   end if;
@@ -5858,7 +5871,7 @@ CREATE FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_polic
     SET search_path TO ''
     AS $$
 declare
-  -- Only a fallback: brainops.lift_marketing_hold brings the rows forward.
+  -- A fallback: brainops.lift_marketing_hold releases the rows earlier.
   c_hold_recheck constant interval := '6 hours';
   c_pause_recheck constant interval := '1 hour';
   v_now constant timestamptz := brainops.now();
@@ -5924,7 +5937,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) IS 'Marketing messages that may not go whatever the time: no consent, left the campaign, expired (skip), no postal address (fail), on hold or campaign paused (defer).';
+COMMENT ON FUNCTION brainops_internal.consent_verdicts(p_policy public.contact_policies, p_rows brainops.contact[]) IS 'Marketing messages that may not go, for reasons other than the time: no consent, left the campaign, expired (skip), no postal address (fail), on hold or campaign paused (defer).';
 
 CREATE FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) RETURNS text
     LANGUAGE sql STABLE
@@ -5947,7 +5960,7 @@ CREATE FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel te
     cross join lateral (select brainops.tenant_country(p_tenant_id) as country) as t;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) IS 'An address as messages are addressed: without surrounding white space, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
+COMMENT ON FUNCTION brainops_internal.contact_address(p_tenant_id uuid, p_channel text, p_address text) IS 'An address in the form that messages use: without surrounding white space, a number as E.164 (a national one by the tenant''s settings.country, else US). Null for a number that cannot be read.';
 
 CREATE FUNCTION brainops_internal.contact_history(p_tenant_id uuid, p_channel text, p_places brainops.recipient_context[], p_since timestamp with time zone) RETURNS TABLE(place integer, every timestamp with time zone[], own timestamp with time zone[])
     LANGUAGE plpgsql STABLE
@@ -6096,7 +6109,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) IS 'When, at or after p_at, the hours are open in all zones, and until when at least. p_opens, p_closes: as of contact_hours. Null if they never are.';
+COMMENT ON FUNCTION brainops_internal.contact_opening(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[]) IS 'When, at or after p_at, the hours are open in all zones, and until when at least. p_opens, p_closes: as returned by contact_hours. Null if they never are.';
 
 CREATE FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
@@ -6131,7 +6144,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) IS 'Messages that may not go now, with the reason and until when; a message without a verdict may go. Checks the rules for every message, and then the rules for marketing. p_channel: email or sms; p_rows: in the order in which they have a claim to slots.';
+COMMENT ON FUNCTION brainops_internal.contact_verdicts(p_channel text, p_rows brainops.contact[]) IS 'Messages that may not go now, with the reason and until when; a message without a verdict may go. Checks the rules for every message, and then the rules for marketing. p_channel: email or sms; p_rows: in the order in which they get slots.';
 
 CREATE FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -6155,7 +6168,7 @@ CREATE FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) IS 'What remains of points at p_now: half of them after each half-life. All of them if the half-life is null, or the time is in the future.';
+COMMENT ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life interval, p_occurred_at timestamp with time zone, p_now timestamp with time zone) IS 'What remains of points at p_now: half of them after each half-life; all of them if the half-life is null, or the time is in the future.';
 
 CREATE FUNCTION brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid) RETURNS jsonb
     LANGUAGE plpgsql
@@ -6168,7 +6181,7 @@ declare
   v_below jsonb := '[]';
 begin
   for v_child in
-    -- Rows whose foreign key sets the reference to null stay.
+    -- Rows whose foreign key sets the reference to null are kept.
     select r.relation, r.column_name from brainops_internal.references_to(p_table) as r where r.keeps_row is not true
   loop
     for v_id in
@@ -6290,7 +6303,7 @@ COMMENT ON COLUMN public.payment_requests.paid_at IS 'When the first payment of 
 
 COMMENT ON COLUMN public.payment_requests.attention IS 'What a person should look at: another amount or currency than requested, several payments, a payment although cancelled or expired. Null: nothing.';
 
-COMMENT ON COLUMN public.payment_requests.paid_minor IS 'Sum of the ledger''s payments in the request''s currency. Without any, after a person accepted a payment in another currency: amount_minor.';
+COMMENT ON COLUMN public.payment_requests.paid_minor IS 'Sum of the ledger''s payments in the request''s currency. amount_minor if that sum is 0 and a person accepted a payment in another currency.';
 
 COMMENT ON COLUMN public.payment_requests.refunded_minor IS 'What was refunded, in the request''s currency: by the ledger or by Stripe''s totals of the charges, whichever is more. A refund in another currency is prorated by the amount charged in it.';
 
@@ -6310,7 +6323,7 @@ COMMENT ON COLUMN public.payment_requests.key_generation IS 'Number of the link,
 
 COMMENT ON COLUMN public.payment_requests.key_started_at IS 'When the key was first used; Stripe forgets it after 24 hours. Null: Stripe was not asked yet.';
 
-COMMENT ON COLUMN public.payment_requests.key_account IS 'The tenant''s own credential that the link is created through; null: the installation''s account.';
+COMMENT ON COLUMN public.payment_requests.key_account IS 'The tenant''s own credential that the link is created through; null: the platform''s account.';
 
 COMMENT ON COLUMN public.payment_requests.livemode IS 'False: created in Stripe''s test mode. Null: no link yet.';
 
@@ -6476,7 +6489,7 @@ CREATE FUNCTION brainops_internal.email_address(p_tenant_id uuid, p_recipient te
     ) as q;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.email_address(p_tenant_id uuid, p_recipient text) IS 'One row: the address that a mail to the recipient goes to as things stand. The recipient itself, or that lead''s address; null if the lead is gone or has none.';
+COMMENT ON FUNCTION brainops_internal.email_address(p_tenant_id uuid, p_recipient text) IS 'One row: the address that a mail to the recipient would go to now. It is the recipient itself, or the address of the lead that the recipient names; null if that lead does not exist or has no address.';
 
 CREATE FUNCTION brainops_internal.email_contacts(p_ids uuid[]) RETURNS brainops.contact[]
     LANGUAGE plpgsql STABLE
@@ -6509,7 +6522,7 @@ CREATE FUNCTION brainops_internal.embedded_connection_closed(p_connection_id tex
   delete from brainops.embedded_connections where p_connection_id is null or connection_id = p_connection_id;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) IS 'Forgets the workers of a connection that ended; of all connections if null. The built-in Postgres calls it when a connection ends, and with null when it starts.';
+COMMENT ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) IS 'Removes the workers of a connection that ended; with null, of all connections. The built-in Postgres calls it when a connection ends, and with null when it starts.';
 
 CREATE FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6639,12 +6652,13 @@ declare
   v_enrolment public.ai_nurture_campaigns;
 begin
   select * into v_enrolment from public.ai_nurture_campaigns where id = p_enrolment_id;
-  if not found then
+  if not found or not brainops_internal.may_act_for(v_enrolment.tenant_id) then
     return 'the enrolment is gone';
   elsif v_enrolment.status in ('exited', 'cancelled') then
     return v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, '');
   elsif v_enrolment.status <> 'completed' then
-    -- Events end a running enrolment in their own transaction; for a completed one they are looked up here.
+    -- An event ends a running enrolment in the event's own transaction. For a completed enrolment, events are looked up
+    -- here.
     return null;
   end if;
   return (
@@ -6687,7 +6701,7 @@ CREATE FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) RE
   from
     public.ai_nurture_campaigns as e
     inner join public.campaigns as c on c.tenant_id = e.tenant_id and c.id = e.campaign_id
-  where e.id = p_enrolment_id;
+  where e.id = p_enrolment_id and brainops_internal.may_act_for(e.tenant_id);
 $$;
 
 COMMENT ON FUNCTION brainops_internal.enrolment_pause_reason(p_enrolment_id uuid) IS 'Why a message of this enrolment must wait; null if it need not. Checked at each claim.';
@@ -6734,7 +6748,7 @@ declare
   v_lead public.revenue_leads;
   v_now constant timestamptz := brainops.now();
 begin
-  if brainops.current_tenant_id() <> new.tenant_id then
+  if not brainops_internal.may_write_for(new.tenant_id) then
     -- Row level security will refuse the row; until then, nothing about the other tenant is revealed.
     return new;
   end if;
@@ -6747,7 +6761,8 @@ begin
     return new;
   end if;
 
-  -- Whoever publishes or pauses the campaign waits for this, and so sees every enrolment that came before.
+  -- A transaction that publishes or pauses the campaign waits for this lock, and so sees every enrolment that came
+  -- before it.
   select * into v_campaign from public.campaigns where tenant_id = new.tenant_id and code = new.campaign_type for share;
   if not found or v_campaign.status = 'archived' or v_campaign.version = 0 then
     raise exception 'campaign_type: campaign % %', quote_literal(left(new.campaign_type, 80)), case
@@ -6772,12 +6787,12 @@ begin
     order by entrance desc
     limit 1;
   if found then
-    -- The same entrance again violates the unique key, which is what "on conflict do nothing" expects.
+    -- A repeated entrance violates the unique key, as "on conflict do nothing" expects.
     new.entrance := v_before.entrance
       + (v_campaign.reentry = 'after_exit' and v_before.status not in ('active', 'paused'))::int;
   end if;
 
-  -- A lead that is being won at this moment is won either before it enters or after.
+  -- The lock serializes this entry with a concurrent transaction that sets the lead to won.
   select * into v_lead from public.revenue_leads where tenant_id = new.tenant_id and id = new.lead_id for share;
   if v_status in ('active', 'paused') then
     new.exit_reason := brainops_internal.entry_refusal(v_campaign, v_lead);
@@ -6926,7 +6941,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) IS 'The credential whose webhook endpoint has the token, as brainops_internal.sealed_credential, with `active`; null for an unknown token.';
+COMMENT ON FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) IS 'The credential whose webhook endpoint has the token, in the form of brainops_internal.sealed_credential plus the key active; null for an unknown token.';
 
 CREATE FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uuid) RETURNS uuid
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -7090,7 +7105,7 @@ begin
     where tenant_id = (p_request).tenant_id and id = (p_request).lead_id and stage <> 'won';
   exception
     when serialization_failure or deadlock_detected or lock_not_available then
-      raise; -- may pass: the event is tried again
+      raise; -- transient: the event is retried
     when others then
       perform brainops.notify(
         (p_request).tenant_id, 'A lead that paid could not be moved to won',
@@ -7164,7 +7179,7 @@ CREATE FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) RETURNS SETO
     end,
     coalesce(
       brainops_internal.enrolment_hold_reason(e, c),
-      'the enrolment is ' || e.status || coalesce(': ' || e.exit_reason, '')
+      'enrolment ' || e.status || coalesce(': ' || e.exit_reason, '')
     )
   from
     public.ai_campaign_touches as t
@@ -7180,7 +7195,7 @@ CREATE FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) RETURNS SETO
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) IS 'Which of these touches must not be performed now: of an enrolment that has ended (skip), or that is held (defer for an hour; its release moves the touch to its time). Touches that may be performed are not returned.';
+COMMENT ON FUNCTION brainops_internal.gate_campaign_touch(p_ids uuid[]) IS 'Which of these touches must not be performed now: those of an enrolment that has ended (skip) or is held (defer for an hour; its release moves the touch to its own time). Touches that may be performed are not returned.';
 
 CREATE FUNCTION brainops_internal.gate_email(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE plpgsql
@@ -7189,8 +7204,8 @@ CREATE FUNCTION brainops_internal.gate_email(p_ids uuid[]) RETURNS SETOF brainop
 declare
   v_rows brainops.contact[] := brainops_internal.email_contacts(p_ids);
 begin
-  -- A recipient that is an address was checked at the insert; a lead may have any text. SendGrid's client would take the
-  -- address out of "Ann <ann@example.com>", whose suppression and consent nothing here finds.
+  -- A recipient that is an address was checked at the insert; a lead may have any text. SendGrid's client would extract
+  -- the address from "Ann <ann@example.com>", for which the contact rules would find neither suppression nor consent.
   return query
     select
       u.id, 'fail', null::timestamptz,
@@ -7243,14 +7258,14 @@ CREATE FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) RETURNS SET
   where
     c.id = any (p_ids)
     and c.reason = 'expired'
-    -- A link that was replaced by another one is closed at its own time at the latest.
+    -- A link that was replaced by another one is closed at the latest when its own closure is due.
     and r.key_generation = c.key_generation
     and r.paid_at is null
     and r.cancelled_at is null
     and r.expires_at > brainops.now();
 $$;
 
-COMMENT ON FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) IS 'Gate of payment_link_closures: defers the closure of links whose request expires later by now.';
+COMMENT ON FUNCTION brainops_internal.gate_payment_closure(p_ids uuid[]) IS 'Gate of payment_link_closures: defers the closure of links whose request now expires later.';
 
 CREATE FUNCTION brainops_internal.gate_payment_request(p_ids uuid[]) RETURNS SETOF brainops.verdict
     LANGUAGE sql STABLE
@@ -7361,7 +7376,7 @@ begin
         select from public.marketing_holds as h where h.tenant_id = t.id and h.channel = 'email' and h.lifted_at is null
       )
   loop
-    -- Counts no further than where both shares are too small to matter.
+    -- Stops counting where both shares are too small to matter.
     select count(*) into v_sent
       from (
         select from public.ai_email_queue as q
@@ -7435,7 +7450,7 @@ begin
     end;
   end if;
 
-  -- For the foreign key. A job table has no such key, and has indexes of its own.
+  -- An index for the foreign key. A job table has no such key, and has indexes of its own.
   if p_reference_tenants and not exists (
     select from pg_catalog.pg_index as i
     inner join pg_catalog.pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
@@ -7498,7 +7513,7 @@ begin
     p_table
   );
 
-  -- A partition or child table can be named directly, past the parent's policies: only admins may.
+  -- A client could name a partition or child table directly and so avoid the parent's policies: only admins may.
   for v_part in
     select relid from pg_catalog.pg_partition_tree(p_table) where level > 0
     union
@@ -7672,7 +7687,7 @@ CREATE FUNCTION brainops_internal.is_email_address(p_text text) RETURNS boolean
     );
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.is_email_address(p_text text) IS 'Whether a text is one e-mail address that can be written to: ann@example.com, without a name, without white space, in ASCII (an international domain in punycode), with a domain of at least two labels. False for null.';
+COMMENT ON FUNCTION brainops_internal.is_email_address(p_text text) IS 'Whether a text is one e-mail address that mail can be sent to: ann@example.com, without a name, without white space, in ASCII (an international domain in punycode), with a domain of at least two labels. False for null.';
 
 CREATE FUNCTION brainops_internal.is_free_mail(p_domain text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -7728,7 +7743,7 @@ begin
     nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'tenant_id'
   );
 exception
-  -- Not JSON, an escape that text cannot hold, or nested too deeply.
+  -- The setting is not JSON, contains an escape that text cannot hold, or is nested too deeply.
   when data_exception or program_limit_exceeded then return null;
 end;
 $$;
@@ -7742,7 +7757,7 @@ CREATE FUNCTION brainops_internal.keep_contact_address() RETURNS trigger
 declare
   v_address text;
 begin
-  -- Row level security will refuse this row; nothing of the other tenant may be read before that.
+  -- Row level security will refuse this row; until then, nothing of the other tenant may be read.
   if not brainops_internal.may_act_for(new.tenant_id) then
     return new;
   end if;
@@ -7819,7 +7834,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.known_lead(p_lead public.revenue_leads) IS 'The lead that has every address of the row; null if the row is a new person, or connects addresses that no lead has together. Then only an insert can decide.';
+COMMENT ON FUNCTION brainops_internal.known_lead(p_lead public.revenue_leads) IS 'The lead that has every address of the row; null if no single lead has all of them, because the person is new or several leads have one each. Then only an insert can decide.';
 
 CREATE FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) RETURNS TABLE(address_key text, state text, occurred_at timestamp with time zone, confirmed boolean)
     LANGUAGE plpgsql STABLE
@@ -8027,7 +8042,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.load_broadcast(p_id uuid) IS 'What all recipients of a broadcast share; no row if the broadcast is gone.';
+COMMENT ON FUNCTION brainops_internal.load_broadcast(p_id uuid) IS 'What all recipients of a broadcast share; no row if the broadcast does not exist.';
 
 CREATE FUNCTION brainops_internal.load_emails(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, subject text, body text, metadata jsonb, address text, lead jsonb, tenant jsonb, credential jsonb, unsubscribe_token text)
     LANGUAGE plpgsql
@@ -8072,7 +8087,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; makes missing unsubscribe tokens of marketing mails.';
+COMMENT ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; creates missing unsubscribe tokens of marketing mails.';
 
 CREATE FUNCTION brainops_internal.load_job_tables() RETURNS TABLE(table_name text, task_identifier text, effect_is_idempotent boolean, time_limit_ms integer, load text, missing_columns text[])
     LANGUAGE sql STABLE
@@ -8107,7 +8122,7 @@ CREATE FUNCTION brainops_internal.load_job_tables() RETURNS TABLE(table_name tex
     group by j.table_name;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.load_job_tables() IS 'The job tables. load: the query that reads claimed rows ($1 is uuid[]) where a task gives none; the table''s own columns, and id, tenant_id and attempts, without the engine''s bookkeeping, whose many timestamps node-postgres would parse for nothing. missing_columns: columns of brainops.job_columns that the table lacks.';
+COMMENT ON FUNCTION brainops_internal.load_job_tables() IS 'The job tables. load: the query that reads claimed rows ($1 is uuid[]) for a task that has no query of its own. It returns id, tenant_id, attempts and the table''s own columns, without the engine''s bookkeeping, whose many timestamps node-postgres would parse for nothing. missing_columns: columns of brainops.job_columns that the table lacks.';
 
 CREATE FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, payment_request_id uuid, key_generation integer, stripe_payment_link_id text, made_through uuid, made_through_sealed jsonb, own_account jsonb, own_account_id uuid)
     LANGUAGE plpgsql STABLE
@@ -8127,7 +8142,7 @@ begin
       l.key_generation,
       l.stripe_payment_link_id,
       l.account,
-      -- Switched off or not.
+      -- Active or not.
       (
         select brainops_internal.sealed_credential(c, k)
         from public.provider_credentials as c
@@ -8142,7 +8157,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) IS 'The claimed closures among p_ids. made_through: the credential that the link was made through (null: the platform''s account), and made_through_sealed that credential, also if it is inactive; null once it is erased. own_account: the tenant''s present one.';
+COMMENT ON FUNCTION brainops_internal.load_payment_link_closures(p_ids uuid[]) IS 'The claimed closures among p_ids. made_through: the id of the credential that the link was created with (null: the platform''s account). made_through_sealed: that credential, active or not; null if it was erased. own_account: the tenant''s current credential.';
 
 CREATE FUNCTION brainops_internal.load_payment_requests(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, plan_name text, amount_minor text, currency text, "interval" text, success_url text, own_account jsonb, own_account_id uuid)
     LANGUAGE plpgsql STABLE
@@ -8171,7 +8186,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.load_payment_requests(p_ids uuid[]) IS 'The claimed payment requests among p_ids, with the tenant''s own Stripe account (null: the platform''s). amount_minor is a bigint as text, which JavaScript reads exactly.';
+COMMENT ON FUNCTION brainops_internal.load_payment_requests(p_ids uuid[]) IS 'The claimed payment requests among p_ids, with the tenant''s own Stripe account (null: the platform''s account). amount_minor is a bigint as text, which JavaScript reads exactly.';
 
 CREATE FUNCTION brainops_internal.load_recipients(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, broadcast_id uuid, metadata jsonb, address text, lead jsonb, unsubscribe_token text)
     LANGUAGE plpgsql
@@ -8212,7 +8227,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to a broadcast, with what is each recipient''s own; makes missing unsubscribe tokens.';
+COMMENT ON FUNCTION brainops_internal.load_recipients(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to a broadcast, with what differs between the recipients; creates missing unsubscribe tokens.';
 
 CREATE FUNCTION brainops_internal.load_sms(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, lease uuid, body text, metadata jsonb, address text, lead jsonb, tenant jsonb, own_account jsonb, endpoint_token text, sender text, must_tell boolean)
     LANGUAGE plpgsql STABLE
@@ -8252,7 +8267,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.load_sms(p_ids uuid[]) IS 'The claimed texts among p_ids, with what they need to be sent: the number, the lead, the tenant, its own Twilio account (null: the platform''s) and the number to send from.';
+COMMENT ON FUNCTION brainops_internal.load_sms(p_ids uuid[]) IS 'The claimed texts among p_ids, with what they need to be sent: the number, the lead, the tenant, its own Twilio account (null: the platform''s account) and the number to send from.';
 
 CREATE FUNCTION brainops_internal.load_tenant_notifications(p_ids uuid[]) RETURNS TABLE(id uuid, tenant_id uuid, attempts integer, max_attempts integer, subject text, body text, notify_email text, credential jsonb)
     LANGUAGE plpgsql STABLE
@@ -8303,7 +8318,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.load_unconfirmed_sms(p_limit integer) IS 'The lists of brainops_internal.unconfirmed_sms, each with the Twilio accounts of their own that its tenants have now; [] for none.';
+COMMENT ON FUNCTION brainops_internal.load_unconfirmed_sms(p_limit integer) IS 'The lists of brainops_internal.unconfirmed_sms, each with the current Twilio accounts of its tenants; [] for none.';
 
 CREATE FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) RETURNS text
     LANGUAGE sql SECURITY DEFINER
@@ -8314,7 +8329,8 @@ CREATE FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_i
   where
     tenant_id = p_tenant_id
     and id = p_broadcast_id
-    -- Inserting logins call it, and could call it for any tenant; only the engine may ask about all of them.
+    -- Every login that inserts mails may call this function, so the tenant is checked; only the engine may ask about
+    -- any tenant.
     and (
       brainops_internal.may_act_for(p_tenant_id)
       or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member')
@@ -8322,7 +8338,7 @@ CREATE FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_i
   for share;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) IS 'The status of a broadcast, which nobody can change until the end of the transaction. Null if the broadcast does not exist, or belongs to another tenant than the caller''s.';
+COMMENT ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) IS 'The status of a broadcast, locked until the end of the transaction. Null if the broadcast does not exist, or belongs to another tenant than the caller''s.';
 
 CREATE FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) RETURNS record
     LANGUAGE plpgsql
@@ -8369,7 +8385,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) IS 'Locks other due rows of the bulks that the rows of a claim belong to. ids: the rows to claim along. in_slot: those of the locked rows that return at their slot of a rate limit. next_ids: due rows that the claim leaves behind, per bulk as many as the claim names, at most four.';
+COMMENT ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) IS 'Locks other due rows of the bulks that the rows of a claim belong to. ids: the additional rows to claim. in_slot: those of the locked rows that return at their slot of a rate limit. next_ids: due rows that the claim leaves behind, for each bulk as many as the claim names, but at most four.';
 
 CREATE FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) RETURNS void
     LANGUAGE plpgsql
@@ -8576,7 +8592,7 @@ begin
   v_verdicts := array(select v from brainops_internal.consent_verdicts(v_policy, p_rows) as v);
   if v_verdicts <> '{}' then
     return query select * from unnest(v_verdicts);
-    -- Unnest keeps the order, in which rows have a claim to slots.
+    -- Unnest keeps the order in which rows get slots.
     select array_agg(r) into v_rows
       from unnest(p_rows) as r
       where r.id not in (select v.id from unnest(v_verdicts) as v);
@@ -8600,7 +8616,7 @@ begin
       a.id, a.lead_ids, a.emails, a.phones, a.zones, a.country, a.state, h.opens, h.closes,
       case
         when lower(h.open) <= v_now then v_now
-        -- The hours are never open: check again tomorrow, when somebody may have corrected the rules.
+        -- The hours are never open: check again tomorrow, because the rules may be corrected by then.
         else coalesce(
           lower(h.open) + random() * least(v_policy.spread, (upper(h.open) - lower(h.open)) / 2),
           v_now + interval '24 hours'
@@ -8652,16 +8668,28 @@ $$;
 COMMENT ON FUNCTION brainops_internal.masked_address(p_address text) IS 'An address as the preference page shows it, such as a•••@example.com or •••47: enough for its owner to recognize it.';
 
 CREATE FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) RETURNS boolean
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
-  select
-    coalesce(p_tenant_id = brainops.current_tenant_id(), false)
+begin
+  return coalesce(p_tenant_id = brainops.current_tenant_id(), false)
     or brainops.may_name_tenant()
     or pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member');
+end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) IS 'True if the caller is this tenant, a service that may name it, or an admin. For functions that run with the engine''s rights.';
+
+CREATE FUNCTION brainops_internal.may_write_for(p_tenant_id uuid) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+  return brainops_internal.may_act_for(p_tenant_id) or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member');
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.may_write_for(p_tenant_id uuid) IS 'True if rows of this tenant may come from the caller: brainops_internal.may_act_for, or a login of the engine. For triggers, which run before row level security refuses the others.';
 
 CREATE FUNCTION brainops_internal.merge_lead_into(p_tenant_id uuid, p_into uuid, p_from uuid) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -8674,7 +8702,7 @@ begin
   perform from public.revenue_leads where tenant_id = p_tenant_id and id in (p_into, p_from) order by id for update;
   select * into v_lead from public.revenue_leads where tenant_id = p_tenant_id and id = p_from;
   if not found or not exists (select from public.revenue_leads where tenant_id = p_tenant_id and id = p_into) then
-    -- One of them was merged or deleted while this waited.
+    -- One of them was merged or deleted while this transaction waited.
     return coalesce(brainops_internal.lead_alias(p_into, p_tenant_id), p_into);
   end if;
 
@@ -8691,7 +8719,7 @@ begin
   )
   select coalesce(jsonb_agg(jsonb_build_object('table', 'public.lead_score_events', 'row', to_jsonb(d))), '[]') into v_kept
     from dropped as d;
-  -- Before the rows are moved: afterwards nothing shows which lead a row came from.
+  -- These two come before the rows are moved: afterwards nothing shows which lead a row came from.
   perform brainops_internal.skip_second_recipients(p_tenant_id, p_into, p_from);
   perform brainops_internal.renumber_entrances(p_tenant_id, p_into, p_from);
   v_kept := v_kept || brainops_internal.move_lead_rows(p_tenant_id, p_into, p_from);
@@ -8970,7 +8998,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Changes what refers to lead p_from into references to p_into, in every table with a foreign key to leads. Rows that a unique key does not allow are deleted, and returned as JSON.';
+COMMENT ON FUNCTION brainops_internal.move_lead_rows(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Changes references to lead p_from into references to p_into, in every table with a foreign key to leads. Rows that a unique key does not allow are deleted, and returned as JSON.';
 
 CREATE FUNCTION brainops_internal.move_touch() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -9077,7 +9105,7 @@ CREATE FUNCTION brainops_internal.normal_onboarding_status(p_word text) RETURNS 
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) IS 'The status of a workflow or step that a client''s name for it means (active: in_progress; done: completed; …); null if the name is unknown.';
+COMMENT ON FUNCTION brainops_internal.normal_onboarding_status(p_word text) IS 'The status of a workflow or step that a client''s value stands for (active: in_progress; done: completed; …); null if it is unknown.';
 
 CREATE FUNCTION brainops_internal.normal_stage(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -9115,7 +9143,7 @@ CREATE FUNCTION brainops_internal.normal_stage(p_word text) RETURNS text
     end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.normal_stage(p_word text) IS 'The stage that a client''s name for it means (WON, paid, invoiced: won; replied, outreach_sent: contacted; …); null if the name is unknown.';
+COMMENT ON FUNCTION brainops_internal.normal_stage(p_word text) IS 'The stage that a client''s value stands for (WON, paid, invoiced: won; replied, outreach_sent: contacted; …); null if it is unknown.';
 
 CREATE FUNCTION brainops_internal.normal_status(p_word text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -9184,7 +9212,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) IS 'The status that a client''s name for it means, if it is one of p_known; OP002 for any other.';
+COMMENT ON FUNCTION brainops_internal.onboarding_status(p_word text, p_known text[]) IS 'The status that a client''s value stands for, if it is one of p_known; OP002 for any other.';
 
 CREATE FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_template text) RETURNS SETOF brainops.onboarding_plan
     LANGUAGE plpgsql STABLE
@@ -9278,7 +9306,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) IS 'Why no row of the table may go for the tenant now: the tenant is suspended, or a pause; null if rows may go.';
+COMMENT ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) IS 'Why no row of the table may go for the tenant now: the tenant is suspended or the table is paused; null if rows may go.';
 
 CREATE FUNCTION brainops_internal.pause_sms(p_tenant_id uuid, p_reason text) RETURNS void
     LANGUAGE plpgsql
@@ -9380,7 +9408,7 @@ COMMENT ON COLUMN public.ai_campaign_touches.touch_type IS 'email, sms, or the k
 
 COMMENT ON COLUMN public.ai_campaign_touches.content_template IS 'Name of the template in ai_campaign_templates; its newest version is used when the touch is performed (template_version).';
 
-COMMENT ON COLUMN public.ai_campaign_touches.step_key IS 'The step of the sequence; null for a touch that a client added beside the sequence.';
+COMMENT ON COLUMN public.ai_campaign_touches.step_key IS 'The step of the sequence; null for a touch that a client added outside the sequence.';
 
 COMMENT ON COLUMN public.ai_campaign_touches.due_at IS 'When it was planned for. The next touch is planned from here, while scheduled_for moves with each deferral.';
 
@@ -9490,7 +9518,7 @@ begin
     return query select 'completed', v_touch.outcome, null::timestamptz;
     return;
   elsif v_enrolment.status not in ('active', 'paused') and not (v_enrolment.status = 'completed' and v_touch.step_key is null) then
-    return query select 'skip', 'the enrolment is ' || v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, ''), null::timestamptz;
+    return query select 'skip', 'enrolment ' || v_enrolment.status || coalesce(': ' || v_enrolment.exit_reason, ''), null::timestamptz;
     return;
   end if;
   select * into v_campaign from public.campaigns where tenant_id = c_tenant_id and id = v_enrolment.campaign_id;
@@ -9658,7 +9686,7 @@ begin
   for v_row in
     select * from public.webhook_events as w
     where w.id = any (p_ids) and w.status = 'pending'
-    -- By person or object, in the same order everywhere: two processes that have events about the same ones (a repeated
+    -- Sorted by person or object, so that two processes with events about the same persons or objects (a repeated
     -- delivery) cannot deadlock.
     order by
       w.provider,
@@ -9723,7 +9751,7 @@ begin
   where id in (
     select d.id from public.email_deliveries as d
     where d.occurred_at < v_before
-      -- The latest of these events decides whether the address may be written to (brainops_internal.settle_consent).
+      -- The latest of these events decides whether mail may be sent to the address (brainops_internal.settle_consent).
       and d.event not in ('unsubscribe', 'group_unsubscribe', 'group_resubscribe')
       and not (d.event = 'dropped' and lower(d.metadata ->> 'reason') is not distinct from 'unsubscribed address')
     limit p_most
@@ -9870,7 +9898,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.rebuild_jobs_view() IS 'Replaces the view brainops.jobs by one over all tables in brainops.job_tables.';
+COMMENT ON FUNCTION brainops_internal.rebuild_jobs_view() IS 'Recreates the view brainops.jobs over all tables in brainops.job_tables.';
 
 CREATE FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) RETURNS TABLE(place integer, id uuid, lead_ids uuid[], emails text[], phones text[], zones text[], country text, state text)
     LANGUAGE plpgsql STABLE
@@ -9992,7 +10020,7 @@ declare
   v_message record;
   v_unmatched int;
 begin
-  -- One call at a time: two could give one message to two rows.
+  -- One call at a time: two concurrent calls could assign one message to two rows.
   perform pg_advisory_xact_lock(hashtextextended('reconcile_sms ' || p_account_sid || p_number, 0));
   -- A row in flight may be the one that a message belongs to.
   if exists (
@@ -10021,7 +10049,7 @@ begin
       return next;
     end if;
   end loop;
-  -- Only now is it known which messages belong to no row.
+  -- At this point it is known which messages belong to no row.
   for v_row in
     select * from public.ai_sms_queue as q
     where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'unconfirmed'
@@ -10062,7 +10090,7 @@ begin
         -- Successes among the failures show that the provider answers, so the count starts again.
         failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
         last_error = excluded.last_error;
-    -- Opens at the threshold; an open one whose probe failed waits twice as long as before.
+    -- Opens at the threshold. If the probe of an open breaker failed, the wait doubles.
     update brainops.circuit_breakers
     set
       opened_at = coalesce(opened_at, brainops.now()),
@@ -10099,7 +10127,7 @@ declare
     order by l.id
   );
 begin
-  -- The consent first: what the lead's event sets off may read it.
+  -- The consent comes first, because triggers of the lead's event may read it.
   insert into public.contact_consents (tenant_id, lead_id, channel, address, state, source, evidence)
   values (
     p_tenant_id, v_lead_ids[1], p_channel, p_address, case when p_granted then 'granted' else 'denied' end, p_source, p_evidence
@@ -10260,7 +10288,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Records a verified Twilio event in webhook_events once, and queues a job to apply it; 1, or 0 if it was recorded before. p_tenant_id: whose own account sent it, null for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) IS 'Records a verified Twilio event in webhook_events once, and queues a job to apply it; 1, or 0 if it was recorded before. p_tenant_id: the tenant whose own account sent it; null: the platform''s account sent it.';
 
 CREATE FUNCTION brainops_internal.record_webhook_events(p_provider text, p_events jsonb, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS integer
     LANGUAGE plpgsql
@@ -10292,7 +10320,7 @@ begin
         limit 1
       ) as a on true
     ) as i
-    -- In one order for all requests, so that two requests with the same events cannot deadlock.
+    -- Sorted, so that two requests with the same events cannot deadlock.
     order by i.event_id
     on conflict do nothing
     returning id
@@ -10349,7 +10377,7 @@ CREATE FUNCTION brainops_internal.refuse_consent_change() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
-  -- Left out: address_key is a generated column, which new does not have yet.
+  -- address_key is left out of the comparison: it is a generated column, which new does not have yet.
   if to_jsonb(new) - '{lead_id,address_key}'::text[] = to_jsonb(old) - '{lead_id,address_key}'::text[] then
     return new;
   end if;
@@ -10409,7 +10437,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.refuse_time_zone() IS 'Trigger, for rows whose time_zone is not the name of a time zone: raises 23514 with a hint, before the check constraint does without.';
+COMMENT ON FUNCTION brainops_internal.refuse_time_zone() IS 'Trigger, for rows whose time_zone is not the name of a time zone: raises 23514 with a hint, before the check constraint raises it without one.';
 
 CREATE FUNCTION brainops_internal.register_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) RETURNS boolean
     LANGUAGE plpgsql
@@ -10427,7 +10455,7 @@ begin
   if current_setting('brainops.embedded', true) = 'on' then
     insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
   elsif not pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number) then
-    -- Held by an earlier connection of this worker, whose end Postgres has not noticed (a lost network route).
+    -- Held by an earlier connection of this worker that Postgres still considers open (a lost network route).
     perform pg_terminate_backend(a.pid)
     from brainops.worker_processes as w
     inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
@@ -10585,7 +10613,7 @@ begin
       -- been in it already, and the other lead's enrolment would not have started.
       and r.running <= 1
       and c.reentry = 'after_exit'
-    -- The highest first, so that an update does not meet the next number of the same lead.
+    -- The highest number first, so that an update does not collide with the next number of the same lead.
     order by 2 desc
   loop
     update public.ai_nurture_campaigns set entrance = v_enrolment.entrance
@@ -10627,7 +10655,7 @@ begin
     performed_at = brainops.now(),
     outcome = 'skipped: version ' || p_enrolment.version || ' does not have it',
     next_key = v_next.step_key,
-    -- If a worker has the touch, this only asks for its cancellation, and perform_touch finds it performed.
+    -- If a worker has claimed the touch, this only requests its cancellation, and perform_touch finds it performed.
     status = 'cancelled'
   where id = p_touch.id;
   perform brainops_internal.advance_enrolment(p_enrolment, v_next, p_touch.due_at, p_touch.due_at);
@@ -10899,7 +10927,11 @@ CREATE FUNCTION brainops_internal.resolve_lead_id() RETURNS trigger
 declare
   v_lead_id uuid;
 begin
-  perform from public.revenue_leads where id = new.lead_id for key share;
+  perform from public.revenue_leads
+    where id = new.lead_id
+      and (new.tenant_id is null or tenant_id = new.tenant_id)
+      and brainops_internal.may_write_for(tenant_id)
+    for key share;
   if not found then
     select a.lead_id into v_lead_id
       from public.revenue_lead_aliases as a
@@ -10938,7 +10970,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.resolve_onboarding_workflow() IS 'Trigger before insert on ai_onboarding_steps: a step for a workflow that was not inserted because the lead had one goes to that first workflow, unless its number is taken there.';
+COMMENT ON FUNCTION brainops_internal.resolve_onboarding_workflow() IS 'Trigger before insert on ai_onboarding_steps: if the step''s workflow was not inserted, because the lead had one already, assigns the step to that first workflow, unless its number is taken there.';
 
 CREATE FUNCTION brainops_internal.resolve_tenant(p_table regclass, p_row jsonb) RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -11033,7 +11065,7 @@ begin
             when r.id = any (v_broken) then false
             else brainops_internal.rule_fits(r, p_new) and (p_old.id is null or brainops_internal.rule_fits(r, p_old) is not true)
           end
-          -- A lead that is being merged into this one brings its enrolment along, which continues where it was.
+          -- The lead that is being merged into this one keeps its enrolment, which continues for this lead.
           and not exists (
             select from public.revenue_leads as m
             inner join public.ai_nurture_campaigns as e on e.tenant_id = m.tenant_id and e.lead_id = m.id
@@ -11098,7 +11130,7 @@ CREATE FUNCTION brainops_internal.same_text(p_one text, p_other text) RETURNS bo
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.same_text(p_one text, p_other text) IS 'Whether two texts are equal but for white space and Unicode normalization.';
+COMMENT ON FUNCTION brainops_internal.same_text(p_one text, p_other text) IS 'Whether two texts are equal except for white space and Unicode normalization.';
 
 CREATE FUNCTION brainops_internal.save_preferences(p_token text, p_choices jsonb) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11204,7 +11236,7 @@ CREATE FUNCTION brainops_internal.schedule_payment_closure(p_request public.paym
     case
       when w.reason = 'expired' then (p_request).expires_at
       when (p_request).stripe_payment_link_id is not null then brainops.now()
-      -- The link may be about to be created, or the answer to that was lost.
+      -- The link may be about to be created, or Stripe's answer was lost.
       else brainops.now() + interval '10 minutes'
     end
   from
@@ -11256,7 +11288,7 @@ begin
     );
   end if;
 
-  -- Facts that changed: the difference to the points recorded for them so far.
+  -- For facts that changed, records the difference to the points recorded so far.
   insert into public.lead_score_events (tenant_id, lead_id, reason, points, occurred_at)
   select w.tenant_id, w.lead_id, w.reason, w.points, v_now
   from (
@@ -11283,8 +11315,8 @@ begin
   ) as w
   where w.points <> 0;
 
-  -- Events. The opens and the clicks of a mail count once each, at the earliest time, in whatever order they are
-  -- reported: the only case in which a reason that exists is changed.
+  -- Events. The opens and the clicks of a mail count once each, at the earliest time, in any order of the reports. This
+  -- is the only case in which an existing reason is changed.
   insert into public.lead_score_events as s (tenant_id, lead_id, reason, points, half_life, occurred_at, source_key)
   select e.tenant_id, e.lead_id, e.event, r.points, r.half_life, min(e.occurred_at), k.source_key
   from public.revenue_leads as l
@@ -11333,7 +11365,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.score_leads(p_lead_ids uuid[]) IS 'Computes the scores of leads as of now; a new lead with a score from 70 on becomes qualified. Returns how many scores changed.';
+COMMENT ON FUNCTION brainops_internal.score_leads(p_lead_ids uuid[]) IS 'Computes the current scores of leads; a new lead with a score of at least 70 becomes qualified. Returns how many scores changed.';
 
 CREATE FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) RETURNS numeric
     LANGUAGE sql STABLE
@@ -11344,7 +11376,7 @@ CREATE FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) 
   where e.tenant_id = p_tenant_id and e.lead_id = p_lead_id;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) IS 'The sum of a lead''s points as of now. The score is this sum, rounded and limited to 0 to 100.';
+COMMENT ON FUNCTION brainops_internal.score_total(p_tenant_id uuid, p_lead_id uuid) IS 'The current sum of a lead''s points. The score is this sum, rounded and limited to 0 to 100.';
 
 CREATE TABLE public.provider_credentials (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -11721,8 +11753,8 @@ begin
       attempts = t.attempts - (s.outcome in ('defer', 'hold'))::int,
       deferrals = t.deferrals + (s.outcome = 'defer')::int%3$s
     from unnest($1) as s
-    -- No condition on the status, which the lease implies: the planner would choose the index of rows in processing,
-    -- which it believes to be small, and which is full of dead entries.
+    -- No condition on the status, because the lease implies it. With one, the planner would choose the index of rows in
+    -- processing, which it believes to be small but which is full of dead entries.
     where t.id = s.id and t.lease = s.lease
     returning t.id, t.status
     $sql$,
@@ -11853,9 +11885,9 @@ COMMENT ON COLUMN public.ai_sms_queue.to_number IS 'The number that the text wen
 
 COMMENT ON COLUMN public.ai_sms_queue.from_number IS 'The number that the text went out from, as Twilio reports it; null until then.';
 
-COMMENT ON COLUMN public.ai_sms_queue.account_sid IS 'The Twilio account that the text went through; written just before it is sent, null until then. A lost outcome is looked for in this account only.';
+COMMENT ON COLUMN public.ai_sms_queue.account_sid IS 'The Twilio account that the text went through; written just before it is sent, null until then. A lost outcome is looked up in this account only.';
 
-COMMENT ON COLUMN public.ai_sms_queue.text_sent IS 'Exactly what Twilio was given; written just before it is sent, null until then. A lost outcome is recognized by it.';
+COMMENT ON COLUMN public.ai_sms_queue.text_sent IS 'The exact text passed to Twilio; written just before it is sent, null until then. Identifies the text if its outcome was lost.';
 
 COMMENT ON COLUMN public.ai_sms_queue.segments IS 'Number of segments, which determines the price; null until the text is sent.';
 
@@ -11863,7 +11895,7 @@ COMMENT ON COLUMN public.ai_sms_queue.provider_message_id IS 'Twilio''s MessageS
 
 COMMENT ON COLUMN public.ai_sms_queue.earlier_message_ids IS 'MessageSids of earlier runs of the row: reports about them no longer settle it.';
 
-COMMENT ON COLUMN public.ai_sms_queue.times_absent IS 'How often the text was surely not with Twilio and was made due again; the third time, the row fails.';
+COMMENT ON COLUMN public.ai_sms_queue.times_absent IS 'How often Twilio certainly did not have the text and the row was made due again; the third time, the row fails.';
 
 COMMENT ON COLUMN public.ai_sms_queue.looked_for_at IS 'When Twilio''s message list was last asked about a lost outcome; null: not yet.';
 
@@ -12012,7 +12044,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.settle_consent(p_tenant_id uuid, p_address text) IS 'Suppresses an e-mail address, or lifts that, by the unsubscribes and resubscribes in email_deliveries.';
+COMMENT ON FUNCTION brainops_internal.settle_consent(p_tenant_id uuid, p_address text) IS 'Suppresses an e-mail address, or lifts that suppression, by the unsubscribes and resubscribes in email_deliveries.';
 
 CREATE FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) RETURNS void
     LANGUAGE plpgsql
@@ -12082,8 +12114,9 @@ begin
       group by m.currency
     ) as b
     cross join lateral (
-      -- What payers were charged in that currency (charged), and what of the request that paid (worth): of payments that
-      -- Stripe converted, what was booked; if nothing was paid in the request's currency, the whole amount requested.
+      -- charged: what payers were charged in that currency. worth: the part of the request that this paid. For payments
+      -- that Stripe converted, that is the booked amount; if nothing was paid in the request's currency, the whole
+      -- amount requested.
       select
         coalesce(nullif(sum(p.charged), 0), nullif(sum(p.of_charges), 0), greatest(v_paid, 1)) as charged,
         case when count(p.charged) > 0 then sum(p.worth) else v_paid end as worth
@@ -12141,7 +12174,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) IS 'Recomputes what payment_status comes from, from ledger, disputes and charges; notifies the tenant when attention changes.';
+COMMENT ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) IS 'Recomputes the columns that payment_status depends on from ledger, disputes and charges; notifies the tenant when attention changes.';
 
 CREATE FUNCTION brainops_internal.settle_sms_at_once() RETURNS trigger
     LANGUAGE plpgsql
@@ -12179,7 +12212,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.settle_sms_at_once() IS 'Trigger: settles a row that would become unconfirmed, if the text was surely not sent or a callback has reported it.';
+COMMENT ON FUNCTION brainops_internal.settle_sms_at_once() IS 'Trigger: settles a row that would become unconfirmed, if the text was certainly not sent or a callback has reported it.';
 
 CREATE FUNCTION brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid, p_id uuid) RETURNS void
     LANGUAGE sql
@@ -12236,7 +12269,8 @@ begin
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'sms' and address_key = p_number
       and reason = 'unsubscribed' and source = 'twilio';
-    -- An address has one suppression at a time: the lifted one may have hidden an unreachable number.
+    -- An address has one suppression at a time: the lifted one may have replaced the suppression of an unreachable
+    -- number.
     perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
   end if;
 end;
@@ -12406,7 +12440,7 @@ begin
     )
   order by b.id
   for share;
-  -- A worker either has claimed a row by now, which counts below, or skips it because it is locked.
+  -- A worker has either claimed a row already, which counts below, or skips it because it is locked.
   perform
   from public.ai_email_queue as q
   where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
@@ -12423,7 +12457,7 @@ begin
         order by
           case
             when q.status in ('completed', 'processing', 'unconfirmed') then 1
-            -- Somebody cancelled it for this person: the other lead's row must not go instead.
+            -- The row of this person was cancelled, so the other lead's row must not go instead.
             when q.status = 'cancelled' then 2
             when q.status in ('pending', 'awaiting_approval') then 3
             else 4
@@ -12434,18 +12468,19 @@ begin
       ) as kept_lead_id
     from public.ai_email_queue as q
     where q.tenant_id = p_tenant_id and q.lead_id in (p_into, p_from) and q.broadcast_id is not null
-      -- What caused the skip of one may not apply to the other, whose gate is asked when it is due.
+      -- The reason for the skip of one row may not apply to the other, whose gate is checked when it is due.
       and q.status <> 'skipped'
   )
   update public.ai_email_queue as q
   set status = 'skipped', skip_reason = 'another lead of the same person is a recipient of this broadcast'
   from recipients as r
-  -- Several rows of one lead, as at two addresses, are intended. Failed ones count: retry_failed would send them.
+  -- A lead may have several rows on purpose, for example for two addresses. Failed rows count: retry_failed would send
+  -- them.
   where q.id = r.id and r.lead_id <> r.kept_lead_id and q.status in ('pending', 'awaiting_approval', 'failed');
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Before a merge: in each broadcast with rows of both leads, skips what waits for one of them. Rows that were or may have been sent stay, otherwise the older row.';
+COMMENT ON FUNCTION brainops_internal.skip_second_recipients(p_tenant_id uuid, p_into uuid, p_from uuid) IS 'Before a merge: in each broadcast with rows of both leads, skips the waiting rows of one of them. Rows that were or may have been sent are kept; otherwise the older row is kept.';
 
 CREATE FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -12473,7 +12508,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) IS 'The number that a text goes to as of now: its recipient, or that lead''s number. In E.164, or as written if SQL cannot read it; null if the lead is gone or has no number.';
+COMMENT ON FUNCTION brainops_internal.sms_address(p_sms public.ai_sms_queue) IS 'The number that a text would go to now: its recipient, or the number of the lead that recipient names. In E.164, or as written if SQL cannot read it; null if the lead is gone or has no number.';
 
 CREATE FUNCTION brainops_internal.sms_error_class(p_code integer) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -12624,7 +12659,7 @@ CREATE FUNCTION brainops_internal.sms_status_rank(p_event text) RETURNS integer
     );
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sms_status_rank(p_event text) IS 'Rank of a delivery status, from 1: of two statuses of one text, the one with the higher rank holds. Null for an unknown status.';
+COMMENT ON FUNCTION brainops_internal.sms_status_rank(p_event text) IS 'Rank of a delivery status, from 1: of two statuses of one text, the one with the higher rank counts. Null for an unknown status.';
 
 CREATE FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) RETURNS TABLE(tenant_id uuid, is_the_one boolean)
     LANGUAGE plpgsql STABLE
@@ -12659,7 +12694,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) IS 'The tenants that an inbound text may concern: those that texted the person from that number, and the number''s own. is_the_one: the tenant that a reply belongs to. p_tenant_id: whose own account received it, null for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) IS 'The tenants that an inbound text may concern: those that texted the person from that number, and the number''s own. is_the_one: the tenant that a reply belongs to. p_tenant_id: the tenant whose own account received it; null: the platform''s account received it.';
 
 CREATE FUNCTION brainops_internal.split_key(p_step public.campaign_steps) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -12721,7 +12756,7 @@ CREATE FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) RETURNS interv
   select make_interval(secs => (p_n - 1) * least(0.2, 3600.0 / p_of)::float8);
 $$;
 
-COMMENT ON FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) IS 'How long after now the p_n-th (from 1) of p_of rows goes that are due at once: five rows a second, or faster if that would take more than an hour.';
+COMMENT ON FUNCTION brainops_internal.spread(p_n bigint, p_of bigint) IS 'The delay from now of row p_n (from 1), if p_of rows are due at once: five rows a second, or faster if that would take more than an hour.';
 
 CREATE FUNCTION brainops_internal.spread_contact_time(p_at timestamp with time zone, p_zones text[], p_opens time without time zone[], p_closes time without time zone[], p_spread interval) RETURNS timestamp with time zone
     LANGUAGE plpgsql
@@ -12732,7 +12767,7 @@ declare
 begin
   return case
     when lower(v_open) <= p_at then p_at
-    -- The hours are never open: check again tomorrow, when somebody may have corrected the rules.
+    -- The hours are never open: check again tomorrow, because the rules may be corrected by then.
     else coalesce(
       lower(v_open) + random() * least(p_spread, (upper(v_open) - lower(v_open)) / 2),
       p_at + interval '24 hours'
@@ -12756,7 +12791,8 @@ declare
   );
   v_count int;
 begin
-  -- keep_first_due reads it: the new time is not the client's, so first_due_at stays and expiry keeps counting from it.
+  -- keep_first_due reads this setting: the new time does not come from a client, so first_due_at stays, and expiry
+  -- keeps counting from it.
   perform set_config('brainops.spreading', 'on', true);
   execute format(
     $sql$
@@ -12899,7 +12935,7 @@ begin
       expires_at = null,
       -- A temporary suppression becomes the person's own; a permanent one keeps its reason.
       reason = case when s.expires_at is null then s.reason else excluded.reason end,
-      -- An unsubscribe that was given to us: what SendGrid reports later must not lift it.
+      -- The person unsubscribed here, so a later report of SendGrid must not lift it.
       source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end;
   if brainops.consent_state(p_tenant_id, 'email', p_address) is distinct from 'denied' then
     perform brainops_internal.record_choice(p_tenant_id, 'email', p_address, false, p_source);
@@ -12975,7 +13011,7 @@ CREATE FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) RETURNS text
   select coalesce(p_tenant_id::text, 'platform');
 $$;
 
-COMMENT ON FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) IS 'The key of a Stripe account: the tenant''s id for the tenant''s own, platform (p_tenant_id null) for the installation''s.';
+COMMENT ON FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) IS 'The key of a Stripe account: the tenant''s id for its own account; platform for the platform''s account (p_tenant_id null).';
 
 CREATE FUNCTION brainops_internal.stripe_id(p_value jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -13125,14 +13161,14 @@ begin
   for v_job in select * from brainops.job_tables as j order by j.table_name
   loop
     table_name := v_job.table_name;
-    timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker never settled it within the time limit');
+    timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
     requeued := brainops_internal.requeue(v_job, null, p_most);
     return next;
   end loop;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sweep(p_most integer) IS 'Repairs what was lost: queues jobs for due rows that have none (at most p_most per table), settles rows stuck in processing, unlocks orphaned graphile-worker jobs. Returns both numbers of rows per job table. Called once a minute.';
+COMMENT ON FUNCTION brainops_internal.sweep(p_most integer) IS 'Repairs what was lost: queues jobs for due rows that have none (at most p_most per table), settles rows stuck in processing, unlocks orphaned graphile-worker jobs. Returns the numbers of jobs queued and rows settled per job table. Called once a minute.';
 
 CREATE FUNCTION brainops_internal.sweep_webhook_events() RETURNS integer
     LANGUAGE plpgsql
@@ -13182,7 +13218,7 @@ CREATE FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider te
     and c.active;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) IS 'The tenant''s own account with a provider that its rows go through; no row if they go through the platform''s.';
+COMMENT ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) IS 'The tenant''s own account with a provider that its rows go through; no row if they go through the platform''s account.';
 
 CREATE FUNCTION brainops_internal.tenant_id_of(p_tenant text) RETURNS uuid
     LANGUAGE plpgsql STABLE
@@ -13212,7 +13248,7 @@ begin
   if pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member') then
     return brainops_internal.tenant_id_of(p_tenant);
   end if;
-  -- The same message for another tenant and for one that does not exist, so that it does not show which ones exist.
+  -- The same message whether the tenant exists or not, so that it does not reveal which tenants exist.
   select id into v_tenant_id from public.tenants
     where id = brainops.current_tenant_id() and (slug = p_tenant or id = brainops_internal.uuid_or_null(p_tenant));
   if not found then
@@ -13368,13 +13404,13 @@ begin
           and q.account_sid is not null
           -- After 3 days a person has to look: Twilio's list is not read further back.
           and q.started_at between v_now - interval '3 days' and v_now - interval '1 minute'
-          -- Less and less often, because what is unclear by now may stay so: after a quarter of the row's age.
+          -- At growing intervals (a quarter of the row's age), because an unclear outcome may stay unclear.
           and (q.looked_for_at is null or q.looked_for_at < v_now - (v_now - q.started_at) / 4)
         group by q.account_sid, q.to_number
         order by max(q.looked_for_at) nulls first, min(q.started_at)
         limit p_limit
       ),
-      -- Marked before the lists are fetched, so that a list that cannot be fetched is not the first one every time.
+      -- Marked before the lists are fetched; otherwise a list that cannot be fetched would be the first one every time.
       looked_for as (
         update public.ai_sms_queue as q
         set looked_for_at = v_now
@@ -13385,7 +13421,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) IS 'Which of Twilio''s message lists to fetch, at most p_limit: the account that unconfirmed texts went through, their number, since when, and their tenants. Marks those rows as looked for.';
+COMMENT ON FUNCTION brainops_internal.unconfirmed_sms(p_limit integer) IS 'Which of Twilio''s message lists to fetch, at most p_limit: the account that unconfirmed texts went through, their number, since when, and their tenants. Sets looked_for_at of those rows.';
 
 CREATE FUNCTION brainops_internal.unexplained_messages(p_messages jsonb, p_id uuid, p_since timestamp with time zone) RETURNS TABLE(sid text, body text, created_at timestamp with time zone)
     LANGUAGE sql STABLE
@@ -13448,7 +13484,7 @@ CREATE FUNCTION brainops_internal.unsubscribe_tokens(p_tenant_id uuid, p_address
     AS $$
 #variable_conflict use_column
 declare
-  -- Everyone inserts in the same order, so that concurrent inserts of links cannot deadlock.
+  -- Sorted: all transactions insert in the same order, so that they cannot deadlock.
   v_missing text[] := array(
     select distinct lower(btrim(a)) collate "C" from unnest(p_addresses) as a where a is not null order by 1
   );
@@ -13457,7 +13493,7 @@ declare
   v_found text[];
   v_found_tokens text[];
 begin
-  -- Repeats only if another transaction inserts a link at this moment: the next statement sees it.
+  -- Loops again only if another transaction inserts one of the links at the same time: the next statement sees it.
   while v_missing <> '{}' loop
     with
       known as materialized (
@@ -13587,7 +13623,7 @@ begin
     exception
       when others then v_error := sqlerrm;
     end;
-    -- It does not wait any more. Pending queues a job for it (trigger b0_process_again), and
+    -- It no longer waits. Setting it to pending queues a job (trigger b0_process_again), and
     -- brainops_internal.process_webhook_events gives it up after three attempts.
     update public.webhook_events
     set
@@ -13650,8 +13686,8 @@ CREATE FUNCTION brainops_internal.webhook_event_id(p_provider text, p_event json
     AS $$
   select
     case
-      -- Providers' ids have at most 100 characters. One that does not fit into the index would make the whole request
-      -- fail.
+      -- Providers' ids have at most 100 characters. A longer one might not fit into the index, and would make the whole
+      -- request fail.
       when length(e.id) between 1 and 200 then e.id
       else 'md5:' || md5(p_event::text)
     end
@@ -13735,7 +13771,7 @@ declare
   v_to timestamptz;
   v_day int;
 begin
-  -- Each turn returns an opening, or moves on by up to a day.
+  -- Each iteration returns an opening, or advances by up to a day.
   for i in 1..40 loop
     v_wall := v_at at time zone p_zone;
     v_start := null;
@@ -13817,7 +13853,7 @@ CREATE VIEW brainops.breakers WITH (security_invoker='true') AS
     last_error
    FROM brainops.circuit_breakers;
 
-COMMENT ON VIEW brainops.breakers IS 'The circuit breakers of provider accounts that have ever failed. sender: sendgrid is the platform''s account, sendgrid:<tenant id> a tenant''s own. state: closed (rows go), open (no row before retry_at), half_open (one row is trying). failures: in a row.';
+COMMENT ON VIEW brainops.breakers IS 'The circuit breakers of provider accounts that have ever failed. account: sendgrid is the platform''s account, sendgrid:<tenant id> a tenant''s own. state: closed (rows go), open (no row before retry_at), half_open (one row is trying). failures: consecutive failures.';
 
 CREATE TABLE public.ai_broadcasts (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13975,7 +14011,7 @@ CREATE TABLE public.campaign_touch_events (
 
 ALTER TABLE ONLY public.campaign_touch_events FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.campaign_touch_events IS 'What became of each touch''s message, each event once. Kept here, because queue rows move to the archive.';
+COMMENT ON TABLE public.campaign_touch_events IS 'What happened to each touch''s message; each event is recorded once. Kept here, because queue rows move to the archive.';
 
 COMMENT ON COLUMN public.campaign_touch_events.detail IS 'Why the message was skipped, failed or cancelled; else null.';
 
@@ -14186,9 +14222,9 @@ COMMENT ON TABLE public.payment_link_closures IS 'One row for each payment link:
 
 COMMENT ON COLUMN public.payment_link_closures.key_generation IS 'Which of the request''s links.';
 
-COMMENT ON COLUMN public.payment_link_closures.stripe_payment_link_id IS 'Null: it is unknown whether the link exists, because creating it was cut off; it is looked for.';
+COMMENT ON COLUMN public.payment_link_closures.stripe_payment_link_id IS 'Null: it is unknown whether the link exists, because creating it was interrupted; the task looks for it at Stripe.';
 
-COMMENT ON COLUMN public.payment_link_closures.account IS 'The tenant''s own credential that the link was created through; null: the installation''s account.';
+COMMENT ON COLUMN public.payment_link_closures.account IS 'The tenant''s own credential that the link was created through; null: the platform''s account.';
 
 COMMENT ON COLUMN public.payment_link_closures.reason IS 'Why the link is closed: expired, cancelled or paid.';
 
@@ -14901,7 +14937,7 @@ ALTER TABLE ONLY brainops.waiting_stripe_events FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE brainops.waiting_stripe_events IS 'Stripe events whose object is not known yet (a refund before its payment), by the ids that would make it known. Applied when one of them becomes known, deleted after 30 days. The events are in webhook_events.';
 
-COMMENT ON COLUMN brainops.waiting_stripe_events.account IS 'The tenant''s id for an event of its own account, platform for one of the installation''s.';
+COMMENT ON COLUMN brainops.waiting_stripe_events.account IS 'The tenant''s id if its own account sent the event; platform if the platform''s account did.';
 
 COMMENT ON COLUMN brainops.waiting_stripe_events.event_id IS 'Stripe''s id of the event.';
 
@@ -15041,7 +15077,7 @@ CREATE TABLE public.contact_suppressions (
 
 ALTER TABLE ONLY public.contact_suppressions FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.contact_suppressions IS 'Addresses that must not be written to, for transactional messages too. Checked when a row is claimed, so an entry also stops what is queued already.';
+COMMENT ON TABLE public.contact_suppressions IS 'Addresses to which nothing may be sent, transactional messages included. Checked when a row is claimed, so an entry also stops what is queued already.';
 
 COMMENT ON COLUMN public.contact_suppressions.address IS 'An e-mail address, or a phone number, which is stored as E.164. For a person who was forgotten: sha256:<digest>.';
 
@@ -15063,7 +15099,7 @@ CREATE TABLE public.contact_topic_optouts (
 
 ALTER TABLE ONLY public.contact_topic_optouts FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.contact_topic_optouts IS 'Topics that a person does not want mail about. A row ends running enrolments in the topic''s campaigns, and new ones end when they begin.';
+COMMENT ON TABLE public.contact_topic_optouts IS 'Topics that a person does not want mail about. A row ends running enrolments in the topic''s campaigns; later enrolments in them end at once.';
 
 COMMENT ON COLUMN public.contact_topic_optouts.address_key IS 'The e-mail address in lower case without surrounding spaces.';
 
@@ -15238,7 +15274,7 @@ ALTER TABLE ONLY public.lead_tasks FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE public.lead_tasks IS 'Tasks for a person about a lead, such as a call or a visit. Created by steps of kind task, or by any client.';
 
-COMMENT ON COLUMN public.lead_tasks.assigned_to IS 'Who is to do it; null: nobody in particular.';
+COMMENT ON COLUMN public.lead_tasks.assigned_to IS 'Who is to do it; null: no one in particular.';
 
 COMMENT ON COLUMN public.lead_tasks.touch_id IS 'The touch that created it; null if a client did.';
 
@@ -15349,7 +15385,7 @@ CREATE TABLE public.payment_disputes (
 
 ALTER TABLE ONLY public.payment_disputes FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.payment_disputes IS 'Payments that the payer''s bank took back or inquires about, in the last state that Stripe reported.';
+COMMENT ON TABLE public.payment_disputes IS 'Disputes: payments that the payer''s bank took back or inquires about. Each row has the last state that Stripe reported.';
 
 COMMENT ON COLUMN public.payment_disputes.status IS 'Stripe''s: warning_needs_response, warning_under_review, warning_closed, needs_response, under_review, won, lost, prevented.';
 
@@ -15385,7 +15421,7 @@ END)
 
 ALTER TABLE ONLY public.payment_ledger FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.payment_ledger IS 'Every movement of money, once, append only: payments in, refunds and disputes out, and what came back of those.';
+COMMENT ON TABLE public.payment_ledger IS 'Every movement of money, once, append only: payments in, refunds and disputes out, and money that returned from those two.';
 
 COMMENT ON COLUMN public.payment_ledger.kind IS 'payment, refund, refund_reversal (a refund that failed), dispute (money withdrawn) or dispute_reversal (money reinstated).';
 
@@ -15541,11 +15577,11 @@ CREATE TABLE public.sms_numbers (
 
 ALTER TABLE ONLY public.sms_numbers FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.sms_numbers IS 'Numbers of the installation''s Twilio account that belong to one tenant: its texts go out from them, and texts to them are the tenant''s. A tenant without a row uses TWILIO_FROM. Only admins write this table.';
+COMMENT ON TABLE public.sms_numbers IS 'Numbers of the platform''s Twilio account that belong to one tenant: its texts are sent from them, and texts to them belong to it. A tenant without a row uses TWILIO_FROM. Only admins write this table.';
 
 COMMENT ON COLUMN public.sms_numbers.number IS 'In E.164, or a short code.';
 
-COMMENT ON COLUMN public.sms_numbers.active IS 'False: no text goes out from it any more; texts to it are still the tenant''s.';
+COMMENT ON COLUMN public.sms_numbers.active IS 'False: no text is sent from it any more; texts to it still belong to the tenant.';
 
 CREATE TABLE public.sms_threads (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -15558,11 +15594,11 @@ CREATE TABLE public.sms_threads (
 
 ALTER TABLE ONLY public.sms_threads FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE public.sms_threads IS 'Which person texts with which number: whose tenant''s a text to a shared number is, which number a person knows, and whether the person has had the opt-out notice.';
+COMMENT ON TABLE public.sms_threads IS 'Which person texts with which number. Decides which tenant a text to a shared number belongs to, and from which number a person is texted; records whether the person has had the opt-out notice.';
 
 COMMENT ON COLUMN public.sms_threads.number IS 'The person''s, in E.164.';
 
-COMMENT ON COLUMN public.sms_threads.sender IS 'A number of sms_numbers; own: the tenant''s own account; null: the installation''s TWILIO_FROM.';
+COMMENT ON COLUMN public.sms_threads.sender IS 'A number of sms_numbers; own: the tenant''s own account; null: the platform''s TWILIO_FROM.';
 
 COMMENT ON COLUMN public.sms_threads.last_at IS 'When the tenant last texted the person, or (except from TWILIO_FROM) the person texted the tenant.';
 
@@ -18628,6 +18664,9 @@ GRANT ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) TO brainop
 GRANT ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.may_act_for(p_tenant_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.may_write_for(p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.may_write_for(p_tenant_id uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.merge_lead_into(p_tenant_id uuid, p_into uuid, p_from uuid) FROM PUBLIC;
 
