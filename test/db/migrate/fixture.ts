@@ -19,17 +19,17 @@ export interface Fixture {
   write(path: string, text: string): Promise<void>;
   remove(path: string): Promise<void>;
   run(options?: Partial<MigrateOptions>): Promise<MigrateReport>;
-  /** One statement as superuser, in a connection of its own. */
+  /** One statement as superuser, on a separate connection. */
   ask<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<Row[]>;
   close(): Promise<void>;
 }
 
-/** Files of the fixture; `path` of what to leave out, or text to put in its place, in `changes`. */
+/** The files of the fixture: path -> text. */
 export const files: Readonly<Record<string, string>> = {
   "0001-things.sql": "create table public.things (name text primary key, size int not null default 0);\n",
   "functions/10-things/size.sql":
     "create or replace function brainops.size_of(p_name text) returns int language sql stable as $$ select brainops.bare_size(p_name) $$;\n",
-  // Later in path order than what calls it.
+  // Later in path order than its caller.
   "functions/20-bare/bare.sql":
     "create or replace function brainops.bare_size(p_name text) returns int language sql stable as $$ select length(p_name) $$;\n",
   "functions/20-bare/fill.sql":

@@ -15,7 +15,7 @@ const refusal = (): Promise<unknown> => world.run().catch((error: unknown) => er
 describe.skipIf(!isServer)(
   "a database with tables of another application (needs a server with several databases)",
   () => {
-    it("is left as it is; all tables with names of ours are listed", async () => {
+    it("is left unchanged; all tables with names of ours are listed", async () => {
       await cp(migrationsDirectory, world.directory, { recursive: true });
       await world.ask(`
       create table public.ai_email_queue (id int);
@@ -37,7 +37,7 @@ describe.skipIf(!isServer)(
       expect(await world.ask("select from pg_namespace where nspname in ('brainops', 'graphile_worker')")).toEqual([]);
     });
 
-    it("is refused for a table of a file that is new, and for a view before ours were applied", async () => {
+    it("is refused for a table of a new file, and for a view before our views were applied", async () => {
       await world.ask("create view public.summary as select 1 as n");
       await world.write(
         "views/30-summary.sql",
@@ -54,7 +54,7 @@ describe.skipIf(!isServer)(
       expect(String(await refusal())).toContain(":\n  public.more\nNothing was changed");
     });
 
-    it("is not meant where we made the tables, be it in a later release", async () => {
+    it("is not assumed if we created the tables, even in a later release", async () => {
       await world.write("0002-agents.sql", "create table public.ai_agents (id uuid primary key);\n");
       await world.run();
       expect(await world.run()).toEqual({ applied: [] });

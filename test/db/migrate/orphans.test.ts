@@ -30,7 +30,7 @@ describe("findOrphans", () => {
     end $body$;
   `;
 
-  it("takes what a text creates, with its types under any of their names", () => {
+  it("accepts what a file creates, with any spelling of its types", () => {
     expect(
       findOrphans(
         [text],
@@ -76,7 +76,7 @@ describe("sql/", () => {
   });
   afterAll(() => db.close());
 
-  it("creates every function, view and trigger that the database holds", async () => {
+  it("creates every function, view and trigger of the database", async () => {
     expect(await onServer(db.url, (client) => orphans(client))).toEqual([]);
   });
 });
@@ -97,7 +97,7 @@ describe.skipIf(!isServer)("what differs from sql/ (needs a server with several 
     expect(await onServer(world.url, (client) => orphans(client, world.directory))).toEqual([]);
   });
 
-  it("is what was dropped by hand; the next migration brings it back", async () => {
+  it("is what was dropped by hand; the next migration restores it", async () => {
     await world.ask("drop view brainops.large");
     await world.ask("drop function brainops.bare_size(text)");
     await world.ask("drop trigger a1_fill_size on public.things");

@@ -38,15 +38,15 @@ describe("releaseProblem", () => {
   it.each([
     ["0.2.9", "too old", /0\.2\.9.*needs 0\.3\.0 or newer.*deploy release 0\.4\.0/],
     ["0.4.1", "not migrated", /has release 0\.4\.0.*is 0\.4\.1.*run brainops migrate/],
-  ])("keeps program %s out: %s", (program, kind, text) => {
+  ])("refuses program %s: %s", (program, kind, text) => {
     expect(releaseProblem(stored, program)).toEqual({ kind, text: expect.stringMatching(text) });
   });
 
-  it.each(["0.3.0", "0.3.9", "0.4.0"])("lets program %s in", (program) => {
+  it.each(["0.3.0", "0.3.9", "0.4.0"])("accepts program %s", (program) => {
     expect(releaseProblem(stored, program)).toBeNull();
   });
 
-  it.each([null, { release: null, oldestProgram: "0.0.0" }])("takes %j for a database that is not migrated", (row) => {
+  it.each([null, { release: null, oldestProgram: "0.0.0" }])("treats %j as a database that is not migrated", (row) => {
     expect(releaseProblem(row, "0.0.1")).toEqual({
       kind: "not migrated",
       text: "the database is not migrated; run brainops migrate",
@@ -54,7 +54,7 @@ describe("releaseProblem", () => {
   });
 });
 
-describe.skipIf(!isServer)("releases of a database (needs a server with several databases)", () => {
+describe.skipIf(!isServer)("the release of a database (needs a server with several databases)", () => {
   let world: Fixture;
   beforeEach(async () => {
     world = await createFixture();
@@ -68,7 +68,7 @@ describe.skipIf(!isServer)("releases of a database (needs a server with several 
     expect(await stored()).toEqual([{ release: version, oldest_program: "0.0.0" }]);
   });
 
-  it("rises, and refuses a lower one, which changes nothing", async () => {
+  it("increases; a lower one is refused and changes nothing", async () => {
     await world.run({ release: "0.9.0" });
     await world.run({ release: "0.10.0" });
     await world.write("functions/more.sql", "create or replace function brainops.more() returns int return 1;\n");
@@ -82,7 +82,7 @@ describe.skipIf(!isServer)("releases of a database (needs a server with several 
     expect(await world.run({ release: "0.10.0" })).toEqual({ applied: ["functions (5 files)"] });
   });
 
-  it("is the one before while a migration has not succeeded, but refuses what is lower than what it applied", async () => {
+  it("stays the previous one until a migration succeeds, but a lower one than the files applied is refused", async () => {
     await world.run({ release: "0.2.0" });
     await world.write("functions/more.sql", "create or replace function brainops.more() returns int return 1;\n");
     await world.write("views/99-bad.sql", "select 1 / 0;\n");
@@ -91,7 +91,7 @@ describe.skipIf(!isServer)("releases of a database (needs a server with several 
     await expect(world.run({ release: "0.2.0" })).rejects.toThrow("migrated by 0.3.0");
   });
 
-  it("names the oldest program that a contracting migration leaves, in that migration's transaction", async () => {
+  it("includes the oldest program that a contracting migration allows, in that migration's transaction", async () => {
     await world.run({ release: "0.2.0" });
     const contract = "update brainops.release set oldest_program = '0.3.0';\n";
     await world.write("0002-contract.sql", `${contract}select 1 / 0;\n`);

@@ -21,7 +21,7 @@ const ALL = [
 const sizeOf = "functions/10-things/size.sql";
 const edited = files[sizeOf]?.replace("brainops.bare_size(p_name)", "brainops.bare_size(p_name) + 100") ?? "";
 
-/** Functions with their bodies, and what is recorded: what a failed or killed migrator must leave as it was. */
+/** Functions with their bodies, and the recorded files: a failed or killed migration must leave them unchanged. */
 const state = (): Promise<object[]> =>
   world.ask(
     `select
@@ -30,7 +30,7 @@ const state = (): Promise<object[]> =>
   );
 
 describe.skipIf(!isServer)("repeatable files (needs a server with several databases)", () => {
-  it("come after the numbered ones and before reference data, which may call them", async () => {
+  it("are applied after the numbered ones and before reference data, which may call them", async () => {
     expect(await world.run()).toEqual({ applied: ALL });
     expect(await world.ask("select name, size from brainops.large inner join public.things using (name)")).toEqual([
       { name: "hammer", size: 6 },
@@ -42,16 +42,16 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await world.run()).toEqual({ applied: [] });
   });
 
-  it("apply the functions only, all of them, after one function was edited", async () => {
+  it("are applied by set: after one function was edited, all functions and nothing else", async () => {
     await world.run();
     await world.write(sizeOf, edited);
-    // Put right as well: a function that somebody changed by hand.
+    // This also restores a function that was changed by hand.
     await world.ask("create or replace function brainops.bare_size(p_name text) returns int return 0");
     expect(await world.run()).toEqual({ applied: ["functions (4 files)"] });
     expect(await world.ask("select brainops.size_of('saw') as size")).toEqual([{ size: 103 }]);
   });
 
-  it("do not mind how a checkout ends its lines", async () => {
+  it("are compared without regard to line endings", async () => {
     await world.run();
     for (const [path, text] of Object.entries(files)) {
       if (/^(functions|tables|views)/.test(path)) await world.write(path, text.replaceAll("\n", "\r\n"));
@@ -72,7 +72,7 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await world.ask("select path from brainops.migrations_repeatable where path like '%/old.sql'")).toEqual([]);
   });
 
-  it("bring back views that a retired function took with it", async () => {
+  it("restore views that were dropped with a retired function", async () => {
     await world.run();
     await world.write(
       "functions/10-things/more.sql",
@@ -91,7 +91,7 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await world.ask("select size from brainops.more")).toEqual([{ size: 1 }]);
   });
 
-  it("apply a table's file alone, and all views together", async () => {
+  it("are applied one by one for tables, and all together for views", async () => {
     await world.write("tables/another.sql", "alter table public.things set (fillfactor = 90);\n");
     await world.run();
     await world.write("tables/another.sql", "alter table public.things set (fillfactor = 80);\n");
@@ -104,7 +104,7 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await world.ask("select name from brainops.large")).toEqual([{ name: "hammer" }]);
   });
 
-  it("forget a table's file that is gone", async () => {
+  it("are forgotten when a table's file is deleted", async () => {
     await world.run();
     await world.remove("tables/things.sql");
     expect(await world.run()).toEqual({ applied: [] });
@@ -115,7 +115,7 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     ["functions", sizeOf],
     ["tables", "tables/things.sql"],
     ["views", "views/20-large.sql"],
-  ])("name the file of %s that fails, and leave nothing of it", async (_set, path) => {
+  ])("name the file of %s that fails, and roll it back", async (_set, path) => {
     await world.run();
     const before = await state();
     await world.write(path, "create function brainops.half() returns int return 1;\nselect 1 / 0;\n");
@@ -123,7 +123,7 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await state()).toEqual(before);
   });
 
-  it("leave nothing half done where the migrator is killed", async () => {
+  it("leave nothing partly applied if the migrator is killed", async () => {
     await world.run();
     const before = await state();
     await world.write(sizeOf, edited);
@@ -131,7 +131,8 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     await onServer(world.url, async (holder) => {
       await holder.query("begin; lock table public.things in access share mode");
       const running = world.run().then(() => "it succeeded", messageOf);
-      // Once it waits, the migrator has replaced size_of. Not in the holder's transaction, which sees one state of pg_stat_activity.
+      // When the migrator waits, it has replaced size_of. The query runs outside the holder's transaction, which
+      // would see only one snapshot of pg_stat_activity.
       const kill = `select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and application_name = 'brainops migrate' and wait_event_type = 'Lock'`;
       while ((await world.ask(kill)).length === 0) continue;
@@ -144,7 +145,7 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await world.ask("select brainops.size_of('saw') as size")).toEqual([{ size: 103 }]);
   });
 
-  it("wait for a locked table no longer than their lock_timeout, and try again", async () => {
+  it("wait for a locked table no longer than their lock_timeout, and are retried", async () => {
     await world.run();
     await world.write(
       "tables/things.sql",
@@ -158,7 +159,7 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await world.run()).toEqual({ applied: ["tables/things.sql"] });
   });
 
-  it("let four starters at once each succeed, every file applied once", async () => {
+  it("succeed in four migrations at once, with every file applied once", async () => {
     const reports = await Promise.all(Array.from({ length: 4 }, () => world.run()));
     expect(reports.flatMap(({ applied }) => applied)).toEqual(ALL);
   });
