@@ -76,6 +76,10 @@ describe("marketing", () => {
       expect(await problems()).toEqual(["a SendGrid account is missing"]);
       expect(await problems("sms")).toEqual(["a Twilio account is missing"]);
       await db.query(
+        "insert into tenant_keys (tenant_id, wrapped_key, secret_key_id) values ($1, '\\x00', '0123456789abcdef')",
+        [db.tenantA],
+      );
+      await db.query(
         "insert into provider_credentials (tenant_id, provider, sealed) values ($1, 'sendgrid', '\\x00')",
         [db.tenantA],
       );
