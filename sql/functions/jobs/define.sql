@@ -101,15 +101,31 @@ revoke execute
 on function brainops.define_job_table(regclass, text, boolean, text, text, text, text[], interval, int, text)
 from public;
 
--- The view has a branch per job table, so it is replaced whenever a table becomes a job table.
+-- The view has a branch per job table, so it is recreated when a table becomes a job table. If its columns and tables
+-- are right already, it stays: define_job_table holds a lock on its table here, and a reader of the view that comes to
+-- that table next would deadlock with the replacement.
 create or replace function brainops_internal.rebuild_jobs_view()
 returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
+  c_view constant regclass := to_regclass('brainops.jobs');
   v_query text;
 begin
+  if array(
+    select attname::text from pg_catalog.pg_attribute where attrelid = c_view and attnum > 0 order by attnum
+  ) = array['table_name'] || array(select name from brainops.job_columns where is_listed order by position)
+    and array(
+      select distinct d.refobjid
+      from pg_catalog.pg_depend as d
+      inner join pg_catalog.pg_rewrite as r on r.oid = d.objid and r.ev_class <> d.refobjid
+      where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass and r.ev_class = c_view
+      order by 1
+    ) = array(select relation::regclass::oid from brainops.job_tables order by 1)
+  then
+    return;
+  end if;
   select string_agg(
     format('select %L::text as table_name, %s from %s', j.table_name, c.names, j.relation),
     ' union all ' order by j.table_name
@@ -126,6 +142,6 @@ end;
 $$;
 
 comment on function brainops_internal.rebuild_jobs_view is
-  'Recreates the view brainops.jobs over all tables in brainops.job_tables.';
+  'Recreates the view brainops.jobs over all tables in brainops.job_tables, if it differs from that.';
 
 revoke execute on function brainops_internal.rebuild_jobs_view() from public;

@@ -30,12 +30,15 @@ export function isHeldUp(error: unknown): boolean {
   return ["55P03", "40P01"].includes(codeOf(error) ?? "");
 }
 
-/** Retries a step after a lock timeout. Thanks to the retries its lock_timeout can be short, and readers are never blocked for longer than that. */
-export async function retryLocked<T>(options: MigrateOptions, run: () => Promise<T>): Promise<T> {
-  const most = options.lockRetries ?? 10;
+/**
+ * Retries a step after a lock timeout. Thanks to the retries its lock_timeout can be short, and readers are never blocked
+ * for longer than that. `run` gets the number of the attempt, from 1.
+ */
+export async function retryLocked<T>(options: MigrateOptions, run: (attempt: number) => Promise<T>): Promise<T> {
+  const most = options.lockRetries ?? 20;
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await run();
+      return await run(attempt);
     } catch (error) {
       if (!isHeldUp(error)) throw error;
       if (attempt >= most) {

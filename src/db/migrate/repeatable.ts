@@ -19,6 +19,11 @@ export interface RepeatableSet {
   readonly settings: Readonly<Record<string, string>>;
 }
 
+// The first attempts give up before deadlock_timeout (1 s by default): if this transaction and a client's wait for each
+// other, this one is retried, and Postgres does not end the client's. If that never succeeds, it waits longer.
+const SHORT_ATTEMPTS = 10;
+const lockTimeout = (attempt: number): string => (attempt <= SHORT_ATTEMPTS ? "500ms" : "2s");
+
 // Applied before all other files of the set, because it drops signatures that they replace.
 const RETIRED = "functions/retired.sql";
 
@@ -101,7 +106,7 @@ export async function applyRepeatable(migration: Migration, set: RepeatableSet):
   const applied: string[] = [];
   for (const unit of unitsOf(set, files, await stateOf(client, set, files))) {
     if (unit.files.length > 0) options.log?.(`applying ${unit.name}`);
-    await retryLocked(options, () => applyUnit(migration, set, unit));
+    await retryLocked(options, (attempt) => applyUnit(migration, set, unit, attempt));
     if (unit.files.length > 0) applied.push(unit.name);
   }
   return applied;
@@ -116,11 +121,16 @@ function unitsOf(set: RepeatableSet, files: readonly SqlFile[], state: Repeatabl
   return gone.length === 0 ? units : [...units, { name: gone.join(", "), files: [], gone }];
 }
 
-async function applyUnit({ client, release }: Migration, set: RepeatableSet, unit: Unit): Promise<void> {
+async function applyUnit(
+  { client, release }: Migration,
+  set: RepeatableSet,
+  unit: Unit,
+  attempt: number,
+): Promise<void> {
   let current = unit.name;
   try {
     await client.query("begin");
-    for (const [name, value] of Object.entries({ lock_timeout: "2s", ...set.settings })) {
+    for (const [name, value] of Object.entries({ lock_timeout: lockTimeout(attempt), ...set.settings })) {
       await client.query("select set_config($1, $2, true)", [name, value]);
     }
     for (const { path, text } of unit.files) {

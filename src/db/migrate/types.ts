@@ -9,7 +9,7 @@ export interface MigrateOptions {
   readonly release?: string;
   /** How long to wait for another migrator. @default 300,000 ms */
   readonly lockWaitMs?: number;
-  /** How often a file is tried that runs into its lock_timeout. @default 10 */
+  /** How often a file is tried that runs into its lock_timeout. @default 20 */
   readonly lockRetries?: number;
   readonly log?: (line: string) => void;
 }
