@@ -9881,8 +9881,22 @@ CREATE FUNCTION brainops_internal.rebuild_jobs_view() RETURNS void
     SET search_path TO ''
     AS $$
 declare
+  c_view constant regclass := to_regclass('brainops.jobs');
   v_query text;
 begin
+  if array(
+    select attname::text from pg_catalog.pg_attribute where attrelid = c_view and attnum > 0 order by attnum
+  ) = array['table_name'] || array(select name from brainops.job_columns where is_listed order by position)
+    and array(
+      select distinct d.refobjid
+      from pg_catalog.pg_depend as d
+      inner join pg_catalog.pg_rewrite as r on r.oid = d.objid and r.ev_class <> d.refobjid
+      where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass and r.ev_class = c_view
+      order by 1
+    ) = array(select relation::regclass::oid from brainops.job_tables order by 1)
+  then
+    return;
+  end if;
   select string_agg(
     format('select %L::text as table_name, %s from %s', j.table_name, c.names, j.relation),
     ' union all ' order by j.table_name
@@ -9898,7 +9912,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.rebuild_jobs_view() IS 'Recreates the view brainops.jobs over all tables in brainops.job_tables.';
+COMMENT ON FUNCTION brainops_internal.rebuild_jobs_view() IS 'Recreates the view brainops.jobs over all tables in brainops.job_tables, if it differs from that.';
 
 CREATE FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) RETURNS TABLE(place integer, id uuid, lead_ids uuid[], emails text[], phones text[], zones text[], country text, state text)
     LANGUAGE plpgsql STABLE

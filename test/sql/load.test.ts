@@ -114,7 +114,7 @@ describe("load_broadcast", () => {
         readBroadcast({ query: (text, values = []) => worker.query(text, [...values]) }, broadcast?.id ?? ""),
       );
     expect(await read(db.tenantA)).toMatchObject({ subject: "Hello", tenant: { slug: "tenant-a" } });
-    await expect(read(db.tenantB)).rejects.toThrow(/is gone/);
+    await expect(read(db.tenantB)).rejects.toThrow(/does not exist any more/);
   });
 });
 
