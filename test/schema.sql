@@ -682,6 +682,7 @@ CREATE FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier te
     SET search_path TO ''
     AS $_$
 declare
+  v_missing text;
   v_columns text;
   v_editable text;
   v_changed text;
@@ -692,6 +693,15 @@ begin
     select from pg_catalog.pg_attribute where attrelid = p_table and attname = 'lease' and not attisdropped
   ) then
     perform brainops_internal.add_job_columns(p_table, p_max_attempts);
+  end if;
+  -- Columns that a later release added to the list.
+  select string_agg(format('add column %I %s', c.name, c.definition), ', ' order by c.position) into v_missing
+    from brainops.job_columns as c
+    where not exists (
+      select from pg_catalog.pg_attribute as a where a.attrelid = p_table and a.attname = c.name and not a.attisdropped
+    );
+  if v_missing is not null then
+    execute format('alter table %s %s', p_table, v_missing);
   end if;
   perform brainops_internal.guard_table(p_table, p_reference_tenants => false);
 
@@ -9882,11 +9892,23 @@ CREATE FUNCTION brainops_internal.rebuild_jobs_view() RETURNS void
     AS $$
 declare
   c_view constant regclass := to_regclass('brainops.jobs');
+  -- A column that a release adds is shown once every job table has it.
+  v_columns text[] := array(
+    select c.name from brainops.job_columns as c
+    where c.is_listed and not exists (
+      select from brainops.job_tables as j
+      where not exists (
+        select from pg_catalog.pg_attribute as a
+        where a.attrelid = j.relation::regclass and a.attname = c.name and not a.attisdropped
+      )
+    )
+    order by c.position
+  );
   v_query text;
 begin
   if array(
     select attname::text from pg_catalog.pg_attribute where attrelid = c_view and attnum > 0 order by attnum
-  ) = array['table_name'] || array(select name from brainops.job_columns where is_listed order by position)
+  ) = array['table_name'] || v_columns
     and array(
       select distinct d.refobjid
       from pg_catalog.pg_depend as d
@@ -9904,7 +9926,7 @@ begin
     into v_query
     from brainops.job_tables as j
     cross join (
-      select string_agg(quote_ident(name), ', ' order by position) as names from brainops.job_columns where is_listed
+      select string_agg(quote_ident(name), ', ' order by n) as names from unnest(v_columns) with ordinality as u (name, n)
     ) as c;
   execute 'create or replace view brainops.jobs with (security_invoker = true) as ' || v_query;
   comment on view brainops.jobs is

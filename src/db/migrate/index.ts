@@ -28,10 +28,16 @@ export { MigrationError, type MigrateOptions, type MigrateReport } from "./types
 
 /** Brings the database up to date. Throws a MigrationError that names the file that failed. When it returns, everything is applied. */
 export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
-  const client = new pg.Client({ connectionString: options.connectionString, application_name: "brainops migrate" });
+  const client = new pg.Client({
+    connectionString: options.connectionString,
+    application_name: "brainops migrate",
+    keepAlive: true,
+  });
   client.on("error", () => {});
   await client.connect();
   try {
+    // This connection holds the lock, and is idle while a numbered file runs on another one.
+    await client.query("set idle_session_timeout = 0");
     await takeLock(client, options);
     const { directory = migrationsDirectory, release = version } = options;
     return { applied: await runSteps({ options, directory, release, client }) };

@@ -159,8 +159,32 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await world.run()).toEqual({ applied: ["tables/things.sql"] });
   });
 
+  // Else Postgres ends the client's statement where the two wait for each other.
+  it.each(["functions/20-bare/wait.sql", "tables/things.sql", "views/20-large.sql"])(
+    "give up on a lock before a client that waits for them looks for a deadlock: %s",
+    async (path) => {
+      await world.run();
+      await world.write(
+        path,
+        `${files[path] ?? ""}create table public.seen as
+         select current_setting('lock_timeout')::interval < current_setting('deadlock_timeout')::interval as gives_up_first;\n`,
+      );
+      await world.run();
+      expect(await world.ask("select * from public.seen")).toEqual([{ gives_up_first: true }]);
+    },
+  );
+
   it("succeed in four migrations at once, with every file applied once", async () => {
     const reports = await Promise.all(Array.from({ length: 4 }, () => world.run()));
     expect(reports.flatMap(({ applied }) => applied)).toEqual(ALL);
+  });
+});
+
+describe.skipIf(!isServer)("a numbered file (needs a server with several databases)", () => {
+  it("may take longer than idle_session_timeout, and the migrator keeps its lock", async () => {
+    const [database] = await world.ask<{ name: string }>("select quote_ident(current_database()) as name");
+    await world.ask(`alter database ${database?.name} set idle_session_timeout = '200ms'`);
+    await world.write("0002-long.sql", "select pg_sleep(0.6);\n");
+    expect(await world.run()).toMatchObject({ applied: expect.arrayContaining(["0002-long.sql"]) });
   });
 });
