@@ -44,6 +44,16 @@ const rules: readonly Rule[] = [
     write: "permanently; say the effect",
   },
   { words: /\bkeeps? promises\b|\bits promise\b/i, write: "say the guarantee" },
+  { words: /\bhear(?:s|d)? of\b/i, write: "is not received; counts" },
+  { words: /\bbut for\b/i, write: "except" },
+  { words: /\bsa(?:ys?|id) of\b/i, write: "reports about" },
+  { words: /\b(?:became|becomes?|came|comes?) of\b/i, write: "happened to; the result" },
+  { words: /\bstands? alone\b/i, write: "is independent" },
+  { words: /\bmay pass\b|\bpassing (?:error|trouble)\b/i, write: "transient" },
+  { words: /\bout of reach\b|\b(?:Postgres|server|it) is away\b/i, write: "unreachable" },
+  { words: /, for (?:it|they|he|she|we|there)\b/i, write: "because" },
+  { words: /\bsurely\b/i, write: "certainly" },
+  { words: /\bas things stand\b|\ball the same\b|\bwhosever\b/i, write: "now; nevertheless; of which" },
 ];
 
 const files = globSync(["sql/**/*.{sql,md}", "src/**/*.{ts,md}", "tasks/*.ts", "test/**/*.{ts,md}", "*.md"], {

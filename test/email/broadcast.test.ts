@@ -323,7 +323,7 @@ describe("two leads that turn out to be one person", () => {
     ["completed", "completed", ["completed", "completed"]],
     // It was cancelled: a merge does not restart it.
     ["pending", "cancelled", ["skipped", "cancelled"]],
-    // It was not sent, and must not be retried beside the other.
+    // It was not sent, and must not be retried together with the other.
     ["failed", "pending", ["skipped", "pending"]],
     ["failed", "failed", ["failed", "skipped"]],
     // The rules skipped this one; they are applied to the other when it is due.

@@ -44,7 +44,7 @@ describe("GET /readyz", () => {
   });
 
   it.each([
-    ["Postgres is out of reach", () => OUT_OF_REACH, "Postgres is unreachable"],
+    ["Postgres is unreachable", () => OUT_OF_REACH, "Postgres is unreachable"],
     [
       "the login lacks its role",
       () => db.urlOf("tenantA"),

@@ -29,7 +29,7 @@ function transactionControl(text: string): string | null {
 const isNumbered = (path: string): boolean => /^(?:after\/)?\d+-/.test(path);
 
 describe("files of sql/", () => {
-  it("say in the header of each numbered file what becomes of programs that are running", async () => {
+  it("say in the header of each numbered file what happens to running programs", async () => {
     const numbered = (await sqlFiles(migrationsDirectory)).filter(({ path }) => isNumbered(path));
     expect(numbered.length).toBeGreaterThan(0);
     const problems = numbered.flatMap(({ path, text }) => {

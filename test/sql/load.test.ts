@@ -1,4 +1,4 @@
-// What workers read beside claimed rows (functions/*/load.sql): for their tenant, rows with a lease, and by an index.
+// What workers read in addition to claimed rows (functions/*/load.sql): for their tenant, rows with a lease, and by an index.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type pg from "pg";
 import { findEndpoint } from "../../src/revenue/credentials/store.ts";

@@ -75,7 +75,7 @@ export const guardRules: readonly GuardRule[] = [
     breakIt: `create policy p on public.revenue_leads for select to brainops_tenant using (source = 'public')`,
   },
   {
-    rule: "every unique key of a tenant table begins with tenant_id, but for random uuid primary keys",
+    rule: "every unique key of a tenant table begins with tenant_id, except random uuid primary keys",
     query: `select i.indexrelid::regclass::text as problem
             from ${tables} inner join ${tenantColumn} inner join pg_index as i on i.indrelid = c.oid
             left join pg_attribute as a on a.attrelid = c.oid and a.attnum = i.indkey[0]
@@ -189,7 +189,7 @@ export const guardRules: readonly GuardRule[] = [
     breakIt: badTable,
   },
   {
-    rule: "every function that somebody was given has a comment",
+    rule: "every function that is granted to a role has a comment",
     query: `select p.oid::regprocedure::text as problem from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
             where ${ours} and p.prorettype <> 'trigger'::regtype and obj_description(p.oid, 'pg_proc') is null
               and not exists (select from pg_depend as d where d.objid = p.oid and d.deptype = 'e')
