@@ -1,4 +1,6 @@
 // What every file of sql/ must say and must not do.
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { sqlFiles } from "../../src/db/migrate/files.ts";
 import { migrationsDirectory } from "../../src/db/migrate/index.ts";
@@ -37,6 +39,15 @@ describe("files of sql/", () => {
       return problem === null ? [] : [`${path}: ${problem}`];
     });
     expect(problems).toEqual([]);
+  });
+
+  // migrate compares numbered files with what it applied, byte by byte. .gitattributes keeps git from changing them.
+  it("end their lines with line feeds, whatever git is configured to do", async () => {
+    const names = (await sqlFiles(migrationsDirectory)).map(({ path }) => join(migrationsDirectory, path));
+    const texts = await Promise.all(names.map(async (name) => ({ name, text: await readFile(name, "utf8") })));
+    expect(texts.filter(({ text }) => text.includes("\r")).map(({ name }) => name)).toEqual([]);
+    const attributes = await readFile(join(migrationsDirectory, "../.gitattributes"), "utf8");
+    expect(attributes).toMatch(/^sql\/\*\*\/\*\.sql text eol=lf$/m);
   });
 
   it("leave transactions to migrate", async () => {
