@@ -17,6 +17,8 @@ export interface RepeatableSet {
   readonly together: boolean;
   /** Settings of the transaction, in addition to lock_timeout. */
   readonly settings: Readonly<Record<string, string>>;
+  /** A statement that checks what the transaction applied, before it is committed. */
+  readonly check?: string;
 }
 
 // The first attempts give up before deadlock_timeout (1 s by default): if this transaction and a client's wait for each
@@ -27,11 +29,37 @@ const lockTimeout = (attempt: number): string => (attempt <= SHORT_ATTEMPTS ? "5
 // Applied before all other files of the set, because it drops signatures that they replace.
 const RETIRED = "functions/retired.sql";
 
-// Bodies are not checked, so that functions may call one another in any order.
+// What Postgres checks of a function when it is created: the syntax of its body and, in SQL, the names in it. Functions
+// that this transaction did not write, such as one that somebody added by hand, are left alone.
+const checkBodies = `
+  do $$
+  declare
+    v_function record;
+  begin
+    perform set_config('check_function_bodies', 'on', true);
+    for v_function in
+      select p.oid, l.lanvalidator::regproc as validator
+      from pg_proc as p
+      inner join pg_language as l on l.oid = p.prolang
+      where p.xmin = pg_current_xact_id()::xid and l.lanname in ('sql', 'plpgsql')
+      order by p.oid
+    loop
+      begin
+        execute format('select %s(%s)', v_function.validator, v_function.oid);
+      exception
+        when others then
+          raise exception '%: %', v_function.oid::regprocedure, sqlerrm using errcode = sqlstate;
+      end;
+    end loop;
+  end
+  $$`;
+
+// Bodies are checked once all functions are there, so that they may call one another in any order.
 export const functionSet: RepeatableSet = {
   folder: "functions",
   together: true,
   settings: { check_function_bodies: "off" },
+  check: checkBodies,
 };
 
 // Not as a whole: `create or replace trigger` blocks writes to its table.
@@ -138,6 +166,7 @@ async function applyUnit(
       await client.query(text);
     }
     current = unit.name;
+    if (set.check !== undefined) await client.query(set.check);
     await record(client, release, unit);
     await client.query("commit");
   } catch (error) {

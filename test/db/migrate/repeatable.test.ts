@@ -123,6 +123,31 @@ describe.skipIf(!isServer)("repeatable files (needs a server with several databa
     expect(await state()).toEqual(before);
   });
 
+  it.each([
+    [
+      "plpgsql",
+      "begin return length((p_name); end",
+      /^functions \(4 files\): brainops.size_of\(text\): mismatched parentheses/,
+    ],
+    [
+      "sql",
+      "select brainops.no_such_size(p_name)",
+      /^functions \(4 files\): brainops.size_of\(text\): function .* does not exist/,
+    ],
+  ])(
+    "refuse a body in %s that is broken, which creating the function does not show",
+    async (language, body, problem) => {
+      await world.run();
+      const before = await state();
+      await world.write(
+        sizeOf,
+        `create or replace function brainops.size_of(p_name text) returns int language ${language} stable as $$ ${body} $$;\n`,
+      );
+      await expect(world.run()).rejects.toThrow(problem);
+      expect(await state()).toEqual(before);
+    },
+  );
+
   it("leave nothing partly applied if the migrator is killed", async () => {
     await world.run();
     const before = await state();
