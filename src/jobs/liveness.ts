@@ -5,6 +5,7 @@
 import { hostname } from "node:os";
 import pg from "pg";
 import { createGrace } from "../db/deployment.ts";
+import { ProgramTooOldError, releaseColumns, releaseProblem, type StoredRelease } from "../db/migrate/release.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 
@@ -17,7 +18,10 @@ export interface LivenessOptions {
   readonly log: Log;
   /** Called with each measurement of skewOf, in milliseconds. */
   readonly onSkew: (skewMs: number) => void;
-  /** Called with a FunctionGoneError if the functions that liveness calls are gone. */
+  /**
+   * Called with a FunctionGoneError if the functions that liveness calls are gone, and with a ProgramTooOldError once
+   * the database needs a newer program: what a contracting migration removes, not only a call of a function may miss.
+   */
   readonly onError: (error: unknown) => void;
 }
 
@@ -30,6 +34,16 @@ export interface Liveness {
   readonly standing: boolean;
   /** Deregisters the worker and unlocks its jobs, so that the others need not rescue it. */
   stop(): Promise<void>;
+}
+
+/** A row of watch_workers, or its columns as null where no worker died. */
+interface Watched {
+  readonly worker_id: string | null;
+  readonly host: string;
+  readonly pid: number;
+  readonly rescued_rows: number;
+  readonly now: Date;
+  readonly stored: StoredRelease | null;
 }
 
 /** Resolves when the worker is registered. Throws if that fails. */
@@ -100,22 +114,19 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
       client ??= await connect();
       await unlockRetired(client);
       const asked = Date.now();
-      const { rows } = await client.query<{
-        worker_id: string | null;
-        host: string;
-        pid: number;
-        rescued_rows: number;
-        now: Date;
-      }>(
-        `select w.*, clock_timestamp() as now from (select) as one left join brainops_internal.watch_workers($1) as w on true`,
+      const { rows } = await client.query<Watched>(
+        `select w.*, clock_timestamp() as now, (select to_jsonb(r) from (select ${releaseColumns} from brainops.release) as r) as stored
+         from (select) as one left join brainops_internal.watch_workers($1) as w on true`,
         [options.workerId],
       );
       grace.reset();
-      const now = rows[0]?.now;
-      if (now !== undefined) options.onSkew(skewOf(asked, now));
-      for (const row of rows) {
+      const [first] = rows;
+      if (first !== undefined) options.onSkew(skewOf(asked, first.now));
+      for (const { stored: _stored, ...row } of rows) {
         if (row.worker_id !== null) options.log.warn(row, "a worker died; its rows and jobs were released");
       }
+      const problem = releaseProblem(first?.stored ?? null);
+      if (problem?.kind === "too old") options.onError(new ProgramTooOldError(problem.text));
     } catch (error) {
       // The connection is kept during a deployment: without its lock, the others would declare this worker dead.
       if (client !== null && passes(error)) {

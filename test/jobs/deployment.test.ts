@@ -4,6 +4,7 @@ import { once } from "node:events";
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { FunctionGoneError } from "../../src/db/deployment.ts";
+import { ProgramTooOldError } from "../../src/db/migrate/index.ts";
 import { createPool } from "../../src/db/pool.ts";
 import { runAsTenant } from "../../src/db/tenant.ts";
 import { createStore, type Store } from "../../src/jobs/store.ts";
@@ -125,4 +126,16 @@ it("a worker whose function stays missing stops and names it", async () => {
   expect(worker.health()).toEqual({ ok: false, reason: error.message });
   await worker.stop();
   expect(await db.query("select from brainops.workers where state = 'alive'")).toEqual([]);
+});
+
+it("a worker stops once a contracting migration has made it too old", async () => {
+  const worker = await startTestWorker(db, simulator);
+  await db.query("update brainops.release set oldest_program = '99.0.0'");
+  const error = await worker.gaveUp;
+  expect(error).toBeInstanceOf(ProgramTooOldError);
+  expect(error.message).toMatch(/the database needs 99\.0\.0 or newer/);
+  expect(worker.health()).toEqual({ ok: false, reason: error.message });
+  await worker.stop();
+  expect(await db.query("select from brainops.workers where state = 'alive'")).toEqual([]);
+  await db.query("update brainops.release set oldest_program = '0.0.0'");
 });

@@ -59,9 +59,11 @@ export function releaseProblem(stored: StoredRelease | null, program: string = v
   }
   const { release, oldestProgram } = stored;
   if (compareReleases(program, oldestProgram) < 0) {
+    // While the migration that raised oldest_program has not ended, release is the one before.
+    const fits = compareReleases(release, oldestProgram) < 0 ? oldestProgram : release;
     return {
       kind: "too old",
-      text: `this program is release ${program}, and the database needs ${oldestProgram} or newer; deploy release ${release}`,
+      text: `this program is release ${program}, and the database needs ${oldestProgram} or newer; deploy release ${fits}`,
     };
   }
   if (compareReleases(program, release) > 0) {

@@ -42,6 +42,12 @@ describe("releaseProblem", () => {
     expect(releaseProblem(stored, program)).toEqual({ kind, text: expect.stringMatching(text) });
   });
 
+  it("names a release that fits where the migration to it has not ended", () => {
+    expect(releaseProblem({ release: "0.2.0", oldestProgram: "0.3.0" }, "0.2.0")?.text).toMatch(
+      /deploy release 0\.3\.0$/,
+    );
+  });
+
   it.each(["0.3.0", "0.3.9", "0.4.0"])("accepts program %s", (program) => {
     expect(releaseProblem(stored, program)).toBeNull();
   });
