@@ -6,3 +6,7 @@
 -- argument types creates a second function. So the old signature is dropped here, in the release that stops using it.
 -- Where workers of the release before still call it, keep it as a wrapper for one release. Lines are removed after the
 -- next major release.
+--
+-- Postgres refuses to drop what is in use. A function with a begin atomic body uses those that it calls, so it is dropped
+-- first, and its own file creates it again. Triggers use their function, also on people's own tables, which no file here
+-- names: a trigger function keeps its name.
