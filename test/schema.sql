@@ -5482,6 +5482,9 @@ begin
   )
     into v_ids, v_in_slot
     using p_ids, v_now, c_slot_kept;
+  if cardinality(v_ids) is distinct from cardinality(p_ids) then
+    perform brainops_internal.enqueue_locked_rows(p_table, array(select unnest(p_ids) except select unnest(v_ids)));
+  end if;
   if v_ids is null then
     return;
   end if;
@@ -6534,7 +6537,7 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) IS 'Removes the workers of a connection that ended; with null, of all connections. The built-in Postgres calls it when a connection ends, and with null when it starts.';
 
-CREATE FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) RETURNS void
+CREATE FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[], p_key_suffix text DEFAULT ''::text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $_$
@@ -6586,7 +6589,7 @@ begin
           null,
           r.run_at,
           null,
-          r.tenant_id || ':' || p_table || ':' || r.id,
+          r.tenant_id || ':' || p_table || ':' || r.id || p_key_suffix,
           least((v_before + r.rank - 1) / c_per_level, c_levels) * 101 + r.priority + 50,
           null
         )::graphile_worker.job_spec
@@ -6611,7 +6614,30 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) IS 'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id>: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
+COMMENT ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[], p_key_suffix text) IS 'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id> and p_key_suffix: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
+
+CREATE FUNCTION brainops_internal.enqueue_locked_rows(p_table text, p_ids uuid[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  -- Long for a client's transaction. A row that is held for longer costs a job each time.
+  c_again_after constant interval := '5 seconds';
+  v_job brainops.job_tables;
+begin
+  select * into strict v_job from brainops.job_tables where table_name = p_table;
+  execute format(
+    'select brainops_internal.enqueue($1, array_agg(id order by id), array_agg(tenant_id), array_agg($4 + $5), array_agg(job_priority order by id), '':again'')
+     from %s
+     where id = any ($2) and tenant_id = $3 and status = ''pending'' and scheduled_for <= $4 %s
+     having count(*) > 0',
+    v_job.relation, case when v_job.bulk_column is null then '' else format('and %I is null', v_job.bulk_column) end
+  )
+    using p_table, p_ids, brainops.current_tenant_id(), brainops.now(), c_again_after;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.enqueue_locked_rows(p_table text, p_ids uuid[]) IS 'Queues a second job, in five seconds, for those of the rows that are due, outside any bulk, and belong to the current tenant. For rows that a claim could not lock. Bulk rows wait for their bulk''s next job or for the sweep.';
 
 CREATE FUNCTION brainops_internal.enqueue_rescores(p_lead_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -18392,7 +18418,10 @@ GRANT ALL ON FUNCTION brainops_internal.email_contacts(p_ids uuid[]) TO brainops
 REVOKE ALL ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.embedded_connection_closed(p_connection_id text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[], p_key_suffix text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.enqueue_locked_rows(p_table text, p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.enqueue_locked_rows(p_table text, p_ids uuid[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.enqueue_rescores(p_lead_ids uuid[]) FROM PUBLIC;
 

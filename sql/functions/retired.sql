@@ -10,3 +10,5 @@
 -- Postgres refuses to drop what is in use. A function with a begin atomic body uses those that it calls, so it is dropped
 -- first, and its own file creates it again. Triggers use their function, also on people's own tables, which no file here
 -- names: a trigger function keeps its name.
+
+drop function if exists brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]); -- 0.2.0: with p_key_suffix

@@ -108,4 +108,28 @@ describe("claim", () => {
     await one.query("rollback");
     expect(await claim(two, db.tenantA, [id])).toMatchObject([{ outcome: "go", attempt: 1 }]);
   });
+
+  it.skipIf(!isServer)("of a row that a client has locked queues a second job (needs a server)", async () => {
+    const [id = "", free = ""] = await insertMails(2);
+    const later = await insertMail(db, "tenantA", { scheduled_for: "2100-01-01Z" });
+    const client = await db.connect("tenantA");
+    await client.query("begin");
+    // The client holds the row and its job, so a claim that waited for either would hang here.
+    await client.query("update ai_email_queue set job_priority = 1 where id = any ($1)", [[id, later]]);
+    expect(await claim(one, db.tenantA, [id, free, later])).toMatchObject([{ id: free, outcome: "go" }]);
+    await client.query("rollback");
+    expect(await jobsOf(db, `${later}:again`)).toEqual([]);
+    expect(await jobsOf(db, `${free}:again`)).toEqual([]);
+    const [again, ...others] = await jobsOf(db, `${id}:again`);
+    expect(others).toEqual([]);
+    expect(again?.payload).toEqual({ id, tenant_id: db.tenantA });
+    expect(Number(again?.run_at) - Date.now()).toBeGreaterThan(1000);
+    // Asked again, it stays one job.
+    await client.query("begin");
+    await client.query("select from ai_email_queue where id = $1 for update", [id]);
+    expect(await claim(one, db.tenantA, [id])).toEqual([]);
+    await client.query("rollback");
+    expect(await jobsOf(db, `${id}:again`)).toHaveLength(1);
+    expect(await claim(one, db.tenantA, [id])).toMatchObject([{ outcome: "go", attempt: 1 }]);
+  });
 });

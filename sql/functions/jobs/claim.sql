@@ -12,8 +12,8 @@
 -- rows are locked.
 
 -- Locks the due rows among p_ids, checks everything that may hold them back, and writes the result. For rows that may
--- go: status processing, the lease, attempts + 1. For the others: the verdict. Rows that are not due, or that another
--- claim has locked, are left out of the answer.
+-- go: status processing, the lease, attempts + 1. For the others: the verdict. Rows that are not due are left out of
+-- the answer, and so are rows that another transaction has locked, which get a second job.
 create or replace function brainops_internal.claim(
   p_table text,
   p_ids uuid[],
@@ -55,6 +55,9 @@ begin
   )
     into v_ids, v_in_slot
     using p_ids, v_now, c_slot_kept;
+  if cardinality(v_ids) is distinct from cardinality(p_ids) then
+    perform brainops_internal.enqueue_locked_rows(p_table, array(select unnest(p_ids) except select unnest(v_ids)));
+  end if;
   if v_ids is null then
     return;
   end if;

@@ -1,5 +1,5 @@
 -- The graphile-worker jobs that wake rows. Start at brainops_internal.enqueue; triggers call it for the rows of a
--- statement, and the sweep for rows that have lost their job (requeue).
+-- statement, a claim for rows that it could not lock, and the sweep for rows that have lost their job (requeue).
 --
 -- A row has a job of its own, with the key <tenant_id>:<table>:<id>. Rows of a bulk share jobs: a claim of one also
 -- claims the others, so one job per bulk_max rows is enough, and at most four per statement. A claim that leaves due
@@ -15,7 +15,8 @@ create or replace function brainops_internal.enqueue(
   p_ids uuid[],
   p_tenant_ids uuid[],
   p_run_ats timestamptz[],
-  p_priorities smallint[]
+  p_priorities smallint[],
+  p_key_suffix text default ''
 )
 returns void
 language plpgsql
@@ -71,7 +72,7 @@ begin
           null,
           r.run_at,
           null,
-          r.tenant_id || ':' || p_table || ':' || r.id,
+          r.tenant_id || ':' || p_table || ':' || r.id || p_key_suffix,
           least((v_before + r.rank - 1) / c_per_level, c_levels) * 101 + r.priority + 50,
           null
         )::graphile_worker.job_spec
@@ -96,11 +97,12 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) is
-  'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id>: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
+comment on function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[], text) is
+  'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id> and p_key_suffix: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
 
-alter function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) owner to brainops_system;
-revoke execute on function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]) from public;
+alter function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[], text)
+owner to brainops_system;
+revoke execute on function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[], text) from public;
 
 -- Claims run with a tenant's rights, which do not include graphile_worker.
 create or replace function brainops_internal.enqueue_rows(p_table text, p_ids uuid[])
@@ -130,6 +132,40 @@ comment on function brainops_internal.enqueue_rows(text, uuid[]) is
 alter function brainops_internal.enqueue_rows(text, uuid[]) owner to brainops_system;
 revoke execute on function brainops_internal.enqueue_rows(text, uuid[]) from public;
 grant execute on function brainops_internal.enqueue_rows(text, uuid[]) to brainops_worker;
+
+-- The job that named a row ends although another transaction held the row, so the row would have to wait for the sweep.
+-- That transaction may be a client's that changes nothing which queues a job, or whose job was lost: add_jobs leaves out
+-- a key that a worker fetches at the same moment. The key is one of its own, because add_jobs would wait for the
+-- client's transaction where that has queued the row's job, while the claim holds locks that the client may want next.
+create or replace function brainops_internal.enqueue_locked_rows(p_table text, p_ids uuid[])
+returns void
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- Long for a client's transaction. A row that is held for longer costs a job each time.
+  c_again_after constant interval := '5 seconds';
+  v_job brainops.job_tables;
+begin
+  select * into strict v_job from brainops.job_tables where table_name = p_table;
+  execute format(
+    'select brainops_internal.enqueue($1, array_agg(id order by id), array_agg(tenant_id), array_agg($4 + $5), array_agg(job_priority order by id), '':again'')
+     from %s
+     where id = any ($2) and tenant_id = $3 and status = ''pending'' and scheduled_for <= $4 %s
+     having count(*) > 0',
+    v_job.relation, case when v_job.bulk_column is null then '' else format('and %I is null', v_job.bulk_column) end
+  )
+    using p_table, p_ids, brainops.current_tenant_id(), brainops.now(), c_again_after;
+end;
+$$;
+
+comment on function brainops_internal.enqueue_locked_rows(text, uuid[]) is
+  'Queues a second job, in five seconds, for those of the rows that are due, outside any bulk, and belong to the current tenant. For rows that a claim could not lock. Bulk rows wait for their bulk''s next job or for the sweep.';
+
+alter function brainops_internal.enqueue_locked_rows(text, uuid[]) owner to brainops_system;
+revoke execute on function brainops_internal.enqueue_locked_rows(text, uuid[]) from public;
+grant execute on function brainops_internal.enqueue_locked_rows(text, uuid[]) to brainops_worker;
 
 -- One statement for all keys: graphile_worker.remove_job scans the whole table for each key, which took most of a
 -- minute for 20,000 keys. A job that a worker has fetched already stays, runs, and finds that its row is not due.
