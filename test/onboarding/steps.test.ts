@@ -24,6 +24,10 @@ function set(workflow: Workflow, step: string, status: string): Promise<unknown>
   ]);
 }
 
+function become(workflow: Workflow, status: string): Promise<unknown> {
+  return db.as("tenantA", "update ai_onboarding_workflows set status = $2 where id = $1", [workflow.id, status]);
+}
+
 async function now(workflow: Workflow): Promise<Record<string, unknown> | undefined> {
   const [row] = await db.query("select * from ai_onboarding_workflows where id = $1", [workflow.id]);
   return row;
@@ -130,8 +134,6 @@ describe("the welcome mail", () => {
     expect(mail).toEqual({ status: "cancelled" });
   });
 
-  const become = (workflow: Workflow, status: string): Promise<unknown> =>
-    db.as("tenantA", "update ai_onboarding_workflows set status = $2 where id = $1", [workflow.id, status]);
   const stuck = (workflow: Workflow): Promise<{ reason: string }[]> =>
     db.as("tenantA", "select reason from brainops.stuck_onboarding where workflow_id = $1", [workflow.id]);
 
@@ -249,6 +251,31 @@ describe("a pause", () => {
     } finally {
       await db.setClock("0");
     }
+  });
+});
+
+describe("a paused onboarding", () => {
+  it("is completed with its last open step", async () => {
+    const { lead, workflow } = await win(db);
+    await become(workflow, "paused");
+    for (const step of ["welcome_email", "data_collection", "system_setup", "training_schedule"]) {
+      await set(workflow, step, "completed");
+    }
+    expect(await now(workflow)).toMatchObject({ status: "paused" });
+    await set(workflow, "first_project", "skipped");
+    expect(await now(workflow)).toMatchObject({ status: "completed" });
+    expect(await db.query("select from lead_events where lead_id = $1 and event = 'onboarded'", [lead])).toHaveLength(
+      1,
+    );
+  });
+
+  it("that was completed before, and reopened, too", async () => {
+    const { workflow } = await win(db);
+    await become(workflow, "completed");
+    await set(workflow, "training_schedule", "in_progress");
+    await become(workflow, "paused");
+    await set(workflow, "training_schedule", "completed");
+    expect(await now(workflow)).toMatchObject({ status: "completed" });
   });
 });
 

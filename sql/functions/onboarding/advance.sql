@@ -87,7 +87,8 @@ begin
     select
       greatest(o.total_steps, v_steps.total) as total,
       case
-        when o.status = 'in_progress' and v_steps.open = 0 and v_steps.total >= o.total_steps then 'completed'
+        -- A paused onboarding starts nothing, but its steps may be closed, and then nothing is left to start.
+        when o.status in ('in_progress', 'paused') and v_steps.open = 0 and v_steps.total >= o.total_steps then 'completed'
         when o.status = 'completed' and v_steps.open > 0 then 'in_progress'
         else o.status
       end as status
