@@ -7,6 +7,7 @@ import { requireRelease } from "../db/migrate/release.ts";
 import { createPool } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
+import { requireKnownTasks } from "./crontab.ts";
 import { createDeadlines } from "./deadlines.ts";
 import { watchFunctions } from "./functionGone.ts";
 import { startLiveness } from "./liveness.ts";
@@ -63,6 +64,8 @@ const NO_JIT = { jit: "off" } as const;
 /** Starts a worker on a migrated database. Resolves when it processes jobs. */
 export async function startWorker(options: WorkerOptions): Promise<Worker> {
   const { config, log, connectionString } = options;
+  const tasks = await loadTasks(options.tasks);
+  requireKnownTasks(options.crontab ?? "", tasks);
   await requireRelease(connectionString);
   const concurrency = options.concurrency ?? 50;
   const id = randomUUID();
@@ -83,7 +86,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   });
   const runtime: Runtime = { config, log, pool, store: createStore(pool, id), deadlines: createDeadlines() };
 
-  const { offered, waiting } = splitByCredentials(await loadTasks(options.tasks), config);
+  const { offered, waiting } = splitByCredentials(tasks, config);
   for (const [task, reason] of waiting) {
     log.warn({ task }, reason);
     await pool.query("select brainops_internal.set_waiting_reason($1, $2)", [task, reason]);

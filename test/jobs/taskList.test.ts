@@ -20,4 +20,16 @@ describe("a worker", () => {
     const worker = await startTestWorker(db, null);
     await worker.stop();
   });
+
+  it("does not start on a crontab that names a task which does not exist", async () => {
+    const crontab = "* * * * * maintenance__sweep\n0 4 * * * greeting__dayly ?max=3";
+    await expect(startTestWorker(db, null, { crontab })).rejects.toThrow(
+      /no task is named greeting__dayly\. Tasks: .*maintenance__sweep/,
+    );
+    // A task whose provider this worker has no credentials for exists.
+    const worker = await startTestWorker(db, null, {
+      crontab: "* * * * * maintenance__sweep\n0 4 * * * sms__reconcile",
+    });
+    await worker.stop();
+  });
 });
