@@ -10,6 +10,7 @@ import { importFile } from "./leadsImport.ts";
 export function leadsCommand(): Command {
   // exitOverride must precede the subcommands, which inherit it.
   const leads = new Command("leads").exitOverride().description("import leads, and create lead forms");
+  const collect = (value: string, all: readonly string[]): readonly string[] => [...all, value];
   leads
     .command("import <file>")
     .description(
@@ -18,8 +19,18 @@ export function leadsCommand(): Command {
     )
     .requiredOption("--tenant <slug>", "tenant of the leads")
     .option("--source <text>", "source of leads whose line has no source", "import")
-    .option("--delimiter <character>", "separator of fields; \\t is a tab", ",")
-    .option("--rejects <file>", "write rejected lines to this CSV file with the reason; correct it and import it")
+    .option("--delimiter <character>", "separator of fields; \\t is a tab, auto finds it in the first line", "auto")
+    .option(
+      "--map <heading=column>",
+      "read a column of the file as this column of a lead, as metadata.<key>, or not at all (-); may be given more than once",
+      collect,
+      [],
+    )
+    .option("--dry-run", "report what would be imported, and store nothing", false)
+    .option(
+      "--rejects <file>",
+      "write rejected and incomplete lines to this CSV file with the reason; correct it and import it",
+    )
     .action(importFile);
   leads
     .command("form <slug> <name>")

@@ -3,9 +3,10 @@
 import type pg from "pg";
 import { BrainOpsError } from "../errors.ts";
 import type { Endpoint } from "../revenue/credentials/store.ts";
-import { countryOf } from "../revenue/leads/country.ts";
-import { readLead, columnOf } from "../revenue/leads/fields.ts";
+import { columnOf } from "../revenue/leads/columns.ts";
+import { readLead } from "../revenue/leads/fields.ts";
 import { submitForm } from "../revenue/leads/forms.ts";
+import { placeOf } from "../revenue/leads/place.ts";
 import { isGenuine, isTimely, signedHeaders, type SignedHeaders } from "./formSignature.ts";
 import { parseEvent } from "./webhooks/json.ts";
 import type { Receipt, TenantWebhook, Verified } from "./webhooks/receive.ts";
@@ -36,8 +37,9 @@ async function acceptSubmission(
 ): Promise<Receipt> {
   const { tenant_id: tenantId, name: form } = endpoint;
   const columns = Object.entries(fields).map(([name, value]) => [columnOf(name), value] as const);
-  const { lead, faults } = readLead(columns, await countryOf(pool, tenantId));
-  if (lead === null) return unusable(422, { error: "Some fields can't be used.", faults });
+  const { lead, faults } = readLead(columns, await placeOf(pool, tenantId));
+  // Unlike in a file, the person can still correct a field.
+  if (lead === null || faults.length > 0) return unusable(422, { error: "Some fields can't be used.", faults });
   try {
     const { leadId, isNew } = await submitForm(pool, { tenantId, form, id, lead, evidence: {} });
     const body = { lead_id: leadId, is_new: isNew };

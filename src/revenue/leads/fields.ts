@@ -1,9 +1,10 @@
-// Fields of a CSV file or a form -> a lead, or a list of faults. Files and forms come from people and other programs,
-// so columns have several accepted names, and all faults are reported together, each with the value and what was
-// expected.
-import { isEmailAddress } from "../../emailAddress.ts";
+// Fields of a CSV file or a form -> a lead, and a list of faults. Files and forms come from people and other programs,
+// so all faults are reported together, each with the value and what was expected.
 import { cleanText } from "../../text.ts";
 import { e164 } from "../sms/number.ts";
+import { isLeadColumn, NAME_PARTS } from "./columns.ts";
+import type { Place } from "./place.ts";
+import { readers } from "./values.ts";
 
 /** Columns of revenue_leads as brainops.capture_lead takes them; other fields are in metadata. */
 export interface LeadInput {
@@ -18,111 +19,18 @@ export interface LeadFault {
   readonly expected: string;
 }
 
-export type LeadReading =
-  | { readonly lead: LeadInput; readonly faults: null }
-  | { readonly lead: null; readonly faults: readonly LeadFault[] };
-
-const otherNames: Readonly<Record<string, string>> = {
-  name: "contact_name",
-  full_name: "contact_name",
-  contact: "contact_name",
-  company: "company_name",
-  organisation: "company_name",
-  organization: "company_name",
-  e_mail: "email",
-  email_address: "email",
-  mail: "email",
-  mobile: "phone",
-  phone_number: "phone",
-  telephone: "phone",
-  tel: "phone",
-  url: "website",
-  web: "website",
-  value: "value_estimate",
-  deal_value: "value_estimate",
-  timezone: "time_zone",
-  owner: "owner_email",
-};
-
-/** The column for a heading: "E-Mail" -> "email". A heading that is not known becomes a key of metadata. */
-export function columnOf(heading: string): string {
-  const name = cleanText(heading)
-    .trim()
-    .toLowerCase()
-    .replaceAll(/[\s./-]+/g, "_");
-  return otherNames[name] ?? name;
+export interface LeadReading {
+  /** The lead without the fields that have a fault; null if no e-mail address and no phone number is left. */
+  readonly lead: LeadInput | null;
+  readonly faults: readonly LeadFault[];
 }
 
-/** Converts a text to the column's value, or says what was expected. */
-type Reader = (text: string, country: string) => { readonly value: unknown } | { readonly expected: string };
-
-const asText: Reader = (text) => ({ value: text });
-const asEmail: Reader = (text) =>
-  isEmailAddress(text) ? { value: text } : { expected: "one e-mail address such as ann@example.com" };
-// The same list as brainops_internal.is_yes in SQL; test/leads/import.test.ts compares the two.
-const YES = new Set(["true", "t", "yes", "y", "1", "on", "x", "ja", "si", "oui"]);
-const NO = new Set(["false", "f", "no", "n", "0", "off"]);
-const asYesOrNo: Reader = (text) => {
-  const answer = text.toLowerCase();
-  if (YES.has(answer)) return { value: true };
-  return NO.has(answer) ? { value: false } : { expected: "yes or no" };
-};
-const asAmount: Reader = (text) => {
-  const plain = text.replaceAll(/^[$€£]\s*|,(?=\d{3}(?:\D|$))/g, "");
-  return /^\d{1,15}(\.\d{1,6})?$/.test(plain) ? { value: plain } : { expected: "an amount such as 12500 or 12,500.50" };
-};
-const asScore: Reader = (text) =>
-  /^\d{1,3}(\.\d{1,6})?$/.test(text) && Number(text) <= 100
-    ? { value: text }
-    : { expected: "a number from 0 to 100 (or a share of 1)" };
-const asTime: Reader = (text) => {
-  const time = Date.parse(text);
-  return Number.isNaN(time)
-    ? { expected: "a date or time such as 2026-03-31 or 2026-03-31T09:00:00Z" }
-    : { value: new Date(time).toISOString() };
-};
-const asTimeZone: Reader = (text) =>
-  isTimeZone(text) ? { value: text } : { expected: "an IANA time zone such as America/Denver" };
-
-const asPhone: Reader = (text, country) =>
-  e164(text, country) === null
-    ? {
-        expected: `a phone number with its country code, such as +1 303 555 0101 (a number without one is read as one of ${country})`,
-      }
-    : { value: text };
-
-const readers: Readonly<Record<string, Reader>> = {
-  company_name: asText,
-  contact_name: asText,
-  email: asEmail,
-  phone: asPhone,
-  website: asText,
-  stage: asText,
-  score: asScore,
-  value_estimate: asAmount,
-  source: asText,
-  time_zone: asTimeZone,
-  state: asText,
-  location: asText,
-  industry: asText,
-  status: asText,
-  owner_email: asEmail,
-  next_action: asText,
-  next_action_date: asTime,
-  email_consent: asYesOrNo,
-  sms_consent: asYesOrNo,
-};
-
-/** Whether the name is a column of a lead; any other field becomes a key of metadata. */
-export const isLeadColumn = (column: string): boolean => Object.hasOwn(readers, column);
-
 /**
- * Reads a lead, or returns every fault. A lead needs an e-mail address or a phone number.
+ * Reads a lead. A lead needs an e-mail address or a phone number.
  * @param fields column -> value; empty and null values count as missing
- * @param country ISO 3166, two letters: the country of phone numbers without a country code
  */
-export function readLead(fields: Iterable<readonly [string, unknown]>, country: string): LeadReading {
-  const columns: [string, unknown][] = [];
+export function readLead(fields: Iterable<readonly [string, unknown]>, place: Place): LeadReading {
+  const columns = new Map<string, unknown>();
   const metadata: [string, unknown][] = [];
   const faults: LeadFault[] = [];
   for (const [column, given] of fields) {
@@ -133,26 +41,37 @@ export function readLead(fields: Iterable<readonly [string, unknown]>, country: 
       metadata.push([column, typeof given === "string" ? text : given]);
       continue;
     }
-    const read = text === null ? { expected: "text, a number, true or false" } : reader(text, country);
-    if ("value" in read) columns.push([column, read.value]);
+    const read = text === null ? { expected: "text, a number, true or false" } : reader(text, place);
+    if ("value" in read) columns.set(column, read.value);
     else faults.push({ column, value: shorten(text ?? JSON.stringify(given)), expected: read.expected });
   }
-  if (faults.length > 0) return { lead: null, faults };
-  const lead: Record<string, unknown> = Object.fromEntries(columns);
-  if (lead["email"] === undefined && lead["phone"] === undefined) {
-    return { lead: null, faults: [{ column: "email", value: null, expected: "an e-mail address or a phone number" }] };
+  const phone = columns.get("phone");
+  if (columns.get("email") === undefined && phone === undefined) {
+    const missing = { column: "email", value: null, expected: "an e-mail address or a phone number" };
+    return { lead: null, faults: faults.length > 0 ? faults : [missing] };
   }
-  if (typeof lead["phone"] === "string") lead["phone_e164"] = e164(lead["phone"], country);
-  return { lead: { ...lead, metadata: Object.fromEntries(metadata) }, faults: null };
+  const name = fullName(columns.get("contact_name"), new Map(metadata));
+  const lead = {
+    ...Object.fromEntries(columns),
+    ...(name === undefined ? {} : { contact_name: name }),
+    ...(typeof phone === "string" ? { phone_e164: e164(phone, place.country) } : {}),
+    metadata: Object.fromEntries(metadata),
+  };
+  return { lead, faults };
 }
 
-function isTimeZone(text: string): boolean {
-  try {
-    // Same rule as brainops_internal.is_time_zone; Intl alone would also accept offsets and abbreviations.
-    return /\/|^(?:UTC|GMT)$/i.test(text) && Intl.DateTimeFormat("en", { timeZone: text }) !== null;
-  } catch {
-    return false;
-  }
+/**
+ * First and last name in fields of their own, joined. In German files, "Vorname" stands beside a "Name" that is the last
+ * name alone. Undefined without a name.
+ */
+function fullName(given: unknown, metadata: ReadonlyMap<string, unknown>): unknown {
+  const [first, last] = NAME_PARTS.map((part) => {
+    const value = metadata.get(part);
+    return typeof value === "string" ? value : undefined;
+  });
+  if (typeof given !== "string") return [first, last].filter((part) => part !== undefined).join(" ") || undefined;
+  const isLastName = first !== undefined && last === undefined && !given.toLowerCase().includes(first.toLowerCase());
+  return isLastName ? `${first} ${given}` : given;
 }
 
 /** The value as trimmed text; "" for null and undefined, null for a list or an object. */

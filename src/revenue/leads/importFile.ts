@@ -3,10 +3,14 @@
 import type pg from "pg";
 import { isTransient } from "../../db/pool.ts";
 import { BrainOpsError } from "../../errors.ts";
+import { columnsOf, type FileColumn } from "./columns.ts";
 import { readCsv, UnclosedQuoteError } from "./csv.ts";
-import { columnOf, isLeadColumn, readLead, type LeadFault, type LeadInput } from "./fields.ts";
+import { sniffDelimiter } from "./delimiter.ts";
+import { readLead, type LeadFault, type LeadInput, type LeadReading } from "./fields.ts";
+import type { Place } from "./place.ts";
 
-export interface RejectedLine {
+/** A line that was rejected, or that was imported without the fields that have a fault. */
+export interface FaultyLine {
   /** Line number in the file, from 1; the header counts. */
   readonly line: number;
   readonly fields: readonly string[];
@@ -19,20 +23,29 @@ export interface ImportCounts {
   /** Lines of existing leads; values that the lead lacked were stored. */
   known: number;
   rejected: number;
+  /** Of the new and known ones, those of which a field was left out. */
+  incomplete: number;
 }
 
 export interface ImportOptions {
   readonly client: pg.ClientBase;
   readonly tenantId: string;
-  /** ISO 3166, two letters: the country of phone numbers without a country code. */
-  readonly country: string;
+  /** Decides how phone numbers, amounts and dates are read. */
+  readonly place: Place;
   /** Source of leads whose line has no source. */
   readonly source: string;
   /** Name of the file, stored as evidence of the consents in it. */
   readonly file: string;
-  readonly delimiter: string;
-  readonly onHeader?: (header: readonly string[]) => void;
-  readonly onRejected: (line: RejectedLine) => void;
+  /** Separator of fields; null: found out from the first line. */
+  readonly delimiter: string | null;
+  /** Heading -> column, metadata.key or - (left out), for headings that are not known. @default none */
+  readonly map?: ReadonlyMap<string, string>;
+  /** Stores nothing: each chunk is rolled back. People who occur in two chunks count as new twice. @default false */
+  readonly dryRun?: boolean;
+  readonly onHeader?: (columns: readonly FileColumn[], delimiter: string) => void;
+  readonly onRejected: (line: FaultyLine) => void;
+  /** A line of which fields were left out. It may be rejected nevertheless. */
+  readonly onIncomplete?: (line: FaultyLine) => void;
   /** Called after each chunk. */
   readonly onProgress?: (counts: Readonly<ImportCounts>) => void;
 }
@@ -47,30 +60,39 @@ interface ReadLine {
   readonly lead: LeadInput;
 }
 
-/** Imports CSV text. Throws OP013 for an empty file and for a header without a column email or phone. */
+/** Imports CSV text. Throws OP013 for an empty file, and as columnsOf does. */
 export async function importLeads(text: AsyncIterable<string>, options: ImportOptions): Promise<ImportCounts> {
-  const counts: ImportCounts = { new: 0, known: 0, rejected: 0 };
-  const reject = (rejected: RejectedLine): void => {
+  const counts: ImportCounts = { new: 0, known: 0, rejected: 0, incomplete: 0 };
+  const reject = (rejected: FaultyLine): void => {
     counts.rejected += 1;
     options.onRejected(rejected);
   };
-  let columns: readonly (string | null)[] | null = null;
+  let columns: readonly FileColumn[] | null = null;
   let chunk: ReadLine[] = [];
   const flush = async (): Promise<void> => {
+    if (chunk.length === 0) return;
     await store(chunk, options, counts, reject);
     chunk = [];
     options.onProgress?.(counts);
   };
   try {
-    for await (const { line, fields } of readCsv(text, options.delimiter)) {
+    const { delimiter, text: whole } = await sniffDelimiter(text, options.delimiter);
+    for await (const { line, fields } of readCsv(whole, delimiter)) {
       if (columns === null) {
-        columns = columnsOf(fields, options.delimiter);
-        options.onHeader?.(fields);
+        columns = columnsOf(fields, delimiter, options.map ?? new Map());
+        options.onHeader?.(columns, delimiter);
         continue;
       }
-      const reading = readLine(columns, fields, options.country);
-      if (reading.lead === null) reject({ line, fields, faults: reading.faults });
-      else chunk.push({ line, fields, lead: reading.lead });
+      const { lead, faults } = readLine(columns, fields, options.place);
+      if (lead === null) {
+        reject({ line, fields, faults });
+        continue;
+      }
+      if (faults.length > 0) {
+        counts.incomplete += 1;
+        options.onIncomplete?.({ line, fields, faults });
+      }
+      chunk.push({ line, fields, lead });
       if (chunk.length === LINES_PER_CHUNK) await flush();
     }
   } catch (error) {
@@ -78,41 +100,31 @@ export async function importLeads(text: AsyncIterable<string>, options: ImportOp
     const expected = "a closing quote; the file was not read from this line on";
     reject({ line: error.line, fields: [], faults: [{ column: "line", value: null, expected }] });
   }
-  if (columns === null) throw headerFault("the file is empty");
+  if (columns === null) {
+    throw new BrainOpsError("OP013", "header: the file is empty", {
+      hint: "The first line must name the columns, one of them email or phone.",
+    });
+  }
   await flush();
   return counts;
 }
 
-/** The column of each heading; null for an empty heading and for the columns that an earlier import added (rejected_…). */
-function columnsOf(header: readonly string[], delimiter: string): (string | null)[] {
-  const columns = header.map((heading) => columnOf(heading));
-  const duplicate = columns.find((column, index) => isLeadColumn(column) && columns.indexOf(column) !== index);
-  if (duplicate !== undefined) {
-    const headings = header.filter((heading) => columnOf(heading) === duplicate).join(", ");
-    throw headerFault(`several columns mean ${duplicate}: ${headings}`);
-  }
-  if (!columns.includes("email") && !columns.includes("phone")) {
-    throw headerFault(
-      `column email or phone is missing; found: ${header.join(", ").slice(0, 200)} (separator "${delimiter}")`,
-    );
-  }
-  return columns.map((column) => (column === "" || column.startsWith("rejected_") ? null : column));
-}
-
-function headerFault(problem: string): BrainOpsError {
-  return new BrainOpsError("OP013", `header: ${problem}`, {
-    hint: 'The first line must name the columns, one of them email or phone. For another separator use --delimiter ";".',
-  });
-}
-
-function readLine(columns: readonly (string | null)[], fields: readonly string[], country: string) {
+function readLine(columns: readonly FileColumn[], fields: readonly string[], place: Place): LeadReading {
   if (fields.length !== columns.length) {
     const expected = `${columns.length} fields as in the header, found ${fields.length}`;
     return { lead: null, faults: [{ column: "line", value: null, expected }] };
   }
+  const filled = new Set<string>();
   return readLead(
-    columns.flatMap((column, index) => (column === null ? [] : [[column, fields[index]] as const])),
-    country,
+    columns.flatMap(({ column, surplusKey }, index) => {
+      const value = fields[index] ?? "";
+      if (column === null || value.trim() === "") return [];
+      // The first column with a value counts; the others are kept in metadata.
+      const key = filled.has(column) ? surplusKey : column;
+      filled.add(column);
+      return [[key, value] as const];
+    }),
+    place,
   );
 }
 
@@ -128,9 +140,8 @@ async function store(
   chunk: readonly ReadLine[],
   options: ImportOptions,
   counts: ImportCounts,
-  reject: (rejected: RejectedLine) => void,
+  reject: (rejected: FaultyLine) => void,
 ): Promise<void> {
-  if (chunk.length === 0) return;
   const rows = chunk.map(({ line, lead }) => ({
     line,
     lead: { source: options.source, ...lead },
@@ -156,6 +167,7 @@ async function store(
 async function send(options: ImportOptions, rows: readonly object[]): Promise<Outcome[]> {
   for (let attempt = 1; ; attempt++) {
     try {
+      if (options.dryRun === true) await options.client.query("begin");
       const { rows: outcomes } = await options.client.query<Outcome>(
         "select line, outcome, nullif(column_name, '') as column_name, problem, nullif(expected, '') as expected from brainops.import_leads($1, $2)",
         [options.tenantId, JSON.stringify(rows)],
@@ -163,6 +175,8 @@ async function send(options: ImportOptions, rows: readonly object[]): Promise<Ou
       return outcomes;
     } catch (error) {
       if (attempt === ATTEMPTS || !isTransient(error)) throw error;
+    } finally {
+      if (options.dryRun === true) await options.client.query("rollback");
     }
   }
 }
