@@ -25,6 +25,12 @@ export interface JobContext {
   readonly now: () => Date;
   /** Aborted when the table's time_limit has passed, or when the worker must stop at once. */
   readonly signal: AbortSignal;
+  /**
+   * Reports that the provider is being called. Needed only for calls that Node does not show: those that use
+   * neither Node's HTTP clients nor fetch nor a connection that the effect opened itself. Without a call, an outcome
+   * does not count for the circuit breaker.
+   */
+  readonly markCalled: () => void;
   /** Runs one statement in a transaction of its own, as the row's tenant. */
   readonly query: (text: string, values?: readonly unknown[]) => Promise<pg.QueryResult>;
 }
@@ -50,7 +56,8 @@ export interface JobDefinition<Row extends JobRow, Prepared> {
   readonly prepare?: (row: Row, context: Pick<JobContext, "config" | "now">) => Prepared;
   /**
    * Does the work, outside any transaction. If it throws, the outcome is retry if the table's effect is idempotent,
-   * else unconfirmed. A handler that knows better returns an Outcome.
+   * else unconfirmed. A handler that knows better returns an Outcome. The circuit breaker counts it only if a request
+   * has left (requests.ts).
    */
   readonly effect: (prepared: Prepared, context: JobContext) => Promise<Outcome>;
   /**

@@ -45,8 +45,9 @@ export type Outcome =
 export interface Result {
   readonly outcome: Outcome;
   /**
-   * Whether this outcome counts for the circuit breaker of the row's provider account. False if the call was never
-   * made. If several rows shared one call, it is true for only one of them.
+   * Whether this outcome counts for the circuit breaker of the row's provider account: a request has left, so the
+   * outcome says something about the provider (requests.ts). If several rows shared one call, it is true for only one
+   * of them.
    */
   readonly providerCalled: boolean;
 }
@@ -55,6 +56,14 @@ export interface Result {
 const UNREADABLE_CREDENTIAL = new Set<string>(["OP035", "OP036"]);
 
 const MAX_REASON_LENGTH = 2000;
+
+/**
+ * The outcome of an error that came before the request left: nothing was sent and another attempt would end the same
+ * way, so the row fails.
+ */
+export function unsent(error: unknown): Outcome {
+  return { kind: "fail", reason: `not sent: ${messageOf(error)}` };
+}
 
 /** The result of a row that could not be prepared: the provider was never called. */
 export function afterRefusal(error: unknown): Result {

@@ -9,6 +9,7 @@ import { recordOutcome } from "../telemetry/metrics.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { Job, JobContext } from "./define.ts";
 import { afterRefusal, type Outcome, type Result } from "./outcome.ts";
+import { unwatched, watchRequests, type RequestWatch } from "./requests.ts";
 import type { Store } from "./store.ts";
 import type { Claimed, JobTable } from "./types.ts";
 import type pg from "pg";
@@ -46,7 +47,8 @@ export async function runJob(runtime: Runtime, job: Job, table: JobTable, payloa
   await Promise.all(
     claimed.map(async (row, index) => {
       const result =
-        results[index] ?? afterThrow(new Error("the bulk handler returned no result for this row"), table, row.now());
+        results[index] ??
+        afterThrow(new Error("the bulk handler returned no result for this row"), table, row.now(), false);
       const status = await runtime.store.settle(table, tenantId, row, result);
       report(runtime, table, row, result.outcome, status, started);
     }),
@@ -78,10 +80,11 @@ async function perform(runtime: Runtime, job: Job, table: JobTable, claimed: Cla
       return afterRefusal(error);
     }
   }
-  return underDeadline(runtime, table, claimed, async (context) => ({
-    outcome: await job.definition.effect(prepared, context),
-    providerCalled: true,
-  })).catch((error: unknown) => afterThrow(error, table, now()));
+  const watch = watchRequests();
+  return underDeadline(runtime, table, claimed, watch, async (context) => {
+    const outcome = await job.definition.effect(prepared, context);
+    return { outcome, providerCalled: watch.begun };
+  }).catch((error: unknown) => afterThrow(error, table, now(), watch.begun));
 }
 
 async function performBulk(
@@ -93,18 +96,23 @@ async function performBulk(
   const [first] = claimed;
   if (first === undefined || bulk === undefined) throw new Error(`${table.table_name}: the job has no bulk handler`);
   const rows = claimed.map(({ row }) => row);
-  return underDeadline(runtime, table, first, (context) => bulk.effect(rows, context)).catch((error: unknown) => {
-    const result = afterThrow(error, table, first.now());
+  const watch = watchRequests();
+  try {
+    const results = await underDeadline(runtime, table, first, watch, (context) => bulk.effect(rows, context));
+    return watch.begun ? results : results.map((result) => ({ ...result, providerCalled: false }));
+  } catch (error) {
+    const result = afterThrow(error, table, first.now(), watch.begun);
     // One provider call counts once for the circuit breaker.
     return rows.map((_, index) => ({ ...result, providerCalled: result.providerCalled && index === 0 }));
-  });
+  }
 }
 
-/** Runs an effect with its context, for at most the table's time limit. */
+/** Runs an effect with its context, for at most the table's time limit, and watches its requests. */
 async function underDeadline<T>(
   runtime: Runtime,
   table: JobTable,
   { row, now }: Claimed,
+  watch: RequestWatch,
   effect: (context: JobContext) => Promise<T>,
 ): Promise<T> {
   const deadline = runtime.deadlines.start(table.time_limit_ms);
@@ -113,24 +121,28 @@ async function underDeadline<T>(
     log: runtime.log,
     now,
     signal: deadline.signal,
+    markCalled: () => watch.markBegun(),
     query: async (text, values = []) => {
-      const [result] = await runAsTenant(runtime.pool, row.tenant_id, [{ text, values }]);
+      const [result] = await unwatched(() => runAsTenant(runtime.pool, row.tenant_id, [{ text, values }]));
       if (result === undefined) throw new Error("the statement returned no result");
       return result;
     },
   };
   try {
-    return await Promise.race([effect(context), deadline.over]);
+    return await Promise.race([watch.run(() => effect(context)), deadline.over]);
   } finally {
     deadline.clear();
   }
 }
 
-/** The result of a thrown error: whether the effect happened is unknown, so it is retried only if it is idempotent. */
-function afterThrow(error: unknown, table: JobTable, now: Date): Result {
+/**
+ * The result of a thrown error: whether the effect happened is unknown, so it is retried only if it is idempotent.
+ * @param called whether a request has left; if not, the error is not a failure of the provider account
+ */
+function afterThrow(error: unknown, table: JobTable, now: Date, called: boolean): Result {
   if (error instanceof BrainOpsError) return afterRefusal(error);
   const reason = messageOf(error);
-  if (!table.effect_is_idempotent) return { outcome: { kind: "unconfirmed", reason }, providerCalled: true };
+  if (!table.effect_is_idempotent) return { outcome: { kind: "unconfirmed", reason }, providerCalled: called };
   const at = isConnectionLost(error) ? { at: new Date(now.getTime() + 2000) } : {};
-  return { outcome: { kind: "retry", reason, ...at }, providerCalled: true };
+  return { outcome: { kind: "retry", reason, ...at }, providerCalled: called };
 }

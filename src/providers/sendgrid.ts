@@ -7,8 +7,9 @@ import sendgridHelpers from "@sendgrid/helpers";
 import sendgridMail from "@sendgrid/mail";
 import { z } from "zod";
 import { codeOf, messageOf } from "../errors.ts";
-import type { Outcome } from "../jobs/outcome.ts";
-import type { AccountOwner } from "./account.ts";
+import { unsent, type Outcome } from "../jobs/outcome.ts";
+import { watchRequests } from "../jobs/requests.ts";
+import { isUnreached, type AccountOwner } from "./account.ts";
 
 /** The account that sends a mail. */
 export interface SendgridAccount {
@@ -80,12 +81,14 @@ function connectionFor({ apiKey, baseUrl }: SendgridAccount): Connection {
   return connection;
 }
 
-/** Sends one mail. Never throws: every error becomes an outcome. */
+/** Sends one mail. Never throws: every error becomes an outcome, `fail` if it came before the request left. */
 export async function sendMail(account: SendgridAccount, mail: Mail, now: () => Date): Promise<Outcome> {
+  const watch = watchRequests();
   try {
-    const [response] = await connectionFor(account).service.send(requestOf(mail));
+    const [response] = await watch.run(() => connectionFor(account).service.send(requestOf(mail)));
     return { kind: "completed", result: { sent_at: now(), provider_message_id: messageIdOf(response) } };
   } catch (error) {
+    if (!watch.begun) return unsent(error);
     return classify(error, now(), { owner: account.owner, fromTenant: mail.fromTenant });
   }
 }
@@ -141,11 +144,8 @@ const errorsShape = z.object({
   errors: z.array(z.object({ message: z.string(), field: z.string().nullish() })).min(1),
 });
 
-// The connection was never made, so nothing was sent.
-const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"]);
-
 /**
- * Maps an error of the SDK to an outcome. A response is classified by its status. Without a response
+ * Maps an error of the SDK to an outcome, once the request has begun. A response is classified by its status. Without a response
  * it is unknown whether SendGrid accepted the mail, unless the connection was never made; SendGrid
  * has no idempotency key, so the mail must not be sent again. A 5xx is unknown too: SendGrid returns
  * some after it has accepted the mail.
@@ -157,9 +157,8 @@ export function classify(
 ): Outcome {
   const answer = answerShape.safeParse(error);
   if (!answer.success) {
-    const code = codeOf(error) ?? "";
     const reason = `SendGrid did not answer: ${messageOf(error)}`;
-    return NOT_SENT.has(code) ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
+    return isUnreached(codeOf(error)) ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
   }
   const { code: status, response } = answer.data;
   const reason = `SendGrid answered ${status}: ${textOf(response.body)}`;

@@ -1,7 +1,8 @@
 // One SendGrid call that sends the same content to many recipients: each has a personalization with
 // the values of its substitution tags, its row id and its unsubscribe link.
 import { splitMailbox } from "../emailAddress.ts";
-import type { Result, Outcome } from "../jobs/outcome.ts";
+import { unsent, type Result, type Outcome } from "../jobs/outcome.ts";
+import { watchRequests } from "../jobs/requests.ts";
 import { classify, messageIdOf, refusedPlaces, request, unsubscribeHeaders, type SendgridAccount } from "./sendgrid.ts";
 
 export interface BulkMail {
@@ -47,16 +48,21 @@ export async function sendBulk(
   const ends = new Map<string, Result>();
   let left = recipients;
   for (let refusals = 0; left.length > 0; refusals += 1) {
+    const watch = watchRequests();
     try {
-      const response = await request(account, "/v3/mail/send", bodyOf(mail, left));
+      const response = await watch.run(async () => request(account, "/v3/mail/send", bodyOf(mail, left)));
       const result = { sent_at: now(), provider_message_id: messageIdOf(response) };
-      note(ends, left, { kind: "completed", result });
+      note(ends, left, { kind: "completed", result }, true);
       break;
     } catch (error) {
+      if (!watch.begun) {
+        note(ends, left, unsent(error), false);
+        break;
+      }
       const outcome = classify(error, now(), { owner: account.owner, fromTenant: mail.fromTenant });
       const places = refusals < MAX_REFUSALS ? refusedPlaces(error) : new Set<number>();
       const refused = left.filter((_, place) => places.has(place));
-      note(ends, refused.length === 0 ? left : refused, outcome);
+      note(ends, refused.length === 0 ? left : refused, outcome, true);
       if (refused.length === 0) break;
       left = left.filter((_, place) => !places.has(place));
     }
@@ -67,8 +73,15 @@ export async function sendBulk(
 const lost: Outcome = { kind: "unconfirmed", reason: "the call to SendGrid returned no result for this row" };
 
 /** Only the first recipient counts for the circuit breaker: one call is one result of the provider account. */
-function note(ends: Map<string, Result>, recipients: readonly BulkRecipient[], outcome: Outcome): void {
-  for (const [place, { rowId }] of recipients.entries()) ends.set(rowId, { outcome, providerCalled: place === 0 });
+function note(
+  ends: Map<string, Result>,
+  recipients: readonly BulkRecipient[],
+  outcome: Outcome,
+  isCalled: boolean,
+): void {
+  for (const [place, { rowId }] of recipients.entries()) {
+    ends.set(rowId, { outcome, providerCalled: isCalled && place === 0 });
+  }
 }
 
 function bodyOf(mail: BulkMail, recipients: readonly BulkRecipient[]): string {

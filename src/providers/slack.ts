@@ -1,6 +1,7 @@
 // Slack's incoming webhooks: one POST, answered with "ok", and the mapping of other answers to outcomes.
 import { codeOf, messageOf } from "../errors.ts";
 import type { Outcome } from "../jobs/outcome.ts";
+import { watchRequests } from "../jobs/requests.ts";
 
 // Shorter than the table's time limit, so that this file classifies the timeout and not the engine.
 const TIMEOUT_MS = 10_000;
@@ -12,26 +13,31 @@ export interface SlackMessage {
   readonly text: string;
 }
 
-/** Posts to the webhook. Never throws: every error becomes an outcome. `fail` means that the webhook no longer accepts messages. */
+/** Posts to the webhook. Never throws: every error becomes an outcome. `fail` means that the webhook accepts no messages, or that nothing can be sent to it. */
 export async function postToSlack(
   webhookUrl: string,
   message: SlackMessage,
   { now, signal }: { readonly now: () => Date; readonly signal: AbortSignal },
 ): Promise<Outcome> {
+  const watch = watchRequests();
   try {
-    const response = await fetch(webhookUrl, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ text: `*${escape(message.title)}*\n${escape(message.text)}`, unfurl_links: false }),
-      redirect: "error",
-      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
-    });
+    const response = await watch.run(() =>
+      fetch(webhookUrl, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ text: `*${escape(message.title)}*\n${escape(message.text)}`, unfurl_links: false }),
+        redirect: "error",
+        signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+      }),
+    );
     const body = (await response.text()).replaceAll(/\s+/g, " ").slice(0, 200);
     return outcomeOf(response, body, now());
   } catch (error) {
     // The reason must not contain the URL, which is a secret: it allows posting to the channel.
     const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
-    return { kind: "retry", reason: `Slack did not answer: ${codeOf(cause) ?? messageOf(cause)}` };
+    return watch.begun
+      ? { kind: "retry", reason: `Slack did not answer: ${codeOf(cause) ?? messageOf(cause)}` }
+      : { kind: "fail", reason: `not sent to Slack: ${codeOf(cause) ?? "the request is invalid"}` };
   }
 }
 

@@ -1,7 +1,8 @@
 // Stripe, a thin layer over its SDK: one client per key, payment links, and the mapping of errors to outcomes.
 import { Stripe } from "stripe";
 import { messageOf } from "../errors.ts";
-import type { Outcome } from "../jobs/outcome.ts";
+import { unsent, type Outcome } from "../jobs/outcome.ts";
+import { watchRequests } from "../jobs/requests.ts";
 import type { AccountOwner } from "./account.ts";
 
 export interface StripeAccount {
@@ -68,10 +69,12 @@ export async function createPaymentLink(
   order: PaymentLinkOrder,
   idempotencyKey: string,
 ): Promise<Created> {
+  const watch = watchRequests();
   try {
-    const link = await clientFor(account).paymentLinks.create(requestOf(order), { idempotencyKey });
+    const link = await watch.run(() => clientFor(account).paymentLinks.create(requestOf(order), { idempotencyKey }));
     return linkOf(link);
   } catch (error) {
+    if (!watch.begun) return unsent(error);
     return isSpoiled(error) ? SPOILED_KEY : classify(error, account);
   }
 }
@@ -124,25 +127,29 @@ export async function findPaymentLink(
   signal: AbortSignal,
 ): Promise<PaymentLink | Outcome | null> {
   const wanted = metadataOf(name);
+  const watch = watchRequests();
   try {
-    for await (const link of clientFor(account).paymentLinks.list({ active: true, limit: 100 })) {
-      const { request, link: generation } = link.metadata;
-      if (request === wanted.request && generation === wanted.link) return linkOf(link);
-      if (signal.aborted) return { kind: "retry", reason: "timed out while reading Stripe's list of payment links" };
-    }
-    return null;
+    return await watch.run(async () => {
+      for await (const link of clientFor(account).paymentLinks.list({ active: true, limit: 100 })) {
+        const { request, link: generation } = link.metadata;
+        if (request === wanted.request && generation === wanted.link) return linkOf(link);
+        if (signal.aborted) return { kind: "retry", reason: "timed out while reading Stripe's list of payment links" };
+      }
+      return null;
+    });
   } catch (error) {
-    return classify(error, account);
+    return watch.begun ? classify(error, account) : unsent(error);
   }
 }
 
 /** Deactivates the link. Idempotent. Never throws. */
 export async function deactivatePaymentLink(account: StripeAccount, linkId: string): Promise<Outcome> {
+  const watch = watchRequests();
   try {
-    await clientFor(account).paymentLinks.update(linkId, { active: false });
+    await watch.run(() => clientFor(account).paymentLinks.update(linkId, { active: false }));
     return { kind: "completed" };
   } catch (error) {
-    return classify(error, account);
+    return watch.begun ? classify(error, account) : unsent(error);
   }
 }
 

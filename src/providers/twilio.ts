@@ -2,8 +2,9 @@
 import twilio from "twilio";
 import { z } from "zod";
 import { codeOf, messageOf } from "../errors.ts";
-import type { Outcome } from "../jobs/outcome.ts";
-import type { AccountOwner } from "./account.ts";
+import { unsent, type Outcome } from "../jobs/outcome.ts";
+import { watchRequests } from "../jobs/requests.ts";
+import { isUnreached, type AccountOwner } from "./account.ts";
 
 export interface TwilioAccount {
   readonly accountSid: string;
@@ -92,14 +93,17 @@ function clientFor({ accountSid, authToken, baseUrl }: TwilioAccount): twilio.Tw
   return client;
 }
 
-/** Sends one text. Never throws. */
+export type Refused = { readonly kind: "refused"; readonly error: TwilioError };
+
+/** Sends one text. Never throws. An error that came before the request left is the row's outcome, `fail`. */
 export async function createMessage(
   account: TwilioAccount,
   { from, ...message }: TextMessage,
-): Promise<Accepted | { readonly kind: "refused"; readonly error: TwilioError }> {
+): Promise<Accepted | Refused | Outcome> {
+  const watch = watchRequests();
   const origin = from.startsWith("MG") ? { messagingServiceSid: from } : { from };
   try {
-    const created = await clientFor(account).messages.create({ ...message, ...origin });
+    const created = await watch.run(() => clientFor(account).messages.create({ ...message, ...origin }));
     // The SDK declares a string, but a proxy in front of Twilio may return anything.
     if (!/^(?:SM|MM)[0-9a-f]{32}$/i.test(String(created.sid))) throw new Error("the response has no MessageSid");
     const segments = Number(created.numSegments);
@@ -110,7 +114,7 @@ export async function createMessage(
       segments: segments > 0 ? segments : null,
     };
   } catch (error) {
-    return { kind: "refused", error: errorOf(error) };
+    return watch.begun ? { kind: "refused", error: errorOf(error) } : unsent(error);
   }
 }
 
@@ -196,8 +200,6 @@ export function classOf(code: number): ErrorClass {
   return classByCode.get(code) ?? "text";
 }
 
-// The connection was never made, so nothing was sent.
-const NOT_SENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH"]);
 const QUEUE_FULL_MS = 5 * 60_000;
 
 /**
@@ -209,7 +211,7 @@ const QUEUE_FULL_MS = 5 * 60_000;
 export function outcomeOf(error: TwilioError, now: Date, owner: AccountOwner): Outcome {
   const { status, code, networkCode, message: reason } = error;
   if (status === null) {
-    return NOT_SENT.has(networkCode ?? "") ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
+    return isUnreached(networkCode) ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
   }
   if (status === 429 || code === 20429) {
     return { kind: "defer", reason, at: retryTime(error, now), holdsAccount: true };

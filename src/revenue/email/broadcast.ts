@@ -5,6 +5,7 @@ import { isEmailAddress } from "../../emailAddress.ts";
 import { messageOf } from "../../errors.ts";
 import type { JobContext } from "../../jobs/define.ts";
 import { afterRefusal, type Result } from "../../jobs/outcome.ts";
+import { watchRequests } from "../../jobs/requests.ts";
 import { sendMail, type SendgridAccount } from "../../providers/sendgrid.ts";
 import { MAX_RECIPIENTS, MAX_SUBSTITUTION_BYTES, sendBulk, type BulkRecipient } from "../../providers/sendgridBulk.ts";
 import { composeEmail, postalAddressOf, sendingOf, unsubscribeUrlOf, variablesOf } from "./compose.ts";
@@ -127,7 +128,9 @@ async function sendSingle({ broadcast, account }: Prepared, row: RecipientRow, c
   try {
     const single = { ...row, ...broadcast, metadata: metadataOf(broadcast, row) };
     const mail = composeEmail(single, context.config);
-    return { outcome: await sendMail(account, mail, context.now), providerCalled: true };
+    const watch = watchRequests();
+    const outcome = await watch.run(() => sendMail(account, mail, context.now));
+    return { outcome, providerCalled: watch.begun };
   } catch (error) {
     return afterRefusal(error);
   }

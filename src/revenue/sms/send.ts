@@ -64,6 +64,7 @@ export async function sendSms(prepared: PreparedSms, context: JobContext): Promi
     ...callbackOf(row, context.config),
   });
   if (answer.kind === "refused") return refused(row, answer.error, account, context);
+  if (answer.kind !== "accepted") return answer;
   const { sid, from, segments: billed } = answer;
   const sent = { sent_at: context.now(), provider_message_id: sid, segments: billed ?? segments };
   return { kind: "completed", result: { ...sent, ...(from === null ? {} : { from_number: from }) } };
