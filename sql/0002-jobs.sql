@@ -168,6 +168,8 @@ create table brainops.job_tables (
   bulk_max int not null default 1000,
   constraint job_tables_time_limit_positive check (time_limit > '0'),
   constraint job_tables_archive_after_positive check (archive_after > '0'),
+  -- The name of a tenant's own account has a colon, that of the platform's has none.
+  constraint job_tables_provider_plain check (position(':' in provider) = 0),
   -- A claim may name up to 250 rows itself.
   constraint job_tables_bulk_max_range check (bulk_max between 250 and 5000)
 );
@@ -255,7 +257,8 @@ create table brainops.pauses (
   channel text,
   reason text not null,
   paused_by name not null default session_user,
-  paused_at timestamptz not null default now()
+  paused_at timestamptz not null default now(),
+  account text
 );
 
 create unique index pauses_once on brainops.pauses (tenant_id, table_name, channel) nulls not distinct;
@@ -268,6 +271,8 @@ comment on column brainops.pauses.tenant_id is 'The tenant whose rows wait; null
 comment on column brainops.pauses.channel is
   'The pause applies only if this is the table''s channel; null: it always applies.';
 comment on column brainops.pauses.paused_by is 'The login that paused the table.';
+comment on column brainops.pauses.account is
+  'The provider account whose refusal made the engine pause the table, if a row may have caused the refusal; else null.';
 
 -- GCRA, the leaky bucket stored as a single instant ("theoretical arrival time"): constant state, no refill job, and a
 -- row that must wait is assigned a slot of its own, so it waits once.
@@ -308,15 +313,22 @@ create table brainops.circuit_breakers (
   threshold int not null default 5,
   base_delay interval not null default '15 seconds',
   max_delay interval not null default '10 minutes',
+  opened_by uuid,
+  agreed_delay interval,
+  probe_tenant_id uuid,
+  probed_at timestamptz,
+  failure_window interval not null default '60 seconds',
   constraint circuit_breakers_open_has_retry check ((opened_at is null) = (retry_at is null)),
-  constraint circuit_breakers_threshold_positive check (threshold >= 1)
+  constraint circuit_breakers_threshold_positive check (threshold >= 1),
+  constraint circuit_breakers_window_bounded check (failure_window between '20 seconds' and '1 hour')
 );
 
 comment on table brainops.circuit_breakers is
   'One row per provider account that has ever failed or asked to wait. The view brainops.breakers shows their state.';
 comment on column brainops.circuit_breakers.account is
   'The provider account: sendgrid for the platform''s, sendgrid:<tenant id> for a tenant''s own.';
-comment on column brainops.circuit_breakers.failures is 'Failures in a row; a success sets it to 0.';
+comment on column brainops.circuit_breakers.failures is
+  'Failures in a row; a success sets it to 0. For the platform''s account: those of the tenants whose last call failed within failure_window, each since its last success.';
 comment on column brainops.circuit_breakers.opened_at is 'When the breaker opened; null while it is closed.';
 comment on column brainops.circuit_breakers.retry_at is
   'From then on a single row, the probe, may try; null while the breaker is closed.';
@@ -327,6 +339,39 @@ comment on column brainops.circuit_breakers.probe_expires_at is
 comment on column brainops.circuit_breakers.threshold is
   'The breaker opens after this many failures in a row, at least 1.';
 comment on column brainops.circuit_breakers.base_delay is 'The delay before the first probe.';
+comment on column brainops.circuit_breakers.max_delay is
+  'The longest delay before a probe, also if the provider asks for a longer one (429).';
+comment on column brainops.circuit_breakers.opened_by is
+  'The only tenant whose failures keep the platform''s account open; every other tenant may try at once. Null: several tenants'', the provider asked to wait, a tenant''s own account, or closed.';
+comment on column brainops.circuit_breakers.agreed_delay is
+  'The delay when two tenants'' failures last agreed, doubled each time. The doublings that one tenant caused alone are in current_delay only.';
+comment on column brainops.circuit_breakers.probe_tenant_id is 'The tenant whose row was the last probe.';
+comment on column brainops.circuit_breakers.probed_at is 'When the last probe was claimed.';
+comment on column brainops.circuit_breakers.failure_window is
+  'For the platform''s account: how long a result of one tenant counts as evidence beside the results of another; 20 seconds to 1 hour.';
+
+-- No foreign key to tenants: its check would wait for whoever has locked the tenant's row, with the breaker locked.
+create table brainops.breaker_tenants (
+  tenant_id uuid not null,
+  account text not null,
+  failures int not null default 0,
+  failing_since timestamptz,
+  last_failure_at timestamptz,
+  last_success_at timestamptz,
+  primary key (tenant_id, account),
+  constraint breaker_tenants_failing_since check ((failures > 0) = (failing_since is not null))
+);
+
+create index breaker_tenants_account on brainops.breaker_tenants (account);
+create index breaker_tenants_failing on brainops.breaker_tenants (account) where failing_since is not null;
+
+comment on table brainops.breaker_tenants is
+  'The last results of each tenant''s calls through the platform''s provider accounts, from which a circuit breaker decides whether the provider fails or one tenant. Written at each failure; at a success only if the time stored is older than a quarter of failure_window, or if the account has failures. Rows are deleted after a day without a call.';
+comment on column brainops.breaker_tenants.failures is 'Failures in a row of this tenant.';
+comment on column brainops.breaker_tenants.failing_since is
+  'The first of these failures; null if the last call succeeded.';
+comment on column brainops.breaker_tenants.last_success_at is
+  'The last success; up to a quarter of failure_window older than it was, if the account had no failures then.';
 
 create table brainops.worker_processes (
   id uuid primary key,

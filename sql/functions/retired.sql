@@ -12,3 +12,5 @@
 -- names: a trigger function keeps its name.
 
 drop function if exists brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]); -- 0.2.0: with p_key_suffix
+drop function if exists brainops_internal.record_breaker_result(text, int, int, text); -- 0.2.0: with p_note
+drop function if exists brainops_internal.pause_account(text, boolean, text); -- 0.2.0: with p_account

@@ -20,6 +20,8 @@ import { cleanText } from "../text.ts";
 /** What a claim decides about a due row: `slot` because of a rate limit, `hold` because of a pause or missing credentials. */
 export type ClaimOutcome = "go" | "slot" | "hold" | "defer" | "skip" | "fail";
 
+export type HoldScope = "tenant" | "tenant_first" | "everyone";
+
 /**
  * - completed: the effect happened. `result` fills the table's result_columns.
  * - retry: it did not happen, and may succeed later: at `at`, or after the usual delay (brainops_internal.retry_delay).
@@ -30,7 +32,10 @@ export type ClaimOutcome = "go" | "slot" | "hold" | "defer" | "skip" | "fail";
  * - skip: it must not happen.
  * - unconfirmed: it may or may not have happened. The engine never tries it again by itself.
  * - hold: no row of this table can go out for now (wrong key, account suspended). The table is paused with the
- *   reason, for the row's tenant or for everyone, until a person resumes it. The row stays due.
+ *   reason until a person resumes it. The row stays due. `scope` says for whom: "tenant" is the row's tenant,
+ *   "everyone" is for what no row can cause (a wrong key of the platform's account), "tenant_first" for what a row may
+ *   have caused: the row's tenant, and everyone once the account refuses a second tenant as well, with no success of
+ *   another tenant in between.
  */
 export type Outcome =
   | { readonly kind: "completed"; readonly result?: Readonly<Record<string, string | number | boolean | Date | null>> }
@@ -39,7 +44,7 @@ export type Outcome =
   | { readonly kind: "fail"; readonly reason: string }
   | { readonly kind: "skip"; readonly reason: string }
   | { readonly kind: "unconfirmed"; readonly reason: string }
-  | { readonly kind: "hold"; readonly reason: string; readonly scope: "tenant" | "everyone" };
+  | { readonly kind: "hold"; readonly reason: string; readonly scope: HoldScope };
 
 /** An outcome, and whether the circuit breaker counts it. */
 export interface Result {

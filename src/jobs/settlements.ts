@@ -64,8 +64,8 @@ async function writeBatch(
   ];
   const results = await runAsTenant(pool, tenantId, [
     ...writes,
-    ...accountReports(settlements),
     ...pauses(table, settlements),
+    ...accountReports(tenantId, settlements),
   ]);
   const statuses = new Map(
     results

@@ -180,7 +180,8 @@ export function classify(
   if (status === 401 || status === 403) {
     return {
       kind: "hold",
-      scope: "everyone",
+      // A 401 is about the key. A 403 may be about something in the row.
+      scope: status === 401 ? "everyone" : "tenant_first",
       reason: `${reason} (check SENDGRID_API_KEY and MAIL_FROM, then call brainops.resume)`,
     };
   }

@@ -183,7 +183,12 @@ export function classify(error: unknown, account: Pick<StripeAccount, "owner">):
           scope: "tenant",
           reason: `${reason} (set the tenant's Stripe credential again, then call brainops.resume)`,
         }
-      : { kind: "hold", scope: "everyone", reason: `${reason} (check STRIPE_SECRET_KEY, then call brainops.resume)` };
+      : {
+          kind: "hold",
+          // A 401 is about the key. A 403 may be about something in the row.
+          scope: status === 401 ? "everyone" : "tenant_first",
+          reason: `${reason} (check STRIPE_SECRET_KEY, then call brainops.resume)`,
+        };
   }
   if (status === 409 || status >= 500) return { kind: "retry", reason };
   return { kind: "fail", reason };

@@ -2,7 +2,7 @@
 import twilio from "twilio";
 import { z } from "zod";
 import { codeOf, messageOf } from "../errors.ts";
-import { unsent, type Outcome } from "../jobs/outcome.ts";
+import { unsent, type HoldScope, type Outcome } from "../jobs/outcome.ts";
 import { watchRequests } from "../jobs/requests.ts";
 import { isUnreached, type AccountOwner } from "./account.ts";
 
@@ -200,6 +200,7 @@ export function classOf(code: number): ErrorClass {
   return classByCode.get(code) ?? "text";
 }
 
+const ACCOUNT_LIMITS = new Set([20429, 63038]);
 const QUEUE_FULL_MS = 5 * 60_000;
 
 /**
@@ -214,9 +215,13 @@ export function outcomeOf(error: TwilioError, now: Date, owner: AccountOwner): O
     return isUnreached(networkCode) ? { kind: "retry", reason } : { kind: "unconfirmed", reason };
   }
   if (status === 429 || code === 20429) {
-    return { kind: "defer", reason, at: retryTime(error, now), holdsAccount: true };
+    // 20429 and 63038 are limits of the account. Another code with this status may be about the two numbers.
+    const isAccounts = code === null || ACCOUNT_LIMITS.has(code);
+    return { kind: "defer", reason, at: retryTime(error, now), ...(isAccounts ? { holdsAccount: true } : {}) };
   }
   const scope = owner === "tenant" ? "tenant" : "everyone";
+  // 21606 and others depend on the recipient's number, too.
+  const scopeOfText = owner === "tenant" ? "tenant" : "tenant_first";
   switch (code === null ? "text" : classOf(code)) {
     case "opted_out":
       return { kind: "skip", reason: `opted out (${reason})` };
@@ -225,7 +230,11 @@ export function outcomeOf(error: TwilioError, now: Date, owner: AccountOwner): O
     case "unreachable":
       return { kind: "fail", reason };
     case "sender":
-      return { kind: "hold", scope, reason: `${reason} (check the From number, then call brainops.resume)` };
+      return {
+        kind: "hold",
+        scope: scopeOfText,
+        reason: `${reason} (check the From number, then call brainops.resume)`,
+      };
     case "account":
       return { kind: "hold", scope, reason: `${reason} (check the Twilio account, then call brainops.resume)` };
     case "later":
@@ -235,11 +244,11 @@ export function outcomeOf(error: TwilioError, now: Date, owner: AccountOwner): O
     case "unknown":
       return { kind: "unconfirmed", reason };
     case "text":
-      return byStatus(status, reason, scope);
+      return byStatus(status, reason, status === 401 ? scope : scopeOfText);
   }
 }
 
-function byStatus(status: number, reason: string, scope: "tenant" | "everyone"): Outcome {
+function byStatus(status: number, reason: string, scope: HoldScope): Outcome {
   if (status >= 500) return { kind: "unconfirmed", reason };
   // 404 means that the account was not found: the SID is wrong.
   if (status === 401 || status === 403 || status === 404) {

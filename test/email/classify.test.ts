@@ -19,8 +19,12 @@ describe("what an error of SendGrid means", () => {
     });
   });
 
-  it.each([401, 403])("%i: nothing can be sent, the table is paused for everyone", (status) => {
-    expect(classify(answer(status), now)).toMatchObject({ kind: "hold", scope: "everyone" });
+  it("401: nothing can be sent, the table is paused for everyone", () => {
+    expect(classify(answer(401), now)).toMatchObject({ kind: "hold", scope: "everyone" });
+  });
+
+  it("403: the row may be the cause, so the tenant is paused, and everyone after a second tenant", () => {
+    expect(classify(answer(403), now)).toMatchObject({ kind: "hold", scope: "tenant_first" });
   });
 
   it("403 for the tenant's own From address: only the tenant is paused, with the setting to check", () => {

@@ -7,6 +7,7 @@ import { tenantTables } from "../support/seeds.ts";
 /** Tables that hold nothing on the people whom a tenant writes to. */
 const nothing: Readonly<Record<string, string>> = {
   "brainops.contact_counts": "numbers by hour",
+  "brainops.breaker_tenants": "numbers and times of calls",
   "brainops.pauses": "what the tenant holds back",
   "brainops.rate_limits": "numbers",
   "brainops.tenant_logins": "the tenant's own logins",

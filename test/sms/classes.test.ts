@@ -44,12 +44,14 @@ describe("a refusal", () => {
   });
 
   it.each([
-    [{ code: 21606 }, false, "everyone"],
+    [{ code: 21606 }, false, "tenant_first"],
     [{ code: 21606 }, true, "tenant"],
     [{ status: 401, code: 20003 }, false, "everyone"],
     [{ status: 401, code: 20003 }, true, "tenant"],
     [{ status: 403 }, true, "tenant"],
-    [{ status: 404, code: 20404 }, false, "everyone"],
+    [{ status: 403 }, false, "tenant_first"],
+    [{ status: 401 }, false, "everyone"],
+    [{ status: 404, code: 20404 }, false, "tenant_first"],
   ])("%j of a tenant's own account (%s) pauses %s", (changes, own, scope) => {
     expect(outcome(changes, own)).toMatchObject({ kind: "hold", scope });
   });
@@ -64,8 +66,11 @@ describe("a refusal", () => {
     expect(outcome(changes)).toMatchObject({ kind: "defer", at, holdsAccount: true });
   });
 
-  it("21611 (too many are queued) defers only this text", () => {
-    const found = outcome({ code: 21611 });
+  it.each([
+    ["21611 (too many are queued)", { code: 21611 }],
+    ["429 with a code that may be about the two numbers", { status: 429, code: 14107 }],
+  ])("%s defers only this text", (_name, changes) => {
+    const found = outcome(changes);
     expect(found).toMatchObject({ kind: "defer" });
     expect(found).not.toHaveProperty("holdsAccount");
   });

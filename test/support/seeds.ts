@@ -122,6 +122,7 @@ const factories: Readonly<Record<string, ((tenantId: string) => Row) | null>> = 
     finished_at: new Date(),
     job_row: "{}",
   }),
+  "brainops.breaker_tenants": () => ({ account: "seed" }),
   "brainops.pauses": () => ({ table_name: "ai_email_queue", channel: "none", reason: "a seed" }),
   "brainops.rate_limits": () => ({ table_name: "ai_email_queue", per_second: 1000, burst: 1000 }),
 };

@@ -1,7 +1,6 @@
--- What may hold back the rows of a whole table or provider account: pauses (by a person or the engine), rate limits
--- (buckets shared by all workers) and circuit breakers (one per provider account, with one leased probe). A claim asks
--- pause_reason, reserve_rate_slots and acquire_breaker in its own transaction, right before it writes the rows. A
--- settle reports with record_breaker_result, hold_account and pause_account.
+-- What may hold back the rows of a whole table: pauses (by a person or the engine) and rate limits (buckets shared by
+-- all workers). A claim asks pause_reason and reserve_rate_slots in its own transaction, right before it writes the
+-- rows. A settle reports a provider's refusal of the whole account with pause_account. Circuit breakers: breaker.sql.
 
 create or replace function brainops_internal.pause_reason(p_table text, p_tenant_id uuid)
 returns text
@@ -76,154 +75,52 @@ alter function brainops_internal.reserve_rate_slots(text, uuid, int) owner to br
 revoke execute on function brainops_internal.reserve_rate_slots(text, uuid, int) from public;
 grant execute on function brainops_internal.reserve_rate_slots(text, uuid, int) to brainops_worker;
 
--- Closed: all rows may go. Open: no row may go before retry_at; from then on one row, which holds the lease of the
--- probe.
-create or replace function brainops_internal.acquire_breaker(
-  p_account text,
-  p_n int,
-  p_probe_lease interval,
-  out allowed int,
-  out ask_at timestamptz
+-- A refusal that a row may have caused holds the row's tenant only. It holds everyone once the account has refused two
+-- tenants in turn: another tenant's pause for the same account is still in force, and no third tenant, nor this one,
+-- has succeeded since. (Stored times of successes are up to a quarter of the window old, see breaker.sql.)
+create or replace function brainops_internal.pause_account(
+  p_table text,
+  p_everyone boolean,
+  p_reason text,
+  p_account text default null
 )
-returns record
+returns void
 language plpgsql
 security definer
 set search_path = ''
 as $$
 declare
-  v_breaker brainops.circuit_breakers;
+  v_tenant_id uuid := brainops.current_tenant_id();
+  v_everyone boolean := p_everyone;
 begin
-  allowed := p_n;
-  select * into v_breaker from brainops.circuit_breakers where account = p_account and opened_at is not null;
-  if not found then
-    return;
-  end if;
-  -- Two workers may get here at the same time: the row lock decides which one probes.
-  update brainops.circuit_breakers
-  set probe_expires_at = brainops.now() + p_probe_lease
-  where account = p_account
-    and opened_at is not null
-    and retry_at <= brainops.now()
-    and coalesce(probe_expires_at, '-infinity') <= brainops.now();
-  allowed := case when found then 1 else 0 end;
-  ask_at := greatest(v_breaker.retry_at, brainops.now() + interval '2 seconds');
-end;
-$$;
-
-comment on function brainops_internal.acquire_breaker(text, int, interval) is
-  'How many of p_n rows may go through provider account p_account now (allowed), and when to ask again for the others (ask_at; null if all may go). p_probe_lease: how long a probe has before another row may try.';
-
-alter function brainops_internal.acquire_breaker(text, int, interval) owner to brainops_system;
-revoke execute on function brainops_internal.acquire_breaker(text, int, interval) from public;
-grant execute on function brainops_internal.acquire_breaker(text, int, interval) to brainops_worker;
-
--- The majority of the results in one report counts: a breaker opens because a provider is down, not because a few of
--- many rows fail. A success writes only if the breaker has failures to reset, so nothing is written in normal
--- operation.
-create or replace function brainops_internal.record_breaker_result(
-  p_account text,
-  p_succeeded int,
-  p_failed int,
-  p_error text
-)
-returns void
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  if p_succeeded > p_failed then
-    -- Closes only after retry_at: results of rows that were in flight when it opened, or when the provider asked to
-    -- wait, do not end the wait.
-    update brainops.circuit_breakers
-    set
-      failures = 0,
-      opened_at = case when retry_at > brainops.now() then opened_at end,
-      current_delay = case when retry_at > brainops.now() then current_delay end,
-      probe_expires_at = case when retry_at > brainops.now() then probe_expires_at end,
-      retry_at = case when retry_at > brainops.now() then retry_at end
-    where account = p_account and (failures > 0 or retry_at <= brainops.now());
-  elsif p_failed > 0 then
-    insert into brainops.circuit_breakers as b (account, failures, last_error)
-    values (p_account, p_failed, left(p_error, 500))
-    on conflict (account) do update
-      set
-        -- Successes among the failures show that the provider answers, so the count starts again.
-        failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
-        last_error = excluded.last_error;
-    -- Opens at the threshold. If the probe of an open breaker failed, the wait doubles.
-    update brainops.circuit_breakers
-    set
-      opened_at = coalesce(opened_at, brainops.now()),
-      current_delay = least(coalesce(current_delay * 2, base_delay), max_delay),
-      retry_at = brainops.now() + least(coalesce(current_delay * 2, base_delay), max_delay),
-      probe_expires_at = null
-    where account = p_account
-      and case
-        when opened_at is null then failures >= threshold
-        -- Rows that were in flight when it opened count, but only a probe's failure prolongs the wait.
-        else probe_expires_at is not null and retry_at <= brainops.now()
-      end;
-  else
-    -- The probing row never reached the provider, so another row may probe.
-    update brainops.circuit_breakers
-    set probe_expires_at = null
-    where account = p_account and probe_expires_at is not null;
-  end if;
-end;
-$$;
-
-comment on function brainops_internal.record_breaker_result(text, int, int, text) is
-  'Records results of calls through provider account p_account. More successes than failures reset the count, and close the breaker after retry_at; otherwise p_failed is added, and the breaker opens at its threshold. Both 0: a probe that did not reach the provider gives its lease back. p_error: stored as last_error, cut to 500 characters.';
-
-alter function brainops_internal.record_breaker_result(text, int, int, text) owner to brainops_system;
-revoke execute on function brainops_internal.record_breaker_result(text, int, int, text) from public;
-grant execute on function brainops_internal.record_breaker_result(text, int, int, text) to brainops_worker;
-
--- For a provider that asked to wait (429): opens the breaker until then, without counting a failure.
-create or replace function brainops_internal.hold_account(p_account text, p_until timestamptz)
-returns void
-language sql
-security definer
-set search_path = ''
-as $$
-  insert into brainops.circuit_breakers as b (account, opened_at, retry_at, last_error)
-  values (p_account, brainops.now(), p_until, 'the provider asked to wait')
-  on conflict (account) do update
-    set
-      opened_at = coalesce(b.opened_at, brainops.now()),
-      retry_at = greatest(b.retry_at, p_until),
-      probe_expires_at = null;
-$$;
-
-comment on function brainops_internal.hold_account(text, timestamptz) is
-  'Opens the circuit breaker of provider account p_account until p_until, or until its retry_at if that is later.';
-
-alter function brainops_internal.hold_account(text, timestamptz) owner to brainops_system;
-revoke execute on function brainops_internal.hold_account(text, timestamptz) from public;
-grant execute on function brainops_internal.hold_account(text, timestamptz) to brainops_worker;
-
-create or replace function brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text)
-returns void
-language sql
-security definer
-set search_path = ''
-as $$
-  insert into brainops.pauses (table_name, tenant_id, reason)
-  values
-    (
-      p_table,
-      case
-        when not p_everyone then brainops.current_tenant_id()
-      end,
-      p_reason
+  if p_everyone and p_account is not null then
+    select exists (
+      select
+      from brainops.pauses as p
+      where p.table_name = p_table
+        and p.account = p_account
+        and p.tenant_id <> v_tenant_id
+        and not exists (
+          select from brainops.breaker_tenants as s
+          where s.account = p_account
+            and s.tenant_id <> p.tenant_id
+            and s.last_success_at > p.paused_at - brainops_internal.failure_window(p_account) / 4
+        )
     )
-  on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason;
+      into v_everyone;
+  end if;
+  insert into brainops.pauses (table_name, tenant_id, reason, account, paused_at)
+  values (p_table, case when not v_everyone then v_tenant_id end, p_reason, p_account, brainops.now())
+  on conflict (tenant_id, table_name, channel) do update
+    set
+      reason = excluded.reason,
+      account = excluded.account;
+end;
 $$;
 
-comment on function brainops_internal.pause_account(text, boolean, text) is
-  'Pauses a job table because its provider refuses every call: for the current tenant, or with p_everyone for every tenant. brainops.resume ends it.';
+comment on function brainops_internal.pause_account(text, boolean, text, text) is
+  'Pauses a job table because its provider refuses every call: for the current tenant, or with p_everyone for every tenant. p_account: the platform''s account that refused, if a row may have caused the refusal; then p_everyone applies only once the account has refused a second tenant, too. brainops.resume ends the pause.';
 
-alter function brainops_internal.pause_account(text, boolean, text) owner to brainops_system;
-revoke execute on function brainops_internal.pause_account(text, boolean, text) from public;
-grant execute on function brainops_internal.pause_account(text, boolean, text) to brainops_worker;
+alter function brainops_internal.pause_account(text, boolean, text, text) owner to brainops_system;
+revoke execute on function brainops_internal.pause_account(text, boolean, text, text) from public;
+grant execute on function brainops_internal.pause_account(text, boolean, text, text) to brainops_worker;

@@ -209,12 +209,15 @@ async function breakers(client: pg.Client): Promise<Finding[]> {
     state: string;
     last_error: string | null;
     retry_at: Date | null;
-  }>("select account, state, last_error, retry_at from brainops.breakers where state <> 'closed' order by account");
+    opened_by: string | null;
+  }>(
+    "select account, state, last_error, retry_at, opened_by from brainops.breakers where state <> 'closed' order by account",
+  );
   if (rows.length === 0) return [ok("breakers", "all closed")];
   return rows.map((row) =>
     bad(
       "breakers",
-      `${row.account} is ${row.state}, next try ${row.retry_at?.toISOString() ?? "soon"}: ${row.last_error ?? ""}`,
+      `${row.account} is ${row.state}${row.opened_by === null ? "" : ` for tenant ${row.opened_by} alone`}, next try ${row.retry_at?.toISOString() ?? "soon"}: ${row.last_error ?? ""}`,
     ),
   );
 }
