@@ -75,7 +75,7 @@ describe("the table of roles and tables", () => {
     const found = await db.query<{ name: string }>(
       `select c.oid::regclass::text as name from pg_class as c
        where c.relkind in ('r', 'p') and not c.relispartition and c.relnamespace::regnamespace::text in ('public', 'brainops')
-         and c.relname not in ('migrations_applied', 'migrations_version', 'migrations_after_applied', 'migrations_after_version', 'migrations_repeatable', 'concurrent_migrations', 'embedded_connections', 'invoice_pdfs', 'notes', 'greetings')`,
+         and c.relname not in ('migrations_applied', 'migrations_version', 'migrations_after_applied', 'migrations_after_version', 'migrations_repeatable', 'migrations_lock', 'concurrent_migrations', 'embedded_connections', 'invoice_pdfs', 'notes', 'greetings')`,
     );
     const missing = found.map((row) => row.name).filter((name) => !tables.includes(`\`${name}\``));
     expect(missing).toEqual([]);

@@ -10,7 +10,7 @@ import { applyConcurrent } from "./concurrent.ts";
 import { migrationsDirectory } from "./files.ts";
 import { refuseForeignTables } from "./foreignTables.ts";
 import { migrateGraphileWorker } from "./graphile.ts";
-import { takeLock } from "./lock.ts";
+import { releaseLock, takeLock } from "./lock.ts";
 import { afterSet, applyNumbered, schemaSet } from "./numbered.ts";
 import { applyRepeatable, functionSet, tableSet, viewSet } from "./repeatable.ts";
 import { recordRelease, refuseLowerRelease } from "./release.ts";
@@ -38,17 +38,28 @@ export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
   try {
     // This connection holds the lock, and is idle while a numbered file runs on another one.
     await client.query("set idle_session_timeout = 0");
-    await takeLock(client, options);
     const { directory = migrationsDirectory, release = version } = options;
-    return { applied: await runSteps({ options, directory, release, client }) };
+    const migration = { options, directory, release, client };
+    await takeLock(client, options, () => refuseUnfit(migration));
+    try {
+      return { applied: await runSteps(migration) };
+    } finally {
+      // If the connection is lost, the lock is free without this.
+      await releaseLock(client).catch(() => {});
+    }
   } finally {
     await client.end();
   }
 }
 
-async function runSteps(migration: Migration): Promise<string[]> {
+/** Refuses a server or database that BrainOps cannot use. Changes nothing. */
+async function refuseUnfit(migration: Migration): Promise<void> {
   await refuseOldServer(migration.client);
   await refuseForeignTables(migration);
+}
+
+async function runSteps(migration: Migration): Promise<string[]> {
+  await refuseUnfit(migration);
   await refuseLowerRelease(migration);
   await bootstrap(migration);
   await migrateGraphileWorker(migration);
