@@ -132,3 +132,24 @@ comment on table brainops.installation is
 comment on column brainops.installation.public_url is
   'PUBLIC_URL as announced last (brainops.announce_public_url), an http or https URL; null if none was announced.';
 comment on column brainops.installation.announced_at is 'When public_url last changed.';
+
+-- Rows to lock: what an advisory lock would do, except that every login can take any advisory lock, and hold it for as
+-- long as it stays connected. Clients have no rights on this table. A row stands for a bucket of keys, so the table does
+-- not grow with people, numbers and forms, and no row is shared by two tenants, so a transaction that works for one
+-- tenant never waits for another's. Unlogged: a lock on a row writes no WAL then, and a row that a crash has removed is
+-- created again. brainops_internal.lock_keys is the only function that reads or writes it.
+create unlogged table brainops.tenant_locks (
+  tenant_id uuid not null references public.tenants (id)
+    on delete cascade,
+  purpose text not null,
+  bucket smallint not null,
+  primary key (tenant_id, purpose, bucket),
+  constraint tenant_locks_purpose_known check (purpose in ('person', 'import', 'form', 'sms_number', 'sms_route')),
+  constraint tenant_locks_bucket_range check (bucket between 0 and 63)
+);
+
+comment on table brainops.tenant_locks is
+  'Rows that transactions lock to do one thing at a time for a tenant: at most 64 for each purpose. They hold no data, and clients cannot lock them.';
+comment on column brainops.tenant_locks.purpose is
+  'What is done one at a time: counting a person''s messages (person), import_leads, a form''s submissions, events about a phone number (sms_number), counting failures of a route (sms_route).';
+comment on column brainops.tenant_locks.bucket is 'Hash of the key, 0 to 63.';

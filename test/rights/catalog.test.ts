@@ -10,6 +10,7 @@ const nothing: Readonly<Record<string, string>> = {
   "brainops.breaker_tenants": "numbers and times of calls",
   "brainops.pauses": "what the tenant holds back",
   "brainops.rate_limits": "numbers",
+  "brainops.tenant_locks": "numbers of buckets",
   "brainops.tenant_logins": "the tenant's own logins",
   ai_broadcasts: "what is sent to many",
   ai_campaign_templates: "copy",

@@ -153,9 +153,7 @@ describe("a row or call for another tenant", () => {
     await theirs.query("insert into brainops.lead_keys values ($1, 'email:bo@example.com', gen_random_uuid())", [
       db.tenantB,
     ]);
-    await theirs.query("select pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || $1, 0))", [
-      db.tenantB,
-    ]);
+    await theirs.query("select brainops_internal.lock_keys($1, 'import', '{all}')", [db.tenantB]);
     const waits: string[] = [];
     for (const statement of [
       ...STATEMENTS,

@@ -24,6 +24,7 @@ const factories: Readonly<Record<string, ((tenantId: string) => Row) | null>> = 
   sender_warmups: () => ({ channel: "email", started_on: "2026-01-01", plan: "{20,28}" }),
   marketing_holds: () => ({ channel: "email", reason: "a seed" }),
   "brainops.contact_counts": () => ({ channel: "email", hour: "2026-01-01Z" }),
+  "brainops.tenant_locks": () => ({ purpose: "import", bucket: 0 }),
   ai_broadcasts: () => ({ subject: "Hello", body: "Hi" }),
   ai_sms_queue: () => ({ recipient: "+13035550100", body: "Hi", scheduled_for: "2100-01-01Z" }),
   sms_numbers: (tenantId) => ({ number: `+1${BigInt(`0x${tenantId.slice(0, 8)}`) + 2_000_000_000n}` }),

@@ -7,7 +7,8 @@
 -- the window, and then until contact hours; if several are over the cap, each waits for a different message.
 --
 -- The persons are locked before history is read: a claim that runs at the same time for one of them, on either channel,
--- waits and then counts the messages that this one let go.
+-- waits and then counts the messages that this one let go. Only claims take this lock, so one waits for workers, and
+-- never for a transaction of the tenant's own.
 create or replace function brainops_internal.cap_verdicts(
   p_policy public.contact_policies,
   p_places brainops.recipient_context[]
@@ -38,7 +39,7 @@ begin
       cross join unnest(p.lead_ids::text[] || p.emails || p.phones) as key
       group by key
     ) as k;
-  perform brainops_internal.lock_persons(p_policy.tenant_id, v_keys);
+  perform brainops_internal.lock_keys(p_policy.tenant_id, 'person', v_keys);
 
   select max(cap_window) as cap_window into v_law
     from brainops.contact_caps where channel = p_policy.channel;
@@ -212,35 +213,3 @@ from public;
 grant execute
 on function brainops_internal.cap_frees_at(timestamptz, int, int, timestamptz[], int, interval)
 to brainops_worker;
-
--- Serializes claims that concern the same persons, on either channel; the later one then sees what the earlier one
--- wrote. A claim takes the tenant's key shared and then each person's key, in ascending order, so that two claims
--- cannot deadlock. A claim with more than c_max_keys takes the tenant's key alone, exclusively: a claim of 1,000 rows
--- would otherwise fill the lock table.
-create or replace function brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[])
-returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  c_max_keys constant int := 64;
-  v_key bigint;
-begin
-  if cardinality(p_keys) > c_max_keys then
-    perform pg_advisory_xact_lock(hashtextextended('brainops persons of ' || p_tenant_id, 0));
-    return;
-  end if;
-  perform pg_advisory_xact_lock_shared(hashtextextended('brainops persons of ' || p_tenant_id, 0));
-  for v_key in
-    select distinct hashtextextended('brainops person ' || p_tenant_id || ' ' || k, 0) from unnest(p_keys) as k order by 1
-  loop
-    perform pg_advisory_xact_lock(v_key);
-  end loop;
-end;
-$$;
-
-comment on function brainops_internal.lock_persons(uuid, text[]) is
-  'Makes claims that concern the same persons (lead ids, addresses) wait for each other, until the transaction ends.';
-
-revoke execute on function brainops_internal.lock_persons(uuid, text[]) from public;
-grant execute on function brainops_internal.lock_persons(uuid, text[]) to brainops_worker;

@@ -136,7 +136,7 @@ begin
       using errcode = 'insufficient_privilege', hint = 'Connect as a login of that tenant, or as a service.';
   end if;
   -- Without this lock, two imports of the same people in different orders would deadlock.
-  perform pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || p_tenant_id, 0));
+  perform brainops_internal.lock_keys(p_tenant_id, 'import', '{all}');
   perform set_config('brainops.hold_rescores', 'on', true);
   for v_row in
     select r from jsonb_array_elements(p_rows) as r
@@ -194,7 +194,7 @@ begin
       using errcode = 'OP009', hint = 'Create it with `brainops leads form`, or set active: select name, active from lead_forms.';
   end if;
   -- A concurrent repetition waits here, and then finds the event.
-  perform pg_advisory_xact_lock(hashtextextended('brainops_internal.submit_lead_form:' || p_tenant_id || ':' || v_key, 0));
+  perform brainops_internal.lock_keys(p_tenant_id, 'form', array[v_key]);
   -- A merge moves the event, so its lead is the remaining one.
   select e.lead_id, false into lead_id, is_new
     from public.lead_events as e

@@ -35,7 +35,7 @@ begin
     when 'route' then
       -- Without the lock, three concurrent failures would each count only themselves. Lock order: the number
       -- (lock_sms_number) first.
-      perform pg_advisory_xact_lock(hashtextextended('brainops sms route ' || p_tenant_id || ' ' || p_code, 0));
+      perform brainops_internal.lock_keys(p_tenant_id, 'sms_route', array[p_code::text]);
       -- Looks at every hour that contains this failure, because reports arrive in any order.
       if exists (
         select from

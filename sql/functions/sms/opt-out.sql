@@ -74,11 +74,11 @@ returns void
 language sql
 set search_path = ''
 as $$
-  select pg_advisory_xact_lock(hashtextextended('sms ' || p_tenant_id || p_number, 0));
+  select brainops_internal.lock_keys(p_tenant_id, 'sms_number', array[p_number]);
 $$;
 
 comment on function brainops_internal.lock_sms_number(uuid, text) is
-  'Takes the advisory lock of a tenant''s phone number, until the end of the transaction.';
+  'Locks a phone number that a tenant texts with, until the end of the transaction.';
 
 revoke execute on function brainops_internal.lock_sms_number(uuid, text) from public;
 grant execute on function brainops_internal.lock_sms_number(uuid, text) to brainops_system;

@@ -209,7 +209,8 @@ on function brainops_internal.sms_number(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
 -- A number belongs to one tenant. A unique index would let tenants learn of each other's numbers; this error reaches
--- admins only, because only they may write the table. The advisory lock serializes concurrent inserts of one number.
+-- admins only, because only they may write the table. They wait for each other at the row of the texts' job table, which
+-- tenants cannot lock: otherwise two concurrent inserts of one number would not see each other.
 create or replace function brainops_internal.check_sms_number()
 returns trigger
 language plpgsql
@@ -218,7 +219,7 @@ as $$
 declare
   v_other text;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('sms_numbers ' || new.number, 0));
+  perform from brainops.job_tables where table_name = 'ai_sms_queue' for no key update;
   select t.slug into v_other
     from public.sms_numbers as n
     inner join public.tenants as t on t.id = n.tenant_id
