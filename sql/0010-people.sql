@@ -67,6 +67,8 @@ create table public.opt_in_requests (
   created_at timestamptz not null default brainops.now(),
   expires_at timestamptz,
   confirmed_at timestamptz,
+  previous_at timestamptz not null default '-infinity',
+  constraint opt_in_requests_once unique (tenant_id, address_key, previous_at),
   constraint opt_in_requests_lead
     foreign key (tenant_id, lead_id) references public.revenue_leads (tenant_id, id)
       on delete set null (lead_id)
@@ -86,3 +88,5 @@ comment on column public.opt_in_requests.email_id is
 comment on column public.opt_in_requests.expires_at is
   'Seven days after the mail; later the link no longer works, and a new consent creates a new request. If email_id is null: when the mail queue refused the address.';
 comment on column public.opt_in_requests.confirmed_at is 'When the person confirmed. Null: not yet.';
+comment on column public.opt_in_requests.previous_at is
+  'When the address was asked before; -infinity for its first request. Unique for an address, so of two consents at the same moment only one asks.';

@@ -3,8 +3,8 @@
 -- text (sms/inbound.sql).
 
 -- A form that anyone could have filled in does not prove that the address's owner wants mail. At most one mail a day
--- asks, however often the form is sent, and none goes to a suppressed address. The advisory lock serializes consents
--- for one address, so that only one of them asks.
+-- asks, however often the form is sent, and none goes to a suppressed address. Of several consents for one address at the
+-- same moment only one asks: the others find the same request as the latest, and so have the same unique key.
 create or replace function brainops_internal.ask_for_opt_in()
 returns trigger
 language plpgsql
@@ -13,6 +13,7 @@ set search_path = ''
 as $$
 declare
   v_key text := lower(btrim(new.address));
+  v_previous_at timestamptz;
   v_id uuid;
 begin
   if not (new.state = 'pending' and coalesce(new.evidence ->> 'double_opt_in', '') = 'true')
@@ -20,11 +21,10 @@ begin
   then
     return null;
   end if;
-  perform pg_advisory_xact_lock(hashtextextended('opt_in:' || new.tenant_id || ':' || v_key, 0));
-  if exists (
-    select from public.opt_in_requests
-    where tenant_id = new.tenant_id and address_key = v_key and created_at > brainops.now() - interval '1 day'
-  ) or exists (
+  select max(created_at) into v_previous_at
+    from public.opt_in_requests
+    where tenant_id = new.tenant_id and address_key = v_key;
+  if v_previous_at > brainops.now() - interval '1 day' or exists (
     select from public.contact_suppressions
     where tenant_id = new.tenant_id and channel = 'email'
       and address_key in (v_key, brainops_internal.address_digest(v_key))
@@ -32,8 +32,9 @@ begin
   ) then
     return null;
   end if;
-  insert into public.opt_in_requests (tenant_id, lead_id, address)
-  values (new.tenant_id, new.lead_id, new.address)
+  insert into public.opt_in_requests (tenant_id, lead_id, address, previous_at)
+  values (new.tenant_id, new.lead_id, new.address, coalesce(v_previous_at, '-infinity'))
+  on conflict on constraint opt_in_requests_once do nothing
   returning id into v_id;
   perform brainops_internal.mail_opt_in(v_id);
   return null;
@@ -123,33 +124,36 @@ comment on function brainops_internal.confirm_opt_in(text, jsonb) is
 alter function brainops_internal.confirm_opt_in(text, jsonb) owner to brainops_system;
 revoke execute on function brainops_internal.confirm_opt_in(text, jsonb) from public;
 
--- At most one text a day, serialized as in ask_for_opt_in. The answer YES arrives like any other text.
+-- At most one text a day, as in ask_for_opt_in; here the unique key is the text's idempotency key. The answer YES arrives
+-- like any other text.
 create or replace function brainops_internal.ask_for_opt_in_by_text()
 returns trigger
 language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+  v_previous_at timestamptz;
 begin
   if coalesce(new.evidence ->> 'double_opt_in', '') <> 'true'
     and (brainops.contact_policy(new.tenant_id, 'sms')).consent <> 'double_opt_in'
   then
     return null;
   end if;
-  perform pg_advisory_xact_lock(hashtextextended('opt_in:' || new.tenant_id || ':' || new.address_key, 0));
-  if exists (
-    select from public.ai_sms_queue
-    where tenant_id = new.tenant_id and recipient = new.address_key and metadata ->> 'type' = 'opt_in'
-      and created_at > brainops.now() - interval '1 day'
-  ) then
+  select max(created_at) into v_previous_at
+    from public.ai_sms_queue
+    where tenant_id = new.tenant_id and recipient = new.address_key and metadata ->> 'type' = 'opt_in';
+  if v_previous_at > brainops.now() - interval '1 day' then
     return null;
   end if;
-  insert into public.ai_sms_queue (tenant_id, recipient, lead_id, body, metadata, scheduled_for, created_at)
+  insert into public.ai_sms_queue (tenant_id, recipient, lead_id, body, metadata, scheduled_for, created_at, idempotency_key)
   values (
     new.tenant_id, new.address, new.lead_id,
     '{{ tenant.name }}: reply YES to get texts from us, or STOP if you did not ask for them. Msg & data rates may apply.',
-    '{"type": "opt_in", "transactional": true}', brainops.now(), brainops.now()
-  );
+    '{"type": "opt_in", "transactional": true}', brainops.now(), brainops.now(),
+    'opt_in:' || new.address_key || ':' || coalesce(extract(epoch from v_previous_at)::text, 'first')
+  )
+  on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing;
   return null;
 exception
   -- The consent is kept, even for a number that no text can go to.
