@@ -141,7 +141,8 @@ comment on function brainops_internal.broken_rules(public.revenue_leads) is
 alter function brainops_internal.broken_rules(public.revenue_leads) owner to brainops_system;
 revoke execute on function brainops_internal.broken_rules(public.revenue_leads) from public;
 
--- Does not wait for another transaction that is reporting the same condition at this moment. Inserts into the table
+-- Does not wait for another transaction that is reporting the same condition at this moment, nor for one that is
+-- changing the rule: it skips the rule's row if that is locked, and the next lead reports it. Inserts into the table
 -- rather than by brainops.notify, because the nightly scoring acts for no tenant.
 create or replace function brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text)
 returns void
@@ -155,7 +156,13 @@ begin
   if exists (
     select from public.tenant_notifications as n
     where n.tenant_id = p_rule.tenant_id and n.idempotency_key = c_key
-  ) or not pg_try_advisory_xact_lock(hashtextextended(c_key, 0)) then
+  ) then
+    return;
+  end if;
+  perform from public.campaign_rules
+    where tenant_id = p_rule.tenant_id and id = p_rule.id
+    for no key update skip locked;
+  if not found then
     return;
   end if;
   insert into public.tenant_notifications (tenant_id, subject, body, idempotency_key, scheduled_for)
