@@ -14,7 +14,7 @@
 -- that we created, then the ids that a known object names. Never by metadata, which others can write, and never across
 -- accounts: an event that a tenant's own Stripe account signed can only concern what was created through that account.
 --
--- Lock order: the account's advisory lock, then payment request, then closure, then lead.
+-- Lock order: payment request, then stripe_objects and the ledger, then closure, then lead.
 --
 -- Compatibility: rolling; creates tables that no older program reads.
 set local lock_timeout = '2s';

@@ -12,6 +12,8 @@ export default defineTask(async (payload, { pool, helpers }) => {
     "select status, events from brainops_internal.process_webhook_events($1)",
     [ids],
   );
+  // In a transaction of its own: see the function.
+  await pool.query("select brainops_internal.wake_missed_stripe_events('5 minutes')");
   const again = rows.find((row) => row.status === "pending")?.events ?? 0;
   if (again > 0) {
     // graphile-worker retries the job after its usual delay. Applied events are not applied again.

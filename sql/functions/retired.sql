@@ -14,3 +14,5 @@
 drop function if exists brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[]); -- 0.2.0: with p_key_suffix
 drop function if exists brainops_internal.record_breaker_result(text, int, int, text); -- 0.2.0: with p_note
 drop function if exists brainops_internal.pause_account(text, boolean, text); -- 0.2.0: with p_account
+drop function if exists brainops_internal.lock_persons(uuid, text[]); -- 0.2.0: lock_keys
+drop function if exists brainops_internal.lock_stripe_account(text); -- 0.2.0: no lock

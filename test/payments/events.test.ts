@@ -208,46 +208,45 @@ describe("an event that arrives too early", () => {
     ).toEqual([]);
   });
 
-  it.skipIf(!isServer)("is applied even if its link is stored at the same moment", async () => {
+  it.skipIf(!isServer).each([
+    ["the link first", true, "select brainops_internal.wake_missed_stripe_events('5 minutes')"],
+    ["the event first", false, "select brainops_internal.wake_missed_stripe_events('5 minutes')"],
+    ["the event first, and only the sweep looks again", false, "select brainops_internal.sweep_webhook_events()"],
+  ])("is applied even if its link is stored at the same moment: %s", async (name, linkFirst, lookAgain) => {
     const one = await db.connect("superuser");
     const other = await db.connect("worker");
-    const locked =
-      "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'advisory')";
-    for (const [link, linkFirst] of [
-      ["plink_race_1", true],
-      ["plink_race_2", false],
-    ] as const) {
-      const id = await insertRow(db, "tenantA", "payment_requests", { plan_code: "starter" });
-      await db.query("update payment_requests set key_started_at = now() where id = $1", [id]);
-      const payment = paid(link, link);
-      await db.as("worker", "select brainops_internal.record_webhook_events('stripe', $1::jsonb)", [
-        JSON.stringify([payment]),
-      ]);
-      const steps = [
-        () =>
-          one.query(
-            "update payment_requests set status = 'completed', stripe_payment_link_id = $2, payment_url = $2 where id = $1",
-            [id, link],
-          ),
-        () =>
-          other.query(
-            "select brainops_internal.process_webhook_events(array(select id from webhook_events where provider_event_id = $1))",
-            [payment.id],
-          ),
-      ];
-      const [first, second] = linkFirst ? steps : steps.toReversed();
-      const [holder, waiter] = linkFirst ? [one, other] : [other, one];
-      await holder.query("begin");
-      await first?.();
-      await waiter.query("begin");
-      const waiting = second?.();
-      await db.until(locked);
-      await holder.query("commit");
-      await waiting;
-      await waiter.query("commit");
-      await processAll(db);
-      expect([link, await statusOf(id)]).toEqual([link, "paid"]);
+    const link = `plink_race ${name}`;
+    const id = await insertRow(db, "tenantA", "payment_requests", { plan_code: "starter" });
+    await db.query("update payment_requests set key_started_at = now() where id = $1", [id]);
+    const payment = paid(link, link);
+    await db.as("worker", "select brainops_internal.record_webhook_events('stripe', $1::jsonb)", [
+      JSON.stringify([payment]),
+    ]);
+    const storing = {
+      client: one,
+      text: "update payment_requests set status = 'completed', stripe_payment_link_id = $2, payment_url = $2 where id = $1",
+      values: [id, link],
+    };
+    const applying = {
+      client: other,
+      text: "select brainops_internal.process_webhook_events(array(select id from webhook_events where provider_event_id = $1))",
+      values: [payment.id],
+    };
+    // Neither waits for the other, so each misses what the other writes.
+    for (const { client, text, values } of linkFirst ? [storing, applying] : [applying, storing]) {
+      await client.query("begin");
+      await client.query(text, values);
     }
+    for (const { client } of linkFirst ? [applying, storing] : [storing, applying]) await client.query("commit");
+    expect(await outcomeOf(payment)).toMatchObject({ status: "skipped" });
+    await db.as("worker", lookAgain);
+    expect(await outcomeOf(payment)).toMatchObject({ status: "pending" });
+    await processAll(db);
+    expect(await statusOf(id)).toBe("paid");
+    // It waits no longer, so it is not woken again.
+    expect(await db.as("worker", "select brainops_internal.wake_missed_stripe_events('5 minutes') as woken")).toEqual([
+      { woken: 0 },
+    ]);
   });
 
   it("is retried if it fails once when it is woken", async () => {

@@ -209,7 +209,10 @@ async function endState(): Promise<State> {
   return state ?? {};
 }
 
-/** Posts in batches, and after each batch applies the pending events with two workers at once. */
+/**
+ * Posts in batches, and after each batch applies the pending events with two workers at once. What they held up for each
+ * other, or missed of each other, is applied afterwards, as the job's retry and the sweep do.
+ */
 async function send(events: readonly StripeEvent[], perBatch: number): Promise<void> {
   for (let i = 0; i < events.length; i += perBatch) {
     const answers = await Promise.all(events.slice(i, i + perBatch).map((one) => postEvent(server, one)));
@@ -224,6 +227,8 @@ async function send(events: readonly StripeEvent[], perBatch: number): Promise<v
         ]),
       ),
     );
+    await db.as("worker", "select brainops_internal.wake_missed_stripe_events('1 hour')");
+    await processAll(db);
   }
 }
 

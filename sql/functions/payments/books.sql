@@ -21,7 +21,7 @@ declare
   v_refunded bigint;
   v_disputes int;
 begin
-  select * into v_old from public.payment_requests where tenant_id = p_tenant_id and id = p_id for update;
+  select * into v_old from public.payment_requests where tenant_id = p_tenant_id and id = p_id for no key update;
   select
     coalesce(sum(amount_minor) filter (where kind = 'payment' and currency = v_old.currency), 0),
     count(*) filter (where kind = 'payment'),

@@ -251,15 +251,13 @@ declare
   v_known public.stripe_objects;
 begin
   if new.stripe_payment_link_id is distinct from old.stripe_payment_link_id and new.stripe_payment_link_id is not null then
-    -- The only place where a row is locked before its account. It may deadlock with an event that is applied at the
-    -- same moment; then one of the two is tried again.
-    perform brainops_internal.lock_stripe_account(v_account);
     v_known.tenant_id := new.tenant_id;
     v_known.own_account := new.key_account is not null;
     v_known.payment_request_id := new.id;
     v_known.key_generation := new.key_generation;
     perform brainops_internal.record_stripe_objects(v_known, array[new.stripe_payment_link_id]);
-    -- Events about the link may have arrived before its id was stored.
+    -- Events about the link may have arrived before its id was stored. For one that is applied at this moment, see
+    -- wake_missed_stripe_events.
     with woken as (
       delete from brainops.waiting_stripe_events
       where account = v_account and object_id = new.stripe_payment_link_id

@@ -2,8 +2,12 @@
 -- and subscriptions have files of their own; what a request's state is afterwards is computed in books.sql.
 
 -- Events may arrive in any order and any number of times. An event whose object is not known yet waits
--- (waiting_stripe_events) until another event, or storing the link's id (after_payment_update), makes it known. Lock
--- order: the account, then the request.
+-- (waiting_stripe_events) until another event, or storing the link's id (after_payment_update), makes it known. If both
+-- happen at the same moment, neither transaction sees the other; wake_missed_stripe_events looks again once they have
+-- ended. No lock closes that gap: it would have to be one of the whole account, which tenants share, and a transaction
+-- that holds it waits for rows that a tenant may have locked.
+--
+-- Events of one request are applied one at a time. Lock order: the request, then what belongs to it.
 create or replace function brainops_internal.apply_stripe_event(p_event jsonb, p_tenant_id uuid)
 returns text
 language plpgsql
@@ -39,7 +43,6 @@ begin
     return 'the checkout was not made through a payment link';
   end if;
 
-  perform brainops_internal.lock_stripe_account(v_account);
   v_ids := brainops_internal.stripe_ids(v_object);
   select * into v_known
     from public.stripe_objects as o
@@ -56,6 +59,9 @@ begin
     return 'waiting until one of ' || array_to_string(v_ids, ', ') || ' is known';
   end if;
 
+  perform from public.payment_requests
+    where tenant_id = v_known.tenant_id and id = v_known.payment_request_id
+    for no key update;
   v_new := brainops_internal.record_stripe_objects(v_known, v_ids);
   v_reason := brainops_internal.apply_known_stripe_event(p_event, v_known);
   perform brainops_internal.wake_stripe_events(v_account, p_tenant_id, v_new);
@@ -231,3 +237,49 @@ comment on function brainops_internal.wake_stripe_events(text, uuid, text[]) is
 
 revoke execute on function brainops_internal.wake_stripe_events(text, uuid, text[]) from public;
 grant execute on function brainops_internal.wake_stripe_events(text, uuid, text[]) to brainops_system;
+
+-- Called after every job that applied events, so that of two transactions which missed each other the later one finds
+-- what both have written; and each minute, for a link that was stored at the moment when its event came, and for jobs
+-- that were lost. Rows that another transaction is about to wake are skipped.
+create or replace function brainops_internal.wake_missed_stripe_events(p_since interval)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count int;
+begin
+  with
+    missed as (
+      select w.account, w.event_id
+      from brainops.waiting_stripe_events as w
+      where w.since > brainops.now() - p_since
+        and exists (
+          select from public.stripe_objects as o
+          where o.object_id = w.object_id
+            and brainops_internal.stripe_account(case when o.own_account then o.tenant_id end) = w.account
+        )
+      order by w.account, w.object_id, w.event_id
+      for update skip locked
+    ),
+    woken as (
+      delete from brainops.waiting_stripe_events as w
+      using missed as m
+      where w.account = m.account and w.event_id = m.event_id
+    )
+  update public.webhook_events as e
+  set status = 'pending'
+  from (select distinct account, event_id from missed) as m
+  where e.provider = 'stripe' and e.provider_event_id = m.event_id
+    and brainops_internal.stripe_account(e.tenant_id) = m.account
+    and e.status <> 'pending';
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+comment on function brainops_internal.wake_missed_stripe_events(interval) is
+  'Sets events to pending that began to wait within p_since although one of their objects is known by now; returns their number.';
+
+revoke execute on function brainops_internal.wake_missed_stripe_events(interval) from public;
+grant execute on function brainops_internal.wake_missed_stripe_events(interval) to brainops_system;

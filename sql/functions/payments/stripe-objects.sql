@@ -1,5 +1,5 @@
--- Which payment request a Stripe object belongs to: the ids that an object names, stripe_objects, and the lock that
--- events take. Start at record_stripe_objects.
+-- Which payment request a Stripe object belongs to: the ids that an object names, and stripe_objects. Start at
+-- record_stripe_objects.
 
 create or replace function brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[])
 returns text[]
@@ -110,19 +110,3 @@ comment on function brainops_internal.stripe_account(uuid) is
 
 revoke execute on function brainops_internal.stripe_account(uuid) from public;
 grant execute on function brainops_internal.stripe_account(uuid) to brainops_system;
-
--- One event at a time for each account. Otherwise an event whose object is unknown and a concurrent event that makes
--- the object known could miss each other.
-create or replace function brainops_internal.lock_stripe_account(p_account text)
-returns void
-language sql
-set search_path = ''
-as $$
-  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe ' || p_account, 0));
-$$;
-
-comment on function brainops_internal.lock_stripe_account(text) is
-  'Takes the advisory lock of a Stripe account, until the end of the transaction.';
-
-revoke execute on function brainops_internal.lock_stripe_account(text) from public;
-grant execute on function brainops_internal.lock_stripe_account(text) to brainops_system;

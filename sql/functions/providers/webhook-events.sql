@@ -60,10 +60,14 @@ grant execute on function brainops_internal.record_webhook_events(text, jsonb, u
 -- Each event is applied in a subtransaction of its own. One that fails does not affect the others, is tried three
 -- times in all, and then stays as failed. apply_<provider>_event returns null, or the reason why the event has no
 -- effect.
+--
+-- Events of many tenants come in one request, and a tenant may keep its own rows locked. So an event waits for a lock for
+-- half a second. Then it stays pending, without counting an attempt, and so do the tenant's other events of this call.
 create or replace function brainops_internal.process_webhook_events(p_ids uuid[])
 returns table (status text, events int)
 language plpgsql
 set search_path = ''
+set lock_timeout = '500ms'
 as $$
 declare
   c_attempts constant int := 3;
@@ -71,6 +75,8 @@ declare
   v_email brainops.email_reference;
   v_skip_reason text;
   v_error text;
+  v_held boolean;
+  v_held_tenants uuid[] := '{}';
 begin
   for v_row in
     select * from public.webhook_events as w
@@ -87,7 +93,10 @@ begin
   loop
     v_error := null;
     v_skip_reason := null;
+    v_held := false;
+    continue when v_row.tenant_id = any (v_held_tenants);
     begin
+      perform set_config('brainops.event_held', '', true);
       -- One statement per provider, so that its function is looked up only when one of its events comes.
       case v_row.provider
         when 'sendgrid' then
@@ -102,9 +111,18 @@ begin
         when 'stripe' then v_skip_reason := brainops_internal.apply_stripe_event(v_row.payload, v_row.tenant_id);
         else v_skip_reason := 'unknown provider ' || v_row.provider;
       end case;
+      -- What it means for other tenants is applied (apply_sms_inbound).
+      v_held := current_setting('brainops.event_held') <> '';
     exception
+      when lock_not_available then
+        v_held := true;
+        v_held_tenants := v_held_tenants || v_row.tenant_id;
       when others then v_error := sqlerrm;
     end;
+    if v_held then
+      update public.webhook_events as w set last_error = 'waits for rows that another transaction has locked' where w.id = v_row.id;
+      continue;
+    end if;
     update public.webhook_events as w
     set
       attempts = w.attempts + 1,
@@ -154,8 +172,9 @@ comment on function brainops_internal.before_webhook_update is
 alter function brainops_internal.before_webhook_update() owner to brainops_system;
 revoke execute on function brainops_internal.before_webhook_update() from public;
 
--- Handles two things that no trigger sees: events whose job was lost, and mails that became unconfirmed after their
--- events had come (a webhook can be faster than our own time limit).
+-- Handles three things that no trigger sees: events whose job was lost, mails that became unconfirmed after their events
+-- had come (a webhook can be faster than our own time limit), and events of Stripe that were missed by the transaction
+-- which made their object known. No transaction of ours lasts as long as the hour that is looked back.
 create or replace function brainops_internal.sweep_webhook_events()
 returns int
 language plpgsql
@@ -184,13 +203,16 @@ begin
     where q.status = 'unconfirmed'
       and exists (select from public.email_deliveries as d where d.tenant_id = q.tenant_id and d.email_id = q.id)
     limit 1000
+    -- A row that a client has locked is left to the next minute: the sweep is for all tenants.
+    for update of q skip locked
   ) as reported;
+  perform brainops_internal.wake_missed_stripe_events('1 hour');
   return coalesce(cardinality(v_ids), 0);
 end;
 $$;
 
 comment on function brainops_internal.sweep_webhook_events is
-  'Queues a job for events that have been pending for more than a minute, and settles unconfirmed mails that have events, at most 1,000 of each. Returns the number of events. Called once a minute.';
+  'Queues a job for events that have been pending for more than a minute, settles unconfirmed mails that have events, at most 1,000 of each, and wakes events of Stripe whose object is known by now. Returns the number of events. Called once a minute.';
 
 revoke execute on function brainops_internal.sweep_webhook_events() from public;
 grant execute on function brainops_internal.sweep_webhook_events() to brainops_system;
