@@ -4,8 +4,11 @@
 -- STOP and START to a shared number apply to every tenant that texted the person from it; any other text to the tenant
 -- that texted last. YES counts as START only for a tenant that waits for the person's consent.
 -- START to a shared number is consent to the tenant that texted last. For the other tenants it only lifts the STOP,
--- unless the person had consented to them before: an explicit no to another tenant is not overturned. Takes the
--- number's lock for one tenant after the other, by tenant id.
+-- unless the person had consented to them before: an explicit no to another tenant is not overturned.
+--
+-- Each tenant's part is a subtransaction: if one tenant has locked its rows, the text is applied to the others, and the
+-- event is held (process_webhook_events), so that it is applied again. What was applied before is skipped then. Lock
+-- order: the number's lock for one tenant after the other, by tenant id.
 create or replace function brainops_internal.apply_sms_inbound(p_event jsonb, p_tenant_id uuid)
 returns text
 language plpgsql
@@ -32,34 +35,38 @@ begin
   loop
     if v_tenant.is_the_one or v_kind in ('stop', 'start') then
       v_tenants := v_tenants + 1;
-      perform brainops_internal.lock_sms_number(v_tenant.tenant_id, v_from);
-      perform brainops_internal.apply_sms_inbound_for(
-        v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
-        case
-          when v_kind <> 'yes' then v_kind
-          -- YES is the answer to a request for consent. Without such a request it answers something else.
-          when brainops.consent_state(v_tenant.tenant_id, 'sms', v_from) = 'pending' then 'start'
-          else 'reply'
-        end,
-        v_at, v_opt_out_type, p_event ->> 'NumMedia',
-        case
-          when p_tenant_id is not null then 'own'
-          when exists (select from public.sms_numbers as n where n.tenant_id = v_tenant.tenant_id and n.number = v_to) then v_to
-        end,
-        -- Decided by the latest consent before this text that did not come by text, so the order in which texts are
-        -- applied does not matter.
-        v_tenant.is_the_one or coalesce(
-          (
-            select c.state = 'granted'
-            from public.contact_consents as c
-            where c.tenant_id = v_tenant.tenant_id and c.channel = 'sms' and c.address_key = v_from
-              and c.source <> 'twilio' and c.occurred_at <= v_at
-            order by c.occurred_at desc, c.state = 'denied' desc
-            limit 1
-          ),
-          false
-        )
-      );
+      begin
+        perform brainops_internal.lock_sms_number(v_tenant.tenant_id, v_from);
+        perform brainops_internal.apply_sms_inbound_for(
+          v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
+          case
+            when v_kind <> 'yes' then v_kind
+            -- YES is the answer to a request for consent. Without such a request it answers something else.
+            when brainops.consent_state(v_tenant.tenant_id, 'sms', v_from) = 'pending' then 'start'
+            else 'reply'
+          end,
+          v_at, v_opt_out_type, p_event ->> 'NumMedia',
+          case
+            when p_tenant_id is not null then 'own'
+            when exists (select from public.sms_numbers as n where n.tenant_id = v_tenant.tenant_id and n.number = v_to) then v_to
+          end,
+          -- Decided by the latest consent before this text that did not come by text, so the order in which texts are
+          -- applied does not matter.
+          v_tenant.is_the_one or coalesce(
+            (
+              select c.state = 'granted'
+              from public.contact_consents as c
+              where c.tenant_id = v_tenant.tenant_id and c.channel = 'sms' and c.address_key = v_from
+                and c.source <> 'twilio' and c.occurred_at <= v_at
+              order by c.occurred_at desc, c.state = 'denied' desc
+              limit 1
+            ),
+            false
+          )
+        );
+      exception
+        when lock_not_available then perform set_config('brainops.event_held', 'true', true);
+      end;
     end if;
   end loop;
   return case when v_tenants = 0 then 'no tenant has texted this person from that number, and no tenant is the default' end;

@@ -6,7 +6,9 @@
 -- matches by number, text and time. If several rows have the same text, messages are assigned to them in order; a row
 -- without a message was not sent. A message that belongs to no row leaves the remaining rows unconfirmed, for a person
 -- to compare. A text that is certainly absent is made due again, twice; the third time it fails.
--- Lock order: the advisory lock of account and number, then the rows.
+-- One call at a time for an account and number: two concurrent calls could assign one message to two rows. So a call
+-- locks all of the rows, and if another transaction has one of them, a call or a client, it leaves them to the next
+-- minute instead of waiting.
 create or replace function brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb)
 returns table (id uuid, verdict text)
 language plpgsql
@@ -15,16 +17,21 @@ as $$
 declare
   -- Tolerance for the difference of the two clocks, and for Twilio's whole seconds.
   c_clocks constant interval := '2 minutes';
+  v_locked uuid[];
   v_row public.ai_sms_queue;
   v_message record;
   v_unmatched int;
 begin
-  -- One call at a time: two concurrent calls could assign one message to two rows.
-  perform pg_advisory_xact_lock(hashtextextended('reconcile_sms ' || p_account_sid || p_number, 0));
+  v_locked := array(
+    select q.id from public.ai_sms_queue as q
+    where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'unconfirmed'
+    for update skip locked
+  );
   -- A row in flight may be the one that a message belongs to.
   if exists (
     select from public.ai_sms_queue as q
-    where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'processing'
+    where q.account_sid = p_account_sid and q.to_number = p_number
+      and (q.status = 'processing' or q.status = 'unconfirmed' and q.id <> all (v_locked))
   ) then
     return;
   end if;
@@ -32,7 +39,6 @@ begin
     select * from public.ai_sms_queue as q
     where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'unconfirmed'
     order by q.started_at, q.id
-    for update
   loop
     select m.sid, m.created_at into v_message
       from brainops_internal.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks) as m
@@ -64,7 +70,7 @@ end;
 $$;
 
 comment on function brainops_internal.reconcile_sms(text, text, jsonb) is
-  'Settles unconfirmed texts to a number. p_messages: all messages of the account to it, as [{sid, body, created_at}]. Returns a verdict for each row: sent, not sent (due again), given up, unclear or too early; no rows while a text to the number is in flight.';
+  'Settles unconfirmed texts to a number. p_messages: all messages of the account to it, as [{sid, body, created_at}]. Returns a verdict for each row: sent, not sent (due again), given up, unclear or too early; no rows while a text to the number is in flight or locked by another transaction.';
 
 revoke execute on function brainops_internal.reconcile_sms(text, text, jsonb) from public;
 grant execute on function brainops_internal.reconcile_sms(text, text, jsonb) to brainops_system;
@@ -116,7 +122,8 @@ revoke execute on function brainops_internal.settle_absent_sms(public.ai_sms_que
 grant execute on function brainops_internal.settle_absent_sms(public.ai_sms_queue, int) to brainops_system;
 
 -- Settles first what callbacks have reported: a callback that is applied while the outcome is being lost does not see
--- the row as unconfirmed.
+-- the row as unconfirmed. Rows of all tenants: one that a client has locked is left to the next minute, so that it does
+-- not hold up the others.
 create or replace function brainops_internal.unconfirmed_sms(p_limit int)
 returns table (account_sid text, number text, since timestamptz, tenant_ids uuid[])
 language plpgsql
@@ -135,6 +142,7 @@ begin
         where d.tenant_id = q.tenant_id and d.sms_id = q.id and d.provider_message_id <> all (q.earlier_message_ids)
       )
     limit p_limit
+    for update of q skip locked
   ) as reported;
   return query
     with
@@ -159,8 +167,12 @@ begin
       looked_for as (
         update public.ai_sms_queue as q
         set looked_for_at = v_now
-        from due
-        where q.account_sid = due.account_sid and q.to_number = due.number and q.status = 'unconfirmed'
+        where q.id in (
+          select u.id from public.ai_sms_queue as u
+          inner join due on u.account_sid = due.account_sid and u.to_number = due.number
+          where u.status = 'unconfirmed'
+          for update of u skip locked
+        )
       )
     select due.account_sid, due.number, due.since, due.tenant_ids from due;
 end;
