@@ -10,7 +10,7 @@ import { createEvent, createSentEmails } from "../http/support.ts";
 import { checkout, event } from "../payments/support.ts";
 import { createSentTexts } from "../sms/support.ts";
 import { createTestDatabase, isServer, type Seat, type TestDatabase } from "../support/database.ts";
-import { beginAsWorker, insertMail } from "../support/jobs.ts";
+import { beginAsWorker, insertMail, jobsOf } from "../support/jobs.ts";
 import { refusal } from "../support/refusal.ts";
 import { startTestWorker, testConfig } from "../support/worker.ts";
 
@@ -339,6 +339,69 @@ describe.skipIf(!isServer)("a tenant's own rows that it keeps locked (needs a se
     expect(await reconcile("+13035550166")).toBe(1);
   });
 
+  it("do not hold up the sweep", async () => {
+    const [id = "", lost = ""] = [await insertMail(db, "tenantB"), await insertMail(db, "tenantA")];
+    await db.query("delete from graphile_worker._private_jobs");
+    // Queues the job of the row, in a transaction that stays open.
+    await hostile.query("begin");
+    await hostile.query("update ai_email_queue set status = 'cancelled' where id = $1", [id]);
+    await hostile.query("update ai_email_queue set status = 'pending' where id = $1", [id]);
+    const { rows } = await worker.query(
+      "select requeued from brainops_internal.sweep() where table_name = 'ai_email_queue'",
+    );
+    expect(rows).toEqual([{ requeued: 1 }]);
+    expect((await jobsOf(db, lost)).map(({ key }) => key)).toEqual([`${db.tenantA}:ai_email_queue:${lost}`]);
+  });
+
+  it("do not hold up the watch over complaints and bounces", async () => {
+    for (const tenant of [db.tenantA, db.tenantB]) {
+      await db.query(
+        "insert into email_bounces (tenant_id, recipient, bounce_type, reason) select $1, 'b' || n || '@example.com', 'hard', 'gone' from generate_series(1, 20) as n",
+        [tenant],
+      );
+    }
+    await hostile.query("begin");
+    await hostile.query(
+      "insert into tenant_notifications (subject, body, idempotency_key) select 'x', 'x', 'marketing_hold:' || date_trunc('day', now())",
+    );
+    await worker.query("select brainops_internal.guard_reputation()");
+    const held = "select tenant_id from marketing_holds where lifted_at is null";
+    expect(await db.query(held)).toEqual([{ tenant_id: db.tenantA }]);
+    await hostile.query("rollback");
+    await worker.query("select brainops_internal.guard_reputation()");
+    expect(await db.query(held)).toHaveLength(2);
+  });
+
+  it("do not hold up the nightly scores of others", async () => {
+    await db.query("update brainops.installation set public_url = 'https://ops.example'");
+    await db.query(
+      "insert into brainops.installation (public_url) values ('https://ops.example') on conflict do nothing",
+    );
+    await db.query(`update tenants set settings = settings || '{"postal_address": "1 Main St"}'`);
+    for (const seat of ["tenantA", "tenantB"] as const) {
+      await db.as(seat, "insert into revenue_leads (email, phone) values ('scored@example.com', '+13035550144')");
+      await db.as(
+        seat,
+        "insert into campaign_rules (campaign_id, name, tiers) select id, 'all', '{hot,warm,cool,cold}' from campaigns where code = 'welcome'",
+      );
+      await db.as(seat, "update campaigns set status = 'active' where code = 'welcome'");
+    }
+    await db.query("update revenue_leads set scored_at = null, rescore_requested_at = now() - interval '1 hour'");
+    await db.query("delete from graphile_worker._private_jobs");
+    await hostile.query("begin");
+    await hostile.query("update campaigns set name = 'Held' where code = 'welcome'");
+    await hostile.query("select from campaigns for update");
+    await worker.query("select brainops_internal.rescore_stale()");
+    const jobs = await db.query<{ ids: string[] }>(
+      `select payload::jsonb -> 'ids' as ids from graphile_worker._private_jobs as j
+       inner join graphile_worker._private_tasks as t on t.id = j.task_id where t.identifier = 'lead__score'`,
+    );
+    for (const { ids } of jobs) {
+      expect(await db.query("select distinct tenant_id from revenue_leads where id = any ($1)", [ids])).toHaveLength(1);
+    }
+    expect(jobs.length).toBeGreaterThan(1);
+  });
+
   it("do not hold up the sweep of webhook events, or the look at which of Twilio's lists to fetch", async () => {
     const [mail = ""] = await createSentEmails(db, db.tenantB, ["bo@example.com"], "unconfirmed");
     await db.query(
@@ -382,7 +445,7 @@ describe.skipIf(!isServer)("a tenant's own rows that it keeps locked (needs a se
 });
 
 describe("the source", () => {
-  it("names an advisory lock nowhere but for the sign of life of workers, for which nobody waits", async () => {
+  it("names an advisory lock nowhere except for the liveness of workers, for which nobody waits", async () => {
     const inDatabase = await db.query<{ name: string }>(
       `select p.oid::regproc::text as name from pg_proc as p
        where p.pronamespace::regnamespace::text in ('public', 'brainops', 'brainops_internal')

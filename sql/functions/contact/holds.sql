@@ -49,6 +49,7 @@ create or replace function brainops_internal.guard_reputation()
 returns int
 language plpgsql
 set search_path = ''
+set lock_timeout = '500ms'
 as $$
 declare
   c_window constant interval := '7 days';
@@ -96,22 +97,27 @@ begin
       when v_tenant.bounces >= 10 and v_tenant.bounces >= v_sent * c_bounces
         then format('%s of %s mails bounced hard since %s; the limit is 5 %%', v_tenant.bounces, v_sent, v_tenant.since)
     end;
-    if v_reason is not null then
-      insert into public.marketing_holds (tenant_id, channel, reason)
-      values (v_tenant.id, 'email', v_reason)
-      on conflict (tenant_id, channel) where lifted_at is null do nothing;
-      perform brainops.notify(
-        v_tenant.id, 'Marketing by e-mail is on hold', v_reason, 'marketing_hold:' || date_trunc('day', brainops.now())
-      );
-      v_count := v_count + 1;
-    elsif v_tenant.complaints >= 3 and v_tenant.complaints >= v_sent * c_warn then
-      perform brainops.notify(
-        v_tenant.id,
-        'Your mails are being reported as spam',
-        format('%s of %s mails were reported as spam since %s. At 0.3 %%, marketing by e-mail is put on hold.', v_tenant.complaints, v_sent, v_tenant.since),
-        'complaints:' || date_trunc('day', brainops.now())
-      );
-    end if;
+    begin
+      if v_reason is not null then
+        insert into public.marketing_holds (tenant_id, channel, reason)
+        values (v_tenant.id, 'email', v_reason)
+        on conflict (tenant_id, channel) where lifted_at is null do nothing;
+        perform brainops.notify(
+          v_tenant.id, 'Marketing by e-mail is on hold', v_reason, 'marketing_hold:' || date_trunc('day', brainops.now())
+        );
+        v_count := v_count + 1;
+      elsif v_tenant.complaints >= 3 and v_tenant.complaints >= v_sent * c_warn then
+        perform brainops.notify(
+          v_tenant.id,
+          'Your mails are being reported as spam',
+          format('%s of %s mails were reported as spam since %s. At 0.3 %%, marketing by e-mail is put on hold.', v_tenant.complaints, v_sent, v_tenant.since),
+          'complaints:' || date_trunc('day', brainops.now())
+        );
+      end if;
+    exception
+      -- The tenant may have locked a notification of the same key. Looked at again in a minute.
+      when lock_not_available then null;
+    end;
   end loop;
   return v_count;
 end;

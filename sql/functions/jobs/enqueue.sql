@@ -186,6 +186,9 @@ revoke execute on function brainops_internal.dequeue(text[]) from public;
 
 -- Queues jobs for due rows that have none. Paused and suspended tenants are left out: their rows would only be held
 -- again. The job of a single row is found by its key, that of a bulk by the bulk key in its payload.
+--
+-- Rows that another transaction has locked are left out: it may have queued their jobs already, and add_jobs would wait for
+-- its end, with the rows of all tenants.
 create or replace function brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most int)
 returns int
 language plpgsql
@@ -221,6 +224,7 @@ begin
       union all
       select t.id, t.tenant_id, t.scheduled_for, t.job_priority from %1$s as t where t.id = any ($5)
     ) as s
+    where exists (select from %1$s as t where t.id = s.id for no key update skip locked)
     $sql$,
     p_job.relation, case when p_job.bulk_column is null then '' else format('and t.%I is null', p_job.bulk_column) end
   )

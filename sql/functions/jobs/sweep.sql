@@ -2,11 +2,13 @@
 -- calls it.
 
 -- Unlocks graphile-worker jobs whose pool belongs to no registered worker, settles rows that are in processing 2
--- minutes past their time limit, and queues jobs for due rows that have none.
+-- minutes past their time limit, and queues jobs for due rows that have none. Works for all tenants, so it waits for a
+-- lock for half a second: what a tenant has locked is left to the next minute.
 create or replace function brainops_internal.sweep(p_most int default 10000)
 returns table (table_name text, requeued int, timed_out int)
 language plpgsql
 set search_path = ''
+set lock_timeout = '500ms'
 as $$
 declare
   v_job brainops.job_tables;
@@ -24,8 +26,16 @@ begin
   for v_job in select * from brainops.job_tables as j order by j.table_name
   loop
     table_name := v_job.table_name;
-    timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
-    requeued := brainops_internal.requeue(v_job, null, p_most);
+    begin
+      timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
+    exception
+      when lock_not_available then timed_out := 0;
+    end;
+    begin
+      requeued := brainops_internal.requeue(v_job, null, p_most);
+    exception
+      when lock_not_available then requeued := 0;
+    end;
     return next;
   end loop;
 end;

@@ -120,6 +120,7 @@ returns table (last_id uuid, rescored int)
 language plpgsql
 security definer
 set search_path = ''
+set lock_timeout = '1s'
 as $$
 declare
   v_ids uuid[];
@@ -148,7 +149,15 @@ begin
     into v_ids, last_id, v_scanned;
   rescored := coalesce(cardinality(v_ids), 0);
   if v_ids is not null then
-    perform brainops_internal.score_leads(v_ids);
+    begin
+      perform brainops_internal.score_leads(v_ids);
+    exception
+      -- A new score enrols a lead, for example, and waits for what the tenant has locked. Each tenant gets a job of its
+      -- own then.
+      when lock_not_available then
+        perform brainops_internal.enqueue_rescores(l.ids)
+        from (select array_agg(id) as ids from public.revenue_leads where id = any (v_ids) group by tenant_id) as l;
+    end;
   end if;
   if v_scanned < p_limit then
     last_id := null;

@@ -94,6 +94,8 @@ set search_path = ''
 as $$
 declare
   v_id uuid;
+  v_tenant_id uuid;
+  v_held uuid[] := '{}'; -- tenants that have locked what their requests need
 begin
   insert into brainops.installation as i (public_url)
   values (p_public_url)
@@ -102,14 +104,17 @@ begin
       public_url = excluded.public_url,
       announced_at = brainops.now()
     where i.public_url is distinct from excluded.public_url;
-  for v_id in
-    select r.id from public.opt_in_requests as r
+  for v_id, v_tenant_id in
+    select r.id, r.tenant_id from public.opt_in_requests as r
     where r.email_id is null and r.expires_at is null and r.confirmed_at is null
     order by r.created_at, r.id
   loop
+    continue when v_tenant_id = any (v_held);
     begin
       perform brainops_internal.mail_opt_in(v_id);
     exception
+      -- Asked when a process starts next; the other tenants do not wait for it.
+      when lock_not_available then v_held := v_held || v_tenant_id;
       when others then
         -- Rollbacks, resources, locks, operators, the system and internal errors say nothing about the request, so they
         -- are raised: the caller announces again.

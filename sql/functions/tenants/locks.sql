@@ -1,5 +1,5 @@
 -- Locks: rows of brainops.tenant_locks, until the end of the transaction. The only way to do one thing at a time that
--- concerns no row which exists. Advisory locks are left to the sign of life of workers, for which nobody waits
+-- concerns no row which exists. Advisory locks are left to the liveness of workers, for which nobody waits
 -- (jobs/workers.sql): their keys are visible in pg_locks, and every login can take them.
 
 -- Each key has one of 64 buckets; two keys may share one, and then wait for each other. The buckets of a call are locked
