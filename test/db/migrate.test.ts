@@ -1,10 +1,12 @@
 import { cp, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type pg from "pg";
+import pg from "pg";
 import { afterEach, beforeEach, describe, expect, inject, it } from "vitest";
 import { migrate, migrationsDirectory } from "../../src/db/migrate/index.ts";
+import { takeLock } from "../../src/db/migrate/lock.ts";
 import { isServer } from "../support/database.ts";
+import { refusal } from "../support/refusal.ts";
 import { onServer } from "../support/sql.ts";
 
 const provided = inject("postgres");
@@ -33,6 +35,13 @@ afterEach(async () => {
 const run = (more: object = {}): Promise<unknown> => migrate({ connectionString: url, directory, ...more });
 const ask = <Row extends pg.QueryResultRow>(text: string): Promise<Row[]> =>
   onServer(url, async (client) => (await client.query<Row>(text)).rows);
+
+async function waitUntil(query: string): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  while ((await ask(query)).length === 0) {
+    if (Date.now() > deadline) throw new Error(`did not come true: ${query}`);
+  }
+}
 
 describe.skipIf(!isServer)("brainops migrate (needs a server with several databases)", () => {
   it("succeeds four times at once on a fresh database, with every file applied once", async () => {
@@ -98,6 +107,76 @@ describe.skipIf(!isServer)("brainops migrate (needs a server with several databa
       "create index concurrently if not exists things_a on public.things (a);\n",
     );
     expect(await Promise.all([run(), run()])).toContainEqual({ applied: ["concurrent/0001-things.sql"] });
+    expect(await ask("select indisvalid from pg_index where indexrelid = 'things_a'::regclass")).toEqual([
+      { indisvalid: true },
+    ]);
+  }, 60_000);
+
+  it("waits for another migrator only for as long as that is connected", async () => {
+    await run();
+    const other = new pg.Client({ connectionString: url });
+    other.on("error", () => {});
+    await other.connect();
+    await takeLock(other, { connectionString: url }, async () => {});
+    await expect(run({ lockWaitMs: 300 })).rejects.toThrow(
+      /Another migrator \(server process \d+ of login \w+\) has been connected for too long/,
+    );
+    // It holds no transaction open, and so no snapshot and no lock of Postgres's.
+    expect(
+      await ask(
+        `select state, backend_xid, backend_xmin from pg_stat_activity
+         where pid = (select backend_pid from brainops.migrations_lock)`,
+      ),
+    ).toEqual([{ state: "idle", backend_xid: null, backend_xmin: null }]);
+    // As if the process had been killed.
+    await ask("select pg_terminate_backend(backend_pid) from brainops.migrations_lock");
+    expect(await run({ lockWaitMs: 10_000 })).toEqual({ applied: [] });
+  });
+
+  it("does not take a client's backend with the number of a dead migrator for a migrator", async () => {
+    await run();
+    const login = `client_${process.pid}`;
+    await ask(`create role ${login} login`);
+    const clientUrl = new URL(url);
+    clientUrl.username = login;
+    try {
+      await onServer(clientUrl.href, async (client) => {
+        const { rows } = await client.query<{ pid: number }>("select pg_backend_pid() as pid");
+        await ask(
+          `update brainops.migrations_lock set backend_pid = ${rows[0]?.pid}, login_id = (select oid from pg_roles where rolname = current_user)`,
+        );
+        expect(await run({ lockWaitMs: 300 })).toEqual({ applied: [] });
+        expect((await refusal(client.query("select from brainops.migrations_lock for key share"))).code).toBe("42501");
+      });
+    } finally {
+      await ask(`drop role ${login}`);
+    }
+  });
+
+  it("waits with an index that is being built, and neither waits for the other", async () => {
+    await run();
+    await ask("create table public.things (a int)");
+    await writeFile(
+      join(directory, "concurrent", "0001-things.sql"),
+      "create index concurrently if not exists things_a on public.things (a);\n",
+    );
+    await onServer(url, async (reader) => {
+      // The index waits for this transaction, and the second migrator for the first.
+      await reader.query("begin; insert into public.things values (1)");
+      const first = run({ lockRetries: 50 });
+      await waitUntil(
+        "select from pg_stat_activity where query like 'create index concurrently%' and wait_event_type = 'Lock'",
+      );
+      const second = run();
+      await waitUntil(
+        "select from pg_stat_activity where application_name = 'brainops migrate' and pid not in (select backend_pid from brainops.migrations_lock where backend_pid is not null) and datname = current_database()",
+      );
+      await reader.query("commit");
+      expect(await Promise.all([first, second])).toEqual([
+        { applied: ["concurrent/0001-things.sql"] },
+        { applied: [] },
+      ]);
+    });
     expect(await ask("select indisvalid from pg_index where indexrelid = 'things_a'::regclass")).toEqual([
       { indisvalid: true },
     ]);
