@@ -375,7 +375,7 @@ comment on column brainops.breaker_tenants.last_success_at is
 
 create table brainops.worker_processes (
   id uuid primary key,
-  -- Random: a tenant could lock a predictable number before the worker starts.
+  -- Random: a tenant could lock a predictable number before the worker takes it (brainops_internal.register_worker).
   number int not null unique default floor(random() * 2147483647)::int,
   login name not null default session_user,
   host text not null,
@@ -390,7 +390,8 @@ create table brainops.worker_processes (
 
 comment on table brainops.worker_processes is
   'Worker processes, as registered by themselves; the view brainops.workers shows which of them are alive.';
-comment on column brainops.worker_processes.number is 'Second half of the key of the worker''s advisory lock.';
+comment on column brainops.worker_processes.number is
+  'Second half of the key of the worker''s advisory lock: another one each time that the worker registers.';
 comment on column brainops.worker_processes.tasks is 'The graphile-worker tasks that the worker can run.';
 comment on column brainops.worker_processes.pool_ids is
   'The graphile-worker pools that the process has opened, and under whose ids it locks jobs.';

@@ -1,7 +1,7 @@
 // Worker liveness. Owns one connection, which holds a session advisory lock: when the process or the
 // connection dies, Postgres releases the lock, and the other workers notice (brainops_internal.watch_workers).
-// If only this connection was lost, a new one takes the lock again before the others declare the
-// worker dead (3 s).
+// If only this connection was lost, a new one takes a lock under a new number before the others declare the
+// worker dead (3 s). The old lock may be a tenant's by then.
 import { hostname } from "node:os";
 import pg from "pg";
 import { createGrace } from "../db/deployment.ts";
@@ -75,7 +75,7 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
         "select brainops_internal.register_worker($1, $2, $3, $4) as announced, clock_timestamp() as now",
         [options.workerId, hostname(), process.pid, options.tasks],
       );
-      if (rows[0]?.announced !== true) throw new Error("the lost connection still holds the lock");
+      if (rows[0]?.announced !== true) throw new Error("all liveness locks that were tried are taken");
       options.onSkew(skewOf(asked, rows[0].now));
       await savePools(fresh);
     } catch (error) {

@@ -20,40 +20,55 @@ comment on function brainops_internal.liveness_class is
 revoke execute on function brainops_internal.liveness_class() from public;
 grant execute on function brainops_internal.liveness_class() to brainops_admin, brainops_system;
 
--- Takes the liveness lock on this connection, at the start of a worker and whenever its connection is replaced.
+-- Takes a liveness lock on this connection, at the start of a worker and whenever its connection is replaced.
+--
+-- pg_locks shows the key to every role, so a tenant can queue behind the worker and get the lock the moment the
+-- connection drops. Nothing waits for it here: each registration draws a new number, and only a lock of the registered
+-- backend counts (worker_is_alive). A tenant that holds the old key holds nothing.
 create or replace function brainops_internal.register_worker(p_id uuid, p_host text, p_pid int, p_tasks text[])
 returns boolean
 language plpgsql
 set search_path = ''
 as $$
 declare
+  -- Two billion numbers. One that is taken is another worker's, or that of somebody who locks numbers at random.
+  c_draws constant int := 100;
+  c_embedded constant boolean := coalesce(current_setting('brainops.embedded', true) = 'on', false);
   v_number int;
-  v_connection_id text := nullif(current_setting('brainops.connection_id', true), '');
+  v_locked boolean := false;
 begin
-  insert into brainops.worker_processes as w (id, host, pid, tasks)
-  values (p_id, p_host, p_pid, p_tasks)
-  on conflict (id) do update set tasks = excluded.tasks
-  returning number into v_number;
-
-  if current_setting('brainops.embedded', true) = 'on' then
-    insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
-  elsif not pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number) then
-    -- Held by an earlier connection of this worker that Postgres still considers open (a lost network route).
-    perform pg_terminate_backend(a.pid)
-    from brainops.worker_processes as w
-    inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
-    where w.id = p_id and a.pid <> pg_backend_pid();
+  for i in 1..c_draws loop
+    v_number := floor(random() * 2147483647)::int;
+    v_locked := c_embedded or pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number);
+    exit when v_locked;
+  end loop;
+  if not v_locked then
     return false;
   end if;
-  update brainops.worker_processes
-  set backend_pid = pg_backend_pid(), suspect_since = null, last_seen_at = brainops.now()
-  where id = p_id;
+  if c_embedded then
+    insert into brainops.embedded_connections
+    values (nullif(current_setting('brainops.connection_id', true), ''), v_number) on conflict do nothing;
+  end if;
+
+  -- An earlier connection that Postgres still considers open (a lost network route). It is found by its lock, because
+  -- its pid may be another backend's by now.
+  perform pg_terminate_backend(a.pid)
+  from brainops.worker_processes as w
+  inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
+  where w.id = p_id and a.pid <> pg_backend_pid() and not c_embedded
+    and brainops_internal.worker_is_alive(w.number, w.backend_pid);
+
+  insert into brainops.worker_processes as w (id, number, host, pid, tasks, backend_pid)
+  values (p_id, v_number, p_host, p_pid, p_tasks, pg_backend_pid())
+  on conflict (id) do update
+    set number = excluded.number, tasks = excluded.tasks, backend_pid = excluded.backend_pid,
+      suspect_since = null, last_seen_at = brainops.now();
   return true;
 end;
 $$;
 
 comment on function brainops_internal.register_worker(uuid, text, int, text[]) is
-  'Registers a worker with its tasks, and takes its liveness lock on the calling connection. False: another connection still holds the lock, so call again soon.';
+  'Registers a worker with its tasks, and takes a liveness lock with a new number on the calling connection. Waits for nobody. False: all numbers drawn were taken, so call again soon.';
 
 revoke execute on function brainops_internal.register_worker(uuid, text, int, text[]) from public;
 grant execute on function brainops_internal.register_worker(uuid, text, int, text[]) to brainops_system;
