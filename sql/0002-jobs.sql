@@ -21,11 +21,14 @@
 --   provider account  what one circuit breaker covers: sendgrid is the platform's account, sendgrid:<tenant id> is a
 --                     tenant's own
 --   in flight         claimed and not settled: status processing
+--   suspect           a row that was in flight when its worker died, twice (worker_deaths >= 2). It is claimed alone,
+--                     by a process that does nothing else, and fails only if that process dies too
 --
 -- Outcomes, with the same names in types verdict and settlement below, in brainops_internal.claim and in TypeScript:
 --
 --                gate  claim  settle   the row becomes
 --   go             -     x      -      processing
+--   alone          -     x      -      pending as before: a suspect, which must be claimed alone
 --   slot           -     x      -      pending, due at its slot of a rate limit
 --   hold           x     x      x      pending, due as before; costs no attempt
 --   defer          x     x      x      pending, due at the given time; costs no attempt
@@ -84,7 +87,8 @@ values
   (15, 'finished_at', 'timestamptz', false, false, 'null', true, false),
   (16, 'created_at', 'timestamptz not null default now()', true, false, null, true, true),
   (17, 'lease', 'uuid', false, false, 'null', false, false),
-  (18, 'rate_slot', 'timestamptz', false, false, 'null', false, false);
+  (18, 'rate_slot', 'timestamptz', false, false, 'null', false, false),
+  (19, 'worker_deaths', 'smallint not null default 0', false, false, '0', true, false);
 
 -- The first half of brainops.define_job_table: the columns of a job table. It stands in a numbered file because the
 -- indexes and generated columns of job tables need these columns, and functions are applied later.

@@ -16,3 +16,6 @@ drop function if exists brainops_internal.record_breaker_result(text, int, int, 
 drop function if exists brainops_internal.pause_account(text, boolean, text); -- 0.2.0: with p_account
 drop function if exists brainops_internal.lock_persons(uuid, text[]); -- 0.2.0: lock_keys
 drop function if exists brainops_internal.lock_stripe_account(text); -- 0.2.0: no lock
+drop function if exists brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean); -- 0.2.0: with p_alone
+drop function if exists brainops_internal.settled_columns(text, text, text, text); -- 0.2.0: with p_worker_deaths
+drop function if exists brainops_internal.settle_abandoned_rows(brainops.job_tables, uuid, interval, text); -- 0.2.0: settle_rows_of_dead_worker

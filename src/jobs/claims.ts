@@ -10,12 +10,13 @@ import type { JobRow } from "./define.ts";
 import type { InFlight } from "./inFlight.ts";
 import type { ClaimOutcome, Outcome } from "./outcome.ts";
 import { settleBatch } from "./settlements.ts";
-import type { Claimed } from "./types.ts";
+import type { Claimed, OnSuspects } from "./types.ts";
 
 export interface Claimer {
   readonly pool: pg.Pool;
   readonly workerId: string;
   readonly inFlight: InFlight;
+  readonly onSuspects: OnSuspects;
 }
 
 interface Claim extends Batch<string> {
@@ -50,7 +51,7 @@ const UNCLAIM_FOR_MS = 10 * 60_000;
  * committed, so that the next batch claims while these rows load. Claimed rows count as in flight from then on.
  */
 export async function claimBatch(
-  { pool, workerId, inFlight }: Claimer,
+  { pool, workerId, inFlight, onSuspects }: Claimer,
   batch: Batch<string>,
   release: () => void,
 ): Promise<(readonly Claimed[])[]> {
@@ -58,8 +59,10 @@ export async function claimBatch(
     const claim = { ...batch, lease: randomUUID() };
     let ids: readonly string[] = [];
     try {
-      const answer = await claimRows(pool, workerId, claim);
+      const answer = await claimRows(pool, workerId, claim, onSuspects === "claim");
       ids = answer.claimed.flatMap((verdict) => verdict.ids);
+      const suspects = answer.verdicts.flatMap((verdict) => (verdict.outcome === "alone" ? verdict.ids : []));
+      if (suspects.length > 0 && onSuspects !== "claim") onSuspects(claim.table, claim.tenantId, suspects);
       inFlight.add(ids);
       release();
       const { rows, missing } = await loadRows(pool, claim, answer);
@@ -81,6 +84,7 @@ async function claimRows(
   pool: pg.Pool,
   workerId: string,
   { table, tenantId, items: ids, lease }: Claim,
+  alone: boolean,
 ): Promise<Answer> {
   const { platform, tenant } = table.missingCredentials;
   const [claimed, loaded] = await runAsTenant(pool, tenantId, [
@@ -89,10 +93,10 @@ async function claimRows(
       text: `select brainops.now() as now, coalesce(json_agg(v), '[]') as verdicts
              from (
                select json_agg(id) as ids, outcome, account, bulk
-               from brainops_internal.claim($1, $2, $3, $4, $5, $6, $7)
+               from brainops_internal.claim($1, $2, $3, $4, $5, $6, $7, $8)
                group by outcome, account, bulk
              ) as v`,
-      values: [table.table_name, ids, workerId, lease, platform, tenant, table.loadBulk !== null],
+      values: [table.table_name, ids, workerId, lease, platform, tenant, table.loadBulk !== null && !alone, alone],
     },
     { name: `load ${table.table_name}`, text: table.load, values: [ids] },
   ]);

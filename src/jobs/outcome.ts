@@ -6,6 +6,7 @@
 //
 //                gate  claim  effect  settle   the row becomes
 //   go             -     x      -       -      processing
+//   alone          -     x      -       -      pending as before: a suspect, which must be claimed alone
 //   slot           x     x      -       -      pending, due at its slot of a rate limit
 //   hold           x     x      x       x      pending, due as before; costs no attempt
 //   defer          x     x      x       x      pending, due at `at`; costs no attempt
@@ -17,8 +18,11 @@
 import { BrainOpsError, messageOf } from "../errors.ts";
 import { cleanText } from "../text.ts";
 
-/** What a claim decides about a due row: `slot` because of a rate limit, `hold` because of a pause or missing credentials. */
-export type ClaimOutcome = "go" | "slot" | "hold" | "defer" | "skip" | "fail";
+/**
+ * What a claim decides about a due row: `slot` because of a rate limit, `hold` because of a pause or missing
+ * credentials, `alone` because it was in flight at the deaths of two workers.
+ */
+export type ClaimOutcome = "go" | "alone" | "slot" | "hold" | "defer" | "skip" | "fail";
 
 export type HoldScope = "tenant" | "tenant_first" | "everyone";
 

@@ -6,7 +6,7 @@ import { claimBatch } from "./claims.ts";
 import { createInFlight } from "./inFlight.ts";
 import type { Result } from "./outcome.ts";
 import { settleBatch } from "./settlements.ts";
-import type { Claimed, JobTable, Settlement } from "./types.ts";
+import type { Claimed, JobTable, OnSuspects, Settlement } from "./types.ts";
 
 export interface Store {
   /**
@@ -25,13 +25,13 @@ const SETTLE_SIZE = 1000;
 // No bulk rows are claimed while more rows are in flight: bounds memory, whatever the size of the broadcast.
 const MAX_IN_FLIGHT = 4000;
 
-export function createStore(pool: pg.Pool, workerId: string): Store {
+export function createStore(pool: pg.Pool, workerId: string, onSuspects: OnSuspects = () => {}): Store {
   const inFlight = createInFlight(MAX_IN_FLIGHT);
   const claim = createBatcher<string, readonly Claimed[]>({
     size: CLAIM_SIZE,
     run: async (batch, release) => {
       if (batch.table.loadBulk !== null) await inFlight.room();
-      return claimBatch({ pool, workerId, inFlight }, batch, release);
+      return claimBatch({ pool, workerId, inFlight, onSuspects }, batch, release);
     },
   });
   const settle = createBatcher<Settlement, string | null>({

@@ -49,32 +49,39 @@ export async function wakeWaiting(pool: pg.Pool, tasks: Tasks, config: Config): 
   }
 }
 
-/**
- * The handlers that graphile-worker calls, by task name. Jobs use the runtime's pool, other tasks `taskPool`. Throws
- * if a job's table is not a job table, or is another task's.
- */
+/** Runs the row that a payload names; see runJob. */
+export type RunRow = (payload: unknown) => Promise<void>;
+
+/** The jobs among the tasks, by task name. Throws if a job's table is not a job table, or is another task's. */
+export async function makeJobs(runtime: Runtime, tasks: Tasks): Promise<Map<string, RunRow>> {
+  const tables = await readJobTables(runtime.pool);
+  const jobs = new Map<string, RunRow>();
+  for (const [name, task] of tasks) {
+    if (task.kind !== "job") continue;
+    const known = tableOf(name, task, tables);
+    const { load = known.load, bulk } = task.definition;
+    const missingCredentials = missingCredentialsOf(task, runtime.config);
+    const table: JobTable = { ...known, load, loadBulk: bulk?.load ?? null, missingCredentials };
+    jobs.set(name, (payload) => runJob(runtime, task, table, payload));
+  }
+  return jobs;
+}
+
+/** The handlers that graphile-worker calls, by task name. Jobs use the runtime's pool, other tasks `taskPool`. */
 export async function makeTaskList(
   runtime: Runtime,
   taskPool: pg.Pool,
   tasks: Tasks,
   waiting: ReadonlyMap<string, string>,
 ): Promise<TaskList> {
-  const { config, log, pool } = runtime;
-  const tables = await readJobTables(pool);
-  const list: TaskList = {};
+  const { config, log } = runtime;
+  const list: TaskList = Object.fromEntries(await makeJobs(runtime, tasks));
   for (const [name, task] of tasks) {
-    if (task.kind === "job") {
-      const known = tableOf(name, task, tables);
-      const { load = known.load, bulk } = task.definition;
-      const missingCredentials = missingCredentialsOf(task, config);
-      const table: JobTable = { ...known, load, loadBulk: bulk?.load ?? null, missingCredentials };
-      list[name] = (payload) => runJob(runtime, task, table, payload);
-    } else {
-      list[name] = async (payload, helpers) => {
-        const signal = helpers.abortSignal ?? new AbortController().signal;
-        await task.run(payload, { config, log, pool: taskPool, helpers, signal, waiting });
-      };
-    }
+    if (task.kind === "job") continue;
+    list[name] = async (payload, helpers) => {
+      const signal = helpers.abortSignal ?? new AbortController().signal;
+      await task.run(payload, { config, log, pool: taskPool, helpers, signal, waiting });
+    };
   }
   return list;
 }

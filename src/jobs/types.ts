@@ -9,6 +9,8 @@
 // - provider account: what one circuit breaker covers: `sendgrid` is the platform's account,
 //   `sendgrid:<tenant id>` a tenant's own
 // - in flight: claimed by this worker, and its result not written yet
+// - suspect: a row that was in flight when its worker died, twice. It is claimed alone, by a process that has nothing
+//   else in flight
 import type { JobRow } from "./define.ts";
 import type { Result } from "./outcome.ts";
 
@@ -35,6 +37,12 @@ export interface MissingCredentials {
   /** For rows of tenants with an account of their own. */
   readonly tenant: string | null;
 }
+
+/**
+ * What a claim does with suspects: it claims them, because the process has nothing else in flight, or passes their ids
+ * on.
+ */
+export type OnSuspects = "claim" | ((table: JobTable, tenantId: string, ids: readonly string[]) => void);
 
 /** A row that this worker has claimed. */
 export interface Claimed {

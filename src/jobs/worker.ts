@@ -15,6 +15,7 @@ import { loadTasks } from "./loadTasks.ts";
 import type { Runtime } from "./run.ts";
 import { superviseRunner, type SupervisedRunner } from "./runner.ts";
 import { createStore } from "./store.ts";
+import { createSuspects } from "./suspects.ts";
 import { makeTaskList, splitByCredentials, wakeWaiting } from "./taskList.ts";
 
 export interface WorkerOptions {
@@ -84,7 +85,20 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     settings: NO_JIT,
     queryTimeoutMs: TASK_QUERY_TIMEOUT_MS,
   });
-  const runtime: Runtime = { config, log, pool, store: createStore(pool, id), deadlines: createDeadlines() };
+  const suspects = createSuspects(pool, log, {
+    connectionString,
+    config,
+    workerId: id,
+    tasks: options.tasks ?? [],
+    logLevel: log.level,
+  });
+  const runtime: Runtime = {
+    config,
+    log,
+    pool,
+    store: createStore(pool, id, suspects.add),
+    deadlines: createDeadlines(),
+  };
 
   const { offered, waiting } = splitByCredentials(tasks, config);
   for (const [task, reason] of waiting) {
@@ -111,10 +125,12 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
   let stopping: Promise<void> | null = null;
   const stop = (graceMs: number): Promise<void> => (stopping ??= drain(graceMs));
   const drain = async (graceMs: number): Promise<void> => {
+    const suspectEnded = suspects.stop(graceMs);
     await supervised?.stop(graceMs);
     // Aborted rows settle with what their effect knows, or as retry or unconfirmed.
     runtime.deadlines.abortAll("the worker is stopping");
     await until(() => runtime.store.inFlight.size === 0, SETTLE_AFTER_ABORT_MS);
+    await suspectEnded;
     await liveness.stop();
     await Promise.all([pool.end(), taskPool.end()]);
   };

@@ -121,7 +121,7 @@ describe.skipIf(!isServer)("workers that are killed during touches (needs server
       left: 0,
     });
     const again = await db.query<{ n: number }>(
-      "select count(*)::int as n from ai_campaign_touches where campaign_id = any ($1) and attempts > 1",
+      "select count(*)::int as n from ai_campaign_touches where campaign_id = any ($1) and worker_deaths > 0",
       [ids],
     );
     expect(again[0]?.n).toBeGreaterThanOrEqual(HELD);

@@ -154,7 +154,9 @@ describe("a request to cancel what is being processed", () => {
 
 describe("a row whose worker is lost", () => {
   const abandon =
-    "select brainops_internal.settle_abandoned_rows(j, $1, '0', 'its worker died') as rows from brainops.job_tables as j where table_name = 'ai_email_queue'";
+    "select brainops_internal.settle_rows_of_dead_worker(j, $1, 'its worker died') as rows from brainops.job_tables as j where table_name = 'ai_email_queue'";
+  const lose =
+    "select brainops_internal.settle_abandoned_rows(j, '0', 'lost') as rows from brainops.job_tables as j where table_name = 'ai_email_queue'";
   const idempotent = "update brainops.job_tables set effect_is_idempotent = $1 where table_name = 'ai_email_queue'";
 
   afterEach(() => db.query(idempotent, [false]));
@@ -185,17 +187,16 @@ describe("a row whose worker is lost", () => {
 
   it("is retried if its effect can be repeated, until its attempts are used up or it is cancelled", async () => {
     await db.query(idempotent, [true]);
-    const worker = randomUUID();
     const id = await insertMail(db, "tenantA", { max_attempts: 2 });
     const cancelled = await insertMail(db, "tenantA");
     for (const status of ["pending", "failed"]) {
-      await claimOne(one, db.tenantA, id, worker);
-      expect((await two.query(abandon, [worker])).rows).toEqual([{ rows: 1 }]);
-      expect(await mail(db, id)).toMatchObject({ status });
+      await claimOne(one, db.tenantA, id);
+      expect((await two.query(lose)).rows).toEqual([{ rows: 1 }]);
+      expect(await mail(db, id)).toMatchObject({ status, worker_deaths: 0 });
     }
-    await claimOne(one, db.tenantA, cancelled, worker);
+    await claimOne(one, db.tenantA, cancelled);
     await db.as("tenantA", "update ai_email_queue set status = 'cancelled' where id = $1", [cancelled]);
-    await two.query(abandon, [worker]);
+    await two.query(lose);
     expect(await mail(db, cancelled)).toMatchObject({ status: "cancelled", finished_at: expect.any(Date) });
   });
 

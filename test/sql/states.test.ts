@@ -16,6 +16,7 @@ interface Row {
   due: boolean;
   attempts: number;
   deferrals: number;
+  deaths: number;
   cancelRequested: boolean;
   lease: string | null;
   /** Leases of earlier claims: nothing can be settled with them. */
@@ -44,7 +45,7 @@ afterAll(() => db.close());
 /** The invariants after each step, read from the database. */
 async function check(model: Model, real: Real): Promise<void> {
   const rows = await db.query<Record<string, unknown>>(
-    `select q.id, q.status, q.attempts, q.deferrals, q.cancel_requested_at is not null as cancel_requested, q.lease,
+    `select q.id, q.status, q.attempts, q.deferrals, q.worker_deaths, q.cancel_requested_at is not null as cancel_requested, q.lease,
        q.scheduled_for <= now() as due, count(j.id)::int as jobs
      from ai_email_queue as q
      left join graphile_worker._private_jobs as j on j.key = q.tenant_id || ':ai_email_queue:' || q.id
@@ -57,6 +58,7 @@ async function check(model: Model, real: Real): Promise<void> {
       status: expected.status,
       attempts: expected.attempts,
       deferrals: expected.deferrals,
+      worker_deaths: expected.deaths,
       cancel_requested: expected.cancelRequested,
       lease: expected.lease,
       jobs: expected.status === "pending" ? 1 : 0,
@@ -97,6 +99,7 @@ function insert(due: boolean): fc.AsyncCommand<Model, Real> {
         due,
         attempts: 0,
         deferrals: 0,
+        deaths: 0,
         cancelRequested: false,
         lease: null,
         staleLeases: [],
@@ -107,11 +110,12 @@ function insert(due: boolean): fc.AsyncCommand<Model, Real> {
   };
 }
 
-const claimRow = (pick: number): fc.AsyncCommand<Model, Real> =>
-  step("claim", pick, async (row, id, { worker }) => {
-    const [answer] = await claim(asWorker, db.tenantA, [id], worker);
-    expect(answer?.outcome).toBe(row.status === "pending" && row.due ? "go" : undefined);
-    if (answer === undefined) return;
+const claimRow = (pick: number, alone: boolean): fc.AsyncCommand<Model, Real> =>
+  step(alone ? "claim alone" : "claim", pick, async (row, id, { worker }) => {
+    const [answer] = await claim(asWorker, db.tenantA, [id], worker, alone);
+    const verdict = row.deaths >= 2 && !alone ? "alone" : "go";
+    expect(answer?.outcome).toBe(row.status === "pending" && row.due ? verdict : undefined);
+    if (answer?.outcome !== "go") return;
     row.status = "processing";
     row.attempts += 1;
     row.lease = answer.lease;
@@ -147,6 +151,7 @@ const settleRow = (
     row.staleLeases.unshift(row.lease);
     row.lease = null;
     row.status = status;
+    row.deaths = Math.min(row.deaths, 1);
     if (status === "pending") row.due = due;
     if (outcome === "defer") {
       row.attempts -= 1;
@@ -182,15 +187,20 @@ const die = (idempotent: boolean): fc.AsyncCommand<Model, Real> => ({
   run: async (model, real) => {
     await db.query("update brainops.job_tables set effect_is_idempotent = $1", [idempotent]);
     await asWorker.query(
-      "select brainops_internal.settle_abandoned_rows(j, $1, '0', 'died') from brainops.job_tables as j",
+      "select brainops_internal.settle_rows_of_dead_worker(j, $1, 'died') from brainops.job_tables as j",
       [real.worker],
     );
     for (const row of model.values()) {
       if (row.lease === null) continue;
       row.staleLeases.unshift(row.lease);
       row.lease = null;
-      row.status = idempotent ? settled(row, "retry") : "unconfirmed";
-      if (row.status === "pending") row.due = true;
+      row.status = "unconfirmed";
+      if (idempotent) row.status = row.cancelRequested ? "cancelled" : row.deaths >= 2 ? "failed" : "pending";
+      row.deaths += 1;
+      if (row.status === "pending") {
+        row.due = true;
+        row.attempts -= 1;
+      }
     }
     await check(model, real);
   },
@@ -209,8 +219,9 @@ it("a row follows the model, in any interleaving", async () => {
   );
   const steps = [
     fc.boolean().map(insert),
-    pick.map(claimRow),
-    pick.map(claimRow),
+    pick.map((n) => claimRow(n, false)),
+    pick.map((n) => claimRow(n, false)),
+    pick.map((n) => claimRow(n, true)),
     fc
       .tuple(
         pick,

@@ -54,14 +54,17 @@ export interface Claim {
 
 export const CLAIM =
   "select id, outcome, lease, attempt, reason from brainops_internal.claim('ai_email_queue', $1, $2)";
+const CLAIM_ALONE = CLAIM.replace("$2)", "$2, p_alone => true)");
 
 export async function claim(
   client: pg.Client,
   tenantId: string,
   ids: readonly string[],
   workerId: string = randomUUID(),
+  alone = false,
 ): Promise<Claim[]> {
-  return asWorker(client, tenantId, async () => (await client.query<Claim>(CLAIM, [ids, workerId])).rows);
+  const text = alone ? CLAIM_ALONE : CLAIM;
+  return asWorker(client, tenantId, async () => (await client.query<Claim>(text, [ids, workerId])).rows);
 }
 
 export interface Settlement {

@@ -2,7 +2,7 @@
 -- the column that job_tables.bulk_column names. Start at lock_bulk_rows, which a claim calls (claim.sql).
 --
 -- The rows of a bulk share graphile-worker jobs (enqueue.sql): a claim that leaves due rows behind queues the next job,
--- and the sweep finds bulks that have due rows and no job.
+-- and the sweep finds bulks that have due rows and no job. A suspect is left out of its bulk, and has a job of its own.
 
 -- Locks other due rows of the bulks that p_ids (locked already) belong to, so that the claim has at most bulk_max rows
 -- of each bulk. Rows that have been due the longest go first.
@@ -46,6 +46,7 @@ begin
        from (
          select id, scheduled_for, rate_slot from %s
          where tenant_id = $1 and %I = $2 and status = ''pending'' and scheduled_for <= $3 and id <> all ($4)
+           and worker_deaths < 2
          order by scheduled_for
          limit $5
          for update skip locked
@@ -114,7 +115,7 @@ begin
       from bulks as b
       cross join lateral (
         select t.id from %2$s as t
-        where t.tenant_id = b.tenant_id and t.%1$I = b.bulk and t.status = 'pending' and t.scheduled_for <= $1
+        where t.tenant_id = b.tenant_id and t.%1$I = b.bulk and t.status = 'pending' and t.scheduled_for <= $1 and t.worker_deaths < 2
         order by t.scheduled_for
         limit 1
       ) as d
@@ -132,7 +133,7 @@ end;
 $$;
 
 comment on function brainops_internal.stranded_bulk_rows(brainops.job_tables, uuid, int) is
-  'The first due row of each bulk that has due rows, no job and no pause: of one tenant, or of all if p_tenant_id is null, at most p_most. Null without such a row.';
+  'The first due row, other than a suspect, of each bulk that has such rows, no job and no pause: of one tenant, or of all if p_tenant_id is null, at most p_most. Null without such a row.';
 
 revoke execute on function brainops_internal.stranded_bulk_rows(brainops.job_tables, uuid, int) from public;
 grant execute on function brainops_internal.stranded_bulk_rows(brainops.job_tables, uuid, int) to brainops_system;

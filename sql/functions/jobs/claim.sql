@@ -7,6 +7,9 @@
 -- A claim of one row also claims the due rows that may share its provider call (bulk.sql). Each stays a row of its own,
 -- with its own verdict of the gate, outcome and events.
 --
+-- A suspect (worker_deaths >= 2) may be what killed its workers. A claim does not hand it out, neither by name nor with
+-- its bulk, unless p_alone says that the caller has nothing else in flight; it answers alone instead.
+--
 -- Lock order: job rows (skip locked), the gate's keys, the buckets of rate limits, the circuit breaker,
 -- graphile-worker's jobs. Only the jobs of bulk rows that the claim leaves behind are queued earlier, right after the
 -- rows are locked.
@@ -21,7 +24,8 @@ create or replace function brainops_internal.claim(
   p_lease uuid default gen_random_uuid(),
   p_missing_platform text default null,
   p_missing_tenant text default null,
-  p_bulk boolean default false
+  p_bulk boolean default false,
+  p_alone boolean default false
 )
 returns table (id uuid, outcome text, lease uuid, attempt int, reason text, account text, bulk uuid)
 language plpgsql
@@ -38,14 +42,16 @@ declare
   v_now timestamptz := brainops.now();
   v_ids uuid[];
   v_in_slot uuid[];
+  v_suspects uuid[];
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
   execute format(
     'select
-       array_agg(s.id order by s.job_priority, s.scheduled_for, s.id),
-       coalesce(array_agg(s.id) filter (where s.rate_slot between $2 - $3 and $2), ''{}'')
+       array_agg(s.id order by s.job_priority, s.scheduled_for, s.id) filter (where s.worker_deaths < 2 or $4),
+       coalesce(array_agg(s.id) filter (where s.rate_slot between $2 - $3 and $2), ''{}''),
+       array_agg(s.id) filter (where s.worker_deaths >= 2 and not $4)
      from (
-       select id, job_priority, scheduled_for, rate_slot from %s
+       select id, job_priority, scheduled_for, rate_slot, worker_deaths from %s
        -- In a case expression, so that the planner uses the ids: otherwise it would read the whole index of pending
        -- rows.
        where id = any ($1) and case when status = ''pending'' then scheduled_for <= $2 else false end
@@ -53,10 +59,14 @@ begin
      ) as s',
     v_job.relation
   )
-    into v_ids, v_in_slot
-    using p_ids, v_now, c_slot_kept;
-  if cardinality(v_ids) is distinct from cardinality(p_ids) then
-    perform brainops_internal.enqueue_locked_rows(p_table, array(select unnest(p_ids) except select unnest(v_ids)));
+    into v_ids, v_in_slot, v_suspects
+    using p_ids, v_now, c_slot_kept, p_alone;
+  if cardinality(v_ids || v_suspects) is distinct from cardinality(p_ids) then
+    perform brainops_internal.enqueue_locked_rows(p_table, array(select unnest(p_ids) except select unnest(v_ids || v_suspects)));
+  end if;
+  if v_suspects is not null then
+    -- Nothing is written: their own claim follows.
+    return query select s, 'alone', null::uuid, null::int, null::text, null::text, null::uuid from unnest(v_suspects) as s;
   end if;
   if v_ids is null then
     return;
@@ -72,12 +82,12 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean) is
-  'Claims the due rows of the current tenant among p_ids for worker p_worker_id, under lease p_lease. Returns a row for each that was locked: outcome go (now processing), or skip, fail, defer, slot or hold with the reason; account is the provider account that the effect goes through, bulk the row''s bulk key, each null if the row has none. Rows that are not due, or locked by another transaction, are left out. p_missing_platform, p_missing_tenant: why this worker cannot use the platform''s account, or tenants'' own accounts; null if it can. p_bulk: other due rows with the same bulk key are claimed too.';
+comment on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean, boolean) is
+  'Claims the due rows of the current tenant among p_ids for worker p_worker_id, under lease p_lease. Returns a row for each that was locked: outcome go (now processing), or skip, fail, defer, slot or hold with the reason; account is the provider account that the effect goes through, bulk the row''s bulk key, each null if the row has none. Rows that are not due, or locked by another transaction, are left out. p_missing_platform, p_missing_tenant: why this worker cannot use the platform''s account, or tenants'' own accounts; null if it can. p_bulk: other due rows with the same bulk key are claimed too. p_alone: the caller claims nothing else until the row is settled, so suspects may go; otherwise they get the outcome alone, and stay as they are.';
 
-revoke execute on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean) from public;
+revoke execute on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean, boolean) from public;
 grant execute
-on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean)
+on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean, boolean)
 to brainops_worker, brainops_system;
 
 -- The second half of claim: decides about locked rows that go through one provider account, and writes the decisions.

@@ -37,7 +37,7 @@ begin
   select * into strict v_job from brainops.job_tables where table_name = p_table;
   if v_job.bulk_column is not null then
     execute format(
-      'select array_agg(t.%I order by u.n)
+      'select array_agg(case when t.worker_deaths < 2 then t.%I end order by u.n)
        from unnest($1) with ordinality as u (id, n)
        left join %s as t on t.id = u.id',
       v_job.bulk_column, v_job.relation
@@ -98,7 +98,7 @@ end;
 $$;
 
 comment on function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[], text) is
-  'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id> and p_key_suffix: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
+  'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id> and p_key_suffix: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. A suspect counts as outside any bulk. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
 
 alter function brainops_internal.enqueue(text, uuid[], uuid[], timestamptz[], smallint[], text)
 owner to brainops_system;
@@ -154,14 +154,14 @@ begin
      from %s
      where id = any ($2) and tenant_id = $3 and status = ''pending'' and scheduled_for <= $4 %s
      having count(*) > 0',
-    v_job.relation, case when v_job.bulk_column is null then '' else format('and %I is null', v_job.bulk_column) end
+    v_job.relation, case when v_job.bulk_column is null then '' else format('and (%I is null or worker_deaths >= 2)', v_job.bulk_column) end
   )
     using p_table, p_ids, brainops.current_tenant_id(), brainops.now(), c_again_after;
 end;
 $$;
 
 comment on function brainops_internal.enqueue_locked_rows(text, uuid[]) is
-  'Queues a second job, in five seconds, for those of the rows that are due, outside any bulk, and belong to the current tenant. For rows that a claim could not lock. Bulk rows wait for their bulk''s next job or for the sweep.';
+  'Queues a second job, in five seconds, for those of the rows that are due, outside any bulk or suspects, and belong to the current tenant. For rows that a claim could not lock, and for suspects that a worker could not run. Bulk rows wait for their bulk''s next job or for the sweep.';
 
 alter function brainops_internal.enqueue_locked_rows(text, uuid[]) owner to brainops_system;
 revoke execute on function brainops_internal.enqueue_locked_rows(text, uuid[]) from public;
@@ -226,7 +226,7 @@ begin
     ) as s
     where exists (select from %1$s as t where t.id = s.id for no key update skip locked)
     $sql$,
-    p_job.relation, case when p_job.bulk_column is null then '' else format('and t.%I is null', p_job.bulk_column) end
+    p_job.relation, case when p_job.bulk_column is null then '' else format('and (t.%I is null or t.worker_deaths >= 2)', p_job.bulk_column) end
   )
     into v_ids, v_tenant_ids, v_run_ats, v_priorities, v_count
     using

@@ -88,6 +88,7 @@ begin
   new.lease := null;
   new.worker_id := null;
   new.rate_slot := null;
+  new.worker_deaths := 0;
   new.cancel_requested_at := null;
   if v_status in ('pending', 'awaiting_approval') then
     new.finished_at := null;
@@ -160,7 +161,9 @@ begin
   end if;
 
   if v_status in ('pending', 'awaiting_approval') then
-    -- Runs (again) with all its attempts, like a new row.
+    -- Runs (again) with all its attempts, like a new row. Only worker_deaths stays: a suspect runs alone, which costs it
+    -- nothing, while a client that set a row that kills its worker to pending again and again would kill two more each
+    -- time.
     new.attempts := 0;
     new.deferrals := 0;
     new.finished_at := null;

@@ -120,12 +120,13 @@ revoke execute on function brainops_internal.settle_completed(text, uuid[], uuid
 grant execute on function brainops_internal.settle_completed(text, uuid[], uuid, jsonb) to brainops_worker;
 
 -- What every settle writes, in one place: for single rows (settle), for many with one result (settle_completed), and
--- for rows whose worker died (settle_abandoned_rows).
+-- for rows whose worker died or lost them (settle_rows_of_dead_worker, settle_abandoned_rows).
 create or replace function brainops_internal.settled_columns(
   p_status text,
   p_now text,
   p_skip_reason text default 'null',
-  p_last_error text default 'null'
+  p_last_error text default 'null',
+  p_worker_deaths text default 'least(t.worker_deaths, 1::smallint)'
 )
 returns text
 language plpgsql
@@ -135,17 +136,19 @@ as $$
 begin
   return format(
     'status = %1$s, finished_at = case when %1$s in (''completed'', ''failed'', ''skipped'', ''cancelled'') then %2$s end,
-     skip_reason = %3$s, last_error = %4$s, lease = null, worker_id = null, rate_slot = null',
-    p_status, p_now, p_skip_reason, p_last_error
+     skip_reason = %3$s, last_error = %4$s, worker_deaths = %5$s, lease = null, worker_id = null, rate_slot = null',
+    p_status, p_now, p_skip_reason, p_last_error, p_worker_deaths
   );
 end;
 $$;
 
-comment on function brainops_internal.settled_columns(text, text, text, text) is
-  'The assignments of an update that ends a claim: a final status sets finished_at, and any status clears the lease. All arguments and the result are SQL.';
+comment on function brainops_internal.settled_columns(text, text, text, text, text) is
+  'The assignments of an update that ends a claim: a final status sets finished_at, and any status clears the lease. A suspect that is settled counts one death again, so it may run beside others until the next one. All arguments and the result are SQL; the updated table is t.';
 
-revoke execute on function brainops_internal.settled_columns(text, text, text, text) from public;
-grant execute on function brainops_internal.settled_columns(text, text, text, text) to brainops_worker, brainops_system;
+revoke execute on function brainops_internal.settled_columns(text, text, text, text, text) from public;
+grant execute
+on function brainops_internal.settled_columns(text, text, text, text, text)
+to brainops_worker, brainops_system;
 
 -- The random part keeps rows that failed together from being tried again together.
 create or replace function brainops_internal.retry_delay(p_attempt int)

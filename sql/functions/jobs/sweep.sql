@@ -27,7 +27,7 @@ begin
   loop
     table_name := v_job.table_name;
     begin
-      timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
+      timed_out := brainops_internal.settle_abandoned_rows(v_job, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
     exception
       when lock_not_available then timed_out := 0;
     end;
@@ -46,6 +46,58 @@ comment on function brainops_internal.sweep(int) is
 
 revoke execute on function brainops_internal.sweep(int) from public;
 grant execute on function brainops_internal.sweep(int) to brainops_system;
+
+-- For rows that a live worker has lost. Effect not idempotent: unconfirmed. Idempotent: cancelled if that was requested,
+-- failed after the last attempt, else pending. For workers that died, see settle_rows_of_dead_worker.
+create or replace function brainops_internal.settle_abandoned_rows(
+  p_job brainops.job_tables,
+  p_older_than interval,
+  p_reason text
+)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_count int;
+begin
+  execute format(
+    $sql$
+    update %1$s as t
+    set
+      %2$s,
+      scheduled_for = case when n.status = 'pending' then $3 else t.scheduled_for end
+    from (
+      select
+        s.id,
+        case
+          when not $4 then 'unconfirmed'
+          when s.cancel_requested_at is not null then 'cancelled'
+          when s.attempts >= s.max_attempts then 'failed'
+          else 'pending'
+        end as status
+      from %1$s as s
+      where s.status = 'processing' and s.started_at <= $3 - $1
+      for update skip locked
+    ) as n
+    where t.id = n.id
+    $sql$,
+    p_job.relation,
+    brainops_internal.settled_columns('n.status', '$3', p_last_error => '$2', p_worker_deaths => 't.worker_deaths')
+  )
+    using p_older_than, p_reason, brainops.now(), p_job.effect_is_idempotent;
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+comment on function brainops_internal.settle_abandoned_rows(brainops.job_tables, interval, text) is
+  'Settles rows in processing that started at least p_older_than ago. p_reason goes to last_error. Returns their number.';
+
+revoke execute on function brainops_internal.settle_abandoned_rows(brainops.job_tables, interval, text) from public;
+grant execute
+on function brainops_internal.settle_abandoned_rows(brainops.job_tables, interval, text)
+to brainops_system;
 
 create or replace function brainops_internal.set_waiting_reason(p_task_identifier text, p_reason text)
 returns int

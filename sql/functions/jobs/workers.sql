@@ -157,8 +157,8 @@ begin
     rescued_rows := 0;
     for v_job in select * from brainops.job_tables
     loop
-      rescued_rows := rescued_rows + brainops_internal.settle_abandoned_rows(
-        v_job, v_worker.id, '0', format('its worker (%s, process %s) died while the row was in flight', v_worker.host, v_worker.pid)
+      rescued_rows := rescued_rows + brainops_internal.settle_rows_of_dead_worker(
+        v_job, v_worker.id, format('its worker (%s, process %s) died while the row was in flight', v_worker.host, v_worker.pid)
       );
     end loop;
     perform graphile_worker.force_unlock_workers(v_worker.pool_ids);
@@ -174,14 +174,22 @@ comment on function brainops_internal.watch_workers(uuid) is
 revoke execute on function brainops_internal.watch_workers(uuid) from public;
 grant execute on function brainops_internal.watch_workers(uuid) to brainops_system;
 
--- The status that a row in flight gets if its worker will not settle it. Effect not idempotent: unconfirmed.
--- Idempotent: cancelled if that was requested, failed after the last attempt (so a row that kills its worker ends),
--- else pending.
-create or replace function brainops_internal.settle_abandoned_rows(
+-- The status of the rows that were in flight when their worker died:
+--
+--                         effect idempotent                          not idempotent
+--   cancel requested      cancelled                                  unconfirmed
+--   in flight beside      pending, with its attempt back, and one    unconfirmed, and one death more
+--   others                death more; a suspect at the second
+--   a suspect, alone      failed                                     unconfirmed
+--
+-- The attempt is given back because most of the rows were merely beside the one that killed the worker. That one ends
+-- by its third death, in a process where nothing else is in flight.
+create or replace function brainops_internal.settle_rows_of_dead_worker(
   p_job brainops.job_tables,
   p_worker_id uuid,
-  p_older_than interval,
-  p_reason text
+  p_reason text,
+  p_alone boolean default false,
+  p_again boolean default false
 )
 returns int
 language plpgsql
@@ -191,45 +199,78 @@ declare
   v_count int;
 begin
   execute format(
-    $sql$
+    $update$
     update %1$s as t
     set
-      %3$s,
-      scheduled_for = case when n.status = 'pending' then $4 else t.scheduled_for end
+      %2$s,
+      attempts = t.attempts - (n.status = 'pending')::int,
+      scheduled_for = case when n.status = 'pending' then $3 else t.scheduled_for end
     from (
       select
         s.id,
         case
-          when not $5 then 'unconfirmed'
+          when not $4 then 'unconfirmed'
           when s.cancel_requested_at is not null then 'cancelled'
-          when s.attempts >= s.max_attempts then 'failed'
+          when s.worker_deaths >= 2 and not $6 then 'failed'
           else 'pending'
         end as status
-      from %2$s as s
-      where s.status = 'processing'
-        and ($1 is null or s.worker_id = $1)
-        and s.started_at <= $4 - $2
+      from %1$s as s
+      where s.status = 'processing' and s.worker_id = $1 and (s.worker_deaths >= 2 or not $5)
       for update skip locked
     ) as n
     where t.id = n.id
-    $sql$,
-    p_job.relation, p_job.relation, brainops_internal.settled_columns('n.status', '$4', p_last_error => '$3')
+    $update$,
+    p_job.relation,
+    brainops_internal.settled_columns(
+      'n.status', '$3',
+      p_last_error => $sql$
+        case
+          when n.status <> 'failed' then $2
+          else format('its worker died %s times while it was in flight, the last time while it ran alone: %s', t.worker_deaths + 1, $2)
+        end
+      $sql$,
+      p_worker_deaths => 'least(t.worker_deaths + 1, 100)'
+    )
   )
-    using p_worker_id, p_older_than, p_reason, brainops.now(), p_job.effect_is_idempotent;
+    using p_worker_id, p_reason, brainops.now(), p_job.effect_is_idempotent, p_alone, p_again;
   get diagnostics v_count = row_count;
   return v_count;
 end;
 $$;
 
-comment on function brainops_internal.settle_abandoned_rows(brainops.job_tables, uuid, interval, text) is
-  'Settles rows in processing that started at least p_older_than ago: of one worker, or of all if p_worker_id is null. p_reason goes to last_error. Returns their number.';
+comment on function brainops_internal.settle_rows_of_dead_worker(brainops.job_tables, uuid, text, boolean, boolean) is
+  'Settles the rows of a job table that were in flight when worker p_worker_id died, and counts the death. p_reason goes to last_error. p_alone: only suspects, because not the worker died, but its process for rows that run alone. p_again: these do not fail, but wait for another run alone. Returns their number.';
 
 revoke execute
-on function brainops_internal.settle_abandoned_rows(brainops.job_tables, uuid, interval, text)
+on function brainops_internal.settle_rows_of_dead_worker(brainops.job_tables, uuid, text, boolean, boolean)
 from public;
 grant execute
-on function brainops_internal.settle_abandoned_rows(brainops.job_tables, uuid, interval, text)
+on function brainops_internal.settle_rows_of_dead_worker(brainops.job_tables, uuid, text, boolean, boolean)
 to brainops_system;
+
+create or replace function brainops_internal.settle_suspect(
+  p_table text,
+  p_worker_id uuid,
+  p_reason text,
+  p_again boolean
+)
+returns int
+language plpgsql
+set search_path = ''
+as $$
+declare
+  v_job brainops.job_tables;
+begin
+  select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
+  return brainops_internal.settle_rows_of_dead_worker(v_job, p_worker_id, p_reason, p_alone => true, p_again => p_again);
+end;
+$$;
+
+comment on function brainops_internal.settle_suspect(text, uuid, text, boolean) is
+  'Settles the row that worker p_worker_id ran alone when the process that did so ended, for p_reason. p_again: the process had run another row before, which may be the cause; so this one runs again. Returns 1, or 0 if the row was not claimed, or is settled.';
+
+revoke execute on function brainops_internal.settle_suspect(text, uuid, text, boolean) from public;
+grant execute on function brainops_internal.settle_suspect(text, uuid, text, boolean) to brainops_system;
 
 create or replace function brainops_internal.embedded_connection_closed(p_connection_id text)
 returns void
