@@ -114,6 +114,10 @@ export const errorCodes = {
     name: "broadcast_not_in_state",
     remedy: "Check the broadcast's status; for other content, or after a cancellation, insert a new broadcast.",
   },
+  OP046: {
+    name: "rendering_limit_exceeded",
+    remedy: "Shorten or simplify the part of the row that the message names, then set its status to pending.",
+  },
 } as const satisfies Record<string, ErrorEntry>;
 
 export type ErrorCode = keyof typeof errorCodes;

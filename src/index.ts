@@ -9,7 +9,7 @@
 // - effect: the call outside the database that the row asks for, such as sending a mail
 // - settle: the worker writes the outcome to the row, if its lease still holds
 export { defineJob, defineTask, type JobContext, type JobRow, type TaskContext } from "./jobs/define.ts";
-export type { Outcome } from "./jobs/outcome.ts";
+export { OutcomeError, type Outcome } from "./jobs/outcome.ts";
 export { startWorker, type Worker, type WorkerOptions } from "./jobs/worker.ts";
 export {
   ForeignTablesError,

@@ -10,7 +10,7 @@ export default defineJob<EmailRow, PreparedEmail>({
   table: "ai_email_queue",
   requires: "sendgrid",
   load: loadEmails,
-  prepare: (row, { config }) => prepareEmail(row, config),
+  prepare: prepareEmail,
   effect: sendEmail,
   bulk: defineBulk<RecipientRow>({ load: loadRecipients, effect: sendBroadcast }),
 });

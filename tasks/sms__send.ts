@@ -8,6 +8,6 @@ export default defineJob<SmsRow, PreparedSms>({
   table: "ai_sms_queue",
   requires: "twilio",
   load: loadSms,
-  prepare: (row) => prepareSms(row),
+  prepare: prepareSms,
   effect: (prepared, context) => sendSms(prepared, context),
 });

@@ -50,10 +50,11 @@ export interface JobDefinition<Row extends JobRow, Prepared> {
    */
   readonly load?: string;
   /**
-   * Turns a row into the effect's argument. Pure. If it throws, the row fails with that message, and the provider does
-   * not count as called. @default the row itself
+   * Turns a row into the effect's argument, without I/O. If it throws, the row fails with that message, and the provider
+   * does not count as called; an OutcomeError gives the row another outcome. It must not take long: nothing else runs
+   * meanwhile, unless it works in a thread and returns a promise. @default the row itself
    */
-  readonly prepare?: (row: Row, context: Pick<JobContext, "config" | "now">) => Prepared;
+  readonly prepare?: (row: Row, context: Pick<JobContext, "config" | "now">) => Prepared | Promise<Prepared>;
   /**
    * Does the work, outside any transaction. If it throws, the outcome is retry if the table's effect is idempotent,
    * else unconfirmed. A handler that knows better returns an Outcome. The circuit breaker counts it only if a request

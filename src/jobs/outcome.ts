@@ -64,6 +64,17 @@ export interface Result {
 // A tenant's credential that this worker cannot open: not caused by the row, and editing the row cannot fix it.
 const UNREADABLE_CREDENTIAL = new Set<string>(["OP035", "OP036"]);
 
+/** Thrown by `prepare` when the row is not at fault: the row gets this outcome instead of fail. */
+export class OutcomeError extends Error {
+  readonly outcome: Exclude<Outcome, { kind: "completed" }>;
+
+  constructor(outcome: Exclude<Outcome, { kind: "completed" }>) {
+    super(outcome.reason);
+    this.name = "OutcomeError";
+    this.outcome = outcome;
+  }
+}
+
 const MAX_REASON_LENGTH = 2000;
 
 /**
@@ -80,6 +91,7 @@ export function afterRefusal(error: unknown): Result {
 }
 
 function refusal(error: unknown): Outcome {
+  if (error instanceof OutcomeError) return error.outcome;
   const reason = messageOf(error);
   if (!(error instanceof BrainOpsError)) return { kind: "fail", reason };
   if (UNREADABLE_CREDENTIAL.has(error.code)) {

@@ -72,10 +72,10 @@ async function perform(runtime: Runtime, job: Job, table: JobTable, claimed: Cla
   const { row, now } = claimed;
   let prepared: unknown = row;
   if (job.definition.prepare !== undefined) {
-    // Yield before each row, so that one tenant's slow templates do not block the event loop for the others.
+    // Yields before each row, so that a slow `prepare` of many rows does not block the event loop for the others.
     await setImmediate();
     try {
-      prepared = job.definition.prepare(row, { config: runtime.config, now });
+      prepared = await job.definition.prepare(row, { config: runtime.config, now });
     } catch (error) {
       return afterRefusal(error);
     }

@@ -1,11 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { composeEmail, variablesOf } from "../../src/revenue/email/compose.ts";
-import { withFooter } from "../../src/revenue/email/footer.ts";
-import { toText } from "../../src/revenue/email/html.ts";
 import type { EmailRow } from "../../src/revenue/email/load.ts";
-import { compileBulkTemplate, type BulkTemplate } from "../../src/revenue/email/bulkTemplate.ts";
-import { renderHtml } from "../../src/revenue/email/template.ts";
+import { mailTaskOf } from "../../src/revenue/email/compose.ts";
+import { compileBulkTemplate, type BulkTemplate } from "../../src/revenue/rendering/bulkTemplate.ts";
+import { withFooter } from "../../src/revenue/rendering/footer.ts";
+import { toText } from "../../src/revenue/rendering/html.ts";
+import { variablesOf } from "../../src/revenue/rendering/mail.ts";
+import { renderHtml } from "../../src/revenue/rendering/template.ts";
+import { composeEmail } from "../support/rendering.ts";
 import { testConfig } from "../support/worker.ts";
 
 const config = testConfig(null);
@@ -27,9 +29,17 @@ function rowOf(subject: string, body: string, metadata: Record<string, unknown>)
   };
 }
 
+function variablesOfRow(row: EmailRow): object {
+  const task = mailTaskOf(row, config);
+  return variablesOf(task, task.unsubscribeUrl);
+}
+
+const compiled = ({ subject, body }: EmailRow): BulkTemplate =>
+  compileBulkTemplate({ nonce: "123456789012", subject, body });
+
 /** What SendGrid renders from it for one recipient. */
 function filledIn(template: BulkTemplate, row: EmailRow): { subject: string; html: string; text: string } | null {
-  const values = template.substitutions(variablesOf(row, "https://ops.example/unsubscribe/token"));
+  const values = template.substitutions(variablesOfRow(row));
   if (values === null) return null;
   const fill = (text: string): string =>
     Object.entries(values).reduce((filled, [tag, value]) => filled.replaceAll(tag, () => value), text);
@@ -118,7 +128,7 @@ describe("a single mail", () => {
       fc.property(fc.array(htmlNode, { maxLength: 6 }), fc.boolean(), variables, (body, apart, values) => {
         const row = mailOf([], apart ? body : [body.join("")], true, values);
         const mail = composeEmail(row, config);
-        const html = renderHtml(withFooter(row.body, null), variablesOf(row, "https://ops.example/unsubscribe/token"));
+        const html = renderHtml(withFooter(row.body, null), variablesOfRow(row));
         expect(mail.html).toBe(html);
         expect(plain(mail.text)).toBe(plain(toText(html)));
       }),
@@ -164,7 +174,7 @@ describe("a bulk template, filled in for one recipient", () => {
         (subject, body, asHtml, values) => {
           const row = mailOf(subject, body, asHtml, values);
           const alone = composeEmail(row, config);
-          const filled = filledIn(compileBulkTemplate({ ...row, body: withFooter(row.body, null) }), row);
+          const filled = filledIn(compiled({ ...row, body: withFooter(row.body, null) }), row);
           expect(filled?.html).toBe(alone.html);
           expect(loose(filled?.subject ?? "")).toBe(loose(alone.subject));
           // HTML in a value is laid out separately: only its text is the same.
@@ -177,17 +187,15 @@ describe("a bulk template, filled in for one recipient", () => {
 
   it("gives the same errors for empty content, and for Liquid that does not parse", () => {
     const empty = rowOf("{{ nothing }}", "<p>Hi</p>", {});
-    expect(() => filledIn(compileBulkTemplate(empty), empty)).toThrow("subject: is empty after rendering");
+    expect(() => filledIn(compiled(empty), empty)).toThrow("subject: is empty after rendering");
     const bodyless = rowOf("Hi", "<p>{{ nothing }}</p>", {});
-    expect(() => filledIn(compileBulkTemplate(bodyless), bodyless)).toThrow("body: is empty after rendering");
-    expect(() => compileBulkTemplate({ subject: "Hi", body: "<p>{% if %}</p>" })).toThrow(
-      /^body: Liquid cannot be rendered/,
-    );
+    expect(() => filledIn(compiled(bodyless), bodyless)).toThrow("body: is empty after rendering");
+    expect(() => compiled(rowOf("Hi", "<p>{% if %}</p>", {}))).toThrow(/^body: Liquid cannot be rendered/);
   });
 
   it("is null if substitution tags cannot express it: a {% break %} that ends the template for some", () => {
     const row = rowOf("Hi", "<p>one</p>{% if name == 'Ann' %}{% break %}{% endif %}<p>two</p>", { name: "Ann" });
-    expect(filledIn(compileBulkTemplate(row), row)).toBeNull();
+    expect(filledIn(compiled(row), row)).toBeNull();
     expect(composeEmail(row, config).html).toBe("<p>one</p>");
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { composeEmail } from "../../src/revenue/email/compose.ts";
 import type { EmailRow } from "../../src/revenue/email/load.ts";
+import { composeEmail } from "../support/rendering.ts";
 import { testConfig } from "../support/worker.ts";
 
 const config = testConfig(null, { MAIL_FROM: "Ops <ops@sender.example>" });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { createLruCache } from "../../src/revenue/email/lruCache.ts";
+import { createLruCache } from "../../src/revenue/rendering/lruCache.ts";
 
 describe("the LRU cache of compiled templates", () => {
   it("compiles a template once, and keeps those used last, by their size", () => {

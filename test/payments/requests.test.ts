@@ -1,7 +1,7 @@
 // A payment request from each seat: prices come from plans only, only Stripe reports money, and a client
 // may cancel, reopen or accept through payment_status.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { renderHtml, renderText } from "../../src/revenue/email/template.ts";
+import { renderHtml, renderText } from "../../src/revenue/rendering/template.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
 import {

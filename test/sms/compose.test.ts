@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { composeSms } from "../../src/revenue/sms/compose.ts";
 import type { SmsRow } from "../../src/revenue/sms/load.ts";
+import { composeSms } from "../support/rendering.ts";
 
 function row(changes: Partial<SmsRow>): SmsRow {
   return {

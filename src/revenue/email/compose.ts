@@ -1,34 +1,22 @@
-// Row -> mail. Pure. An error it throws is caused by the row, which fails with the error's message.
+// What of a row is rendered, and the mail that comes of it.
 import type { Config } from "../../config.ts";
-import { messageOf } from "../../errors.ts";
 import type { Mail } from "../../providers/sendgrid.ts";
-import { withFooter } from "./footer.ts";
-import { htmlParts } from "./html.ts";
+import { LIMITS, limitError, shown } from "../rendering/limits.ts";
+import type { MailTask, RenderedMail, Variables } from "../rendering/tasks.ts";
 import type { EmailRow } from "./load.ts";
-import { isHtml, renderHtml, renderText } from "./template.ts";
 
-/**
- * The variables of a template: postal_address, the keys of metadata (which override postal_address),
- * and the objects metadata, lead and tenant, and unsubscribe_url (null unless the mail is marketing).
- */
-export function variablesOf(
-  row: Pick<EmailRow, "tenant" | "metadata" | "lead">,
-  unsubscribeUrl: string | null,
-): object {
-  const tenant = { name: row.tenant.name, slug: row.tenant.slug };
-  const postal_address = postalAddressOf(row);
-  return {
-    postal_address,
-    ...row.metadata,
-    metadata: row.metadata,
-    lead: row.lead,
-    tenant,
-    unsubscribe_url: unsubscribeUrl,
-  };
+/** What the row's template is rendered from. Of the tenant's settings it has the postal address alone. */
+export function mailTaskOf(
+  row: Pick<EmailRow, "subject" | "body" | "metadata" | "lead" | "tenant" | "unsubscribe_token">,
+  config: Config,
+): MailTask {
+  const { subject, body, metadata, lead } = row;
+  const unsubscribeUrl = unsubscribeUrlOf(row, config);
+  return { kind: "mail", subject, body, metadata, lead, tenant: tenantOf(row), unsubscribeUrl };
 }
 
-export function postalAddressOf({ tenant }: Pick<EmailRow, "tenant">): string | null {
-  return stringOf(tenant.settings["postal_address"]);
+export function tenantOf({ tenant }: Pick<EmailRow, "tenant">): Variables["tenant"] {
+  return { name: tenant.name, slug: tenant.slug, postalAddress: stringOf(tenant.settings["postal_address"]) };
 }
 
 /** The one-click link of RFC 8058, below PUBLIC_URL. Null if the mail is not marketing or PUBLIC_URL is not set. */
@@ -45,19 +33,12 @@ function linksUnder(publicUrl: string): string {
   return links.href;
 }
 
-export const EMPTY = {
-  subject: "subject: is empty after rendering",
-  body: "body: is empty after rendering",
-} as const;
-
-export function composeEmail(row: EmailRow, config: Config): Mail {
-  const unsubscribeUrl = unsubscribeUrlOf(row, config);
-  const variables = variablesOf(row, unsubscribeUrl);
-  const subject = oneLine(rendered("subject", () => renderText(row.subject, variables)));
-  if (subject === "") throw new Error(EMPTY.subject);
-  const body = unsubscribeUrl === null ? row.body : withFooter(row.body, postalAddressOf(row));
-  const { html, text } = rendered("body", () => partsOf(body, variables));
-  if (text.trim() === "") throw new Error(EMPTY.body);
+export function mailOf(
+  row: Pick<EmailRow, "id" | "address" | "tenant" | "metadata">,
+  { subject, html, text }: RenderedMail,
+  { unsubscribeUrl }: MailTask,
+  config: Config,
+): Mail {
   return {
     rowId: row.id,
     to: row.address,
@@ -69,14 +50,17 @@ export function composeEmail(row: EmailRow, config: Config): Mail {
   };
 }
 
-/** The mail's From, Reply-To and category. `from` is "" if neither settings.mail_from nor MAIL_FROM is set. */
+/**
+ * The mail's From, Reply-To and category. `from` is "" if neither settings.mail_from nor MAIL_FROM is set. Throws if
+ * one of the tenant's cannot be a header.
+ */
 export function sendingOf(
   { tenant, metadata }: Pick<EmailRow, "tenant" | "metadata">,
   config: Config,
 ): Pick<Mail, "from" | "fromTenant" | "replyTo" | "category"> {
-  const tenantFrom = stringOf(tenant.settings["mail_from"]);
-  const replyTo = stringOf(metadata["reply_to"]);
-  const category = stringOf(metadata["category"]);
+  const tenantFrom = headerOf("settings.mail_from", tenant.settings["mail_from"]);
+  const replyTo = headerOf("metadata.reply_to", metadata["reply_to"]);
+  const category = headerOf("metadata.category", metadata["category"]);
   return {
     from: tenantFrom ?? config.MAIL_FROM ?? "",
     fromTenant: tenantFrom !== null,
@@ -85,36 +69,15 @@ export function sendingOf(
   };
 }
 
-/** A body without an HTML tag is plain text; its line breaks become <br> in the HTML part. */
-function partsOf(body: string, variables: object): { html: string; text: string } {
-  if (isHtml(body)) return htmlParts(body, variables);
-  return { html: paragraph(renderHtml(escaped(body), variables)), text: renderText(body, variables) };
-}
-
-export function escaped(body: string): string {
-  return body.replaceAll("&", "&amp;").replaceAll(">", "&gt;");
-}
-
-export function paragraph(text: string): string {
-  return `<p>${withBreaks(text)}</p>`;
-}
-
-export function withBreaks(text: string): string {
-  return text.replaceAll(/\r?\n/g, "<br>\n");
-}
-
-export function oneLine(text: string): string {
-  return text.replaceAll(/\s+/g, " ").trim();
-}
-
-export function rendered<T>(column: string, render: () => T): T {
-  try {
-    return render();
-  } catch (error) {
-    throw new Error(`${column}: Liquid cannot be rendered: ${messageOf(error).replaceAll(/\s+/g, " ")}`, {
-      cause: error,
-    });
+function headerOf(name: string, value: unknown): string | null {
+  const text = stringOf(value);
+  if (text === null) return null;
+  const most = LIMITS.headerCharacters;
+  if (text.length > most) throw limitError(name, `has ${shown(text.length)} characters`, `${most}`);
+  if (/\p{Cc}/u.test(text)) {
+    throw new Error(`${name}: ${JSON.stringify(text)} contains a control character, such as a line break; remove it`);
   }
+  return text;
 }
 
 function stringOf(value: unknown): string | null {

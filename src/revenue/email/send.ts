@@ -5,7 +5,8 @@ import type { Outcome } from "../../jobs/outcome.ts";
 import { sendMail, type Mail, type SendgridAccount } from "../../providers/sendgrid.ts";
 import { openCredential } from "../credentials/store.ts";
 import { deferUntilSet } from "../retry.ts";
-import { composeEmail } from "./compose.ts";
+import { render } from "../rendering/index.ts";
+import { mailOf, mailTaskOf } from "./compose.ts";
 import type { EmailRow } from "./load.ts";
 
 export interface PreparedEmail {
@@ -14,10 +15,21 @@ export interface PreparedEmail {
   readonly isMarketing: boolean;
 }
 
-/** Composes the mail and opens its account. Throws what makes the row fail or wait, as composeEmail and openCredential do. */
-export function prepareEmail(row: EmailRow, config: Config): PreparedEmail {
+/** Renders the mail and opens its account. Throws what makes the row fail or wait, as render and openCredential do. */
+export async function prepareEmail(
+  row: EmailRow,
+  { config, now }: Pick<JobContext, "config" | "now">,
+): Promise<PreparedEmail> {
   const account = accountOf(row, config);
-  return { mail: composeEmail(row, config), account, isMarketing: row.unsubscribe_token !== null };
+  return { mail: await composeEmail(row, { config, now }), account, isMarketing: row.unsubscribe_token !== null };
+}
+
+export async function composeEmail(
+  row: Omit<EmailRow, "attempts" | "max_attempts" | "credential">,
+  { config, now }: Pick<JobContext, "config" | "now">,
+): Promise<Mail> {
+  const task = mailTaskOf(row, config);
+  return mailOf(row, await render<"mail">(row.tenant_id, task, now), task, config);
 }
 
 /** The tenant's account if it has one, else the platform's. */

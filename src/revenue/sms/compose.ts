@@ -1,43 +1,35 @@
-// Row -> text. Pure. An error it throws is caused by the row, which fails with the error's message.
-import { messageOf } from "../../errors.ts";
+// The text of a row, as it is sent. An error it throws is caused by the row. Runs in the rendering thread.
 import { cleanText } from "../../text.ts";
-import { renderText } from "../email/template.ts";
-import type { SmsRow } from "./load.ts";
+import { LIMITS, limitError, shown } from "../rendering/limits.ts";
+import type { RenderedText, TextTask } from "../rendering/tasks.ts";
+import { renderText, rendered } from "../rendering/template.ts";
 import { segmentsOf } from "./segments.ts";
 
-/** Twilio's limit. */
-const MAX_CHARACTERS = 1600;
 const OPT_OUT_NOTICE = "Reply STOP to opt out";
 
-export interface ComposedText {
-  readonly text: string;
-  readonly segments: number;
-}
-
-export function composeSms(row: SmsRow): ComposedText {
-  const text = withOptOutNotice(rendered(row), row.must_tell);
-  const { length } = [...text];
-  if (length > MAX_CHARACTERS) {
-    throw new Error(
-      `body: has ${length} characters after rendering; at most ${MAX_CHARACTERS} are allowed; shorten it`,
-    );
+export function composeSms(task: TextTask): RenderedText {
+  const text = withOptOutNotice(plainText(task), task.mustTell);
+  const characters = countCharacters(text);
+  const most = LIMITS.textCharacters;
+  if (characters > most) {
+    throw limitError("body", `has ${characters} characters after rendering`, shown(most));
   }
   return { text, segments: segmentsOf(text).count };
 }
 
+/** Characters as Twilio counts them: a surrogate pair is one. */
+function countCharacters(text: string): number {
+  let count = 0;
+  for (let at = 0; at < text.length; at += (text.codePointAt(at) ?? 0) > 0xff_ff ? 2 : 1) count += 1;
+  return count;
+}
+
 /** Variables of the template: the keys of metadata, and the objects metadata, lead and tenant. */
-function rendered(row: SmsRow): string {
-  const { name, slug } = row.tenant;
-  const variables = { ...row.metadata, metadata: row.metadata, lead: row.lead, tenant: { name, slug } };
-  let text: string;
-  try {
-    text = renderText(row.body, variables);
-  } catch (error) {
-    const reason = messageOf(error).replaceAll(/\s+/g, " ");
-    throw new Error(`body: Liquid cannot be rendered: ${reason}`, { cause: error });
-  }
+function plainText({ body, metadata, lead, tenant: { name, slug } }: TextTask): string {
+  const variables = { ...metadata, metadata, lead, tenant: { name, slug } };
+  const liquid = rendered("body", LIMITS.textCharacters, () => renderText(body, variables));
   // U+0000 is dropped, not replaced: the text is read by a person, and one U+FFFD doubles the number of segments.
-  text = cleanText(text.replaceAll("\0", "")).replaceAll("\r\n", "\n").trim();
+  const text = cleanText(liquid.replaceAll("\0", "")).replaceAll("\r\n", "\n").trim();
   if (text === "") throw new Error("body: is empty after rendering");
   return text;
 }

@@ -6,7 +6,8 @@ import { BrainOpsError, messageOf } from "../../errors.ts";
 import { createMessage, outcomeOf, type TwilioAccount, type TwilioError } from "../../providers/twilio.ts";
 import { deferUntilSet } from "../retry.ts";
 import { platformAccount, tenantAccount } from "./account.ts";
-import { composeSms, type ComposedText } from "./compose.ts";
+import { render } from "../rendering/index.ts";
+import type { RenderedText, TextTask } from "../rendering/tasks.ts";
 import type { SmsRow } from "./load.ts";
 import { e164 } from "./number.ts";
 
@@ -16,10 +17,10 @@ import { e164 } from "./number.ts";
  */
 export type PreparedSms =
   | { readonly kind: "readdress"; readonly row: SmsRow; readonly number: string }
-  | { readonly kind: "send"; readonly row: SmsRow; readonly composed: ComposedText };
+  | { readonly kind: "send"; readonly row: SmsRow; readonly composed: RenderedText };
 
-/** Throws an error that is caused by the row, which fails with its message. */
-export function prepareSms(row: SmsRow): PreparedSms {
+/** Throws an error that is caused by the row, which fails with its message, or what render throws. */
+export async function prepareSms(row: SmsRow, { now }: Pick<JobContext, "now">): Promise<PreparedSms> {
   const number = e164(row.address, row.tenant.country);
   if (number === null) {
     throw new Error(
@@ -28,7 +29,13 @@ export function prepareSms(row: SmsRow): PreparedSms {
     );
   }
   if (number !== row.address) return { kind: "readdress", row, number };
-  return { kind: "send", row, composed: composeSms(row) };
+  return { kind: "send", row, composed: await render<"text">(row.tenant_id, textTaskOf(row), now) };
+}
+
+/** What the row's template is rendered from. */
+export function textTaskOf({ body, metadata, lead, tenant, must_tell }: SmsRow): TextTask {
+  const { name, slug } = tenant;
+  return { kind: "text", body, metadata, lead, tenant: { name, slug, postalAddress: null }, mustTell: must_tell };
 }
 
 /** Sends the text, or returns the row to the gate with the number that was read. */

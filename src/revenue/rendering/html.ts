@@ -3,7 +3,10 @@
 // seventh of the time of a send.
 import { randomInt } from "node:crypto";
 import { compile, type FormatCallback } from "html-to-text";
+import { Parser } from "htmlparser2";
+import { LIMITS, shown } from "./limits.ts";
 import { createLruCache } from "./lruCache.ts";
+import { countOutput, countStep, refusal, restartOutput } from "./meter.ts";
 import { cutHtml, renderHtml, type Cut } from "./template.ts";
 
 // html-to-text drops a list without items and joins the text before and after it.
@@ -17,7 +20,7 @@ const listOr =
   };
 
 // Compiled once: `convert` would parse the selectors again for each mail.
-export const toText = compile({
+const convert = compile({
   wordwrap: 78,
   formatters: { ulOrBlock: listOr("unorderedList"), olOrBlock: listOr("orderedList") },
   selectors: [
@@ -25,6 +28,57 @@ export const toText = compile({
     { selector: "ol", format: "olOrBlock" },
   ],
 });
+
+/**
+ * The text of HTML. html-to-text calls itself for each level of elements, and indents the text of lists and quotations
+ * once for each level. So a scan without recursion, by the same parser, comes first. Throws OP046 at a limit.
+ */
+export function toText(html: string): string {
+  checkElements(html);
+  const text = convert(html);
+  if (text.length > LIMITS.bodyCharacters) throw tooLongAsText();
+  return text;
+}
+
+const INDENTED = new Set(["ul", "ol", "blockquote"]);
+/** Characters before each line of a list or a quotation, at most but for numbers of seven digits. */
+const INDENTATION = 8;
+
+function checkElements(html: string): void {
+  let elements = 0;
+  let depth = 0;
+  let indentation = 1;
+  let characters = 0;
+  const count = (text: string): void => {
+    characters += text.length * indentation;
+    if (characters > LIMITS.indentedCharacters) throw tooLongAsText();
+  };
+  const parser = new Parser({
+    onopentag: (name, attributes) => {
+      countStep();
+      elements += 1;
+      depth += 1;
+      if (elements > LIMITS.elements) {
+        throw refusal("has too many HTML elements", shown(LIMITS.elements), "use fewer");
+      }
+      if (depth > LIMITS.elementDepth) {
+        throw refusal("nests HTML elements too deep", `${LIMITS.elementDepth} levels`, "close them or flatten it");
+      }
+      if (INDENTED.has(name)) indentation += INDENTATION;
+      for (const value of Object.values(attributes)) count(value);
+    },
+    onclosetag: (name) => {
+      depth -= 1;
+      if (INDENTED.has(name)) indentation -= INDENTATION;
+    },
+    ontext: count,
+  });
+  parser.end(html);
+}
+
+function tooLongAsText(): Error {
+  return refusal("has too long a text part", `${shown(LIMITS.bodyCharacters)} characters`);
+}
 
 interface CompiledHtml {
   readonly cut: Cut;
@@ -133,8 +187,11 @@ function createScan(): Scan {
  */
 export function htmlParts(template: string, variables: object): { html: string; text: string } {
   const { cut, pieces, places, fits } = compiledHtml(template);
+  restartOutput();
+  for (const piece of cut.fixed) countOutput(piece.length);
   const values = cut.values(variables);
   if (values === null || !values.every((value, place) => fits[place]?.test(value))) {
+    restartOutput();
     const html = renderHtml(template, variables);
     return { html, text: toText(html) };
   }

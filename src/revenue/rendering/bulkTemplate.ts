@@ -1,15 +1,11 @@
 // A broadcast's content as a template with substitution tags. SendGrid replaces the tags with each
 // recipient's values; the result equals what composeEmail returns, except for white space between
 // values and fixed text, and line breaks in the text part.
-import { randomInt } from "node:crypto";
-import { EMPTY, escaped, oneLine, paragraph, rendered, withBreaks } from "./compose.ts";
 import { toText } from "./html.ts";
-import { cutHtml, cutText, isHtml, type Cut } from "./template.ts";
-
-export interface BulkContent {
-  readonly subject: string;
-  readonly body: string;
-}
+import { LIMITS } from "./limits.ts";
+import { blanks, EMPTY, escaped, oneLine, paragraph, withBreaks } from "./mail.ts";
+import type { BulkSource } from "./tasks.ts";
+import { cutHtml, cutText, isHtml, rendered, type Cut } from "./template.ts";
 
 export interface BulkTemplate {
   readonly subject: string;
@@ -30,36 +26,38 @@ interface Part {
 }
 
 /** Compiles subject and body. Throws on Liquid that cannot be parsed. */
-export function compileBulkTemplate(content: BulkContent): BulkTemplate {
-  // Random, so that no template or value can contain a tag. Digits only, so that upper-casing and
-  // escaping leave tags unchanged.
-  const nonce = randomInt(1e11, 1e12);
+export function compileBulkTemplate(content: Pick<BulkSource, "nonce" | "subject" | "body">): BulkTemplate {
+  const { nonce } = content;
   const partOf = (part: number, cut: Cut, show: Part["show"]): Part => ({
     cut,
     tags: cut.fixed.slice(1).map((_, place) => `-${nonce}.${part}.${place + 1}-`),
     show,
   });
-  const subject = rendered("subject", () =>
-    partOf(1, cutText(content.subject), (value) => value.replaceAll(/\s+/g, " ")),
-  );
-  const body = rendered("body", () => bodyParts(content.body, partOf));
+  const subject = rendered("subject", LIMITS.subjectCharacters, () => partOf(1, cutText(content.subject), blanks));
+  const body = rendered("body", LIMITS.bodyCharacters, () => bodyParts(content.body, partOf));
   const whole = { subject: oneLine(withTags(subject)), html: body.html, text: body.text };
-  const subjectIsBare = isBare(subject, whole.subject);
-  const textIsBare = isBare(body.textPart, whole.text);
+  const withoutTags = (part: string): string => part.replaceAll(new RegExp(`-${nonce}\\.\\d+\\.\\d+-`, "g"), "");
+  const fixedSubject = withoutTags(whole.subject);
+  const subjectIsBare = fixedSubject.trim() === "";
+  const textIsBare = withoutTags(whole.text).trim() === "";
 
   return {
     ...whole,
     substitutions: (variables) => {
       const { htmlPart, textPart } = body;
-      const subjectRaw = rendered("subject", () => subject.cut.values(variables));
-      const htmlRaw = rendered("body", () => htmlPart.cut.values(variables));
+      const inBody = (part: Part): readonly string[] | null =>
+        rendered("body", LIMITS.bodyCharacters, () => part.cut.values(variables));
+      const subjectRaw = rendered("subject", LIMITS.subjectCharacters, () => subject.cut.values(variables));
+      const htmlRaw = inBody(htmlPart);
       // HTML and text usually share the template: rendered once for both.
-      const textRaw = textPart.cut === htmlPart.cut ? htmlRaw : rendered("body", () => textPart.cut.values(variables));
+      const textRaw = textPart.cut === htmlPart.cut ? htmlRaw : inBody(textPart);
       if (subjectRaw === null || htmlRaw === null || textRaw === null) return null;
       if (subjectIsBare && areBlank(subject, subjectRaw)) throw new Error(EMPTY.subject);
       if (textIsBare && areBlank(textPart, textRaw)) throw new Error(EMPTY.body);
       const substitutions: Record<string, string> = {};
       fillIn(substitutions, subject, subjectRaw);
+      // As a mail of its own, its white space is taken together before it is measured.
+      if (fixedSubject.length + charactersIn(substitutions) > LIMITS.subjectCharacters) return null;
       fillIn(substitutions, htmlPart, htmlRaw);
       fillIn(substitutions, textPart, textRaw);
       return substitutions;
@@ -90,9 +88,8 @@ function fillIn(substitutions: Record<string, string>, { tags, show }: Part, val
   for (const [place, tag] of tags.entries()) substitutions[tag] = show(values[place] ?? "");
 }
 
-/** Whether the part is blank when every value is blank. */
-function isBare({ tags }: Part, whole: string): boolean {
-  return tags.reduce((left, tag) => left.replaceAll(tag, ""), whole).trim() === "";
+function charactersIn(substitutions: Readonly<Record<string, string>>): number {
+  return Object.values(substitutions).reduce((sum, value) => sum + value.length, 0);
 }
 
 function areBlank({ show }: Part, values: readonly string[]): boolean {
