@@ -87,7 +87,7 @@ describe("the budget of a tenant's slow rows", () => {
     expect(budget.isOver("slow")).toBe(false);
   });
 
-  it("tells each row that waits another time, at most 15 minutes from now", () => {
+  it("gives each row that waits another time, at most 15 minutes from now", () => {
     const { budget } = budgetAt();
     for (let n = 0; n < 5; n += 1) budget.charge("slow", 500);
     expect(Array.from({ length: 3 }, () => budget.reserve("slow"))).toEqual([8750, 11_250, 13_750]);

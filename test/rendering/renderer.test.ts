@@ -105,7 +105,7 @@ describe("the rendering thread", () => {
   });
 });
 
-/** Files that these files import, with their imports, but for those of types. */
+/** Packages that these files import, directly or by other files. Imports of types do not count. */
 function importsOf(files: readonly string[]): string[] {
   const seen = new Set<string>();
   const names = new Set<string>();

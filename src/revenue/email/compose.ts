@@ -1,4 +1,4 @@
-// What of a row is rendered, and the mail that comes of it.
+// What the thread renders of a row, and the mail with the result.
 import type { Config } from "../../config.ts";
 import type { Mail } from "../../providers/sendgrid.ts";
 import { LIMITS, limitError, shown } from "../rendering/limits.ts";

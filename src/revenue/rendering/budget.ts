@@ -16,7 +16,7 @@ interface Account {
   asOf: number;
   /** What a slow row of the tenant usually takes. */
   usual: number;
-  /** The time until which rows have been told to wait. */
+  /** The time after which the next row may come. */
   reserved: number;
 }
 

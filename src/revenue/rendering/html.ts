@@ -41,7 +41,7 @@ export function toText(html: string): string {
 }
 
 const INDENTED = new Set(["ul", "ol", "blockquote"]);
-/** Characters before each line of a list or a quotation, at most but for numbers of seven digits. */
+/** Characters before each line of a list or a quotation; a list of a million items has more. */
 const INDENTATION = 8;
 
 function checkElements(html: string): void {

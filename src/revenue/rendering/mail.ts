@@ -45,7 +45,7 @@ export function renderMail(task: MailTask): RenderedMail {
 // oxlint-disable-next-line no-control-regex
 const CONTROL = /[\0-\x08\v\f\x0E-\x1F\x7F]/g;
 
-/** Without control characters but for tab and line breaks, and without lone surrogates. */
+/** Without lone surrogates, and without control characters except tab and line breaks. */
 function printable(text: string): string {
   return text.toWellFormed().replaceAll(CONTROL, "");
 }

@@ -112,7 +112,7 @@ function createCapture(): Output {
   });
 }
 
-/** Forgets what has been counted: it was no output. */
+/** Starts to count the output again. */
 export function restartOutput(): void {
   meter.written = 0;
 }

@@ -1,4 +1,4 @@
-// What is rendered and what comes of it, as plain data that can be posted to the rendering thread.
+// What is rendered and the results, as plain data that can be posted to the rendering thread.
 import type { ErrorCode } from "../../errors.ts";
 
 export interface Variables {

@@ -1,5 +1,5 @@
 // The rendering thread: renders batches of tasks one after another. renderer.ts starts it, and ends it when a task takes
-// too long or too much memory. A module that only this thread loads may run what tenants write; the process may not.
+// too long. Only this thread may load modules that parse what tenants write.
 import { parentPort, workerData } from "node:worker_threads";
 import { BrainOpsError, messageOf } from "../../errors.ts";
 import { composeSms } from "../sms/compose.ts";
