@@ -77,7 +77,8 @@ create table public.tenants (
   constraint tenants_name_length check (length(name) between 1 and 200),
   constraint tenants_time_zone_known check (brainops_internal.is_time_zone(time_zone)),
   constraint tenants_status_known check (status in ('active', 'suspended')),
-  constraint tenants_settings_is_object check (jsonb_typeof(settings) = 'object')
+  constraint tenants_settings_is_object check (jsonb_typeof(settings) = 'object'),
+  constraint tenants_settings_at_most_65536_bytes check (pg_column_size(settings) <= 65536)
 );
 
 -- At most one tenant gets the rows of services that do not name a tenant.

@@ -123,6 +123,7 @@ begin
       add constraint %2$s_job_priority_range check (job_priority between -50 and 50),
       add constraint %2$s_max_attempts_range check (max_attempts between 1 and 25),
       add constraint %2$s_attempts_not_negative check (attempts >= 0),
+      add constraint %2$s_idempotency_key_at_most_1000_bytes check (octet_length(idempotency_key) <= 1000),
       add constraint %2$s_tenant_row unique (tenant_id, id)
     $sql$,
     p_table, v_name

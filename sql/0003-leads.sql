@@ -96,7 +96,21 @@ create table public.revenue_leads (
   constraint revenue_leads_metadata_is_object check (jsonb_typeof(metadata) = 'object'),
   constraint revenue_leads_phone_e164_shape check (phone_e164 ~ '^\+[1-9][0-9]{6,14}$'),
   constraint revenue_leads_stage_known
-    check (stage in ('new', 'contacted', 'qualified', 'proposal_sent', 'negotiating', 'won', 'lost', 'nurturing'))
+    check (stage in ('new', 'contacted', 'qualified', 'proposal_sent', 'negotiating', 'won', 'lost', 'nurturing')),
+  constraint revenue_leads_value_estimate_range check (abs(value_estimate) < 1e15),
+  constraint revenue_leads_company_name_at_most_1000_bytes check (octet_length(company_name) <= 1000),
+  constraint revenue_leads_contact_name_at_most_1000_bytes check (octet_length(contact_name) <= 1000),
+  constraint revenue_leads_email_at_most_1000_bytes check (octet_length(email) <= 1000),
+  constraint revenue_leads_phone_at_most_1000_bytes check (octet_length(phone) <= 1000),
+  constraint revenue_leads_website_at_most_2048_bytes check (octet_length(website) <= 2048),
+  constraint revenue_leads_source_at_most_1000_bytes check (octet_length(source) <= 1000),
+  constraint revenue_leads_next_action_at_most_10000_bytes check (octet_length(next_action) <= 10000),
+  constraint revenue_leads_owner_email_at_most_1000_bytes check (octet_length(owner_email) <= 1000),
+  constraint revenue_leads_state_at_most_1000_bytes check (octet_length(state) <= 1000),
+  constraint revenue_leads_location_at_most_1000_bytes check (octet_length(location) <= 1000),
+  constraint revenue_leads_industry_at_most_1000_bytes check (octet_length(industry) <= 1000),
+  constraint revenue_leads_status_at_most_1000_bytes check (octet_length(status) <= 1000),
+  constraint revenue_leads_metadata_at_most_65536_bytes check (pg_column_size(metadata) <= 65536)
 );
 
 create unique index revenue_leads_person on public.revenue_leads (tenant_id, email_key) where email_key is not null;
@@ -184,7 +198,9 @@ create table public.lead_events (
       on delete cascade,
   constraint lead_events_event_is_word check (event ~ '^[a-z][a-z0-9_]{0,62}$'),
   constraint lead_events_source_key_length check (length(source_key) between 1 and 300),
-  constraint lead_events_metadata_is_object check (jsonb_typeof(metadata) = 'object')
+  constraint lead_events_metadata_is_object check (jsonb_typeof(metadata) = 'object'),
+  constraint lead_events_channel_at_most_300_bytes check (octet_length(channel) <= 300),
+  constraint lead_events_metadata_at_most_262144_bytes check (pg_column_size(metadata) <= 262144)
 );
 
 -- squawk-ignore require-concurrent-index-creation
@@ -258,7 +274,9 @@ create table public.lead_forms (
   created_at timestamptz not null default brainops.now(),
   constraint lead_forms_once unique (tenant_id, name),
   constraint lead_forms_name_short check (name ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
-  constraint lead_forms_defaults_is_object check (jsonb_typeof(defaults) = 'object')
+  constraint lead_forms_defaults_is_object check (jsonb_typeof(defaults) = 'object'),
+  constraint lead_forms_source_at_most_1000_bytes check (octet_length(source) <= 1000),
+  constraint lead_forms_defaults_at_most_65536_bytes check (pg_column_size(defaults) <= 65536)
 );
 
 comment on table public.lead_forms is

@@ -61,7 +61,10 @@ create table public.contact_suppressions (
   expires_at timestamptz,
   constraint contact_suppressions_once unique (tenant_id, channel, address_key),
   constraint contact_suppressions_channel_known check (channel in ('email', 'sms')),
-  constraint contact_suppressions_address_given check (btrim(address) <> '')
+  constraint contact_suppressions_address_given check (btrim(address) <> ''),
+  constraint contact_suppressions_address_at_most_1000_bytes check (octet_length(address) <= 1000),
+  constraint contact_suppressions_reason_at_most_1000_bytes check (octet_length(reason) <= 1000),
+  constraint contact_suppressions_source_at_most_300_bytes check (octet_length(source) <= 300)
 );
 
 comment on table public.contact_suppressions is
@@ -95,7 +98,10 @@ create table public.contact_consents (
   constraint contact_consents_channel_known check (channel in ('email', 'sms')),
   constraint contact_consents_state_known check (state in ('granted', 'denied', 'pending')),
   constraint contact_consents_address_given check (btrim(address) <> ''),
-  constraint contact_consents_evidence_is_object check (jsonb_typeof(evidence) = 'object')
+  constraint contact_consents_evidence_is_object check (jsonb_typeof(evidence) = 'object'),
+  constraint contact_consents_address_at_most_1000_bytes check (octet_length(address) <= 1000),
+  constraint contact_consents_source_at_most_300_bytes check (octet_length(source) <= 300),
+  constraint contact_consents_evidence_at_most_65536_bytes check (pg_column_size(evidence) <= 65536)
 );
 
 create index contact_consents_last_word on public.contact_consents (tenant_id, channel, address_key, occurred_at desc);
@@ -142,7 +148,8 @@ create table public.contact_policies (
   constraint contact_policies_consent_known check (consent in ('opt_out', 'opt_in', 'double_opt_in')),
   constraint contact_policies_spread_range check (spread between '0' and '6 hours'),
   constraint contact_policies_hourly_limit_positive check (hourly_limit > 0),
-  constraint contact_policies_expires_after_range check (expires_after between '1 hour' and '90 days')
+  constraint contact_policies_expires_after_range check (expires_after between '1 hour' and '90 days'),
+  constraint contact_policies_weekdays_at_most_100_bytes check (pg_column_size(weekdays) <= 100)
 );
 
 comment on table public.contact_policies is

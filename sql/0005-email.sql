@@ -24,7 +24,10 @@ create table public.ai_broadcasts (
   constraint ai_broadcasts_tenant_row unique (tenant_id, id),
   constraint ai_broadcasts_status_known check (status in ('draft', 'active', 'paused', 'cancelled')),
   constraint ai_broadcasts_metadata_is_object check (jsonb_typeof(metadata) = 'object'),
-  constraint ai_broadcasts_launched check (status <> 'active' or launched_at is not null)
+  constraint ai_broadcasts_launched check (status <> 'active' or launched_at is not null),
+  constraint ai_broadcasts_name_at_most_300_bytes check (octet_length(name) <= 300),
+  constraint ai_broadcasts_audience_at_most_300_bytes check (octet_length(audience) <= 300),
+  constraint ai_broadcasts_template_at_most_300_bytes check (octet_length(template) <= 300)
 );
 
 comment on table public.ai_broadcasts is

@@ -54,7 +54,9 @@ create table public.campaigns (
   constraint campaigns_version_not_negative check (version >= 0),
   constraint campaigns_reentry_known check (reentry in ('none', 'after_exit')),
   constraint campaigns_goal_event_is_word check (goal_event ~ '^[a-z][a-z0-9_]{0,62}$'),
-  constraint campaigns_exit_on_has_no_null check (array_position(exit_on, null) is null)
+  constraint campaigns_exit_on_has_no_null check (array_position(exit_on, null) is null),
+  constraint campaigns_description_at_most_10000_bytes check (octet_length(description) <= 10000),
+  constraint campaigns_exit_on_at_most_4096_bytes check (pg_column_size(exit_on) <= 4096)
 );
 
 comment on table public.campaigns is
@@ -99,7 +101,10 @@ create table public.campaign_steps (
     check (kind in ('send_email', 'send_sms', 'wait', 'wait_for', 'branch', 'split', 'task', 'notify', 'exit')),
   constraint campaign_steps_delay_range check (delay >= '0' and delay <= '3 years'),
   constraint campaign_steps_delay_from_known check (delay_from in ('previous', 'enrolment')),
-  constraint campaign_steps_config_is_object check (jsonb_typeof(config) = 'object')
+  constraint campaign_steps_config_is_object check (jsonb_typeof(config) = 'object'),
+  constraint campaign_steps_name_at_most_1000_bytes check (octet_length(name) <= 1000),
+  constraint campaign_steps_template_at_most_300_bytes check (octet_length(template) <= 300),
+  constraint campaign_steps_config_at_most_65536_bytes check (pg_column_size(config) <= 65536)
 );
 
 comment on table public.campaign_steps is
@@ -132,7 +137,9 @@ create table public.ai_campaign_templates (
   constraint ai_campaign_templates_name_given check (length(name) between 1 and 200),
   constraint ai_campaign_templates_subject_of_mail check (channel <> 'email' or btrim(coalesce(subject, '')) <> ''),
   constraint ai_campaign_templates_body_given check (btrim(body) <> ''),
-  constraint ai_campaign_templates_version_positive check (version >= 1)
+  constraint ai_campaign_templates_version_positive check (version >= 1),
+  constraint ai_campaign_templates_subject_at_most_1000_bytes check (octet_length(subject) <= 1000),
+  constraint ai_campaign_templates_body_at_most_262144_bytes check (octet_length(body) <= 262144)
 );
 
 comment on table public.ai_campaign_templates is
@@ -175,7 +182,11 @@ create table public.ai_nurture_campaigns (
   constraint ai_nurture_campaigns_touch_count_not_negative check (touch_count >= 0),
   constraint ai_nurture_campaigns_over_has_end
     check (lead_id is null or (status in ('completed', 'exited', 'cancelled')) = (ended_at is not null)),
-  constraint ai_nurture_campaigns_paused_is_held check (lead_id is null or status <> 'paused' or held_since is not null)
+  constraint ai_nurture_campaigns_paused_is_held
+    check (lead_id is null or status <> 'paused' or held_since is not null),
+  constraint ai_nurture_campaigns_campaign_type_at_most_300_bytes check (octet_length(campaign_type) <= 300),
+  constraint ai_nurture_campaigns_name_at_most_1000_bytes check (octet_length(name) <= 1000),
+  constraint ai_nurture_campaigns_exit_reason_at_most_1000_bytes check (octet_length(exit_reason) <= 1000)
 );
 
 -- One row for each entrance of a lead, and at most one that runs.
@@ -236,7 +247,8 @@ create table public.ai_campaign_touches (
     foreign key (tenant_id, campaign_id) references public.ai_nurture_campaigns (tenant_id, id)
       on delete cascade,
   constraint ai_campaign_touches_type_known
-    check (touch_type in ('email', 'sms', 'wait', 'wait_for', 'branch', 'split', 'task', 'notify', 'exit'))
+    check (touch_type in ('email', 'sms', 'wait', 'wait_for', 'branch', 'split', 'task', 'notify', 'exit')),
+  constraint ai_campaign_touches_content_template_at_most_300_bytes check (octet_length(content_template) <= 300)
 );
 
 select brainops_internal.add_job_columns('public.ai_campaign_touches', p_max_attempts => 10);
@@ -292,7 +304,14 @@ create table public.campaign_rules (
     foreign key (tenant_id, campaign_id) references public.campaigns (tenant_id, id)
       on delete cascade,
   constraint campaign_rules_name_once unique (tenant_id, name),
-  constraint campaign_rules_asks_something check (coalesce(tiers, stages, sources) is not null or condition is not null)
+  constraint campaign_rules_asks_something
+    check (coalesce(tiers, stages, sources) is not null or condition is not null),
+  constraint campaign_rules_name_at_most_300_bytes check (octet_length(name) <= 300),
+  constraint campaign_rules_tiers_at_most_4096_bytes check (pg_column_size(tiers) <= 4096),
+  constraint campaign_rules_stages_at_most_4096_bytes check (pg_column_size(stages) <= 4096),
+  constraint campaign_rules_sources_at_most_4096_bytes check (pg_column_size(sources) <= 4096),
+  constraint campaign_rules_leaves_at_most_4096_bytes check (pg_column_size(leaves) <= 4096),
+  constraint campaign_rules_condition_at_most_65536_bytes check (pg_column_size(condition) <= 65536)
 );
 
 create index campaign_rules_campaign_id on public.campaign_rules (tenant_id, campaign_id);
@@ -319,7 +338,10 @@ create table public.campaign_split_winners (
   constraint campaign_split_winners_campaign
     foreign key (tenant_id, campaign_id) references public.campaigns (tenant_id, id)
       on delete cascade,
-  constraint campaign_split_winners_once unique (tenant_id, campaign_id, version, step_key)
+  constraint campaign_split_winners_once unique (tenant_id, campaign_id, version, step_key),
+  constraint campaign_split_winners_step_key_at_most_300_bytes check (octet_length(step_key) <= 300),
+  constraint campaign_split_winners_variant_at_most_300_bytes check (octet_length(variant) <= 300),
+  constraint campaign_split_winners_figures_at_most_65536_bytes check (pg_column_size(figures) <= 65536)
 );
 
 comment on table public.campaign_split_winners is
@@ -345,7 +367,9 @@ create table public.lead_tasks (
       on delete cascade,
   constraint lead_tasks_status_known check (status in ('open', 'done', 'cancelled')),
   constraint lead_tasks_priority_known check (priority in ('high', 'normal', 'low')),
-  constraint lead_tasks_title_given check (length(title) between 1 and 500)
+  constraint lead_tasks_title_given check (length(title) between 1 and 500),
+  constraint lead_tasks_description_at_most_10000_bytes check (octet_length(description) <= 10000),
+  constraint lead_tasks_assigned_to_at_most_1000_bytes check (octet_length(assigned_to) <= 1000)
 );
 
 create unique index lead_tasks_once_per_touch on public.lead_tasks (tenant_id, touch_id) where touch_id is not null;

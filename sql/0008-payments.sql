@@ -134,7 +134,12 @@ create table public.payment_requests (
   constraint payment_requests_metadata_is_object check (jsonb_typeof(metadata) = 'object'),
   constraint payment_requests_lead
     foreign key (tenant_id, lead_id) references public.revenue_leads (tenant_id, id)
-      on delete set null (lead_id)
+      on delete set null (lead_id),
+  constraint payment_requests_product_service_at_most_1000_bytes check (octet_length(product_service) <= 1000),
+  constraint payment_requests_plan_code_at_most_300_bytes check (octet_length(plan_code) <= 300),
+  constraint payment_requests_currency_at_most_30_bytes check (octet_length(currency) <= 30),
+  constraint payment_requests_success_url_at_most_2048_bytes check (octet_length(success_url) <= 2048),
+  constraint payment_requests_metadata_at_most_65536_bytes check (pg_column_size(metadata) <= 65536)
 );
 
 select brainops_internal.add_job_columns('public.payment_requests', p_max_attempts => 12);

@@ -60,7 +60,11 @@ create table public.onboarding_templates (
     check (advance_on is distinct from 'email_sent' or body is not null),
   constraint onboarding_templates_remind_known check (remind in ('customer', 'owner', 'both', 'nobody')),
   constraint onboarding_templates_remind_before_not_negative check (remind_before >= '0'),
-  constraint onboarding_templates_escalate_after_not_negative check (escalate_after >= '0')
+  constraint onboarding_templates_escalate_after_not_negative check (escalate_after >= '0'),
+  constraint onboarding_templates_template_at_most_300_bytes check (octet_length(template) <= 300),
+  constraint onboarding_templates_description_at_most_10000_bytes check (octet_length(description) <= 10000),
+  constraint onboarding_templates_subject_at_most_1000_bytes check (octet_length(subject) <= 1000),
+  constraint onboarding_templates_body_at_most_262144_bytes check (octet_length(body) <= 262144)
 );
 
 comment on table public.onboarding_templates is
@@ -102,7 +106,9 @@ create table public.ai_onboarding_workflows (
   constraint ai_onboarding_workflows_status_known check (status in ('in_progress', 'completed', 'cancelled', 'paused')),
   constraint ai_onboarding_workflows_completed_has_time check ((status = 'completed') = (completed_at is not null)),
   constraint ai_onboarding_workflows_paused_has_time check ((status = 'paused') = (paused_at is not null)),
-  constraint ai_onboarding_workflows_steps_not_negative check (total_steps >= 0 and current_step >= 0)
+  constraint ai_onboarding_workflows_steps_not_negative check (total_steps >= 0 and current_step >= 0),
+  constraint ai_onboarding_workflows_template_at_most_300_bytes check (octet_length(template) <= 300),
+  constraint ai_onboarding_workflows_reason_at_most_1000_bytes check (octet_length(reason) <= 1000)
 );
 
 create index ai_onboarding_workflows_alias_ids on public.ai_onboarding_workflows using gin (alias_ids);
@@ -145,13 +151,18 @@ create table public.ai_onboarding_steps (
   constraint ai_onboarding_steps_workflow
     foreign key (tenant_id, workflow_id) references public.ai_onboarding_workflows (tenant_id, id)
       on delete cascade,
-  constraint ai_onboarding_steps_number_positive check (step_number >= 1),
+  constraint ai_onboarding_steps_number_range check (step_number between 1 and 1000),
   constraint ai_onboarding_steps_status_known
     check (status in ('pending', 'in_progress', 'completed', 'skipped', 'cancelled')),
   constraint ai_onboarding_steps_completed_has_time check ((status = 'completed') = (completed_at is not null)),
   constraint ai_onboarding_steps_begun_has_time check (status <> 'in_progress' or started_at is not null),
   constraint ai_onboarding_steps_duration_positive check (duration > '0'),
-  constraint ai_onboarding_steps_remind_known check (remind in ('customer', 'owner', 'both', 'nobody'))
+  constraint ai_onboarding_steps_remind_known check (remind in ('customer', 'owner', 'both', 'nobody')),
+  constraint ai_onboarding_steps_step_name_at_most_300_bytes check (octet_length(step_name) <= 300),
+  constraint ai_onboarding_steps_description_at_most_10000_bytes check (octet_length(description) <= 10000),
+  constraint ai_onboarding_steps_subject_at_most_1000_bytes check (octet_length(subject) <= 1000),
+  constraint ai_onboarding_steps_body_at_most_262144_bytes check (octet_length(body) <= 262144),
+  constraint ai_onboarding_steps_advance_on_at_most_300_bytes check (octet_length(advance_on) <= 300)
 );
 
 create index ai_onboarding_steps_awaiting on public.ai_onboarding_steps (tenant_id, advance_on, workflow_id)

@@ -28,7 +28,9 @@ create table public.contact_topics (
   constraint contact_topics_tenant_row unique (tenant_id, id),
   constraint contact_topics_code unique (tenant_id, code),
   constraint contact_topics_code_is_word check (code ~ '^[a-z][a-z0-9_]{0,62}$'),
-  constraint contact_topics_name_length check (length(btrim(name)) between 1 and 100)
+  constraint contact_topics_name_length check (length(btrim(name)) between 1 and 100),
+  constraint contact_topics_description_at_most_10000_bytes check (octet_length(description) <= 10000),
+  constraint contact_topics_campaign_codes_at_most_65536_bytes check (pg_column_size(campaign_codes) <= 65536)
 );
 
 comment on table public.contact_topics is
@@ -46,7 +48,8 @@ create table public.contact_topic_optouts (
   constraint contact_topic_optouts_once unique (tenant_id, address_key, topic_id),
   constraint contact_topic_optouts_topic
     foreign key (tenant_id, topic_id) references public.contact_topics (tenant_id, id)
-      on delete cascade
+      on delete cascade,
+  constraint contact_topic_optouts_address_key_at_most_1000_bytes check (octet_length(address_key) <= 1000)
 );
 
 create index contact_topic_optouts_topic_id on public.contact_topic_optouts (tenant_id, topic_id);

@@ -36,6 +36,12 @@ for each row
 when (new.recipient !~ '^\+' and brainops_internal.uuid_or_null(new.recipient) is null)
 execute function brainops_internal.read_national_number();
 
+create or replace trigger a3_refuse_large_metadata
+before insert or update of metadata on public.ai_sms_queue
+for each row
+when (pg_column_size(new.metadata || '{}') > 65536)
+execute function brainops_internal.refuse_large_metadata();
+
 create or replace trigger b2_forget_sms_run
 before update of status on public.ai_sms_queue
 for each row

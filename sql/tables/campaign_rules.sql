@@ -14,3 +14,10 @@ before update on public.campaign_rules
 for each row
 when (new.condition is not null and (old.condition is distinct from new.condition or (new.active and not old.active)))
 execute function brainops_internal.before_campaign_rule();
+
+-- Each rule is evaluated for each new lead.
+create or replace trigger c0_limit_rows
+after insert on public.campaign_rules
+referencing new table as inserted
+for each statement
+execute function brainops_internal.limit_rows('100');

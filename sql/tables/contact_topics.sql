@@ -1,2 +1,9 @@
 -- Topics of the preference page, written by their tenant.
 select brainops.protect_table('public.contact_topics');
+
+-- The preference page shows all of them.
+create or replace trigger c0_limit_rows
+after insert on public.contact_topics
+referencing new table as inserted
+for each statement
+execute function brainops_internal.limit_rows('100');

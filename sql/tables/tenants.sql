@@ -28,6 +28,12 @@ before delete on public.tenants
 for each row
 execute function brainops_internal.before_tenant_delete();
 
+create or replace trigger a3_refuse_mail_from
+before insert or update of settings on public.tenants
+for each row
+when (btrim(new.settings ->> 'mail_from') <> '' and not brainops_internal.is_mailbox(new.settings ->> 'mail_from'))
+execute function brainops_internal.refuse_mail_from();
+
 create or replace trigger a3_refuse_time_zone
 before insert or update of time_zone on public.tenants
 for each row

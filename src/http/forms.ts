@@ -1,7 +1,7 @@
 // POST /forms/<token>: a lead from a tenant's form, signed by the tenant's server. The request itself stores it, not a
 // job: the answer lists every fault, and the person can still correct them.
 import type pg from "pg";
-import { BrainOpsError } from "../errors.ts";
+import { BrainOpsError, codeOf } from "../errors.ts";
 import type { Endpoint } from "../revenue/credentials/store.ts";
 import { columnOf } from "../revenue/leads/columns.ts";
 import { readLead } from "../revenue/leads/fields.ts";
@@ -45,6 +45,8 @@ async function acceptSubmission(
     const body = { lead_id: leadId, is_new: isNew };
     return isNew ? { status: 201, body, added: 1, known: 0 } : { status: 200, body, added: 0, known: 1 };
   } catch (error) {
+    // A column's limit. Postgres's message names tables, which is of no use to the sender.
+    if (codeOf(error) === "23514") return unusable(422, { error: "A field is too long, or has an impossible value." });
     if (!(error instanceof BrainOpsError)) throw error;
     return unusable(error.code === "OP009" ? 404 : 422, { error: error.message, hint: error.hint });
   }

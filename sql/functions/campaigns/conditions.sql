@@ -93,15 +93,31 @@ revoke execute on function brainops_internal.condition_holds(jsonb, public.reven
 
 create or replace function brainops_internal.condition_problems(p_condition jsonb)
 returns setof text
-language sql
+language plpgsql
 stable
 set search_path = ''
 as $$
-  select brainops_internal.condition_problems(p_condition, 0);
+declare
+  -- Each part is a query when the condition is evaluated, and a rule's condition is evaluated for each new lead.
+  c_most_parts constant int := 100;
+  c_most_bytes constant int := 65536;
+  v_parts int;
+begin
+  if pg_column_size(p_condition) > c_most_bytes then
+    return next format('the condition has %s bytes; at most %s are allowed', pg_column_size(p_condition), c_most_bytes);
+    return;
+  end if;
+  select count(*) into v_parts from jsonb_path_query(p_condition, 'strict $.** ? (@.type() == "object")');
+  if v_parts > c_most_parts then
+    return next format('the condition has %s parts; at most %s are allowed', v_parts, c_most_parts);
+    return;
+  end if;
+  return query select brainops_internal.condition_problems(p_condition, 0);
+end;
 $$;
 
 comment on function brainops_internal.condition_problems(jsonb) is
-  'What is wrong with a condition, one sentence each; no rows if it is valid. Forms: {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2, "channel": "email"}.';
+  'What is wrong with a condition, one sentence each; no rows if it is valid. At most 100 parts. Forms: {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2, "channel": "email"}.';
 
 revoke execute on function brainops_internal.condition_problems(jsonb) from public;
 grant execute

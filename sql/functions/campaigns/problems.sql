@@ -77,7 +77,9 @@ begin
       end if;
     elsif v_step.kind = 'branch' then
       if jsonb_typeof(v_step.config -> 'when') is distinct from 'array' or v_step.config -> 'when' = '[]' then
-        return next v_start || format('when %s is not a list of one or more {"if": condition, "to": step}', coalesce(v_step.config ->> 'when', 'null'));
+        return next v_start || format('when %s is not a list of one or more {"if": condition, "to": step}', coalesce(left(v_step.config ->> 'when', 80), 'null'));
+      elsif jsonb_array_length(v_step.config -> 'when') > 100 then
+        return next v_start || format('when has %s items; at most 100 are allowed', jsonb_array_length(v_step.config -> 'when'));
       else
         for v_item in select * from jsonb_array_elements(v_step.config -> 'when')
         loop

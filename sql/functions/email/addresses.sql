@@ -36,6 +36,34 @@ grant execute
 on function brainops_internal.is_email_address(text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
 
+-- What a provider's client takes apart itself, or puts into a header. Direction marks would let a name hide the address
+-- that follows it.
+create or replace function brainops_internal.is_mailbox(p_text text)
+returns boolean
+language sql
+immutable
+parallel safe
+set search_path = ''
+as $$
+  select
+    coalesce(
+      octet_length(p_text) <= 512
+      and p_text !~ '[\x01-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]'
+      and brainops_internal.is_email_address(
+        coalesce(substring(p_text from '^ *"?[^"<>]*"? *<([^<>]+)> *$'), btrim(p_text))
+      ),
+      false
+    );
+$$;
+
+comment on function brainops_internal.is_mailbox(text) is
+  'Whether a text is an e-mail address with or without a name: ann@example.com, Ann <ann@example.com> or "Ann" <ann@example.com>; at most 512 bytes, without control characters and marks of the writing direction. False for null.';
+
+revoke execute on function brainops_internal.is_mailbox(text) from public;
+grant execute
+on function brainops_internal.is_mailbox(text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
 -- A mail to a lead goes to the lead that its recipient names, or to the lead that this one was merged into, regardless
 -- of lead_id.
 --

@@ -113,6 +113,7 @@ begin
     new.body := coalesce(case when tg_op = 'INSERT' then new.body end, v_template.body);
   end if;
   perform brainops_internal.check_mail_text(new.subject, new.body);
+  perform brainops_internal.check_mail_headers(new.metadata);
   if new.status = 'active' and new.launched_at is null then
     perform brainops_internal.refuse_launch(new.tenant_id, 'email');
     new.launched_at := brainops.now();

@@ -35,6 +35,9 @@ begin
     raise exception 'metadata: % is not a JSON object', quote_literal(left(new.metadata::text, 120))
       using errcode = 'OP006', column = 'metadata', hint = 'Give an object such as {"first_name": "Ann"}, or {} or null for no values.';
   end if;
+  if new.metadata ?| array['reply_to', 'category'] then
+    perform brainops_internal.check_mail_headers(new.metadata);
+  end if;
 
   if tg_op = 'INSERT' then
     if new.metadata ->> 'priority' = 'high' and new.job_priority = 0 then
@@ -101,6 +104,35 @@ revoke execute on function brainops_internal.check_mail_text(text, text) from pu
 grant execute
 on function brainops_internal.check_mail_text(text, text)
 to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
+-- These two values become a header of the mail and a category of the provider's statistics as they are, without Liquid.
+create or replace function brainops_internal.check_mail_headers(p_metadata jsonb)
+returns void
+language plpgsql
+immutable
+set search_path = ''
+as $$
+declare
+  v_reply_to text := case jsonb_typeof(p_metadata -> 'reply_to') when 'string' then btrim(p_metadata ->> 'reply_to') end;
+  v_category text := case jsonb_typeof(p_metadata -> 'category') when 'string' then p_metadata ->> 'category' end;
+begin
+  if v_reply_to <> '' and not brainops_internal.is_mailbox(v_reply_to) then
+    raise exception 'metadata.reply_to: % is not an e-mail address', quote_literal(left(v_reply_to, 120))
+      using errcode = 'OP006', column = 'metadata',
+        hint = 'Give one address, such as ann@example.com or Ann <ann@example.com>, without control characters and of at most 512 bytes; or leave it out.';
+  end if;
+  if octet_length(v_category) > 255 or v_category ~ '[\x01-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]' then
+    raise exception 'metadata.category: % is too long, or contains a control character', quote_literal(left(v_category, 120))
+      using errcode = 'OP006', column = 'metadata', hint = 'Give a text of at most 255 bytes in one line, or leave it out.';
+  end if;
+end;
+$$;
+
+comment on function brainops_internal.check_mail_headers(jsonb) is
+  'Raises OP006 if metadata.reply_to is not an address with or without a name, or metadata.category is not a short line. Other JSON types than text are left alone, because they have no effect.';
+
+revoke execute on function brainops_internal.check_mail_headers(jsonb) from public;
+grant execute on function brainops_internal.check_mail_headers(jsonb) to brainops_system;
 
 create or replace function brainops_internal.gate_email(p_ids uuid[])
 returns setof brainops.verdict

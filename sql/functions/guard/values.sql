@@ -79,6 +79,56 @@ comment on function brainops_internal.refuse_time_zone is
 
 revoke execute on function brainops_internal.refuse_time_zone() from public;
 
+create or replace function brainops_internal.refuse_mail_from()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception 'settings.mail_from: % is not an e-mail address', quote_literal(left(new.settings ->> 'mail_from', 120))
+    using errcode = 'check_violation', column = 'settings', table = tg_table_name,
+      hint = 'Give one address, such as news@example.com or Acme <news@example.com>, without control characters and of at most 512 bytes.';
+end;
+$$;
+
+comment on function brainops_internal.refuse_mail_from is
+  'Trigger, for tenants whose settings.mail_from is not an address with or without a name: raises 23514.';
+
+revoke execute on function brainops_internal.refuse_mail_from() from public;
+
+-- For tables whose rows are all read when something happens to one lead or person: their number is part of what a
+-- tenant costs the others. The lock on the tenant's row, which tenants cannot take, makes two transactions count one
+-- after the other.
+create or replace function brainops_internal.limit_rows()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_most constant int := tg_argv[0];
+  v_tenants uuid[] := array(select distinct tenant_id from inserted order by tenant_id);
+  v_over uuid;
+begin
+  perform from public.tenants where id = any (v_tenants) order by id for no key update;
+  execute format('select tenant_id from %s where tenant_id = any ($1) group by tenant_id having count(*) > $2 limit 1', tg_relid::regclass)
+    into v_over
+    using v_tenants, v_most;
+  if v_over is not null then
+    raise exception '%: a tenant may have at most % rows', tg_relid::regclass, v_most
+      using errcode = 'program_limit_exceeded', table = tg_table_name,
+        hint = 'Delete rows that are no longer needed, then insert the new ones.';
+  end if;
+  return null;
+end;
+$$;
+
+comment on function brainops_internal.limit_rows is
+  'Trigger after insert, for each statement (transition table inserted): 54000 if a tenant has more rows in the table than the argument allows.';
+
+alter function brainops_internal.limit_rows() owner to brainops_system;
+revoke execute on function brainops_internal.limit_rows() from public;
+
 -- A worker that claims a thousand recipients of a broadcast holds the metadata of all of them in memory, so a
 -- recipient may have less than a single mail.
 create or replace function brainops_internal.refuse_large_metadata()
@@ -87,11 +137,18 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  -- The broadcast's own row (ai_broadcasts) has what all recipients share, and the higher limit.
+  -- The broadcast's own row (ai_broadcasts) has what all recipients share, and the higher limit. A text has at most 1,600
+  -- characters.
   c_of_recipient constant int := 32768;
+  c_of_text constant int := 65536;
   c_else constant int := 262144;
   v_bytes int := pg_column_size(new.metadata || '{}');
-  v_most int := case when tg_table_name = 'ai_email_queue' and to_jsonb(new) ->> 'broadcast_id' is not null then c_of_recipient else c_else end;
+  v_most int := case
+    when tg_table_name = 'ai_sms_queue' then c_of_text
+    -- to_jsonb of the whole row, because only one of the tables has the column.
+    when tg_table_name = 'ai_email_queue' and to_jsonb(new) -> 'broadcast_id' <> 'null' then c_of_recipient
+    else c_else
+  end;
 begin
   if v_bytes > v_most then
     raise exception 'metadata: has % bytes, and at most % (% KiB) are allowed', v_bytes, v_most, v_most / 1024
@@ -103,7 +160,7 @@ end;
 $$;
 
 comment on function brainops_internal.refuse_large_metadata is
-  'Trigger: limits metadata to 256 KiB for a mail or a broadcast and to 32 KiB for a recipient of a broadcast, as jsonb before compression. OP006: larger.';
+  'Trigger: limits metadata to 256 KiB for a mail or a broadcast, 64 KiB for a text and 32 KiB for a recipient of a broadcast, as jsonb before compression. OP006: larger.';
 
 revoke execute on function brainops_internal.refuse_large_metadata() from public;
 

@@ -96,7 +96,7 @@ alter function brainops_internal.merge_lead_into(uuid, uuid, uuid) owner to brai
 revoke execute on function brainops_internal.merge_lead_into(uuid, uuid, uuid) from public;
 
 -- Nulls are filled; the further stage, the higher score, the later last_contact and the earlier created_at are
--- kept. Values that differ are kept in metadata.merged, so that nothing is lost.
+-- kept. Values that differ are kept in metadata.merged, as long as metadata stays within its limit.
 create or replace function brainops_internal.merge_row_into_lead(p_into uuid, p_row public.revenue_leads)
 returns boolean
 language plpgsql
@@ -170,6 +170,10 @@ begin
     v_merged := v_merged || jsonb_build_object('id', p_row.id, 'at', brainops.now(), 'values', v_other);
   end if;
   v_new.metadata := v_lead.metadata || v_more || case when v_merged <> '[]' then jsonb_build_object('merged', v_merged) else '{}' end;
+  -- The column's limit: a form that anyone can send again must not make the lead unwritable. What no longer fits is left out.
+  if pg_column_size(v_new.metadata) > 65536 then
+    v_new.metadata := v_lead.metadata;
+  end if;
 
   if v_new is distinct from v_lead then
     update public.revenue_leads
