@@ -177,7 +177,7 @@ describe("a bounce without our ids", () => {
     );
     const because = {
       status: "skipped",
-      skip_reason: "the event is not about a message of this installation",
+      skip_reason: "the event is about no message that went through this account",
       tenant_id: null,
     };
     expect(rows).toEqual([

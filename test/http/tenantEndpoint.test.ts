@@ -1,6 +1,6 @@
 // A tenant's own SendGrid account posts to its own endpoint, signed with its own key; whatever it
 // reports, it can only affect this tenant's mails.
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { saveCredential } from "../../src/revenue/credentials/store.ts";
 import type { HttpServer } from "../../src/http/server.ts";
@@ -59,8 +59,37 @@ it("never affects another tenant's mails, whatever the account signs", async () 
   await processEvents(db);
   expect(await suppressed()).toEqual([]);
   expect(await db.query("select skip_reason from webhook_events where payload ->> 'bo_msg' = $1", [theirs])).toEqual([
-    { skip_reason: "it is about a message of another tenant" },
+    { skip_reason: "the event is about no message that went through this account" },
   ]);
+});
+
+it("does not show the tenant whom another tenant mailed, by any of the ways to find a mail", async () => {
+  const [theirs] = await createSentEmails(db, db.tenantB, ["only-b-mailed@x.example"]);
+  await db.query("update ai_email_queue set provider_message_id = 'their-message', sent_at = now() where id = $1", [
+    theirs,
+  ]);
+  const probes = ["only-b-mailed@x.example", "never-mailed@x.example"].flatMap((email, n) => [
+    { ...createEvent({ event: "bounce", email }), sg_event_id: `bounce-${n}`, sg_message_id: undefined },
+    createEvent({ event: "open", email, bo_msg: n === 0 ? theirs : randomUUID(), sg_event_id: `bo_msg-${n}` }),
+    createEvent({
+      event: "open",
+      email,
+      sg_event_id: `message-${n}`,
+      sg_message_id: n === 0 ? "their-message.0" : "no-message.0",
+    }),
+  ]);
+  expect((await postEvents(server, own, probes, { path })).status).toBe(200);
+  await processEvents(db);
+  const seen = await db.as<{ probe: string; status: string; skip_reason: string | null }>(
+    "tenantA",
+    `select split_part(provider_event_id, '-', 1) as probe, status, skip_reason from webhook_events
+     where provider_event_id ~ '^(bounce|bo_msg|message)-' order by provider_event_id`,
+  );
+  expect(seen).toHaveLength(6);
+  const [first] = seen;
+  expect(first?.skip_reason).not.toBeNull();
+  for (const row of seen) expect(row).toEqual({ ...first, probe: row.probe });
+  expect(await db.query("select from email_deliveries where tenant_id = $1", [db.tenantB])).toEqual([]);
 });
 
 it("refuses the platform's key there, the tenant's key elsewhere, and a changed byte", async () => {

@@ -161,7 +161,7 @@ describe("a tenant's own account", () => {
     expect((await postTwilio(server, post, { token: "its own token" })).status).toBe(204);
     await processEvents(db);
     expect(await db.query("select status, skip_reason from webhook_events")).toEqual([
-      { status: "skipped", skip_reason: "the callback is about a text of another tenant" },
+      { status: "skipped", skip_reason: "the callback is about no text that went through this account" },
     ]);
     expect(await db.query("select from contact_suppressions")).toEqual([]);
   });

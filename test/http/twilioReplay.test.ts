@@ -175,7 +175,7 @@ describe("the end state", () => {
       await db.query("select recipient, body from ai_sms_queue where idempotency_key like 'twilio:help:%'"),
     ).toMatchObject([{ recipient: people.answers }]);
     expect(await db.query("select status, skip_reason from webhook_events where status <> 'completed'")).toEqual([
-      { status: "skipped", skip_reason: "the callback is about a text that is not in ai_sms_queue or its archive" },
+      { status: "skipped", skip_reason: "the callback is about no text that went through this account" },
     ]);
   });
 

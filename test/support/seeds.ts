@@ -128,6 +128,12 @@ const factories: Readonly<Record<string, ((tenantId: string) => Row) | null>> = 
   "brainops.rate_limits": () => ({ table_name: "ai_email_queue", per_second: 1000, burst: 1000 }),
 };
 
+/** The row of a tenant that seedBothTenants inserts into the table; null if the table fills itself. */
+export function seedOf(table: string, tenantId: string): Row | null {
+  const row = factories[table]?.(tenantId);
+  return row === undefined ? null : { tenant_id: tenantId, ...row };
+}
+
 /** All tables with a tenant_id, from the catalog, without partitions. */
 export async function tenantTables(db: TestDatabase): Promise<string[]> {
   const rows = await db.query<{ name: string }>(

@@ -32,7 +32,7 @@ begin
   end if;
   v_at := to_timestamp((p_event ->> 'timestamp')::bigint);
   if p_email.tenant_id is null then
-    return 'the event is not about a message of this installation';
+    return 'the event is about no message that went through this account';
   end if;
 
   insert into public.email_deliveries (tenant_id, email_id, recipient, event, provider_message_id, occurred_at, detail, metadata)
@@ -111,7 +111,10 @@ grant execute on function brainops_internal.apply_sendgrid_event(jsonb, brainops
 -- neither: then by the recent mails to its address, if all of them are of one tenant (email_id stays null if there are
 -- several). Any other event without our ids is about a mail that another application sent through the same SendGrid
 -- account.
-create or replace function brainops_internal.find_email(p_event jsonb)
+--
+-- A tenant can make its own account sign anything. So for such an event only the tenant's own mails are searched: what
+-- is found among the mails of others would show whom they write to.
+create or replace function brainops_internal.find_email(p_event jsonb, p_tenant_id uuid default null)
 returns brainops.email_reference
 language plpgsql
 stable
@@ -124,11 +127,11 @@ declare
   v_found brainops.email_reference;
 begin
   if v_id is not null then
-    select tenant_id, id into v_found from public.ai_email_queue where id = v_id;
+    select tenant_id, id into v_found from public.ai_email_queue where id = v_id and tenant_id = coalesce(p_tenant_id, tenant_id);
     if not found then
       select tenant_id, row_id into v_found
         from brainops.job_archive
-        where row_id = v_id and table_name = 'ai_email_queue'
+        where row_id = v_id and table_name = 'ai_email_queue' and tenant_id = coalesce(p_tenant_id, tenant_id)
         limit 1;
     end if;
     return v_found;
@@ -138,10 +141,11 @@ begin
     select found.tenant_id, found.id into v_found
       from (
         select tenant_id, id, recipient_key from public.ai_email_queue
-        where provider_message_id = v_message_id and broadcast_id is null
+        where provider_message_id = v_message_id and broadcast_id is null and tenant_id = coalesce(p_tenant_id, tenant_id)
         union all
         select tenant_id, id, recipient_key from public.ai_email_queue
         where recipient_key = v_address and provider_message_id = v_message_id and broadcast_id is not null
+          and tenant_id = coalesce(p_tenant_id, tenant_id)
       ) as found
       order by found.recipient_key = v_address desc
       limit 1;
@@ -154,17 +158,18 @@ begin
       into v_found.tenant_id, v_found.email_id
       from public.ai_email_queue
       where recipient_key = v_address and sent_at > brainops.now() - interval '7 days'
+        and tenant_id = coalesce(p_tenant_id, tenant_id)
       having count(distinct tenant_id) = 1;
   end if;
   return v_found;
 end;
 $$;
 
-comment on function brainops_internal.find_email(jsonb) is
-  'The mail that an event is about, in ai_email_queue or the archive; tenant_id is null if it is not known.';
+comment on function brainops_internal.find_email(jsonb, uuid) is
+  'The mail that an event is about, in ai_email_queue or the archive; tenant_id is null if it is not known. p_tenant_id: only mails of this tenant, whose own account sent the event; null: mails of all tenants.';
 
-revoke execute on function brainops_internal.find_email(jsonb) from public;
-grant execute on function brainops_internal.find_email(jsonb) to brainops_system;
+revoke execute on function brainops_internal.find_email(jsonb, uuid) from public;
+grant execute on function brainops_internal.find_email(jsonb, uuid) to brainops_system;
 
 -- SendGrid's X-Message-Id is the part of sg_message_id before the first dot. A bounce that came back as a mail of
 -- its own lacks that field, but may have the id in smtp-id: <X-Message-Id@…>.

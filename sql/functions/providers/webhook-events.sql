@@ -100,13 +100,9 @@ begin
       -- One statement per provider, so that its function is looked up only when one of its events comes.
       case v_row.provider
         when 'sendgrid' then
-          v_email := brainops_internal.find_email(v_row.payload);
           -- A tenant's own account may report on the tenant's own mails, and on no others.
-          if v_row.tenant_id <> v_email.tenant_id then
-            v_skip_reason := 'it is about a message of another tenant';
-          else
-            v_skip_reason := brainops_internal.apply_sendgrid_event(v_row.payload, v_email);
-          end if;
+          v_email := brainops_internal.find_email(v_row.payload, v_row.tenant_id);
+          v_skip_reason := brainops_internal.apply_sendgrid_event(v_row.payload, v_email);
         when 'twilio' then v_skip_reason := brainops_internal.apply_twilio_event(v_row.payload, v_row.tenant_id);
         when 'stripe' then v_skip_reason := brainops_internal.apply_stripe_event(v_row.payload, v_row.tenant_id);
         else v_skip_reason := 'unknown provider ' || v_row.provider;

@@ -61,12 +61,9 @@ begin
   if v_sid is null or brainops_internal.sms_status_rank(v_status) is null or v_status = 'refused' then
     return 'the callback has no MessageSid, or no known MessageStatus';
   end if;
-  v_sms := brainops_internal.find_sms(brainops_internal.uuid_or_null(p_event ->> 'row'), v_sid);
+  v_sms := brainops_internal.find_sms(brainops_internal.uuid_or_null(p_event ->> 'row'), v_sid, p_tenant_id);
   if v_sms.tenant_id is null then
-    return 'the callback is about a text that is not in ai_sms_queue or its archive';
-  end if;
-  if v_sms.tenant_id <> p_tenant_id then
-    return 'the callback is about a text of another tenant';
+    return 'the callback is about no text that went through this account';
   end if;
   v_number := coalesce(brainops_internal.sms_number(p_event ->> 'To', null), v_sms.to_number, 'unknown');
   perform brainops_internal.lock_sms_number(v_sms.tenant_id, v_number);
@@ -152,7 +149,7 @@ grant execute on function brainops_internal.settle_sms_by_callbacks(uuid, uuid) 
 
 -- Found by our row id, which the callback's URL contains, else by the MessageSid. The archive is searched by row id
 -- only.
-create or replace function brainops_internal.find_sms(p_row uuid, p_message_sid text)
+create or replace function brainops_internal.find_sms(p_row uuid, p_message_sid text, p_tenant_id uuid)
 returns brainops.sms_reference
 language plpgsql
 stable
@@ -163,7 +160,8 @@ declare
 begin
   select tenant_id, id, lead_id, touch_id, enrolment_id, to_number into v_found
     from public.ai_sms_queue as q
-    where q.id = p_row or (p_row is null and q.provider_message_id = p_message_sid)
+    where (q.id = p_row or (p_row is null and q.provider_message_id = p_message_sid))
+      and q.tenant_id = coalesce(p_tenant_id, q.tenant_id)
     limit 1;
   if not found and p_row is not null then
     select
@@ -171,18 +169,18 @@ begin
       (a.job_row ->> 'enrolment_id')::uuid, a.job_row ->> 'to_number'
       into v_found
       from brainops.job_archive as a
-      where a.row_id = p_row and a.table_name = 'ai_sms_queue'
+      where a.row_id = p_row and a.table_name = 'ai_sms_queue' and a.tenant_id = coalesce(p_tenant_id, a.tenant_id)
       limit 1;
   end if;
   return v_found;
 end;
 $$;
 
-comment on function brainops_internal.find_sms(uuid, text) is
-  'The text that a callback is about, from ai_sms_queue or its archive; all fields null if it is in neither.';
+comment on function brainops_internal.find_sms(uuid, text, uuid) is
+  'The text that a callback is about, from ai_sms_queue or its archive; all fields null if it is in neither. p_tenant_id: only texts of this tenant, whose own account sent the callback, as in find_email; null: texts of all tenants.';
 
-revoke execute on function brainops_internal.find_sms(uuid, text) from public;
-grant execute on function brainops_internal.find_sms(uuid, text) to brainops_system;
+revoke execute on function brainops_internal.find_sms(uuid, text, uuid) from public;
+grant execute on function brainops_internal.find_sms(uuid, text, uuid) to brainops_system;
 
 -- Twilio's callbacks arrive in any order: the most advanced status wins.
 create or replace function brainops_internal.sms_status_rank(p_event text)
