@@ -49,6 +49,27 @@ create type brainops.recipient_context as (
 comment on type brainops.recipient_context is
   'A marketing message with its recipient. lead_ids, emails, phones: all that the person is known by. zones: time zones the person may be in; contact hours must hold in each. country, state: for texts, whose legal hours and caps apply; null if unknown. opens, closes: contact hours of each weekday, Monday first; null for a closed day. goes_at: now, or after the quiet hours.';
 
+-- In a numbered file, because a column is generated from it.
+create function brainops_internal.is_persons_source(p_source text)
+returns boolean
+language sql
+immutable
+parallel safe
+as $$
+  select
+    p_source operator(pg_catalog.=) any (
+      array['unsubscribe_link', 'preference_page', 'double_opt_in', 'sendgrid', 'twilio', 'forget', 'admin']
+    );
+$$;
+
+comment on function brainops_internal.is_persons_source(text) is
+  'Whether consents and topic opt-outs with this source are the person''s own word, or stand for it (admin: brainops.lift_opt_out).';
+
+revoke execute on function brainops_internal.is_persons_source(text) from public;
+grant execute
+on function brainops_internal.is_persons_source(text)
+to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+
 create table public.contact_suppressions (
   id uuid primary key default gen_random_uuid(),
   tenant_id uuid not null references public.tenants (id),
@@ -59,9 +80,13 @@ create table public.contact_suppressions (
   source text not null default 'client',
   created_at timestamptz not null default now(),
   expires_at timestamptz,
+  person_source text,
+  person_at timestamptz,
   constraint contact_suppressions_once unique (tenant_id, channel, address_key),
   constraint contact_suppressions_channel_known check (channel in ('email', 'sms')),
   constraint contact_suppressions_address_given check (btrim(address) <> ''),
+  constraint contact_suppressions_person_at_given check ((person_source is null) = (person_at is null)),
+  constraint contact_suppressions_person_source_at_most_300_bytes check (octet_length(person_source) <= 300),
   constraint contact_suppressions_address_at_most_1000_bytes check (octet_length(address) <= 1000),
   constraint contact_suppressions_reason_at_most_1000_bytes check (octet_length(reason) <= 1000),
   constraint contact_suppressions_source_at_most_300_bytes check (octet_length(source) <= 300)
@@ -79,6 +104,9 @@ comment on column public.contact_suppressions.source is
   'Where the entry came from: sendgrid, twilio, unsubscribe_link, preference_page, forget, client, ….';
 comment on column public.contact_suppressions.expires_at is
   'The entry has no effect from this instant on. Null: it does not expire.';
+comment on column public.contact_suppressions.person_source is
+  'Where the person''s own word came from (unsubscribe_link, preference_page, sendgrid, twilio, forget): only the person lifts it, or an admin with brainops.lift_opt_out. Null: the entry is the tenant''s own, or a bounce. Filled by a trigger.';
+comment on column public.contact_suppressions.person_at is 'When person_source was recorded.';
 
 create table public.contact_consents (
   id uuid primary key default gen_random_uuid(),
@@ -89,6 +117,7 @@ create table public.contact_consents (
   address_key text not null generated always as (lower(btrim(address))) stored,
   state text not null,
   source text not null default 'client',
+  by_person boolean not null generated always as (brainops_internal.is_persons_source(source)) stored,
   evidence jsonb not null default '{}',
   occurred_at timestamptz not null default brainops.now(),
   created_at timestamptz not null default now(),
@@ -118,6 +147,8 @@ comment on column public.contact_consents.state is
   'granted, denied, or pending (the person has been asked to confirm and has not answered).';
 comment on column public.contact_consents.source is
   'Where it came from: form, import, inbound_sms, double_opt_in, preference_page, client, ….';
+comment on column public.contact_consents.by_person is
+  'Whether it is the person''s own word: source unsubscribe_link, preference_page, double_opt_in, sendgrid, twilio, forget, or admin, which stands for it. Tenants may not write such a grant.';
 comment on column public.contact_consents.evidence is
   'What proves it: text, page, ip, …. The key confirmed_at marks a granted entry as confirmed by the person (double opt-in).';
 comment on column public.contact_consents.occurred_at is

@@ -44,12 +44,14 @@ create table public.contact_topic_optouts (
   tenant_id uuid not null references public.tenants (id),
   topic_id uuid not null,
   address_key text not null,
+  source text not null default 'client',
   created_at timestamptz not null default brainops.now(),
   constraint contact_topic_optouts_once unique (tenant_id, address_key, topic_id),
   constraint contact_topic_optouts_topic
     foreign key (tenant_id, topic_id) references public.contact_topics (tenant_id, id)
       on delete cascade,
-  constraint contact_topic_optouts_address_key_at_most_1000_bytes check (octet_length(address_key) <= 1000)
+  constraint contact_topic_optouts_address_key_at_most_1000_bytes check (octet_length(address_key) <= 1000),
+  constraint contact_topic_optouts_source_at_most_300_bytes check (octet_length(source) <= 300)
 );
 
 create index contact_topic_optouts_topic_id on public.contact_topic_optouts (tenant_id, topic_id);
@@ -58,6 +60,8 @@ comment on table public.contact_topic_optouts is
   'Topics that a person does not want mail about. A row ends running enrolments in the topic''s campaigns; later enrolments in them end at once.';
 comment on column public.contact_topic_optouts.address_key is
   'The e-mail address in lower case without surrounding spaces.';
+comment on column public.contact_topic_optouts.source is
+  'preference_page: the person chose it, and only the person changes it. client, …: the tenant''s own entry.';
 
 create table public.opt_in_requests (
   id uuid primary key default gen_random_uuid(),

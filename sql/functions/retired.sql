@@ -19,3 +19,6 @@ drop function if exists brainops_internal.lock_stripe_account(text); -- 0.2.0: n
 drop function if exists brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolean); -- 0.2.0: with p_alone
 drop function if exists brainops_internal.settled_columns(text, text, text, text); -- 0.2.0: with p_worker_deaths
 drop function if exists brainops_internal.settle_abandoned_rows(brainops.job_tables, uuid, interval, text); -- 0.2.0: settle_rows_of_dead_worker
+drop function if exists brainops_internal.find_email(jsonb); -- 0.2.0: with p_tenant_id
+drop function if exists brainops_internal.find_sms(uuid, text); -- 0.2.0: with p_tenant_id
+drop function if exists brainops_internal.preference_phones(uuid, text); -- 0.2.0: returns person too

@@ -19,6 +19,18 @@ for each row
 when (new.channel = 'sms' and new.address !~ '^\+[1-9][0-9]{6,14}$' or new.address ~ '^[[:space:]]|[[:space:]]$')
 execute function brainops_internal.keep_contact_address();
 
+create or replace trigger a3_keep_persons_denial
+before insert on public.contact_consents
+for each row
+when (new.state = 'granted')
+execute function brainops_internal.keep_persons_denial();
+
+create or replace trigger b1_keep_persons_choice
+before delete on public.contact_consents
+for each row
+when (old.state = 'denied' and old.by_person)
+execute function brainops_internal.keep_persons_choice();
+
 create or replace trigger b0_append_only
 before update on public.contact_consents
 for each row

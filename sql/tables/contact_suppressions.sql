@@ -6,3 +6,8 @@ before insert or update of address, channel on public.contact_suppressions
 for each row
 when (new.channel = 'sms' and new.address !~ '^\+[1-9][0-9]{6,14}$' or new.address ~ '^[[:space:]]|[[:space:]]$')
 execute function brainops_internal.keep_contact_address();
+
+create or replace trigger b0_keep_persons_stop
+before insert or update or delete on public.contact_suppressions
+for each row
+execute function brainops_internal.keep_persons_stop();

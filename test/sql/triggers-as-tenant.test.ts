@@ -43,12 +43,15 @@ const STATEMENTS: Readonly<Record<string, readonly (string | Step)[]>> = {
     `insert into contact_consents (tenant_id, lead_id, channel, address, state)
      values (null, '$me', 'email', ' ann@example.com', 'pending')`,
     "insert into contact_consents (channel, address, state) values ('sms', '+13035550123', 'pending')",
+    "insert into contact_consents (channel, address, state) values ('email', 'di@example.com', 'granted')",
   ],
   contact_policies: ["insert into contact_policies (tenant_id, channel, cap_window) values (null, 'sms', '1 day')"],
   contact_topics: ["insert into contact_topics (tenant_id, code, name) values (null, 'news', 'News')"],
   contact_topic_optouts: [
     "insert into contact_topic_optouts (tenant_id, topic_id, address_key) values (null, '$me', 'di@example.com')",
-    "delete from contact_topic_optouts where address_key = 'ann@example.com'", // Ann is enrolled below
+    superuser("update contact_topic_optouts set source = 'preference_page' where address_key = 'ann@example.com'"),
+    refused("b0_keep_persons_choice", "delete from contact_topic_optouts where address_key = 'ann@example.com'"),
+    superuser("delete from contact_topic_optouts where address_key = 'ann@example.com'"), // Ann is enrolled below
   ],
   ai_broadcasts: [
     "insert into ai_broadcasts (tenant_id, name, subject, body) values (null, 'news', 'Hello', 'Hi')",
@@ -66,6 +69,10 @@ const STATEMENTS: Readonly<Record<string, readonly (string | Step)[]>> = {
   ai_sms_queue: [
     `insert into ai_sms_queue (tenant_id, lead_id, touch_id, recipient, body, scheduled_for, metadata)
      values (null, '$me', '$me', '(303) 555-0123', 'Hi', null, '{"kind": "marketing"}')`,
+    refused(
+      "a3_refuse_large_metadata",
+      "update ai_sms_queue set metadata = jsonb_build_object('x', repeat('x', 70000)) where touch_id = '$me'",
+    ),
     "update ai_sms_queue set status = 'cancelled' where touch_id = '$me'",
     "update ai_sms_queue set status = 'pending' where touch_id = '$me'",
     superuser("update ai_sms_queue set status = 'processing', lease = '$me', text_sent = 'Hi' where touch_id = '$me'"),

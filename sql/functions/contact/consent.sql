@@ -102,15 +102,26 @@ set enable_nestloop = off
 as $$
 begin
   return query
-    select distinct on (w.address_key) w.address_key, w.state, w.occurred_at, w.evidence ? 'confirmed_at'
-    from public.contact_consents as w
-    where w.tenant_id = p_tenant_id and w.channel = p_channel and w.address_key = any (p_addresses)
-    order by w.address_key, w.occurred_at desc, w.state = 'denied' desc, w.created_at desc;
+    select distinct on (l.address_key) l.address_key, l.state, l.occurred_at, l.confirmed
+    from (
+      select
+        w.address_key, w.state, w.occurred_at, w.created_at, w.evidence ? 'confirmed_at' as confirmed,
+        w.by_person,
+        row_number() over (
+          partition by w.address_key, w.by_person and w.state <> 'pending'
+          order by w.occurred_at desc, w.state = 'denied' desc, w.created_at desc
+        ) as place
+      from public.contact_consents as w
+      where w.tenant_id = p_tenant_id and w.channel = p_channel and w.address_key = any (p_addresses)
+    ) as l
+    where l.place = 1
+    order by
+      l.address_key, l.by_person and l.state = 'denied' desc, l.occurred_at desc, l.state = 'denied' desc, l.created_at desc;
 end;
 $$;
 
 comment on function brainops_internal.last_consents(uuid, text, text[]) is
-  'The latest entry of each address (in lower case) on the channel; of two at the same instant, denied counts. confirmed: its evidence has confirmed_at. Addresses without an entry are left out.';
+  'The latest entry of each address (in lower case) on the channel; of two at the same instant, denied counts. A denial that is the person''s own word (by_person) counts until the person''s own grant, whatever others entered. confirmed: its evidence has confirmed_at. Addresses without an entry are left out.';
 
 revoke execute on function brainops_internal.last_consents(uuid, text, text[]) from public;
 grant execute on function brainops_internal.last_consents(uuid, text, text[]) to brainops_worker;
@@ -122,14 +133,27 @@ stable
 set search_path = ''
 as $$
   select state
-  from public.contact_consents
-  where tenant_id = p_tenant_id and channel = p_channel and address_key = lower(btrim(p_address))
-  order by occurred_at desc, state = 'denied' desc, created_at desc
+  from
+    (
+      select
+        state,
+        occurred_at,
+        created_at,
+        by_person,
+        row_number() over (
+          partition by by_person and state <> 'pending'
+          order by occurred_at desc, state = 'denied' desc, created_at desc
+        ) as place
+      from public.contact_consents
+      where tenant_id = p_tenant_id and channel = p_channel and address_key = lower(btrim(p_address))
+    ) as l
+  where place = 1
+  order by by_person and state = 'denied' desc, occurred_at desc, state = 'denied' desc, created_at desc
   limit 1;
 $$;
 
 comment on function brainops.consent_state(uuid, text, text) is
-  'The state of the latest consent entry of an address (p_channel: email or sms; a number as E.164): granted, denied or pending. Null without an entry, and for a tenant that the caller may not read.';
+  'The state of the latest consent entry of an address (p_channel: email or sms; a number as E.164): granted, denied or pending. A denial that is the person''s own word (unsubscribe, preference page, STOP) counts until the person''s own grant. Null without an entry, and for a tenant that the caller may not read.';
 
 revoke execute on function brainops.consent_state(uuid, text, text) from public;
 grant execute
@@ -210,8 +234,8 @@ language plpgsql
 set search_path = ''
 as $$
 begin
-  -- address_key is left out of the comparison: it is a generated column, which new does not have yet.
-  if to_jsonb(new) - '{lead_id,address_key}'::text[] = to_jsonb(old) - '{lead_id,address_key}'::text[] then
+  -- address_key and by_person are left out of the comparison: they are generated columns, which new does not have yet.
+  if to_jsonb(new) - '{lead_id,address_key,by_person}'::text[] = to_jsonb(old) - '{lead_id,address_key,by_person}'::text[] then
     return new;
   end if;
   raise exception 'contact_consents is append only: update is refused'

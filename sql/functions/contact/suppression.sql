@@ -2,7 +2,7 @@
 -- preference page is in people/preferences.sql; opt-outs by text are in sms/opt-out.sql.
 
 -- If the address is suppressed permanently already, the more serious reason stays, so that the order in which reports
--- arrive does not matter.
+-- arrive does not matter. What the person said is kept beside a reason of the tenant's (person_source).
 create or replace function brainops_internal.suppress(
   p_tenant_id uuid,
   p_channel text,
@@ -18,12 +18,32 @@ as $$
   values (p_tenant_id, p_channel, p_address, p_reason, p_source)
   on conflict (tenant_id, channel, address_key) do update
     set
-      reason = excluded.reason,
-      source = excluded.source,
-      expires_at = null
+      (reason, source) = (
+        select
+          case
+            when w.replaces then excluded.reason
+            else s.reason
+          end,
+          case
+            when w.replaces then excluded.source
+            else s.source
+          end
+        from
+          (
+            select
+              s.expires_at is not null
+              or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(
+                s.reason
+              ) as replaces
+          ) as w
+      ),
+      expires_at = null,
+      person_source = coalesce(s.person_source, excluded.person_source)
     where
       s.expires_at is not null
-      or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(s.reason);
+      or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(s.reason)
+      or s.person_source is null
+      and excluded.person_source is not null;
 $$;
 
 comment on function brainops_internal.suppress(uuid, text, text, text, text) is
@@ -54,6 +74,33 @@ comment on function brainops_internal.suppression_rank(text) is
 
 revoke execute on function brainops_internal.suppression_rank(text) from public;
 grant execute on function brainops_internal.suppression_rank(text) to brainops_system;
+
+-- The row of a person's stop is deleted with it; this is for the tenant's rows that the stop was added to.
+create or replace function brainops_internal.lift_persons_stop(
+  p_tenant_id uuid,
+  p_channel text,
+  p_address text,
+  p_sources text[]
+)
+returns void
+language sql
+set search_path = ''
+as $$
+  update public.contact_suppressions
+  set person_source = null
+  where
+    tenant_id = p_tenant_id
+    and channel = p_channel
+    and address_key = lower(btrim(p_address))
+    and person_source = any (p_sources)
+    and not brainops_internal.is_persons_stop(source, reason);
+$$;
+
+comment on function brainops_internal.lift_persons_stop(uuid, text, text, text[]) is
+  'Lifts the person''s stop, if it came from one of p_sources, from a suppression that the tenant has its own reason for; that reason stays.';
+
+revoke execute on function brainops_internal.lift_persons_stop(uuid, text, text, text[]) from public;
+grant execute on function brainops_internal.lift_persons_stop(uuid, text, text, text[]) to brainops_system;
 
 -- Unsubscribes and resubscribes at SendGrid count by the time of the event and not of its arrival; of two in the same
 -- second, the unsubscribe counts. Rejoining a group undoes leaving that group and nothing else: a person who
@@ -91,6 +138,7 @@ begin
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'email' and address_key = p_address
       and reason = 'unsubscribed' and source = 'sendgrid';
+    perform brainops_internal.lift_persons_stop(p_tenant_id, 'email', p_address, '{sendgrid}');
   end if;
 end;
 $$;

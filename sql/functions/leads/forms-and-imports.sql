@@ -104,13 +104,17 @@ begin
   if v_before = v_state or (v_before is not null and v_state = 'granted' and p_source = 'import') then
     return;
   end if;
+  -- Anyone can fill in a form with anyone's address: only the person's own word lifts the person's own no.
+  if v_state = 'granted' and brainops_internal.person_denies(p_tenant_id, p_channel, lower(btrim(p_address))) then
+    return;
+  end if;
   insert into public.contact_consents (tenant_id, lead_id, channel, address, state, source, evidence)
   values (p_tenant_id, p_lead_id, p_channel, p_address, v_state, p_source, coalesce(p_evidence, '{}'));
 end;
 $$;
 
 comment on function brainops_internal.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb) is
-  'Records the consent that came with a lead, unless the address already has it. p_granted: true or false; otherwise nothing is recorded.';
+  'Records the consent that came with a lead, unless the address already has it, or the person''s own denial stands. p_granted: true or false; otherwise nothing is recorded.';
 
 revoke execute on function brainops_internal.capture_consent(uuid, uuid, text, text, jsonb, text, jsonb) from public;
 grant execute

@@ -61,9 +61,16 @@ begin
   insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
   select
     v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops_internal.address_digest(a), 'forgotten', 'forget'
-  from unnest(v_person.addresses) as a
+  from (
+    select unnest(v_person.addresses)
+    union
+    -- Addresses that the leads had earlier: their denials are erased too.
+    select c.address_key from public.contact_consents as c
+    where c.tenant_id = v_person.tenant_id and c.lead_id = any (v_person.lead_ids) and c.address_key !~ '^sha256:'
+  ) as every (a)
   order by a
-  on conflict (tenant_id, channel, address_key) do nothing;
+  on conflict (tenant_id, channel, address_key) do update
+    set reason = excluded.reason, source = excluded.source, person_source = excluded.person_source, expires_at = null;
 
   -- Counted first, because some rows are deleted by cascade.
   select coalesce(jsonb_object_agg(c.source, c.number), '{}') into v_held

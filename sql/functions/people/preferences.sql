@@ -88,16 +88,20 @@ begin
       delete from public.contact_topic_optouts
       where tenant_id = v_link.tenant_id and topic_id = v_topic.id and address_key = v_link.address_key;
     elsif not v_wanted then
-      insert into public.contact_topic_optouts (tenant_id, topic_id, address_key)
-      values (v_link.tenant_id, v_topic.id, v_link.address_key)
-      on conflict do nothing;
+      insert into public.contact_topic_optouts (tenant_id, topic_id, address_key, source)
+      values (v_link.tenant_id, v_topic.id, v_link.address_key, 'preference_page')
+      on conflict (tenant_id, address_key, topic_id) do update
+        set source = excluded.source;
     end if;
   end loop;
 
   v_wanted := (p_choices ->> 'sms')::boolean;
   for v_phone in select * from brainops_internal.preference_phones(v_link.tenant_id, v_link.address_key)
   loop
-    if not v_wanted and v_phone.stopped is null then
+    if v_wanted then
+      perform brainops_internal.lift_persons_stop(v_link.tenant_id, 'sms', v_phone.phone, '{preference_page}');
+    end if;
+    if not v_wanted and (v_phone.stopped is null or v_phone.person is null) then
       insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source)
       values (v_link.tenant_id, 'sms', v_phone.phone, 'unsubscribed', 'preference_page')
       on conflict (tenant_id, channel, address_key) do update
@@ -105,7 +109,8 @@ begin
           expires_at = null,
           -- A temporary suppression becomes the person's own; a permanent one, such as a recent STOP, stays.
           reason = case when s.expires_at is null then s.reason else excluded.reason end,
-          source = case when s.expires_at is null then s.source else excluded.source end;
+          source = case when s.expires_at is null then s.source else excluded.source end,
+          person_source = coalesce(s.person_source, excluded.person_source);
       perform brainops_internal.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
     elsif v_wanted and v_phone.stopped = 'preference_page' then
       delete from public.contact_suppressions
@@ -137,7 +142,8 @@ begin
       -- A temporary suppression becomes the person's own; a permanent one keeps its reason.
       reason = case when s.expires_at is null then s.reason else excluded.reason end,
       -- The person unsubscribed here, so a later report of SendGrid must not lift it.
-      source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end;
+      source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end,
+      person_source = excluded.person_source;
   if brainops.consent_state(p_tenant_id, 'email', p_address) is distinct from 'denied' then
     perform brainops_internal.record_choice(p_tenant_id, 'email', p_address, false, p_source);
   end if;
@@ -164,6 +170,7 @@ as $$
 begin
   delete from public.contact_suppressions
   where tenant_id = p_tenant_id and channel = 'email' and address_key = lower(btrim(p_address)) and reason = 'unsubscribed';
+  perform brainops_internal.lift_persons_stop(p_tenant_id, 'email', p_address, '{unsubscribe_link,preference_page,sendgrid}');
   -- The link went to the address, so the grant counts as confirmed.
   perform brainops_internal.record_choice(
     p_tenant_id, 'email', p_address, true, p_source, p_evidence || jsonb_build_object('confirmed_at', brainops.now())
@@ -219,12 +226,12 @@ revoke execute on function brainops_internal.record_choice(uuid, text, text, boo
 grant execute on function brainops_internal.record_choice(uuid, text, text, boolean, text, jsonb) to brainops_system;
 
 create or replace function brainops_internal.preference_phones(p_tenant_id uuid, p_address text)
-returns table (phone text, stopped text)
+returns table (phone text, stopped text, person text)
 language sql
 stable
 set search_path = ''
 as $$
-  select distinct l.phone_e164, s.source
+  select distinct l.phone_e164, s.source, s.person_source
   from
     brainops_internal.leads_at(p_tenant_id, p_address) as l
     left join public.contact_suppressions as s
@@ -236,7 +243,7 @@ as $$
 $$;
 
 comment on function brainops_internal.preference_phones(uuid, text) is
-  'Phone numbers of the leads with this e-mail address, which the preference page is about, and the source of the suppression of texts to each; stopped null: not suppressed.';
+  'Phone numbers of the leads with this e-mail address, which the preference page is about, and the suppression of texts to each: its source (stopped; null: not suppressed) and its person_source (person; null: not the person''s word).';
 
 revoke execute on function brainops_internal.preference_phones(uuid, text) from public;
 grant execute on function brainops_internal.preference_phones(uuid, text) to brainops_system;

@@ -29,6 +29,7 @@ begin
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'sms' and address_key = p_number
       and reason = 'unsubscribed' and source = 'twilio';
+    perform brainops_internal.lift_persons_stop(p_tenant_id, 'sms', p_number, '{twilio}');
     -- An address has one suppression at a time: the lifted one may have replaced the suppression of an unreachable
     -- number.
     perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
