@@ -307,6 +307,47 @@ comment on column brainops.rate_limits.burst is 'How many rows may go at once af
 comment on column brainops.rate_limits.next_slot is
   'When the bucket will be full again: the theoretical arrival time of the GCRA (ITU-T I.371, ATM Forum TM 4.0). In the past: full now.';
 
+create table brainops.sending_caps (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid references public.tenants (id)
+    on delete cascade,
+  channel text not null,
+  per_hour int,
+  per_day int,
+  constraint sending_caps_channel_known check (channel in ('email', 'sms')),
+  constraint sending_caps_per_hour_positive check (per_hour > 0),
+  constraint sending_caps_per_day_positive check (per_day > 0)
+);
+
+create unique index sending_caps_once on brainops.sending_caps (tenant_id, channel) nulls not distinct;
+
+comment on table brainops.sending_caps is
+  'How many messages each tenant may send through the platform''s accounts. A tenant''s own row counts, else the row without a tenant, else the default: 10,000 mails an hour and 50,000 a day, 1,000 texts an hour and 5,000 a day. A tenant with an own account has no cap. Written by admins.';
+comment on column brainops.sending_caps.tenant_id is
+  'Null: every tenant without a row of its own; each has the cap for itself.';
+comment on column brainops.sending_caps.per_hour is
+  'Messages in an hour of the clock, above zero, marketing or not. Null: no cap.';
+comment on column brainops.sending_caps.per_day is
+  'Messages in 24 hours, the current hour and the 23 before it, above zero. Null: no cap.';
+
+create table brainops.sending_counts (
+  tenant_id uuid not null references public.tenants (id)
+    on delete cascade,
+  channel text not null,
+  hour timestamptz not null,
+  taken int not null default 0,
+  promised int not null default 0,
+  primary key (tenant_id, channel, hour)
+)
+with (fillfactor = 50);
+
+comment on table brainops.sending_counts is
+  'Messages per hour through the platform''s accounts, for brainops.sending_caps. A claim locks the row of the hour. Kept for 2 days.';
+comment on column brainops.sending_counts.hour is 'Start of the hour, in UTC.';
+comment on column brainops.sending_counts.taken is
+  'Messages that were claimed in this hour; a message that is tried again counts again.';
+comment on column brainops.sending_counts.promised is 'Messages that were deferred to this hour.';
+
 create table brainops.circuit_breakers (
   account text primary key,
   failures int not null default 0,

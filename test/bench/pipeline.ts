@@ -63,6 +63,8 @@ function prepareTenant(connectionString: string): Promise<string> {
       "insert into contact_policies (tenant_id, channel, window_start, window_end) values ($1, 'email', '00:00', '00:00')",
       [id],
     );
+    // Counted, but never reached.
+    await client.query("insert into brainops.sending_caps (channel, per_hour, per_day) values ('email', 1e9, 1e9)");
     await client.query("select brainops.announce_public_url('https://ops.example')");
     return id;
   });

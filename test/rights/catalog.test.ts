@@ -10,6 +10,8 @@ const nothing: Readonly<Record<string, string>> = {
   "brainops.breaker_tenants": "numbers and times of calls",
   "brainops.pauses": "what the tenant holds back",
   "brainops.rate_limits": "numbers",
+  "brainops.sending_caps": "numbers",
+  "brainops.sending_counts": "numbers by hour",
   "brainops.tenant_locks": "numbers of buckets",
   "brainops.tenant_logins": "the tenant's own logins",
   ai_broadcasts: "what is sent to many",

@@ -45,6 +45,7 @@ export const guardRules: readonly GuardRule[] = [
       webhook_events: "null: the event belongs to no message of ours",
       "brainops.pauses": "null: every tenant",
       "brainops.rate_limits": "null: all tenants together",
+      "brainops.sending_caps": "null: every tenant without a cap of its own",
     },
   },
   {

@@ -10,8 +10,8 @@
 -- A suspect (worker_deaths >= 2) may be what killed its workers. A claim does not hand it out, neither by name nor with
 -- its bulk, unless p_alone says that the caller has nothing else in flight; it answers alone instead.
 --
--- Lock order: job rows (skip locked), the gate's keys, the buckets of rate limits, the circuit breaker,
--- graphile-worker's jobs. Only the jobs of bulk rows that the claim leaves behind are queued earlier, right after the
+-- Lock order: job rows (skip locked), the gate's keys, the buckets of rate limits, the hours of sending caps, the
+-- circuit breaker, graphile-worker's jobs. Only the jobs of bulk rows that the claim leaves behind are queued earlier, right after the
 -- rows are locked.
 
 -- Locks the due rows among p_ids, checks everything that may hold them back, and writes the result. For rows that may
@@ -91,7 +91,7 @@ on function brainops_internal.claim(text, uuid[], uuid, uuid, text, text, boolea
 to brainops_worker, brainops_system;
 
 -- The second half of claim: decides about locked rows that go through one provider account, and writes the decisions.
--- Checked in this order: pause and credentials, gate, rate limit, breaker. Each removes the rows that it holds back
+-- Checked in this order: pause and credentials, gate, rate limit, sending cap, breaker. Each removes the rows that it holds back
 -- from v_ids.
 create or replace function brainops_internal.claim_through(
   p_job brainops.job_tables,
@@ -161,6 +161,12 @@ begin
       v_verdicts := v_verdicts || v_more;
       v_ids := brainops_internal.ids_without(v_ids, v_more);
     end if;
+  end if;
+
+  if v_ids <> '{}' then
+    v_more := brainops_internal.cap_verdicts(p_job, p_tenant_id, p_account, v_ids);
+    v_verdicts := v_verdicts || v_more;
+    v_ids := brainops_internal.ids_without(v_ids, v_more);
   end if;
 
   -- Last, because a probe that the breaker allows must really be sent.

@@ -1,0 +1,5 @@
+-- Counts of messages, written by brainops_internal.reserve_cap_slots with the engine's rights.
+select brainops.protect_table('brainops.sending_counts');
+
+-- Tenants may not modify what protects the platform's accounts.
+revoke insert, update, delete on brainops.sending_counts from brainops_tenant, brainops_service, brainops_worker;
