@@ -201,7 +201,7 @@ describe("a person's denial", () => {
     expect(await stateOf(address)).toEqual({ stopped: false, consent: "granted" });
   });
 
-  it("is not overridden by a form or an import, which add the lead all the same", async () => {
+  it("is not overridden by a form or an import, which still add the lead", async () => {
     for (const source of ["form", "import", "preference_page"]) {
       const address = someone();
       await unsubscribe(address);

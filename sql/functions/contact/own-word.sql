@@ -166,7 +166,7 @@ comment on function brainops_internal.person_denies(uuid, text, text) is
 revoke execute on function brainops_internal.person_denies(uuid, text, text) from public;
 grant execute on function brainops_internal.person_denies(uuid, text, text) to brainops_system;
 
--- consent_state does not count such a grant anyway, whatever its time; the error tells the client.
+-- consent_state does not count such a grant anyway, whatever its time; the error says so.
 create or replace function brainops_internal.keep_persons_denial()
 returns trigger
 language plpgsql
@@ -278,7 +278,7 @@ end;
 $$;
 
 comment on function brainops.lift_opt_out(text, text, text, text) is
-  'Lifts what a person said (unsubscribe, STOP, complaint, erasure), because the person told the administrator so: p_reason says how. p_tenant: slug or id; p_channel: email or sms. Recorded as a grant with source admin in contact_consents, with the reason, the login and what was lifted. The tenant''s own suppressions and bounces stay. Returns the number of suppressions lifted. 22023 without a reason, OP017 for a number that cannot be read, OP007 for an unknown tenant.';
+  'Lifts what a person said (unsubscribe, STOP, complaint, erasure), because the person asked the administrator for it: p_reason says how. p_tenant: slug or id; p_channel: email or sms. Recorded as a grant with source admin in contact_consents, with the reason, the login and what was lifted. The tenant''s own suppressions and bounces stay. Returns the number of suppressions lifted. 22023 without a reason, OP017 for a number that cannot be read, OP007 for an unknown tenant.';
 
 alter function brainops.lift_opt_out(text, text, text, text) owner to brainops_system;
 revoke execute on function brainops.lift_opt_out(text, text, text, text) from public;
