@@ -129,6 +129,8 @@ CREATE FUNCTION brainops.announce_public_url(p_public_url text) RETURNS void
     AS $$
 declare
   v_id uuid;
+  v_tenant_id uuid;
+  v_held uuid[] := '{}'; -- tenants that have locked what their requests need
 begin
   insert into brainops.installation as i (public_url)
   values (p_public_url)
@@ -137,14 +139,17 @@ begin
       public_url = excluded.public_url,
       announced_at = brainops.now()
     where i.public_url is distinct from excluded.public_url;
-  for v_id in
-    select r.id from public.opt_in_requests as r
+  for v_id, v_tenant_id in
+    select r.id, r.tenant_id from public.opt_in_requests as r
     where r.email_id is null and r.expires_at is null and r.confirmed_at is null
     order by r.created_at, r.id
   loop
+    continue when v_tenant_id = any (v_held);
     begin
       perform brainops_internal.mail_opt_in(v_id);
     exception
+      -- Asked when a process starts next; the other tenants do not wait for it.
+      when lock_not_available then v_held := v_held || v_tenant_id;
       when others then
         -- Rollbacks, resources, locks, operators, the system and internal errors say nothing about the request, so they
         -- are raised: the caller announces again.
@@ -277,6 +282,7 @@ CREATE TABLE brainops.job_tables (
     bulk_max integer DEFAULT 1000 NOT NULL,
     CONSTRAINT job_tables_archive_after_positive CHECK ((archive_after > '00:00:00'::interval)),
     CONSTRAINT job_tables_bulk_max_range CHECK (((bulk_max >= 250) AND (bulk_max <= 5000))),
+    CONSTRAINT job_tables_provider_plain CHECK ((POSITION((':'::text) IN (provider)) = 0)),
     CONSTRAINT job_tables_time_limit_positive CHECK ((time_limit > '00:00:00'::interval))
 );
 
@@ -472,13 +478,26 @@ CREATE FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_addre
     SET search_path TO ''
     AS $$
   select state
-  from public.contact_consents
-  where tenant_id = p_tenant_id and channel = p_channel and address_key = lower(btrim(p_address))
-  order by occurred_at desc, state = 'denied' desc, created_at desc
+  from
+    (
+      select
+        state,
+        occurred_at,
+        created_at,
+        by_person,
+        row_number() over (
+          partition by by_person and state <> 'pending'
+          order by occurred_at desc, state = 'denied' desc, created_at desc
+        ) as place
+      from public.contact_consents
+      where tenant_id = p_tenant_id and channel = p_channel and address_key = lower(btrim(p_address))
+    ) as l
+  where place = 1
+  order by by_person and state = 'denied' desc, occurred_at desc, state = 'denied' desc, created_at desc
   limit 1;
 $$;
 
-COMMENT ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) IS 'The state of the latest consent entry of an address (p_channel: email or sms; a number as E.164): granted, denied or pending. Null without an entry, and for a tenant that the caller may not read.';
+COMMENT ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) IS 'The state of the latest consent entry of an address (p_channel: email or sms; a number as E.164): granted, denied or pending. A denial that is the person''s own word (unsubscribe, preference page, STOP) counts until the person''s own grant. Null without an entry, and for a tenant that the caller may not read.';
 
 CREATE TABLE public.contact_policies (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -501,6 +520,7 @@ CREATE TABLE public.contact_policies (
     CONSTRAINT contact_policies_hourly_limit_positive CHECK ((hourly_limit > 0)),
     CONSTRAINT contact_policies_sms_window_within_day CHECK (((channel <> 'sms'::text) OR (window_start < window_end))),
     CONSTRAINT contact_policies_spread_range CHECK (((spread >= '00:00:00'::interval) AND (spread <= '06:00:00'::interval))),
+    CONSTRAINT contact_policies_weekdays_at_most_100_bytes CHECK ((pg_column_size(weekdays) <= 100)),
     CONSTRAINT contact_policies_weekdays_known CHECK (((weekdays <@ ARRAY[1, 2, 3, 4, 5, 6, 7]) AND (cardinality(weekdays) > 0))),
     CONSTRAINT contact_policies_window_whole CHECK (((window_start IS NULL) = (window_end IS NULL)))
 );
@@ -856,9 +876,16 @@ begin
   insert into public.contact_suppressions (tenant_id, channel, address, reason, source)
   select
     v_person.tenant_id, case when a like '%@%' then 'email' else 'sms' end, brainops_internal.address_digest(a), 'forgotten', 'forget'
-  from unnest(v_person.addresses) as a
+  from (
+    select unnest(v_person.addresses)
+    union
+    -- Addresses that the leads had earlier: their denials are erased too.
+    select c.address_key from public.contact_consents as c
+    where c.tenant_id = v_person.tenant_id and c.lead_id = any (v_person.lead_ids) and c.address_key !~ '^sha256:'
+  ) as every (a)
   order by a
-  on conflict (tenant_id, channel, address_key) do nothing;
+  on conflict (tenant_id, channel, address_key) do update
+    set reason = excluded.reason, source = excluded.source, person_source = excluded.person_source, expires_at = null;
 
   -- Counted first, because some rows are deleted by cascade.
   select coalesce(jsonb_object_agg(c.source, c.number), '{}') into v_held
@@ -975,7 +1002,7 @@ begin
       using errcode = 'insufficient_privilege', hint = 'Connect as a login of that tenant, or as a service.';
   end if;
   -- Without this lock, two imports of the same people in different orders would deadlock.
-  perform pg_advisory_xact_lock(hashtextextended('brainops.import_leads:' || p_tenant_id, 0));
+  perform brainops_internal.lock_keys(p_tenant_id, 'import', '{all}');
   perform set_config('brainops.hold_rescores', 'on', true);
   for v_row in
     select r from jsonb_array_elements(p_rows) as r
@@ -1072,6 +1099,47 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) IS 'Ends the hold on marketing of a tenant (slug or id) on a channel (email or sms). Returns the number of waiting rows that are released, spread over time. OP007 for an unknown tenant.';
+
+CREATE FUNCTION brainops.lift_opt_out(p_tenant text, p_channel text, p_address text, p_reason text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_tenant_id uuid := brainops_internal.tenant_of_caller(p_tenant);
+  v_address text := brainops_internal.contact_address(v_tenant_id, p_channel, p_address);
+  v_keys text[];
+  v_lifted jsonb;
+begin
+  if btrim(coalesce(p_reason, '')) = '' then
+    raise exception 'p_reason: is empty'
+      using errcode = 'invalid_parameter_value', hint = 'Give how the person asked for it, such as "by phone, 4 May".';
+  end if;
+  if v_address is null then
+    raise exception 'p_address: % is not a phone number', coalesce(quote_literal(left(p_address, 120)), 'null')
+      using errcode = 'OP017', hint = 'Give one phone number with its country code, such as +13035550100, without an extension.';
+  end if;
+  v_keys := array[lower(btrim(v_address)), brainops_internal.address_digest(v_address)];
+  select coalesce(jsonb_agg(jsonb_build_object('key', s.address_key, 'source', s.person_source, 'reason', s.reason)), '[]')
+    into v_lifted
+    from public.contact_suppressions as s
+    where s.tenant_id = v_tenant_id and s.channel = p_channel and s.address_key = any (v_keys) and s.person_source is not null;
+  insert into public.contact_consents (tenant_id, channel, address, state, source, evidence)
+  select
+    v_tenant_id, p_channel, k, 'granted', 'admin',
+    jsonb_build_object('reason', p_reason, 'recorded_by', session_user, 'lifted', v_lifted)
+  from unnest(v_keys) as k
+  where k = v_keys[1] or v_lifted @> jsonb_build_array(jsonb_build_object('key', k));
+  delete from public.contact_suppressions as s
+  where s.tenant_id = v_tenant_id and s.channel = p_channel and s.address_key = any (v_keys)
+    and brainops_internal.is_persons_stop(s.source, s.reason);
+  update public.contact_suppressions as s
+  set person_source = null
+  where s.tenant_id = v_tenant_id and s.channel = p_channel and s.address_key = any (v_keys) and s.person_source is not null;
+  return jsonb_array_length(v_lifted);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops.lift_opt_out(p_tenant text, p_channel text, p_address text, p_reason text) IS 'Lifts what a person said (unsubscribe, STOP, complaint, erasure), because the person asked the administrator for it: p_reason says how. p_tenant: slug or id; p_channel: email or sms. Recorded as a grant with source admin in contact_consents, with the reason, the login and what was lifted. The tenant''s own suppressions and bounces stay. Returns the number of suppressions lifted. 22023 without a reason, OP017 for a number that cannot be read, OP007 for an unknown tenant.';
 
 CREATE FUNCTION brainops.may_name_tenant() RETURNS boolean
     LANGUAGE sql STABLE SECURITY DEFINER PARALLEL SAFE
@@ -1656,6 +1724,7 @@ CREATE TABLE public.tenants (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT tenants_name_length CHECK (((length(name) >= 1) AND (length(name) <= 200))),
+    CONSTRAINT tenants_settings_at_most_65536_bytes CHECK ((pg_column_size(settings) <= 65536)),
     CONSTRAINT tenants_settings_is_object CHECK ((jsonb_typeof(settings) = 'object'::text)),
     CONSTRAINT tenants_slug_is_short_name CHECK ((slug ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
     CONSTRAINT tenants_status_known CHECK ((status = ANY (ARRAY['active'::text, 'suspended'::text]))),
@@ -1724,6 +1793,9 @@ CREATE FUNCTION brainops_internal.acquire_breaker(p_account text, p_n integer, p
     SET search_path TO ''
     AS $$
 declare
+  c_takeover constant interval := '5 seconds';
+  v_now constant timestamptz := brainops.now();
+  v_tenant_id uuid;
   v_breaker brainops.circuit_breakers;
 begin
   allowed := p_n;
@@ -1731,19 +1803,26 @@ begin
   if not found then
     return;
   end if;
+  v_tenant_id := brainops.current_tenant_id();
   -- Two workers may get here at the same time: the row lock decides which one probes.
   update brainops.circuit_breakers
-  set probe_expires_at = brainops.now() + p_probe_lease
+  set
+    probe_expires_at = v_now + p_probe_lease,
+    probe_tenant_id = v_tenant_id,
+    probed_at = v_now
   where account = p_account
     and opened_at is not null
-    and retry_at <= brainops.now()
-    and coalesce(probe_expires_at, '-infinity') <= brainops.now();
+    and (retry_at <= v_now or opened_by <> v_tenant_id)
+    and (
+      coalesce(probe_expires_at, '-infinity') <= v_now
+      or (probe_tenant_id <> v_tenant_id and (probe_tenant_id = opened_by or probed_at <= v_now - c_takeover))
+    );
   allowed := case when found then 1 else 0 end;
-  ask_at := greatest(v_breaker.retry_at, brainops.now() + interval '2 seconds');
+  ask_at := greatest(case when v_breaker.opened_by <> v_tenant_id then null else v_breaker.retry_at end, v_now + interval '2 seconds');
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.acquire_breaker(p_account text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) IS 'How many of p_n rows may go through provider account p_account now (allowed), and when to ask again for the others (ask_at; null if all may go). p_probe_lease: how long a probe has before another row may try.';
+COMMENT ON FUNCTION brainops_internal.acquire_breaker(p_account text, p_n integer, p_probe_lease interval, OUT allowed integer, OUT ask_at timestamp with time zone) IS 'How many of p_n rows of the current tenant may go through provider account p_account now (allowed), and when to ask again for the others (ask_at; null if all may go). p_probe_lease: how long a probe has before another row may try.';
 
 CREATE FUNCTION brainops_internal.add_delay(p_at timestamp with time zone, p_delay interval, p_time_zone text) RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -1796,6 +1875,7 @@ begin
       add constraint %2$s_job_priority_range check (job_priority between -50 and 50),
       add constraint %2$s_max_attempts_range check (max_attempts between 1 and 25),
       add constraint %2$s_attempts_not_negative check (attempts >= 0),
+      add constraint %2$s_idempotency_key_at_most_1000_bytes check (octet_length(idempotency_key) <= 1000),
       add constraint %2$s_tenant_row unique (tenant_id, id)
     $sql$,
     p_table, v_name
@@ -1960,8 +2040,11 @@ CREATE TABLE public.ai_nurture_campaigns (
     variant text,
     exit_reason text,
     ended_at timestamp with time zone,
+    CONSTRAINT ai_nurture_campaigns_campaign_type_at_most_300_bytes CHECK ((octet_length(campaign_type) <= 300)),
     CONSTRAINT ai_nurture_campaigns_enrolment_is_pinned CHECK (((lead_id IS NULL) OR ((campaign_id IS NOT NULL) AND (version IS NOT NULL)))),
+    CONSTRAINT ai_nurture_campaigns_exit_reason_at_most_1000_bytes CHECK ((octet_length(exit_reason) <= 1000)),
     CONSTRAINT ai_nurture_campaigns_lead_or_name CHECK (((lead_id IS NOT NULL) OR (name IS NOT NULL))),
+    CONSTRAINT ai_nurture_campaigns_name_at_most_1000_bytes CHECK ((octet_length(name) <= 1000)),
     CONSTRAINT ai_nurture_campaigns_over_has_end CHECK (((lead_id IS NULL) OR ((status = ANY (ARRAY['completed'::text, 'exited'::text, 'cancelled'::text])) = (ended_at IS NOT NULL)))),
     CONSTRAINT ai_nurture_campaigns_paused_is_held CHECK (((lead_id IS NULL) OR (status <> 'paused'::text) OR (held_since IS NOT NULL))),
     CONSTRAINT ai_nurture_campaigns_status_known CHECK ((status = ANY (ARRAY['active'::text, 'paused'::text, 'completed'::text, 'exited'::text, 'cancelled'::text]))),
@@ -2007,12 +2090,15 @@ CREATE TABLE public.campaign_steps (
     next_step integer,
     config jsonb DEFAULT '{}'::jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT campaign_steps_config_at_most_65536_bytes CHECK ((pg_column_size(config) <= 65536)),
     CONSTRAINT campaign_steps_config_is_object CHECK ((jsonb_typeof(config) = 'object'::text)),
     CONSTRAINT campaign_steps_delay_from_known CHECK ((delay_from = ANY (ARRAY['previous'::text, 'enrolment'::text]))),
     CONSTRAINT campaign_steps_delay_range CHECK (((delay >= '00:00:00'::interval) AND (delay <= '3 years'::interval))),
     CONSTRAINT campaign_steps_key_is_short_name CHECK ((step_key ~ '^[a-z0-9][a-z0-9_-]{0,62}$'::text)),
     CONSTRAINT campaign_steps_kind_known CHECK ((kind = ANY (ARRAY['send_email'::text, 'send_sms'::text, 'wait'::text, 'wait_for'::text, 'branch'::text, 'split'::text, 'task'::text, 'notify'::text, 'exit'::text]))),
-    CONSTRAINT campaign_steps_number_range CHECK (((step_number >= 1) AND (step_number <= 1000)))
+    CONSTRAINT campaign_steps_name_at_most_1000_bytes CHECK ((octet_length(name) <= 1000)),
+    CONSTRAINT campaign_steps_number_range CHECK (((step_number >= 1) AND (step_number <= 1000))),
+    CONSTRAINT campaign_steps_template_at_most_300_bytes CHECK ((octet_length(template) <= 300))
 );
 
 ALTER TABLE ONLY public.campaign_steps FORCE ROW LEVEL SECURITY;
@@ -2153,7 +2239,8 @@ begin
     select
       greatest(o.total_steps, v_steps.total) as total,
       case
-        when o.status = 'in_progress' and v_steps.open = 0 and v_steps.total >= o.total_steps then 'completed'
+        -- A paused onboarding starts nothing, but its steps may be closed, and then nothing is left to start.
+        when o.status in ('in_progress', 'paused') and v_steps.open = 0 and v_steps.total >= o.total_steps then 'completed'
         when o.status = 'completed' and v_steps.open > 0 then 'in_progress'
         else o.status
       end as status
@@ -2926,15 +3013,13 @@ declare
   v_known public.stripe_objects;
 begin
   if new.stripe_payment_link_id is distinct from old.stripe_payment_link_id and new.stripe_payment_link_id is not null then
-    -- The only place where a row is locked before its account. It may deadlock with an event that is applied at the
-    -- same moment; then one of the two is tried again.
-    perform brainops_internal.lock_stripe_account(v_account);
     v_known.tenant_id := new.tenant_id;
     v_known.own_account := new.key_account is not null;
     v_known.payment_request_id := new.id;
     v_known.key_generation := new.key_generation;
     perform brainops_internal.record_stripe_objects(v_known, array[new.stripe_payment_link_id]);
-    -- Events about the link may have arrived before its id was stored.
+    -- Events about the link may have arrived before its id was stored. For one that is applied at this moment, see
+    -- wake_missed_stripe_events.
     with woken as (
       delete from brainops.waiting_stripe_events
       where account = v_account and object_id = new.stripe_payment_link_id
@@ -3179,7 +3264,7 @@ begin
   end if;
   v_at := to_timestamp((p_event ->> 'timestamp')::bigint);
   if p_email.tenant_id is null then
-    return 'the event is not about a message of this installation';
+    return 'the event is about no message that went through this account';
   end if;
 
   insert into public.email_deliveries (tenant_id, email_id, recipient, event, provider_message_id, occurred_at, detail, metadata)
@@ -3266,12 +3351,9 @@ begin
   if v_sid is null or brainops_internal.sms_status_rank(v_status) is null or v_status = 'refused' then
     return 'the callback has no MessageSid, or no known MessageStatus';
   end if;
-  v_sms := brainops_internal.find_sms(brainops_internal.uuid_or_null(p_event ->> 'row'), v_sid);
+  v_sms := brainops_internal.find_sms(brainops_internal.uuid_or_null(p_event ->> 'row'), v_sid, p_tenant_id);
   if v_sms.tenant_id is null then
-    return 'the callback is about a text that is not in ai_sms_queue or its archive';
-  end if;
-  if v_sms.tenant_id <> p_tenant_id then
-    return 'the callback is about a text of another tenant';
+    return 'the callback is about no text that went through this account';
   end if;
   v_number := coalesce(brainops_internal.sms_number(p_event ->> 'To', null), v_sms.to_number, 'unknown');
   perform brainops_internal.lock_sms_number(v_sms.tenant_id, v_number);
@@ -3338,7 +3420,7 @@ begin
     when 'route' then
       -- Without the lock, three concurrent failures would each count only themselves. Lock order: the number
       -- (lock_sms_number) first.
-      perform pg_advisory_xact_lock(hashtextextended('brainops sms route ' || p_tenant_id || ' ' || p_code, 0));
+      perform brainops_internal.lock_keys(p_tenant_id, 'sms_route', array[p_code::text]);
       -- Looks at every hour that contains this failure, because reports arrive in any order.
       if exists (
         select from
@@ -3388,34 +3470,38 @@ begin
   loop
     if v_tenant.is_the_one or v_kind in ('stop', 'start') then
       v_tenants := v_tenants + 1;
-      perform brainops_internal.lock_sms_number(v_tenant.tenant_id, v_from);
-      perform brainops_internal.apply_sms_inbound_for(
-        v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
-        case
-          when v_kind <> 'yes' then v_kind
-          -- YES is the answer to a request for consent. Without such a request it answers something else.
-          when brainops.consent_state(v_tenant.tenant_id, 'sms', v_from) = 'pending' then 'start'
-          else 'reply'
-        end,
-        v_at, v_opt_out_type, p_event ->> 'NumMedia',
-        case
-          when p_tenant_id is not null then 'own'
-          when exists (select from public.sms_numbers as n where n.tenant_id = v_tenant.tenant_id and n.number = v_to) then v_to
-        end,
-        -- Decided by the latest consent before this text that did not come by text, so the order in which texts are
-        -- applied does not matter.
-        v_tenant.is_the_one or coalesce(
-          (
-            select c.state = 'granted'
-            from public.contact_consents as c
-            where c.tenant_id = v_tenant.tenant_id and c.channel = 'sms' and c.address_key = v_from
-              and c.source <> 'twilio' and c.occurred_at <= v_at
-            order by c.occurred_at desc, c.state = 'denied' desc
-            limit 1
-          ),
-          false
-        )
-      );
+      begin
+        perform brainops_internal.lock_sms_number(v_tenant.tenant_id, v_from);
+        perform brainops_internal.apply_sms_inbound_for(
+          v_tenant.tenant_id, v_sid, v_from, v_to, v_body,
+          case
+            when v_kind <> 'yes' then v_kind
+            -- YES is the answer to a request for consent. Without such a request it answers something else.
+            when brainops.consent_state(v_tenant.tenant_id, 'sms', v_from) = 'pending' then 'start'
+            else 'reply'
+          end,
+          v_at, v_opt_out_type, p_event ->> 'NumMedia',
+          case
+            when p_tenant_id is not null then 'own'
+            when exists (select from public.sms_numbers as n where n.tenant_id = v_tenant.tenant_id and n.number = v_to) then v_to
+          end,
+          -- Decided by the latest consent before this text that did not come by text, so the order in which texts are
+          -- applied does not matter.
+          v_tenant.is_the_one or coalesce(
+            (
+              select c.state = 'granted'
+              from public.contact_consents as c
+              where c.tenant_id = v_tenant.tenant_id and c.channel = 'sms' and c.address_key = v_from
+                and c.source <> 'twilio' and c.occurred_at <= v_at
+              order by c.occurred_at desc, c.state = 'denied' desc
+              limit 1
+            ),
+            false
+          )
+        );
+      exception
+        when lock_not_available then perform set_config('brainops.event_held', 'true', true);
+      end;
     end if;
   end loop;
   return case when v_tenants = 0 then 'no tenant has texted this person from that number, and no tenant is the default' end;
@@ -3594,7 +3680,6 @@ begin
     return 'the checkout was not made through a payment link';
   end if;
 
-  perform brainops_internal.lock_stripe_account(v_account);
   v_ids := brainops_internal.stripe_ids(v_object);
   select * into v_known
     from public.stripe_objects as o
@@ -3611,6 +3696,9 @@ begin
     return 'waiting until one of ' || array_to_string(v_ids, ', ') || ' is known';
   end if;
 
+  perform from public.payment_requests
+    where tenant_id = v_known.tenant_id and id = v_known.payment_request_id
+    for no key update;
   v_new := brainops_internal.record_stripe_objects(v_known, v_ids);
   v_reason := brainops_internal.apply_known_stripe_event(p_event, v_known);
   perform brainops_internal.wake_stripe_events(v_account, p_tenant_id, v_new);
@@ -3757,6 +3845,7 @@ CREATE FUNCTION brainops_internal.ask_for_opt_in() RETURNS trigger
     AS $$
 declare
   v_key text := lower(btrim(new.address));
+  v_previous_at timestamptz;
   v_id uuid;
 begin
   if not (new.state = 'pending' and coalesce(new.evidence ->> 'double_opt_in', '') = 'true')
@@ -3764,11 +3853,10 @@ begin
   then
     return null;
   end if;
-  perform pg_advisory_xact_lock(hashtextextended('opt_in:' || new.tenant_id || ':' || v_key, 0));
-  if exists (
-    select from public.opt_in_requests
-    where tenant_id = new.tenant_id and address_key = v_key and created_at > brainops.now() - interval '1 day'
-  ) or exists (
+  select max(created_at) into v_previous_at
+    from public.opt_in_requests
+    where tenant_id = new.tenant_id and address_key = v_key;
+  if v_previous_at > brainops.now() - interval '1 day' or exists (
     select from public.contact_suppressions
     where tenant_id = new.tenant_id and channel = 'email'
       and address_key in (v_key, brainops_internal.address_digest(v_key))
@@ -3776,8 +3864,9 @@ begin
   ) then
     return null;
   end if;
-  insert into public.opt_in_requests (tenant_id, lead_id, address)
-  values (new.tenant_id, new.lead_id, new.address)
+  insert into public.opt_in_requests (tenant_id, lead_id, address, previous_at)
+  values (new.tenant_id, new.lead_id, new.address, coalesce(v_previous_at, '-infinity'))
+  on conflict on constraint opt_in_requests_once do nothing
   returning id into v_id;
   perform brainops_internal.mail_opt_in(v_id);
   return null;
@@ -3793,26 +3882,28 @@ CREATE FUNCTION brainops_internal.ask_for_opt_in_by_text() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
+declare
+  v_previous_at timestamptz;
 begin
   if coalesce(new.evidence ->> 'double_opt_in', '') <> 'true'
     and (brainops.contact_policy(new.tenant_id, 'sms')).consent <> 'double_opt_in'
   then
     return null;
   end if;
-  perform pg_advisory_xact_lock(hashtextextended('opt_in:' || new.tenant_id || ':' || new.address_key, 0));
-  if exists (
-    select from public.ai_sms_queue
-    where tenant_id = new.tenant_id and recipient = new.address_key and metadata ->> 'type' = 'opt_in'
-      and created_at > brainops.now() - interval '1 day'
-  ) then
+  select max(created_at) into v_previous_at
+    from public.ai_sms_queue
+    where tenant_id = new.tenant_id and recipient = new.address_key and metadata ->> 'type' = 'opt_in';
+  if v_previous_at > brainops.now() - interval '1 day' then
     return null;
   end if;
-  insert into public.ai_sms_queue (tenant_id, recipient, lead_id, body, metadata, scheduled_for, created_at)
+  insert into public.ai_sms_queue (tenant_id, recipient, lead_id, body, metadata, scheduled_for, created_at, idempotency_key)
   values (
     new.tenant_id, new.address, new.lead_id,
     '{{ tenant.name }}: reply YES to get texts from us, or STOP if you did not ask for them. Msg & data rates may apply.',
-    '{"type": "opt_in", "transactional": true}', brainops.now(), brainops.now()
-  );
+    '{"type": "opt_in", "transactional": true}', brainops.now(), brainops.now(),
+    'opt_in:' || new.address_key || ':' || coalesce(extract(epoch from v_previous_at)::text, 'first')
+  )
+  on conflict (tenant_id, idempotency_key) where idempotency_key is not null do nothing;
   return null;
 exception
   -- The consent is kept, even for a number that no text can go to.
@@ -4031,6 +4122,7 @@ begin
   new.lease := null;
   new.worker_id := null;
   new.rate_slot := null;
+  new.worker_deaths := 0;
   new.cancel_requested_at := null;
   if v_status in ('pending', 'awaiting_approval') then
     new.finished_at := null;
@@ -4095,7 +4187,9 @@ begin
   end if;
 
   if v_status in ('pending', 'awaiting_approval') then
-    -- Runs (again) with all its attempts, like a new row.
+    -- Runs (again) with all its attempts, like a new row. Only worker_deaths stays: a suspect runs alone, which costs it
+    -- nothing, while a client that set a row that kills its worker to pending again and again would kill two more each
+    -- time.
     new.attempts := 0;
     new.deferrals := 0;
     new.finished_at := null;
@@ -4655,11 +4749,25 @@ END) STORED,
     is_demo boolean DEFAULT false,
     assigned_agent_id uuid,
     lead_id uuid,
+    CONSTRAINT revenue_leads_company_name_at_most_1000_bytes CHECK ((octet_length(company_name) <= 1000)),
+    CONSTRAINT revenue_leads_contact_name_at_most_1000_bytes CHECK ((octet_length(contact_name) <= 1000)),
+    CONSTRAINT revenue_leads_email_at_most_1000_bytes CHECK ((octet_length(email) <= 1000)),
+    CONSTRAINT revenue_leads_industry_at_most_1000_bytes CHECK ((octet_length(industry) <= 1000)),
+    CONSTRAINT revenue_leads_location_at_most_1000_bytes CHECK ((octet_length(location) <= 1000)),
+    CONSTRAINT revenue_leads_metadata_at_most_65536_bytes CHECK ((pg_column_size(metadata) <= 65536)),
     CONSTRAINT revenue_leads_metadata_is_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT revenue_leads_next_action_at_most_10000_bytes CHECK ((octet_length(next_action) <= 10000)),
+    CONSTRAINT revenue_leads_owner_email_at_most_1000_bytes CHECK ((octet_length(owner_email) <= 1000)),
+    CONSTRAINT revenue_leads_phone_at_most_1000_bytes CHECK ((octet_length(phone) <= 1000)),
     CONSTRAINT revenue_leads_phone_e164_shape CHECK ((phone_e164 ~ '^\+[1-9][0-9]{6,14}$'::text)),
     CONSTRAINT revenue_leads_score_range CHECK (((score >= (0)::numeric) AND (score <= (100)::numeric))),
+    CONSTRAINT revenue_leads_source_at_most_1000_bytes CHECK ((octet_length(source) <= 1000)),
     CONSTRAINT revenue_leads_stage_known CHECK ((stage = ANY (ARRAY['new'::text, 'contacted'::text, 'qualified'::text, 'proposal_sent'::text, 'negotiating'::text, 'won'::text, 'lost'::text, 'nurturing'::text]))),
-    CONSTRAINT revenue_leads_time_zone_known CHECK (brainops_internal.is_time_zone(time_zone))
+    CONSTRAINT revenue_leads_state_at_most_1000_bytes CHECK ((octet_length(state) <= 1000)),
+    CONSTRAINT revenue_leads_status_at_most_1000_bytes CHECK ((octet_length(status) <= 1000)),
+    CONSTRAINT revenue_leads_time_zone_known CHECK (brainops_internal.is_time_zone(time_zone)),
+    CONSTRAINT revenue_leads_value_estimate_range CHECK ((abs(value_estimate) < '1000000000000000'::numeric)),
+    CONSTRAINT revenue_leads_website_at_most_2048_bytes CHECK ((octet_length(website) <= 2048))
 );
 
 ALTER TABLE ONLY public.revenue_leads FORCE ROW LEVEL SECURITY;
@@ -4736,6 +4844,8 @@ CREATE TABLE public.campaigns (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT campaigns_code_is_short_name CHECK ((code ~ '^[a-z0-9][a-z0-9_-]{0,62}$'::text)),
+    CONSTRAINT campaigns_description_at_most_10000_bytes CHECK ((octet_length(description) <= 10000)),
+    CONSTRAINT campaigns_exit_on_at_most_4096_bytes CHECK ((pg_column_size(exit_on) <= 4096)),
     CONSTRAINT campaigns_exit_on_has_no_null CHECK ((array_position(exit_on, NULL::text) IS NULL)),
     CONSTRAINT campaigns_goal_event_is_word CHECK ((goal_event ~ '^[a-z][a-z0-9_]{0,62}$'::text)),
     CONSTRAINT campaigns_name_given CHECK (((length(name) >= 1) AND (length(name) <= 200))),
@@ -4859,7 +4969,9 @@ begin
       end if;
     elsif v_step.kind = 'branch' then
       if jsonb_typeof(v_step.config -> 'when') is distinct from 'array' or v_step.config -> 'when' = '[]' then
-        return next v_start || format('when %s is not a list of one or more {"if": condition, "to": step}', coalesce(v_step.config ->> 'when', 'null'));
+        return next v_start || format('when %s is not a list of one or more {"if": condition, "to": step}', coalesce(left(v_step.config ->> 'when', 80), 'null'));
+      elsif jsonb_array_length(v_step.config -> 'when') > 100 then
+        return next v_start || format('when has %s items; at most 100 are allowed', jsonb_array_length(v_step.config -> 'when'));
       else
         for v_item in select * from jsonb_array_elements(v_step.config -> 'when')
         loop
@@ -4952,7 +5064,7 @@ begin
       cross join unnest(p.lead_ids::text[] || p.emails || p.phones) as key
       group by key
     ) as k;
-  perform brainops_internal.lock_persons(p_policy.tenant_id, v_keys);
+  perform brainops_internal.lock_keys(p_policy.tenant_id, 'person', v_keys);
 
   select max(cap_window) as cap_window into v_law
     from brainops.contact_caps where channel = p_policy.channel;
@@ -5007,6 +5119,41 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) IS 'Which messages are over the tenant''s or the legal frequency cap, and until when. Locks the persons.';
 
+CREATE FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) RETURNS brainops.verdict[]
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_slots timestamptz[];
+  v_cap record;
+begin
+  -- A tenant's own account is provider:tenant_id. While the breaker is open, only a probe goes; it is not counted.
+  if coalesce(p_job.channel, '') not in ('email', 'sms') or p_account is null or p_account <> p_job.provider
+    or brainops_internal.is_breaker_open(p_account)
+  then
+    return '{}';
+  end if;
+  v_slots := brainops_internal.reserve_cap_slots(p_tenant_id, p_job.channel, cardinality(p_ids));
+  if v_slots[cardinality(v_slots)] is null then
+    return '{}';
+  end if;
+  v_cap := brainops_internal.sending_cap(p_tenant_id, p_job.channel);
+  return array(
+    select row(
+      p_ids[n], 'defer', until,
+      format(
+        'sending cap: %s an hour and %s in 24 hours through the shared account (brainops.sending_caps); an account of the tenant''s own has none',
+        coalesce(v_cap.per_hour::text, 'any number'), coalesce(v_cap.per_day::text, 'any number')
+      )
+    )::brainops.verdict
+    from unnest(v_slots) with ordinality as s (until, n)
+    where until is not null
+  );
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) IS 'Counts messages that go through the platform''s account, and returns a verdict (defer) for those over the tenant''s cap. Empty for a tenant''s own account, and for tables of other channels than email and sms.';
+
 CREATE FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -5022,12 +5169,16 @@ begin
   if v_before = v_state or (v_before is not null and v_state = 'granted' and p_source = 'import') then
     return;
   end if;
+  -- Anyone can fill in a form with anyone's address: only the person's own word lifts the person's own no.
+  if v_state = 'granted' and brainops_internal.person_denies(p_tenant_id, p_channel, lower(btrim(p_address))) then
+    return;
+  end if;
   insert into public.contact_consents (tenant_id, lead_id, channel, address, state, source, evidence)
   values (p_tenant_id, p_lead_id, p_channel, p_address, v_state, p_source, coalesce(p_evidence, '{}'));
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) IS 'Records the consent that came with a lead, unless the address already has it. p_granted: true or false; otherwise nothing is recorded.';
+COMMENT ON FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) IS 'Records the consent that came with a lead, unless the address already has it, or the person''s own denial stands. p_granted: true or false; otherwise nothing is recorded.';
 
 CREATE FUNCTION brainops_internal.check_broadcast() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -5067,6 +5218,7 @@ begin
     new.body := coalesce(case when tg_op = 'INSERT' then new.body end, v_template.body);
   end if;
   perform brainops_internal.check_mail_text(new.subject, new.body);
+  perform brainops_internal.check_mail_headers(new.metadata);
   if new.status = 'active' and new.launched_at is null then
     perform brainops_internal.refuse_launch(new.tenant_id, 'email');
     new.launched_at := brainops.now();
@@ -5134,6 +5286,9 @@ begin
     raise exception 'metadata: % is not a JSON object', quote_literal(left(new.metadata::text, 120))
       using errcode = 'OP006', column = 'metadata', hint = 'Give an object such as {"first_name": "Ann"}, or {} or null for no values.';
   end if;
+  if new.metadata ?| array['reply_to', 'category'] then
+    perform brainops_internal.check_mail_headers(new.metadata);
+  end if;
 
   if tg_op = 'INSERT' then
     if new.metadata ->> 'priority' = 'high' and new.job_priority = 0 then
@@ -5158,6 +5313,28 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.check_email_row() IS 'Trigger before insert or update on ai_email_queue: refuses what can never be sent, naming the column, the value and the remedy (OP004, OP005, OP006), and fills lead_id and job_priority.';
+
+CREATE FUNCTION brainops_internal.check_mail_headers(p_metadata jsonb) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO ''
+    AS $$
+declare
+  v_reply_to text := case jsonb_typeof(p_metadata -> 'reply_to') when 'string' then btrim(p_metadata ->> 'reply_to') end;
+  v_category text := case jsonb_typeof(p_metadata -> 'category') when 'string' then p_metadata ->> 'category' end;
+begin
+  if v_reply_to <> '' and not brainops_internal.is_mailbox(v_reply_to) then
+    raise exception 'metadata.reply_to: % is not an e-mail address', quote_literal(left(v_reply_to, 120))
+      using errcode = 'OP006', column = 'metadata',
+        hint = 'Give one address, such as ann@example.com or Ann <ann@example.com>, without control characters and of at most 512 bytes; or leave it out.';
+  end if;
+  if octet_length(v_category) > 255 or v_category ~ '[\x01-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]' then
+    raise exception 'metadata.category: % is too long, or contains a control character', quote_literal(left(v_category, 120))
+      using errcode = 'OP006', column = 'metadata', hint = 'Give a text of at most 255 bytes in one line, or leave it out.';
+  end if;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.check_mail_headers(p_metadata jsonb) IS 'Raises OP006 if metadata.reply_to is not an address with or without a name, or metadata.category is not a short line. Other JSON types than text are left alone, because they have no effect.';
 
 CREATE FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -5306,7 +5483,7 @@ CREATE FUNCTION brainops_internal.check_sms_number() RETURNS trigger
 declare
   v_other text;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('sms_numbers ' || new.number, 0));
+  perform from brainops.job_tables where table_name = 'ai_sms_queue' for no key update;
   select t.slug into v_other
     from public.sms_numbers as n
     inner join public.tenants as t on t.id = n.tenant_id
@@ -5450,7 +5627,7 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) IS 'The variant, an item of config.variants, that an enrolment takes. Also decides the winner, once there are enough touches or enough time has passed.';
 
-CREATE FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid DEFAULT gen_random_uuid(), p_missing_platform text DEFAULT NULL::text, p_missing_tenant text DEFAULT NULL::text, p_bulk boolean DEFAULT false) RETURNS TABLE(id uuid, outcome text, lease uuid, attempt integer, reason text, account text, bulk uuid)
+CREATE FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid DEFAULT gen_random_uuid(), p_missing_platform text DEFAULT NULL::text, p_missing_tenant text DEFAULT NULL::text, p_bulk boolean DEFAULT false, p_alone boolean DEFAULT false) RETURNS TABLE(id uuid, outcome text, lease uuid, attempt integer, reason text, account text, bulk uuid)
     LANGUAGE plpgsql
     SET search_path TO ''
     SET random_page_cost TO '1'
@@ -5465,14 +5642,16 @@ declare
   v_now timestamptz := brainops.now();
   v_ids uuid[];
   v_in_slot uuid[];
+  v_suspects uuid[];
 begin
   select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
   execute format(
     'select
-       array_agg(s.id order by s.job_priority, s.scheduled_for, s.id),
-       coalesce(array_agg(s.id) filter (where s.rate_slot between $2 - $3 and $2), ''{}'')
+       array_agg(s.id order by s.job_priority, s.scheduled_for, s.id) filter (where s.worker_deaths < 2 or $4),
+       coalesce(array_agg(s.id) filter (where s.rate_slot between $2 - $3 and $2), ''{}''),
+       array_agg(s.id) filter (where s.worker_deaths >= 2 and not $4)
      from (
-       select id, job_priority, scheduled_for, rate_slot from %s
+       select id, job_priority, scheduled_for, rate_slot, worker_deaths from %s
        -- In a case expression, so that the planner uses the ids: otherwise it would read the whole index of pending
        -- rows.
        where id = any ($1) and case when status = ''pending'' then scheduled_for <= $2 else false end
@@ -5480,10 +5659,14 @@ begin
      ) as s',
     v_job.relation
   )
-    into v_ids, v_in_slot
-    using p_ids, v_now, c_slot_kept;
-  if cardinality(v_ids) is distinct from cardinality(p_ids) then
-    perform brainops_internal.enqueue_locked_rows(p_table, array(select unnest(p_ids) except select unnest(v_ids)));
+    into v_ids, v_in_slot, v_suspects
+    using p_ids, v_now, c_slot_kept, p_alone;
+  if cardinality(v_ids || v_suspects) is distinct from cardinality(p_ids) then
+    perform brainops_internal.enqueue_locked_rows(p_table, array(select unnest(p_ids) except select unnest(v_ids || v_suspects)));
+  end if;
+  if v_suspects is not null then
+    -- Nothing is written: their own claim follows.
+    return query select s, 'alone', null::uuid, null::int, null::text, null::text, null::uuid from unnest(v_suspects) as s;
   end if;
   if v_ids is null then
     return;
@@ -5499,7 +5682,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean) IS 'Claims the due rows of the current tenant among p_ids for worker p_worker_id, under lease p_lease. Returns a row for each that was locked: outcome go (now processing), or skip, fail, defer, slot or hold with the reason; account is the provider account that the effect goes through, bulk the row''s bulk key, each null if the row has none. Rows that are not due, or locked by another transaction, are left out. p_missing_platform, p_missing_tenant: why this worker cannot use the platform''s account, or tenants'' own accounts; null if it can. p_bulk: other due rows with the same bulk key are claimed too.';
+COMMENT ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean, p_alone boolean) IS 'Claims the due rows of the current tenant among p_ids for worker p_worker_id, under lease p_lease. Returns a row for each that was locked: outcome go (now processing), or skip, fail, defer, slot or hold with the reason; account is the provider account that the effect goes through, bulk the row''s bulk key, each null if the row has none. Rows that are not due, or locked by another transaction, are left out. p_missing_platform, p_missing_tenant: why this worker cannot use the platform''s account, or tenants'' own accounts; null if it can. p_bulk: other due rows with the same bulk key are claimed too. p_alone: the caller claims nothing else until the row is settled, so suspects may go; otherwise they get the outcome alone, and stay as they are.';
 
 CREATE FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) RETURNS uuid
     LANGUAGE plpgsql
@@ -5585,6 +5768,12 @@ begin
       v_verdicts := v_verdicts || v_more;
       v_ids := brainops_internal.ids_without(v_ids, v_more);
     end if;
+  end if;
+
+  if v_ids <> '{}' then
+    v_more := brainops_internal.cap_verdicts(p_job, p_tenant_id, p_account, v_ids);
+    v_verdicts := v_verdicts || v_more;
+    v_ids := brainops_internal.ids_without(v_ids, v_more);
   end if;
 
   -- Last, because a probe that the breaker allows must really be sent.
@@ -5686,6 +5875,24 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.close_enrolment(p_enrolment public.ai_nurture_campaigns) IS 'Skips the waiting touches of an enrolment that has ended and, unless it is completed, its queued messages.';
 
+CREATE FUNCTION brainops_internal.close_own_breaker(p_account text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  update brainops.circuit_breakers
+  set
+    failures = 0,
+    opened_at = case when retry_at > brainops.now() then opened_at end,
+    current_delay = case when retry_at > brainops.now() then current_delay end,
+    probe_expires_at = case when retry_at > brainops.now() then probe_expires_at end,
+    retry_at = case when retry_at > brainops.now() then retry_at end
+  where account = p_account and (failures > 0 or retry_at <= brainops.now());
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.close_own_breaker(p_account text) IS 'A success through a tenant''s own account: resets the count, and closes the breaker after retry_at.';
+
 CREATE FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
@@ -5762,13 +5969,29 @@ $_$;
 COMMENT ON FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) IS 'Whether a condition is true for a lead now; never null. Events count from p_since on, unless the condition says within.';
 
 CREATE FUNCTION brainops_internal.condition_problems(p_condition jsonb) RETURNS SETOF text
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
     SET search_path TO ''
-    AS $$
-  select brainops_internal.condition_problems(p_condition, 0);
-$$;
+    AS $_$
+declare
+  -- Each part is a query when the condition is evaluated, and a rule's condition is evaluated for each new lead.
+  c_most_parts constant int := 100;
+  c_most_bytes constant int := 65536;
+  v_parts int;
+begin
+  if pg_column_size(p_condition) > c_most_bytes then
+    return next format('the condition has %s bytes; at most %s are allowed', pg_column_size(p_condition), c_most_bytes);
+    return;
+  end if;
+  select count(*) into v_parts from jsonb_path_query(p_condition, 'strict $.** ? (@.type() == "object")');
+  if v_parts > c_most_parts then
+    return next format('the condition has %s parts; at most %s are allowed', v_parts, c_most_parts);
+    return;
+  end if;
+  return query select brainops_internal.condition_problems(p_condition, 0);
+end;
+$_$;
 
-COMMENT ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) IS 'What is wrong with a condition, one sentence each; no rows if it is valid. Forms: {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2, "channel": "email"}.';
+COMMENT ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) IS 'What is wrong with a condition, one sentence each; no rows if it is valid. At most 100 parts. Forms: {"all": […]}, {"any": […]}, {"not": …}, {"field": "score", "op": ">=", "value": 80}, {"event": "email_clicked", "within": "7 days", "at_least": 2, "channel": "email"}.';
 
 CREATE FUNCTION brainops_internal.condition_problems(p_condition jsonb, p_depth integer) RETURNS SETOF text
     LANGUAGE plpgsql STABLE
@@ -6263,18 +6486,25 @@ CREATE TABLE public.payment_requests (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     lease uuid,
     rate_slot timestamp with time zone,
+    worker_deaths smallint DEFAULT 0 NOT NULL,
     CONSTRAINT payment_requests_amount_positive CHECK ((amount_minor > 0)),
     CONSTRAINT payment_requests_attempts_not_negative CHECK ((attempts >= 0)),
+    CONSTRAINT payment_requests_currency_at_most_30_bytes CHECK ((octet_length(currency) <= 30)),
     CONSTRAINT payment_requests_deliver_by_known CHECK ((deliver_by = ANY (ARRAY['email'::text, 'sms'::text]))),
     CONSTRAINT payment_requests_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT payment_requests_idempotency_key_at_most_1000_bytes CHECK ((octet_length(idempotency_key) <= 1000)),
     CONSTRAINT payment_requests_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
     CONSTRAINT payment_requests_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
+    CONSTRAINT payment_requests_metadata_at_most_65536_bytes CHECK ((pg_column_size(metadata) <= 65536)),
     CONSTRAINT payment_requests_metadata_is_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
     CONSTRAINT payment_requests_payment_status_known CHECK ((payment_status = ANY (ARRAY['open'::text, 'paid'::text, 'refunded'::text, 'partially_refunded'::text, 'disputed'::text, 'expired'::text, 'cancelled'::text, 'payment_failed'::text]))),
+    CONSTRAINT payment_requests_plan_code_at_most_300_bytes CHECK ((octet_length(plan_code) <= 300)),
     CONSTRAINT payment_requests_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
+    CONSTRAINT payment_requests_product_service_at_most_1000_bytes CHECK ((octet_length(product_service) <= 1000)),
     CONSTRAINT payment_requests_scheduled_for_finite CHECK (isfinite(scheduled_for)),
     CONSTRAINT payment_requests_skipped_has_reason CHECK (((status = 'skipped'::text) = (skip_reason IS NOT NULL))),
-    CONSTRAINT payment_requests_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text, 'unconfirmed'::text, 'awaiting_approval'::text])))
+    CONSTRAINT payment_requests_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'processing'::text, 'completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text, 'unconfirmed'::text, 'awaiting_approval'::text]))),
+    CONSTRAINT payment_requests_success_url_at_most_2048_bytes CHECK ((octet_length(success_url) <= 2048))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='1000', autovacuum_vacuum_cost_delay='0');
 
@@ -6554,7 +6784,7 @@ begin
   select * into strict v_job from brainops.job_tables where table_name = p_table;
   if v_job.bulk_column is not null then
     execute format(
-      'select array_agg(t.%I order by u.n)
+      'select array_agg(case when t.worker_deaths < 2 then t.%I end order by u.n)
        from unnest($1) with ordinality as u (id, n)
        left join %s as t on t.id = u.id',
       v_job.bulk_column, v_job.relation
@@ -6614,7 +6844,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[], p_key_suffix text) IS 'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id> and p_key_suffix: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
+COMMENT ON FUNCTION brainops_internal.enqueue(p_table text, p_ids uuid[], p_tenant_ids uuid[], p_run_ats timestamp with time zone[], p_priorities smallint[], p_key_suffix text) IS 'Queues the graphile-worker jobs that wake rows of a job table, with the key <tenant_id>:<table>:<id> and p_key_suffix: one per row, and for rows of a bulk that are due together one per bulk_max rows, at most four. A suspect counts as outside any bulk. An existing job with the key is moved to the new time. The arrays have one entry per row, in the same order.';
 
 CREATE FUNCTION brainops_internal.enqueue_locked_rows(p_table text, p_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6631,13 +6861,13 @@ begin
      from %s
      where id = any ($2) and tenant_id = $3 and status = ''pending'' and scheduled_for <= $4 %s
      having count(*) > 0',
-    v_job.relation, case when v_job.bulk_column is null then '' else format('and %I is null', v_job.bulk_column) end
+    v_job.relation, case when v_job.bulk_column is null then '' else format('and (%I is null or worker_deaths >= 2)', v_job.bulk_column) end
   )
     using p_table, p_ids, brainops.current_tenant_id(), brainops.now(), c_again_after;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.enqueue_locked_rows(p_table text, p_ids uuid[]) IS 'Queues a second job, in five seconds, for those of the rows that are due, outside any bulk, and belong to the current tenant. For rows that a claim could not lock. Bulk rows wait for their bulk''s next job or for the sweep.';
+COMMENT ON FUNCTION brainops_internal.enqueue_locked_rows(p_table text, p_ids uuid[]) IS 'Queues a second job, in five seconds, for those of the rows that are due, outside any bulk or suspects, and belong to the current tenant. For rows that a claim could not lock, and for suspects that a worker could not run. Bulk rows wait for their bulk''s next job or for the sweep.';
 
 CREATE FUNCTION brainops_internal.enqueue_rescores(p_lead_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -6888,6 +7118,17 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) IS 'The exit_reason if this event ends an enrolment in the campaign, by its goal_event or exit_on; null if it does not. stage_changed to won or lost counts as the event won or lost.';
 
+CREATE FUNCTION brainops_internal.failure_window(p_account text) RETURNS interval
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+  return coalesce((select failure_window from brainops.circuit_breakers where account = p_account), interval '60 seconds');
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.failure_window(p_account text) IS 'failure_window of the account''s circuit breaker; its default if the account has never failed.';
+
 CREATE FUNCTION brainops_internal.fill_plan_tenant() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -6914,7 +7155,7 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.fill_tenant() IS 'Trigger, before the insert of a row without tenant_id: fills it in by brainops_internal.resolve_tenant. OP001: no tenant.';
 
-CREATE FUNCTION brainops_internal.find_email(p_event jsonb) RETURNS brainops.email_reference
+CREATE FUNCTION brainops_internal.find_email(p_event jsonb, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS brainops.email_reference
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -6925,11 +7166,11 @@ declare
   v_found brainops.email_reference;
 begin
   if v_id is not null then
-    select tenant_id, id into v_found from public.ai_email_queue where id = v_id;
+    select tenant_id, id into v_found from public.ai_email_queue where id = v_id and tenant_id = coalesce(p_tenant_id, tenant_id);
     if not found then
       select tenant_id, row_id into v_found
         from brainops.job_archive
-        where row_id = v_id and table_name = 'ai_email_queue'
+        where row_id = v_id and table_name = 'ai_email_queue' and tenant_id = coalesce(p_tenant_id, tenant_id)
         limit 1;
     end if;
     return v_found;
@@ -6939,10 +7180,11 @@ begin
     select found.tenant_id, found.id into v_found
       from (
         select tenant_id, id, recipient_key from public.ai_email_queue
-        where provider_message_id = v_message_id and broadcast_id is null
+        where provider_message_id = v_message_id and broadcast_id is null and tenant_id = coalesce(p_tenant_id, tenant_id)
         union all
         select tenant_id, id, recipient_key from public.ai_email_queue
         where recipient_key = v_address and provider_message_id = v_message_id and broadcast_id is not null
+          and tenant_id = coalesce(p_tenant_id, tenant_id)
       ) as found
       order by found.recipient_key = v_address desc
       limit 1;
@@ -6955,13 +7197,14 @@ begin
       into v_found.tenant_id, v_found.email_id
       from public.ai_email_queue
       where recipient_key = v_address and sent_at > brainops.now() - interval '7 days'
+        and tenant_id = coalesce(p_tenant_id, tenant_id)
       having count(distinct tenant_id) = 1;
   end if;
   return v_found;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.find_email(p_event jsonb) IS 'The mail that an event is about, in ai_email_queue or the archive; tenant_id is null if it is not known.';
+COMMENT ON FUNCTION brainops_internal.find_email(p_event jsonb, p_tenant_id uuid) IS 'The mail that an event is about, in ai_email_queue or the archive; tenant_id is null if it is not known. p_tenant_id: only mails of this tenant, whose own account sent the event; null: mails of all tenants.';
 
 CREATE FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) RETURNS jsonb
     LANGUAGE plpgsql STABLE
@@ -7101,7 +7344,7 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) IS 'The person with this e-mail address or phone number: leads, their other addresses, and ids of the rows about them. OP032 for an address that cannot be read.';
 
-CREATE FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text) RETURNS brainops.sms_reference
+CREATE FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text, p_tenant_id uuid) RETURNS brainops.sms_reference
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
     AS $$
@@ -7110,7 +7353,8 @@ declare
 begin
   select tenant_id, id, lead_id, touch_id, enrolment_id, to_number into v_found
     from public.ai_sms_queue as q
-    where q.id = p_row or (p_row is null and q.provider_message_id = p_message_sid)
+    where (q.id = p_row or (p_row is null and q.provider_message_id = p_message_sid))
+      and q.tenant_id = coalesce(p_tenant_id, q.tenant_id)
     limit 1;
   if not found and p_row is not null then
     select
@@ -7118,14 +7362,14 @@ begin
       (a.job_row ->> 'enrolment_id')::uuid, a.job_row ->> 'to_number'
       into v_found
       from brainops.job_archive as a
-      where a.row_id = p_row and a.table_name = 'ai_sms_queue'
+      where a.row_id = p_row and a.table_name = 'ai_sms_queue' and a.tenant_id = coalesce(p_tenant_id, a.tenant_id)
       limit 1;
   end if;
   return v_found;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text) IS 'The text that a callback is about, from ai_sms_queue or its archive; all fields null if it is in neither.';
+COMMENT ON FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text, p_tenant_id uuid) IS 'The text that a callback is about, from ai_sms_queue or its archive; all fields null if it is in neither. p_tenant_id: only texts of this tenant, whose own account sent the callback, as in find_email; null: texts of all tenants.';
 
 CREATE FUNCTION brainops_internal.follow_payment(p_request public.payment_requests) RETURNS void
     LANGUAGE plpgsql
@@ -7379,6 +7623,7 @@ COMMENT ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) IS 
 CREATE FUNCTION brainops_internal.guard_reputation() RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
+    SET lock_timeout TO '500ms'
     AS $$
 declare
   c_window constant interval := '7 days';
@@ -7426,22 +7671,27 @@ begin
       when v_tenant.bounces >= 10 and v_tenant.bounces >= v_sent * c_bounces
         then format('%s of %s mails bounced hard since %s; the limit is 5 %%', v_tenant.bounces, v_sent, v_tenant.since)
     end;
-    if v_reason is not null then
-      insert into public.marketing_holds (tenant_id, channel, reason)
-      values (v_tenant.id, 'email', v_reason)
-      on conflict (tenant_id, channel) where lifted_at is null do nothing;
-      perform brainops.notify(
-        v_tenant.id, 'Marketing by e-mail is on hold', v_reason, 'marketing_hold:' || date_trunc('day', brainops.now())
-      );
-      v_count := v_count + 1;
-    elsif v_tenant.complaints >= 3 and v_tenant.complaints >= v_sent * c_warn then
-      perform brainops.notify(
-        v_tenant.id,
-        'Your mails are being reported as spam',
-        format('%s of %s mails were reported as spam since %s. At 0.3 %%, marketing by e-mail is put on hold.', v_tenant.complaints, v_sent, v_tenant.since),
-        'complaints:' || date_trunc('day', brainops.now())
-      );
-    end if;
+    begin
+      if v_reason is not null then
+        insert into public.marketing_holds (tenant_id, channel, reason)
+        values (v_tenant.id, 'email', v_reason)
+        on conflict (tenant_id, channel) where lifted_at is null do nothing;
+        perform brainops.notify(
+          v_tenant.id, 'Marketing by e-mail is on hold', v_reason, 'marketing_hold:' || date_trunc('day', brainops.now())
+        );
+        v_count := v_count + 1;
+      elsif v_tenant.complaints >= 3 and v_tenant.complaints >= v_sent * c_warn then
+        perform brainops.notify(
+          v_tenant.id,
+          'Your mails are being reported as spam',
+          format('%s of %s mails were reported as spam since %s. At 0.3 %%, marketing by e-mail is put on hold.', v_tenant.complaints, v_sent, v_tenant.since),
+          'complaints:' || date_trunc('day', brainops.now())
+        );
+      end if;
+    exception
+      -- The tenant may have locked a notification of the same key. Looked at again in a minute.
+      when lock_not_available then null;
+    end;
   end loop;
   return v_count;
 end;
@@ -7571,15 +7821,22 @@ CREATE FUNCTION brainops_internal.hold_account(p_account text, p_until timestamp
     SET search_path TO ''
     AS $$
   insert into brainops.circuit_breakers as b (account, opened_at, retry_at, last_error)
-  values (p_account, brainops.now(), p_until, 'the provider asked to wait')
+  values
+    (p_account, brainops.now(), least(p_until, brainops.now() + interval '10 minutes'), 'the provider asked to wait')
   on conflict (account) do update
     set
       opened_at = coalesce(b.opened_at, brainops.now()),
-      retry_at = greatest(b.retry_at, p_until),
+      retry_at = greatest(
+        case
+          when b.opened_by is null then b.retry_at
+        end,
+        least(p_until, brainops.now() + b.max_delay)
+      ),
+      opened_by = null,
       probe_expires_at = null;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.hold_account(p_account text, p_until timestamp with time zone) IS 'Opens the circuit breaker of provider account p_account until p_until, or until its retry_at if that is later.';
+COMMENT ON FUNCTION brainops_internal.hold_account(p_account text, p_until timestamp with time zone) IS 'Opens the circuit breaker of provider account p_account until p_until, and not for longer than its max_delay, or until its retry_at if that is later.';
 
 CREATE FUNCTION brainops_internal.hold_enrolments(p_tenant_id uuid, p_ids uuid[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -7705,6 +7962,17 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.ids_without(p_ids uuid[], p_verdicts brainops.verdict[]) IS 'The ids without those that a verdict names, in their order.';
 
+CREATE FUNCTION brainops_internal.is_breaker_open(p_account text) RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  return exists (select from brainops.circuit_breakers where account = p_account and opened_at is not null);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.is_breaker_open(p_account text) IS 'Whether the circuit breaker of a provider account is open.';
+
 CREATE FUNCTION brainops_internal.is_email_address(p_text text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $_$
@@ -7748,6 +8016,46 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.is_interval(p_text text) IS 'Whether the text is a positive interval of at most 100 years, such as 7 days; false for null.';
+
+CREATE FUNCTION brainops_internal.is_mailbox(p_text text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $_$
+  select
+    coalesce(
+      octet_length(p_text) <= 512
+      and p_text !~ '[\x01-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]'
+      and brainops_internal.is_email_address(
+        coalesce(substring(p_text from '^ *"?[^"<>]*"? *<([^<>]+)> *$'), btrim(p_text))
+      ),
+      false
+    );
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.is_mailbox(p_text text) IS 'Whether a text is an e-mail address with or without a name: ann@example.com, Ann <ann@example.com> or "Ann" <ann@example.com>; at most 512 bytes, without control characters and marks of the writing direction. False for null.';
+
+CREATE FUNCTION brainops_internal.is_persons_source(p_source text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+  select
+    p_source operator(pg_catalog.=) any (
+      array['unsubscribe_link', 'preference_page', 'double_opt_in', 'sendgrid', 'twilio', 'forget', 'admin']
+    );
+$$;
+
+COMMENT ON FUNCTION brainops_internal.is_persons_source(p_source text) IS 'Whether consents and topic opt-outs with this source are the person''s own word, or stand for it (admin: brainops.lift_opt_out).';
+
+CREATE FUNCTION brainops_internal.is_persons_stop(p_source text, p_reason text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+  select
+    p_source in ('unsubscribe_link', 'preference_page', 'forget')
+    or p_source in ('sendgrid', 'twilio')
+    and p_reason in ('unsubscribed', 'complained');
+$$;
+
+COMMENT ON FUNCTION brainops_internal.is_persons_stop(p_source text, p_reason text) IS 'Whether a suppression with this source and reason is the person''s own word; a bounce, for example, is not.';
 
 CREATE FUNCTION brainops_internal.is_yes(p_word text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -7830,6 +8138,110 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.keep_first_due() IS 'Trigger: sets first_due_at of a pending marketing message whose scheduled_for or status changes. Null: scheduled_for is when it is first due.';
 
+CREATE FUNCTION brainops_internal.keep_persons_choice() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_key constant text := old.address_key;
+begin
+  if brainops_internal.speaks_for_persons() or exists (
+    select from public.contact_suppressions as s
+    where s.tenant_id = old.tenant_id and s.address_key = brainops_internal.address_digest(v_key)
+      and s.person_source = 'forget' and s.expires_at is null
+  ) then
+    if tg_op = 'DELETE' then
+      return old;
+    end if;
+    return new;
+  end if;
+  raise exception '%: what the person at % chose may not be changed or deleted', tg_relid::regclass, quote_literal(left(v_key, 120))
+    using errcode = 'insufficient_privilege', column = 'source',
+      hint = 'Only the person changes it, on the preference page. brainops.forget erases all data about a person.';
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.keep_persons_choice() IS 'Trigger on contact_consents and contact_topic_optouts, for rows that are the person''s own word: 42501 for logins that are not the engine''s, unless the person was forgotten.';
+
+CREATE FUNCTION brainops_internal.keep_persons_denial() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+begin
+  -- Row level security will refuse a row of another tenant; until then, nothing of that tenant may be read.
+  if brainops_internal.speaks_for_persons() or not brainops_internal.may_act_for(new.tenant_id) then
+    return new;
+  end if;
+  if new.source = 'admin' and pg_has_role(session_user, 'brainops_admin', 'member')
+    and btrim(coalesce(new.evidence ->> 'reason', '')) <> ''
+  then
+    return new;
+  end if;
+  if brainops_internal.is_persons_source(new.source) then
+    raise exception 'source: % is for what the person said to BrainOps itself', quote_literal(new.source)
+      using errcode = 'insufficient_privilege', column = 'source',
+        hint = 'Leave source out, or write where your entry comes from, such as crm.';
+  end if;
+  if brainops_internal.person_denies(new.tenant_id, new.channel, lower(btrim(new.address))) then
+    raise exception 'contact_consents: the person at % has withdrawn consent, and only the person can give it again', quote_literal(left(new.address, 120))
+      using errcode = 'insufficient_privilege', column = 'state',
+        hint = 'The person gives it on the preference page, by a confirmed opt-in or by the text START; an admin records it with brainops.lift_opt_out.';
+  end if;
+  return new;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.keep_persons_denial() IS 'Trigger on contact_consents, before a grant: 42501 for a login that is not the engine''s, if the source stands for the person''s own word, or the person has denied.';
+
+CREATE FUNCTION brainops_internal.keep_persons_stop() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_engine constant boolean := brainops_internal.speaks_for_persons();
+begin
+  if tg_op = 'INSERT' then
+    new.person_source := case when brainops_internal.is_persons_stop(new.source, new.reason) then new.source end;
+    new.person_at := case when new.person_source is not null then now() end;
+    return new;
+  end if;
+  if tg_op = 'UPDATE' and v_engine then
+    new.person_at := case
+      when new.person_source is null then null
+      when new.person_source is distinct from old.person_source then now()
+      else old.person_at
+    end;
+    return new;
+  end if;
+  if tg_op = 'UPDATE' then
+    if old.person_source is null then
+      new.person_source := case when brainops_internal.is_persons_stop(new.source, new.reason) then new.source end;
+      new.person_at := case when new.person_source is not null then now() end;
+      return new;
+    end if;
+    if new.person_source is null and brainops_internal.stop_is_replaced(old) then
+      new.person_at := null;
+      return new;
+    end if;
+    -- address_key is a generated column, which new does not have yet.
+    if (new.tenant_id, new.channel, lower(btrim(new.address))) = (old.tenant_id, old.channel, old.address_key)
+      and new.expires_at is null and old.expires_at is null
+    then
+      new.person_source := old.person_source;
+      new.person_at := old.person_at;
+      return new;
+    end if;
+  elsif v_engine or old.person_source is null or brainops_internal.stop_is_replaced(old) then
+    return old;
+  end if;
+  raise exception 'contact_suppressions: % is suppressed by the person''s own word (%), which only the person can lift', quote_literal(left(old.address, 120)), old.person_source
+    using errcode = 'insufficient_privilege', column = 'person_source',
+      hint = 'The person lifts it on the preference page, by a confirmed opt-in or by the text START; an admin with brainops.lift_opt_out, which records the reason.';
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.keep_persons_stop() IS 'Trigger on contact_suppressions: fills person_source and person_at; 42501 if a login that is not the engine''s would delete, move or limit a suppression that is the person''s own word.';
+
 CREATE FUNCTION brainops_internal.keep_sent_template() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -7881,14 +8293,25 @@ CREATE FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text
     AS $$
 begin
   return query
-    select distinct on (w.address_key) w.address_key, w.state, w.occurred_at, w.evidence ? 'confirmed_at'
-    from public.contact_consents as w
-    where w.tenant_id = p_tenant_id and w.channel = p_channel and w.address_key = any (p_addresses)
-    order by w.address_key, w.occurred_at desc, w.state = 'denied' desc, w.created_at desc;
+    select distinct on (l.address_key) l.address_key, l.state, l.occurred_at, l.confirmed
+    from (
+      select
+        w.address_key, w.state, w.occurred_at, w.created_at, w.evidence ? 'confirmed_at' as confirmed,
+        w.by_person,
+        row_number() over (
+          partition by w.address_key, w.by_person and w.state <> 'pending'
+          order by w.occurred_at desc, w.state = 'denied' desc, w.created_at desc
+        ) as place
+      from public.contact_consents as w
+      where w.tenant_id = p_tenant_id and w.channel = p_channel and w.address_key = any (p_addresses)
+    ) as l
+    where l.place = 1
+    order by
+      l.address_key, l.by_person and l.state = 'denied' desc, l.occurred_at desc, l.state = 'denied' desc, l.created_at desc;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) IS 'The latest entry of each address (in lower case) on the channel; of two at the same instant, denied counts. confirmed: its evidence has confirmed_at. Addresses without an entry are left out.';
+COMMENT ON FUNCTION brainops_internal.last_consents(p_tenant_id uuid, p_channel text, p_addresses text[]) IS 'The latest entry of each address (in lower case) on the channel; of two at the same instant, denied counts. A denial that is the person''s own word (by_person) counts until the person''s own grant, whatever others entered. confirmed: its evidence has confirmed_at. Addresses without an entry are left out.';
 
 CREATE FUNCTION brainops_internal.lead_alias(p_lead_id uuid, p_tenant_id uuid DEFAULT NULL::uuid) RETURNS uuid
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -8048,6 +8471,46 @@ CREATE FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) RET
 $$;
 
 COMMENT ON FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) IS 'The leads of a tenant with this e-mail address, in any case.';
+
+CREATE FUNCTION brainops_internal.lift_persons_stop(p_tenant_id uuid, p_channel text, p_address text, p_sources text[]) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  update public.contact_suppressions
+  set person_source = null
+  where
+    tenant_id = p_tenant_id
+    and channel = p_channel
+    and address_key = lower(btrim(p_address))
+    and person_source = any (p_sources)
+    and not brainops_internal.is_persons_stop(source, reason);
+$$;
+
+COMMENT ON FUNCTION brainops_internal.lift_persons_stop(p_tenant_id uuid, p_channel text, p_address text, p_sources text[]) IS 'Lifts the person''s stop, if it came from one of p_sources, from a suppression that the tenant has its own reason for; that reason stays.';
+
+CREATE FUNCTION brainops_internal.limit_rows() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  v_most constant int := tg_argv[0];
+  v_tenants uuid[] := array(select distinct tenant_id from inserted order by tenant_id);
+  v_over uuid;
+begin
+  perform from public.tenants where id = any (v_tenants) order by id for no key update;
+  execute format('select tenant_id from %s where tenant_id = any ($1) group by tenant_id having count(*) > $2 limit 1', tg_relid::regclass)
+    into v_over
+    using v_tenants, v_most;
+  if v_over is not null then
+    raise exception '%: a tenant may have at most % rows', tg_relid::regclass, v_most
+      using errcode = 'program_limit_exceeded', table = tg_table_name,
+        hint = 'Delete rows that are no longer needed, then insert the new ones.';
+  end if;
+  return null;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.limit_rows() IS 'Trigger after insert, for each statement (transition table inserted): 54000 if a tenant has more rows in the table than the argument allows.';
 
 CREATE FUNCTION brainops_internal.liveness_class() RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -8376,6 +8839,14 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) IS 'The status of a broadcast, locked until the end of the transaction. Null if the broadcast does not exist, or belongs to another tenant than the caller''s.';
 
+CREATE FUNCTION brainops_internal.lock_bucket(p_key text) RETURNS smallint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+  select (pg_catalog.hashtextextended(p_key, 0) & 63)::pg_catalog.int2;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.lock_bucket(p_key text) IS 'The bucket of a key in brainops.tenant_locks, 0 to 63. Without a search_path of its own, so that it is inlined.';
+
 CREATE FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -8406,6 +8877,7 @@ begin
        from (
          select id, scheduled_for, rate_slot from %s
          where tenant_id = $1 and %I = $2 and status = ''pending'' and scheduled_for <= $3 and id <> all ($4)
+           and worker_deaths < 2
          order by scheduled_for
          limit $5
          for update skip locked
@@ -8423,46 +8895,36 @@ $_$;
 
 COMMENT ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) IS 'Locks other due rows of the bulks that the rows of a claim belong to. ids: the additional rows to claim. in_slot: those of the locked rows that return at their slot of a rate limit. next_ids: due rows that the claim leaves behind, for each bulk as many as the claim names, but at most four.';
 
-CREATE FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) RETURNS void
-    LANGUAGE plpgsql
+CREATE FUNCTION brainops_internal.lock_keys(p_tenant_id uuid, p_purpose text, p_keys text[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
 declare
-  c_max_keys constant int := 64;
-  v_key bigint;
+  v_buckets constant smallint[] := array(select distinct brainops_internal.lock_bucket(k) from unnest(p_keys) as k);
 begin
-  if cardinality(p_keys) > c_max_keys then
-    perform pg_advisory_xact_lock(hashtextextended('brainops persons of ' || p_tenant_id, 0));
-    return;
-  end if;
-  perform pg_advisory_xact_lock_shared(hashtextextended('brainops persons of ' || p_tenant_id, 0));
-  for v_key in
-    select distinct hashtextextended('brainops person ' || p_tenant_id || ' ' || k, 0) from unnest(p_keys) as k order by 1
-  loop
-    perform pg_advisory_xact_lock(v_key);
+  for i in 1..2 loop
+    perform from brainops.tenant_locks
+      where tenant_id = p_tenant_id and purpose = p_purpose and bucket = any (v_buckets)
+      order by bucket
+      for no key update;
+    exit when found or v_buckets = '{}';
+    insert into brainops.tenant_locks (tenant_id, purpose, bucket)
+    select p_tenant_id, p_purpose, b from generate_series(0, 63) as b
+    on conflict do nothing;
   end loop;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) IS 'Makes claims that concern the same persons (lead ids, addresses) wait for each other, until the transaction ends.';
+COMMENT ON FUNCTION brainops_internal.lock_keys(p_tenant_id uuid, p_purpose text, p_keys text[]) IS 'Locks the keys of a tenant for a purpose (brainops.tenant_locks.purpose) until the transaction ends: another transaction that locks one of them waits. Null or empty p_keys: none.';
 
 CREATE FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) RETURNS void
     LANGUAGE sql
     SET search_path TO ''
     AS $$
-  select pg_advisory_xact_lock(hashtextextended('sms ' || p_tenant_id || p_number, 0));
+  select brainops_internal.lock_keys(p_tenant_id, 'sms_number', array[p_number]);
 $$;
 
-COMMENT ON FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) IS 'Takes the advisory lock of a tenant''s phone number, until the end of the transaction.';
-
-CREATE FUNCTION brainops_internal.lock_stripe_account(p_account text) RETURNS void
-    LANGUAGE sql
-    SET search_path TO ''
-    AS $$
-  select pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('stripe ' || p_account, 0));
-$$;
-
-COMMENT ON FUNCTION brainops_internal.lock_stripe_account(p_account text) IS 'Takes the advisory lock of a Stripe account, until the end of the transaction.';
+COMMENT ON FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) IS 'Locks a phone number that a tenant texts with, until the end of the transaction.';
 
 CREATE FUNCTION brainops_internal.mail_notification(p_id uuid) RETURNS uuid
     LANGUAGE sql
@@ -8555,8 +9017,10 @@ CREATE TABLE public.ai_onboarding_workflows (
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
     CONSTRAINT ai_onboarding_workflows_completed_has_time CHECK (((status = 'completed'::text) = (completed_at IS NOT NULL))),
     CONSTRAINT ai_onboarding_workflows_paused_has_time CHECK (((status = 'paused'::text) = (paused_at IS NOT NULL))),
+    CONSTRAINT ai_onboarding_workflows_reason_at_most_1000_bytes CHECK ((octet_length(reason) <= 1000)),
     CONSTRAINT ai_onboarding_workflows_status_known CHECK ((status = ANY (ARRAY['in_progress'::text, 'completed'::text, 'cancelled'::text, 'paused'::text]))),
-    CONSTRAINT ai_onboarding_workflows_steps_not_negative CHECK (((total_steps >= 0) AND (current_step >= 0)))
+    CONSTRAINT ai_onboarding_workflows_steps_not_negative CHECK (((total_steps >= 0) AND (current_step >= 0))),
+    CONSTRAINT ai_onboarding_workflows_template_at_most_300_bytes CHECK ((octet_length(template) <= 300))
 );
 
 ALTER TABLE ONLY public.ai_onboarding_workflows FORCE ROW LEVEL SECURITY;
@@ -8847,6 +9311,10 @@ begin
     v_merged := v_merged || jsonb_build_object('id', p_row.id, 'at', brainops.now(), 'values', v_other);
   end if;
   v_new.metadata := v_lead.metadata || v_more || case when v_merged <> '[]' then jsonb_build_object('merged', v_merged) else '{}' end;
+  -- The column's limit: a form that anyone can send again must not make the lead unwritable. What no longer fits is left out.
+  if pg_column_size(v_new.metadata) > 65536 then
+    v_new.metadata := v_lead.metadata;
+  end if;
 
   if v_new is distinct from v_lead then
     update public.revenue_leads
@@ -9301,23 +9769,111 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) IS 'The id of a lead''s workflow, which is created if the lead has none. Does not check what the caller may do: triggers and start_onboarding have checked it.';
 
-CREATE FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) RETURNS void
-    LANGUAGE sql SECURITY DEFINER
+CREATE TABLE brainops.circuit_breakers (
+    account text NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    opened_at timestamp with time zone,
+    retry_at timestamp with time zone,
+    current_delay interval,
+    probe_expires_at timestamp with time zone,
+    last_error text,
+    threshold integer DEFAULT 5 NOT NULL,
+    base_delay interval DEFAULT '00:00:15'::interval NOT NULL,
+    max_delay interval DEFAULT '00:10:00'::interval NOT NULL,
+    opened_by uuid,
+    agreed_delay interval,
+    probe_tenant_id uuid,
+    probed_at timestamp with time zone,
+    failure_window interval DEFAULT '00:01:00'::interval NOT NULL,
+    CONSTRAINT circuit_breakers_open_has_retry CHECK (((opened_at IS NULL) = (retry_at IS NULL))),
+    CONSTRAINT circuit_breakers_threshold_positive CHECK ((threshold >= 1)),
+    CONSTRAINT circuit_breakers_window_bounded CHECK (((failure_window >= '00:00:20'::interval) AND (failure_window <= '01:00:00'::interval)))
+);
+
+ALTER TABLE ONLY brainops.circuit_breakers FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE brainops.circuit_breakers IS 'One row per provider account that has ever failed or asked to wait. The view brainops.breakers shows their state.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.account IS 'The provider account: sendgrid for the platform''s, sendgrid:<tenant id> for a tenant''s own.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.failures IS 'Failures in a row; a success sets it to 0. For the platform''s account: those of the tenants whose last call failed within failure_window, each since its last success.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.opened_at IS 'When the breaker opened; null while it is closed.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.retry_at IS 'From then on a single row, the probe, may try; null while the breaker is closed.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.current_delay IS 'How long the breaker waits before its next probe; doubled when the probe fails, up to max_delay.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.probe_expires_at IS 'The lease of the probe: until then no other row may try. If the worker dies, another row may probe after it. Null: no probe is in flight.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.threshold IS 'The breaker opens after this many failures in a row, at least 1.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.base_delay IS 'The delay before the first probe.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.max_delay IS 'The longest delay before a probe, also if the provider asks for a longer one (429).';
+
+COMMENT ON COLUMN brainops.circuit_breakers.opened_by IS 'The only tenant whose failures keep the platform''s account open; every other tenant may try at once. Null: several tenants'', the provider asked to wait, a tenant''s own account, or closed.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.agreed_delay IS 'The delay when two tenants'' failures last agreed, doubled each time. The doublings that one tenant caused alone are in current_delay only.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.probe_tenant_id IS 'The tenant whose row was the last probe.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.probed_at IS 'When the last probe was claimed.';
+
+COMMENT ON COLUMN brainops.circuit_breakers.failure_window IS 'For the platform''s account: how long a result of one tenant counts as evidence beside the results of another; 20 seconds to 1 hour.';
+
+CREATE FUNCTION brainops_internal.others_called(p_breaker brainops.circuit_breakers, p_tenant_id uuid) RETURNS boolean
+    LANGUAGE plpgsql
     SET search_path TO ''
     AS $$
-  insert into brainops.pauses (table_name, tenant_id, reason)
-  values
-    (
-      p_table,
-      case
-        when not p_everyone then brainops.current_tenant_id()
-      end,
-      p_reason
-    )
-  on conflict (tenant_id, table_name, channel) do update set reason = excluded.reason;
+declare
+  v_since constant timestamptz := brainops.now() - p_breaker.failure_window;
+begin
+  return exists (
+    select from brainops.breaker_tenants
+    where account = p_breaker.account
+      and tenant_id <> p_tenant_id
+      and (last_failure_at > v_since or last_success_at > v_since - p_breaker.failure_window / 4)
+  );
+end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) IS 'Pauses a job table because its provider refuses every call: for the current tenant, or with p_everyone for every tenant. brainops.resume ends it.';
+COMMENT ON FUNCTION brainops_internal.others_called(p_breaker brainops.circuit_breakers, p_tenant_id uuid) IS 'Whether another tenant than p_tenant_id has had a result through the account within its failure_window.';
+
+CREATE FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text, p_account text DEFAULT NULL::text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  v_tenant_id uuid := brainops.current_tenant_id();
+  v_everyone boolean := p_everyone;
+begin
+  if p_everyone and p_account is not null then
+    select exists (
+      select
+      from brainops.pauses as p
+      where p.table_name = p_table
+        and p.account = p_account
+        and p.tenant_id <> v_tenant_id
+        and not exists (
+          select from brainops.breaker_tenants as s
+          where s.account = p_account
+            and s.tenant_id <> p.tenant_id
+            and s.last_success_at > p.paused_at - brainops_internal.failure_window(p_account) / 4
+        )
+    )
+      into v_everyone;
+  end if;
+  insert into brainops.pauses (table_name, tenant_id, reason, account, paused_at)
+  values (p_table, case when not v_everyone then v_tenant_id end, p_reason, p_account, brainops.now())
+  on conflict (tenant_id, table_name, channel) do update
+    set
+      reason = excluded.reason,
+      account = excluded.account;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text, p_account text) IS 'Pauses a job table because its provider refuses every call: for the current tenant, or with p_everyone for every tenant. p_account: the platform''s account that refused, if a row may have caused the refusal; then p_everyone applies only once the account has refused a second tenant, too. brainops.resume ends the pause.';
 
 CREATE FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) RETURNS text
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -9422,8 +9978,11 @@ CREATE TABLE public.ai_campaign_touches (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     lease uuid,
     rate_slot timestamp with time zone,
+    worker_deaths smallint DEFAULT 0 NOT NULL,
     CONSTRAINT ai_campaign_touches_attempts_not_negative CHECK ((attempts >= 0)),
+    CONSTRAINT ai_campaign_touches_content_template_at_most_300_bytes CHECK ((octet_length(content_template) <= 300)),
     CONSTRAINT ai_campaign_touches_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT ai_campaign_touches_idempotency_key_at_most_1000_bytes CHECK ((octet_length(idempotency_key) <= 1000)),
     CONSTRAINT ai_campaign_touches_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
     CONSTRAINT ai_campaign_touches_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
     CONSTRAINT ai_campaign_touches_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
@@ -9596,6 +10155,30 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) IS 'Performs a touch that was claimed under this lease, and creates the next one; idempotent. outcome: completed, skip, defer (until run_at, else null) or fail; reason: what the step did, or why it did not.';
 
+CREATE FUNCTION brainops_internal.person_denies(p_tenant_id uuid, p_channel text, p_address_key text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select
+    coalesce(
+      (
+        select state = 'denied'
+        from public.contact_consents
+        where
+          tenant_id = p_tenant_id
+          and channel = p_channel
+          and address_key = p_address_key
+          and by_person
+          and state <> 'pending'
+        order by occurred_at desc, state = 'denied' desc, created_at desc
+        limit 1
+      ),
+      false
+    );
+$$;
+
+COMMENT ON FUNCTION brainops_internal.person_denies(p_tenant_id uuid, p_channel text, p_address_key text) IS 'Whether the last of the person''s own entries in contact_consents is a denial. p_address_key: as in contact_consents.';
+
 CREATE FUNCTION brainops_internal.person_rows(p_person brainops.person) RETURNS TABLE(table_name text, held jsonb)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -9645,11 +10228,11 @@ $_$;
 
 COMMENT ON FUNCTION brainops_internal.phone_e164(p_phone text, p_country text) IS 'A phone number in E.164 (+<country><number>), or null if it cannot be read. A number without + or 00 is read only if p_country is US or CA; `brainops leads import` knows the numbering plan of every country.';
 
-CREATE FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) RETURNS TABLE(phone text, stopped text)
+CREATE FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) RETURNS TABLE(phone text, stopped text, person text)
     LANGUAGE sql STABLE
     SET search_path TO ''
     AS $$
-  select distinct l.phone_e164, s.source
+  select distinct l.phone_e164, s.source, s.person_source
   from
     brainops_internal.leads_at(p_tenant_id, p_address) as l
     left join public.contact_suppressions as s
@@ -9660,7 +10243,7 @@ CREATE FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address 
   where l.phone_e164 is not null;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) IS 'Phone numbers of the leads with this e-mail address, which the preference page is about, and the source of the suppression of texts to each; stopped null: not suppressed.';
+COMMENT ON FUNCTION brainops_internal.preference_phones(p_tenant_id uuid, p_address text) IS 'Phone numbers of the leads with this e-mail address, which the preference page is about, and the suppression of texts to each: its source (stopped; null: not suppressed) and its person_source (person; null: not the person''s word).';
 
 CREATE FUNCTION brainops_internal.preferences(p_token text) RETURNS jsonb
     LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -9711,6 +10294,7 @@ COMMENT ON FUNCTION brainops_internal.preferences(p_token text) IS 'What the hol
 CREATE FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) RETURNS TABLE(status text, events integer)
     LANGUAGE plpgsql
     SET search_path TO ''
+    SET lock_timeout TO '500ms'
     AS $$
 declare
   c_attempts constant int := 3;
@@ -9718,6 +10302,8 @@ declare
   v_email brainops.email_reference;
   v_skip_reason text;
   v_error text;
+  v_held boolean;
+  v_held_tenants uuid[] := '{}';
 begin
   for v_row in
     select * from public.webhook_events as w
@@ -9734,24 +10320,32 @@ begin
   loop
     v_error := null;
     v_skip_reason := null;
+    v_held := false;
+    continue when v_row.tenant_id = any (v_held_tenants);
     begin
+      perform set_config('brainops.event_held', '', true);
       -- One statement per provider, so that its function is looked up only when one of its events comes.
       case v_row.provider
         when 'sendgrid' then
-          v_email := brainops_internal.find_email(v_row.payload);
           -- A tenant's own account may report on the tenant's own mails, and on no others.
-          if v_row.tenant_id <> v_email.tenant_id then
-            v_skip_reason := 'it is about a message of another tenant';
-          else
-            v_skip_reason := brainops_internal.apply_sendgrid_event(v_row.payload, v_email);
-          end if;
+          v_email := brainops_internal.find_email(v_row.payload, v_row.tenant_id);
+          v_skip_reason := brainops_internal.apply_sendgrid_event(v_row.payload, v_email);
         when 'twilio' then v_skip_reason := brainops_internal.apply_twilio_event(v_row.payload, v_row.tenant_id);
         when 'stripe' then v_skip_reason := brainops_internal.apply_stripe_event(v_row.payload, v_row.tenant_id);
         else v_skip_reason := 'unknown provider ' || v_row.provider;
       end case;
+      -- What it means for other tenants is applied (apply_sms_inbound).
+      v_held := current_setting('brainops.event_held') <> '';
     exception
+      when lock_not_available then
+        v_held := true;
+        v_held_tenants := v_held_tenants || v_row.tenant_id;
       when others then v_error := sqlerrm;
     end;
+    if v_held then
+      update public.webhook_events as w set last_error = 'waits for rows that another transaction has locked' where w.id = v_row.id;
+      continue;
+    end if;
     update public.webhook_events as w
     set
       attempts = w.attempts + 1,
@@ -9773,6 +10367,27 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) IS 'Applies those of the events that are pending, each on its own; returns the number of the given events per status.';
+
+CREATE FUNCTION brainops_internal.prune_breaker_tenants(p_most integer DEFAULT 5000) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_count int;
+begin
+  delete from brainops.breaker_tenants
+  where (tenant_id, account) in (
+    select tenant_id, account from brainops.breaker_tenants
+    where greatest(last_failure_at, last_success_at) < brainops.now() - interval '1 day'
+    limit p_most
+    for update skip locked
+  );
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.prune_breaker_tenants(p_most integer) IS 'Deletes at most p_most rows of brainops.breaker_tenants without a call for a day; returns their number.';
 
 CREATE FUNCTION brainops_internal.prune_reports(p_most integer DEFAULT 5000) RETURNS integer
     LANGUAGE plpgsql
@@ -9962,6 +10577,23 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.rebuild_jobs_view() IS 'Recreates the view brainops.jobs over all tables in brainops.job_tables, if it differs from that.';
 
+CREATE FUNCTION brainops_internal.recent_failures(p_breaker brainops.circuit_breakers) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  return (
+    select coalesce(sum(failures), 0)
+    from brainops.breaker_tenants
+    where account = p_breaker.account
+      and failing_since is not null
+      and last_failure_at > brainops.now() - p_breaker.failure_window
+  );
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.recent_failures(p_breaker brainops.circuit_breakers) IS 'Failures in a row of all tenants whose last call through the account failed within its failure_window.';
+
 CREATE FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) RETURNS TABLE(place integer, id uuid, lead_ids uuid[], emails text[], phones text[], zones text[], country text, state text)
     LANGUAGE plpgsql STABLE
     SET search_path TO ''
@@ -10078,16 +10710,21 @@ CREATE FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number tex
 declare
   -- Tolerance for the difference of the two clocks, and for Twilio's whole seconds.
   c_clocks constant interval := '2 minutes';
+  v_locked uuid[];
   v_row public.ai_sms_queue;
   v_message record;
   v_unmatched int;
 begin
-  -- One call at a time: two concurrent calls could assign one message to two rows.
-  perform pg_advisory_xact_lock(hashtextextended('reconcile_sms ' || p_account_sid || p_number, 0));
+  v_locked := array(
+    select q.id from public.ai_sms_queue as q
+    where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'unconfirmed'
+    for update skip locked
+  );
   -- A row in flight may be the one that a message belongs to.
   if exists (
     select from public.ai_sms_queue as q
-    where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'processing'
+    where q.account_sid = p_account_sid and q.to_number = p_number
+      and (q.status = 'processing' or q.status = 'unconfirmed' and q.id <> all (v_locked))
   ) then
     return;
   end if;
@@ -10095,7 +10732,6 @@ begin
     select * from public.ai_sms_queue as q
     where q.account_sid = p_account_sid and q.to_number = p_number and q.status = 'unconfirmed'
     order by q.started_at, q.id
-    for update
   loop
     select m.sid, m.created_at into v_message
       from brainops_internal.unexplained_messages(p_messages, v_row.id, v_row.started_at - c_clocks) as m
@@ -10126,55 +10762,45 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) IS 'Settles unconfirmed texts to a number. p_messages: all messages of the account to it, as [{sid, body, created_at}]. Returns a verdict for each row: sent, not sent (due again), given up, unclear or too early; no rows while a text to the number is in flight.';
+COMMENT ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) IS 'Settles unconfirmed texts to a number. p_messages: all messages of the account to it, as [{sid, body, created_at}]. Returns a verdict for each row: sent, not sent (due again), given up, unclear or too early; no rows while a text to the number is in flight or locked by another transaction.';
 
-CREATE FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text) RETURNS void
+CREATE FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text, p_note boolean DEFAULT true) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
+declare
+  v_is_own constant boolean := p_account like '%:%';
 begin
+  -- Normal operation, first: there is nothing to reset, and nothing to store.
+  if p_succeeded > p_failed and not p_note and not exists (
+    select from brainops.circuit_breakers where account = p_account and (failures > 0 or opened_at is not null)
+  ) then
+    return;
+  end if;
   if p_succeeded > p_failed then
-    -- Closes only after retry_at: results of rows that were in flight when it opened, or when the provider asked to
-    -- wait, do not end the wait.
-    update brainops.circuit_breakers
-    set
-      failures = 0,
-      opened_at = case when retry_at > brainops.now() then opened_at end,
-      current_delay = case when retry_at > brainops.now() then current_delay end,
-      probe_expires_at = case when retry_at > brainops.now() then probe_expires_at end,
-      retry_at = case when retry_at > brainops.now() then retry_at end
-    where account = p_account and (failures > 0 or retry_at <= brainops.now());
+    if v_is_own then
+      perform brainops_internal.close_own_breaker(p_account);
+    else
+      perform brainops_internal.record_tenant_success(p_account, brainops.current_tenant_id(), p_note);
+    end if;
   elsif p_failed > 0 then
-    insert into brainops.circuit_breakers as b (account, failures, last_error)
-    values (p_account, p_failed, left(p_error, 500))
-    on conflict (account) do update
-      set
-        -- Successes among the failures show that the provider answers, so the count starts again.
-        failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
-        last_error = excluded.last_error;
-    -- Opens at the threshold. If the probe of an open breaker failed, the wait doubles.
-    update brainops.circuit_breakers
-    set
-      opened_at = coalesce(opened_at, brainops.now()),
-      current_delay = least(coalesce(current_delay * 2, base_delay), max_delay),
-      retry_at = brainops.now() + least(coalesce(current_delay * 2, base_delay), max_delay),
-      probe_expires_at = null
-    where account = p_account
-      and case
-        when opened_at is null then failures >= threshold
-        -- Rows that were in flight when it opened count, but only a probe's failure prolongs the wait.
-        else probe_expires_at is not null and retry_at <= brainops.now()
-      end;
+    if v_is_own then
+      perform brainops_internal.record_own_failure(p_account, p_succeeded, p_failed, left(p_error, 500));
+    else
+      perform brainops_internal.record_tenant_failure(p_account, brainops.current_tenant_id(), p_succeeded, p_failed, left(p_error, 500));
+    end if;
   else
     -- The probing row never reached the provider, so another row may probe.
     update brainops.circuit_breakers
     set probe_expires_at = null
-    where account = p_account and probe_expires_at is not null;
+    where account = p_account
+      and probe_expires_at is not null
+      and probe_tenant_id is not distinct from brainops.current_tenant_id();
   end if;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text) IS 'Records results of calls through provider account p_account. More successes than failures reset the count, and close the breaker after retry_at; otherwise p_failed is added, and the breaker opens at its threshold. Both 0: a probe that did not reach the provider gives its lease back. p_error: stored as last_error, cut to 500 characters.';
+COMMENT ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text, p_note boolean) IS 'Records results of the current tenant''s calls through provider account p_account, by their majority: more successes than failures are a success, which resets the tenant''s count and may close the breaker; otherwise p_failed is added, and the breaker may open. Both 0: a probe that did not reach the provider gives its lease back. p_error: stored as last_error, cut to 500 characters. p_note: store the time of a success if the stored one is old; false if the worker reported one within the last 5 seconds.';
 
 CREATE FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE plpgsql
@@ -10224,6 +10850,36 @@ CREATE FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id 
 $$;
 
 COMMENT ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) IS 'Records an event of a lead, once for each p_source_key. Null p_occurred_at means now; null p_source_key means a random key, so the event is always recorded.';
+
+CREATE FUNCTION brainops_internal.record_own_failure(p_account text, p_succeeded integer, p_failed integer, p_error text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  insert into brainops.circuit_breakers as b (account, failures, last_error)
+  values (p_account, p_failed, p_error)
+  on conflict (account) do update
+    set
+      -- Successes among the failures show that the provider answers, so the count starts again.
+      failures = case when p_succeeded > 0 then p_failed else b.failures + p_failed end,
+      last_error = excluded.last_error;
+  -- Opens at the threshold. If the probe of an open breaker failed, the wait doubles.
+  update brainops.circuit_breakers
+  set
+    opened_at = coalesce(opened_at, brainops.now()),
+    current_delay = least(coalesce(current_delay * 2, base_delay), max_delay),
+    retry_at = brainops.now() + least(coalesce(current_delay * 2, base_delay), max_delay),
+    probe_expires_at = null
+  where account = p_account
+    and case
+      when opened_at is null then failures >= threshold
+      -- Rows that were in flight when it opened count, but only a probe's failure prolongs the wait.
+      else probe_expires_at is not null and retry_at <= brainops.now()
+    end;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.record_own_failure(p_account text, p_succeeded integer, p_failed integer, p_error text) IS 'Failures through a tenant''s own account: opens the breaker at its threshold, and doubles the delay if it was the probe.';
 
 CREATE FUNCTION brainops_internal.record_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql
@@ -10339,6 +10995,142 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[]) IS 'Records that the ids belong to the request of p_known; returns those that were not known before.';
 
+CREATE FUNCTION brainops_internal.record_tenant_failure(p_account text, p_tenant_id uuid, p_succeeded integer, p_failed integer, p_error text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_now constant timestamptz := brainops.now();
+  b brainops.circuit_breakers;
+  v_mine brainops.breaker_tenants;
+  v_evidence text; -- several: tenants agree; alone: this tenant only; null: the state stays
+begin
+  -- Locks the account's row, so that two tenants' failures at the same time see each other. An account without a row,
+  -- because it never failed or an admin deleted it, has no failures.
+  insert into brainops.circuit_breakers (account, last_error)
+  values (p_account, p_error)
+  on conflict (account) do nothing;
+  if found then
+    update brainops.breaker_tenants set failures = 0, failing_since = null
+    where account = p_account and failing_since is not null;
+  end if;
+  update brainops.circuit_breakers set last_error = p_error where account = p_account
+  returning * into b;
+  insert into brainops.breaker_tenants as t
+    (tenant_id, account, failures, failing_since, last_failure_at, last_success_at)
+  values (p_tenant_id, p_account, p_failed, v_now, v_now, case when p_succeeded > 0 then v_now end)
+  on conflict (tenant_id, account) do update
+    set
+      -- Successes among the failures show that the provider answers, so the count starts again.
+      failures = case when p_succeeded > 0 then p_failed else t.failures + p_failed end,
+      failing_since = case when p_succeeded > 0 then v_now else coalesce(t.failing_since, v_now) end,
+      last_failure_at = v_now,
+      last_success_at = coalesce(excluded.last_success_at, t.last_success_at)
+  returning * into v_mine;
+
+  if b.opened_at is null then
+    v_evidence := case
+      when brainops_internal.tenants_agree(b) then 'several'
+      when v_mine.failures >= b.threshold and not brainops_internal.others_called(b, p_tenant_id) then 'alone'
+    end;
+  elsif b.opened_by <> p_tenant_id then
+    v_evidence := 'several';
+  elsif b.probe_expires_at is not null and b.probe_tenant_id = p_tenant_id and b.retry_at <= v_now then
+    -- Rows that were in flight when it opened count, but only a probe's failure prolongs the wait.
+    v_evidence := 'alone';
+  end if;
+
+  if v_evidence = 'several' then
+    b.opened_by := null;
+    b.agreed_delay := least(coalesce(b.agreed_delay * 2, b.base_delay), b.max_delay);
+    b.current_delay := b.agreed_delay;
+  elsif v_evidence = 'alone' then
+    b.opened_by := p_tenant_id;
+    b.current_delay := least(coalesce(b.current_delay * 2, b.base_delay), b.max_delay);
+  end if;
+  update brainops.circuit_breakers
+  set
+    failures = brainops_internal.recent_failures(b),
+    opened_at = case when v_evidence is null then opened_at else coalesce(opened_at, v_now) end,
+    retry_at = case when v_evidence is null then retry_at else v_now + b.current_delay end,
+    probe_expires_at = case when v_evidence is null then probe_expires_at end,
+    opened_by = b.opened_by,
+    current_delay = b.current_delay,
+    agreed_delay = b.agreed_delay
+  where account = p_account;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.record_tenant_failure(p_account text, p_tenant_id uuid, p_succeeded integer, p_failed integer, p_error text) IS 'Failures of a tenant through the platform''s account: opens the breaker, or prolongs its wait, by the rule at the head of this file.';
+
+CREATE FUNCTION brainops_internal.record_tenant_success(p_account text, p_tenant_id uuid, p_note boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_now constant timestamptz := brainops.now();
+  v_breaker brainops.circuit_breakers;
+  v_locked boolean;
+begin
+  select * into v_breaker from brainops.circuit_breakers where account = p_account;
+  if not found or (v_breaker.failures = 0 and v_breaker.opened_at is null) then
+    if p_note then
+      insert into brainops.breaker_tenants as t (tenant_id, account, last_success_at)
+      values (p_tenant_id, p_account, v_now)
+      on conflict (tenant_id, account) do update
+        set
+          failures = 0,
+          failing_since = null,
+          last_success_at = excluded.last_success_at
+        where t.failing_since is not null
+          or coalesce(t.last_success_at, '-infinity') <= v_now - brainops_internal.failure_window(p_account) / 4;
+    end if;
+    return;
+  end if;
+
+  -- The account has failures. Its row is needed only if this success changes it: to close the breaker, or to lower
+  -- the count, because this tenant's failures end or all failures are too old.
+  v_locked := v_breaker.opened_at is not null
+    or exists (
+      select from brainops.breaker_tenants
+      where tenant_id = p_tenant_id and account = p_account and failing_since is not null
+    )
+    or brainops_internal.recent_failures(v_breaker) = 0;
+  if v_locked then
+    select * into v_breaker from brainops.circuit_breakers where account = p_account for update;
+  end if;
+  insert into brainops.breaker_tenants (tenant_id, account, last_success_at)
+  values (p_tenant_id, p_account, v_now)
+  on conflict (tenant_id, account) do update
+    set
+      failures = 0,
+      failing_since = null,
+      last_success_at = excluded.last_success_at;
+  if v_breaker.retry_at <= v_now or v_breaker.opened_by <> p_tenant_id then
+    -- Closes. The failures that opened it do not count any more.
+    update brainops.breaker_tenants set failures = 0, failing_since = null
+    where account = p_account and failing_since is not null;
+    update brainops.circuit_breakers
+    set
+      failures = 0,
+      opened_at = null,
+      retry_at = null,
+      opened_by = null,
+      current_delay = null,
+      agreed_delay = null,
+      probe_expires_at = null,
+      probe_tenant_id = null,
+      probed_at = null
+    where account = p_account;
+  elsif v_locked then
+    update brainops.circuit_breakers set failures = brainops_internal.recent_failures(v_breaker)
+    where account = p_account;
+  end if;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.record_tenant_success(p_account text, p_tenant_id uuid, p_note boolean) IS 'A success of a tenant through the platform''s account. Closes the breaker after retry_at, or at once if another tenant''s failures alone keep it open.';
+
 CREATE FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -10439,8 +11231,8 @@ CREATE FUNCTION brainops_internal.refuse_consent_change() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
-  -- address_key is left out of the comparison: it is a generated column, which new does not have yet.
-  if to_jsonb(new) - '{lead_id,address_key}'::text[] = to_jsonb(old) - '{lead_id,address_key}'::text[] then
+  -- address_key and by_person are left out of the comparison: they are generated columns, which new does not have yet.
+  if to_jsonb(new) - '{lead_id,address_key,by_person}'::text[] = to_jsonb(old) - '{lead_id,address_key,by_person}'::text[] then
     return new;
   end if;
   raise exception 'contact_consents is append only: update is refused'
@@ -10455,11 +11247,18 @@ CREATE FUNCTION brainops_internal.refuse_large_metadata() RETURNS trigger
     SET search_path TO ''
     AS $$
 declare
-  -- The broadcast's own row (ai_broadcasts) has what all recipients share, and the higher limit.
+  -- The broadcast's own row (ai_broadcasts) has what all recipients share, and the higher limit. A text has at most 1,600
+  -- characters.
   c_of_recipient constant int := 32768;
+  c_of_text constant int := 65536;
   c_else constant int := 262144;
   v_bytes int := pg_column_size(new.metadata || '{}');
-  v_most int := case when tg_table_name = 'ai_email_queue' and to_jsonb(new) ->> 'broadcast_id' is not null then c_of_recipient else c_else end;
+  v_most int := case
+    when tg_table_name = 'ai_sms_queue' then c_of_text
+    -- to_jsonb of the whole row, because only one of the tables has the column.
+    when tg_table_name = 'ai_email_queue' and to_jsonb(new) -> 'broadcast_id' <> 'null' then c_of_recipient
+    else c_else
+  end;
 begin
   if v_bytes > v_most then
     raise exception 'metadata: has % bytes, and at most % (% KiB) are allowed', v_bytes, v_most, v_most / 1024
@@ -10470,7 +11269,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.refuse_large_metadata() IS 'Trigger: limits metadata to 256 KiB for a mail or a broadcast and to 32 KiB for a recipient of a broadcast, as jsonb before compression. OP006: larger.';
+COMMENT ON FUNCTION brainops_internal.refuse_large_metadata() IS 'Trigger: limits metadata to 256 KiB for a mail or a broadcast, 64 KiB for a text and 32 KiB for a recipient of a broadcast, as jsonb before compression. OP006: larger.';
 
 CREATE FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text DEFAULT 'email'::text) RETURNS void
     LANGUAGE plpgsql STABLE
@@ -10487,6 +11286,19 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) IS 'Raises OP031 with all that brainops.launch_problems finds. Called when a campaign or a broadcast becomes active.';
+
+CREATE FUNCTION brainops_internal.refuse_mail_from() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  raise exception 'settings.mail_from: % is not an e-mail address', quote_literal(left(new.settings ->> 'mail_from', 120))
+    using errcode = 'check_violation', column = 'settings', table = tg_table_name,
+      hint = 'Give one address, such as news@example.com or Acme <news@example.com>, without control characters and of at most 512 bytes.';
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.refuse_mail_from() IS 'Trigger, for tenants whose settings.mail_from is not an address with or without a name: raises 23514.';
 
 CREATE FUNCTION brainops_internal.refuse_time_zone() RETURNS trigger
     LANGUAGE plpgsql
@@ -10506,32 +11318,43 @@ CREATE FUNCTION brainops_internal.register_worker(p_id uuid, p_host text, p_pid 
     SET search_path TO ''
     AS $$
 declare
+  -- Two billion numbers. One that is taken is another worker's, or that of somebody who locks numbers at random.
+  c_draws constant int := 100;
+  c_embedded constant boolean := coalesce(current_setting('brainops.embedded', true) = 'on', false);
   v_number int;
-  v_connection_id text := nullif(current_setting('brainops.connection_id', true), '');
+  v_locked boolean := false;
 begin
-  insert into brainops.worker_processes as w (id, host, pid, tasks)
-  values (p_id, p_host, p_pid, p_tasks)
-  on conflict (id) do update set tasks = excluded.tasks
-  returning number into v_number;
-
-  if current_setting('brainops.embedded', true) = 'on' then
-    insert into brainops.embedded_connections values (v_connection_id, v_number) on conflict do nothing;
-  elsif not pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number) then
-    -- Held by an earlier connection of this worker that Postgres still considers open (a lost network route).
-    perform pg_terminate_backend(a.pid)
-    from brainops.worker_processes as w
-    inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
-    where w.id = p_id and a.pid <> pg_backend_pid();
+  for i in 1..c_draws loop
+    v_number := floor(random() * 2147483647)::int;
+    v_locked := c_embedded or pg_catalog.pg_try_advisory_lock(brainops_internal.liveness_class(), v_number);
+    exit when v_locked;
+  end loop;
+  if not v_locked then
     return false;
   end if;
-  update brainops.worker_processes
-  set backend_pid = pg_backend_pid(), suspect_since = null, last_seen_at = brainops.now()
-  where id = p_id;
+  if c_embedded then
+    insert into brainops.embedded_connections
+    values (nullif(current_setting('brainops.connection_id', true), ''), v_number) on conflict do nothing;
+  end if;
+
+  -- An earlier connection that Postgres still considers open (a lost network route). It is found by its lock, because
+  -- its pid may be another backend's by now.
+  perform pg_terminate_backend(a.pid)
+  from brainops.worker_processes as w
+  inner join pg_catalog.pg_stat_activity as a on a.pid = w.backend_pid and a.usename = session_user
+  where w.id = p_id and a.pid <> pg_backend_pid() and not c_embedded
+    and brainops_internal.worker_is_alive(w.number, w.backend_pid);
+
+  insert into brainops.worker_processes as w (id, number, host, pid, tasks, backend_pid)
+  values (p_id, v_number, p_host, p_pid, p_tasks, pg_backend_pid())
+  on conflict (id) do update
+    set number = excluded.number, tasks = excluded.tasks, backend_pid = excluded.backend_pid,
+      suspect_since = null, last_seen_at = brainops.now();
   return true;
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.register_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) IS 'Registers a worker with its tasks, and takes its liveness lock on the calling connection. False: another connection still holds the lock, so call again soon.';
+COMMENT ON FUNCTION brainops_internal.register_worker(p_id uuid, p_host text, p_pid integer, p_tasks text[]) IS 'Registers a worker with its tasks, and takes a liveness lock with a new number on the calling connection. Waits for nobody. False: all numbers drawn were taken, so call again soon.';
 
 CREATE FUNCTION brainops_internal.release_enrolments(p_tenant_id uuid, p_ids uuid[]) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -10738,7 +11561,13 @@ CREATE TABLE public.campaign_rules (
     leaves text[] DEFAULT '{}'::text[] NOT NULL,
     active boolean DEFAULT true NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT campaign_rules_asks_something CHECK (((COALESCE(tiers, stages, sources) IS NOT NULL) OR (condition IS NOT NULL)))
+    CONSTRAINT campaign_rules_asks_something CHECK (((COALESCE(tiers, stages, sources) IS NOT NULL) OR (condition IS NOT NULL))),
+    CONSTRAINT campaign_rules_condition_at_most_65536_bytes CHECK ((pg_column_size(condition) <= 65536)),
+    CONSTRAINT campaign_rules_leaves_at_most_4096_bytes CHECK ((pg_column_size(leaves) <= 4096)),
+    CONSTRAINT campaign_rules_name_at_most_300_bytes CHECK ((octet_length(name) <= 300)),
+    CONSTRAINT campaign_rules_sources_at_most_4096_bytes CHECK ((pg_column_size(sources) <= 4096)),
+    CONSTRAINT campaign_rules_stages_at_most_4096_bytes CHECK ((pg_column_size(stages) <= 4096)),
+    CONSTRAINT campaign_rules_tiers_at_most_4096_bytes CHECK ((pg_column_size(tiers) <= 4096))
 );
 
 ALTER TABLE ONLY public.campaign_rules FORCE ROW LEVEL SECURITY;
@@ -10765,7 +11594,13 @@ begin
   if exists (
     select from public.tenant_notifications as n
     where n.tenant_id = p_rule.tenant_id and n.idempotency_key = c_key
-  ) or not pg_try_advisory_xact_lock(hashtextextended(c_key, 0)) then
+  ) then
+    return;
+  end if;
+  perform from public.campaign_rules
+    where tenant_id = p_rule.tenant_id and id = p_rule.id
+    for no key update skip locked;
+  if not found then
     return;
   end if;
   insert into public.tenant_notifications (tenant_id, subject, body, idempotency_key, scheduled_for)
@@ -10836,8 +11671,9 @@ begin
       union all
       select t.id, t.tenant_id, t.scheduled_for, t.job_priority from %1$s as t where t.id = any ($5)
     ) as s
+    where exists (select from %1$s as t where t.id = s.id for no key update skip locked)
     $sql$,
-    p_job.relation, case when p_job.bulk_column is null then '' else format('and t.%I is null', p_job.bulk_column) end
+    p_job.relation, case when p_job.bulk_column is null then '' else format('and (t.%I is null or t.worker_deaths >= 2)', p_job.bulk_column) end
   )
     into v_ids, v_tenant_ids, v_run_ats, v_priorities, v_count
     using
@@ -10855,6 +11691,7 @@ COMMENT ON FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_tenan
 CREATE FUNCTION brainops_internal.rescore_stale(p_after uuid DEFAULT NULL::uuid, p_limit integer DEFAULT 5000) RETURNS TABLE(last_id uuid, rescored integer)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET lock_timeout TO '1s'
     AS $$
 declare
   v_ids uuid[];
@@ -10883,7 +11720,15 @@ begin
     into v_ids, last_id, v_scanned;
   rescored := coalesce(cardinality(v_ids), 0);
   if v_ids is not null then
-    perform brainops_internal.score_leads(v_ids);
+    begin
+      perform brainops_internal.score_leads(v_ids);
+    exception
+      -- A new score enrols a lead, for example, and waits for what the tenant has locked. Each tenant gets a job of its
+      -- own then.
+      when lock_not_available then
+        perform brainops_internal.enqueue_rescores(l.ids)
+        from (select array_agg(id) as ids from public.revenue_leads where id = any (v_ids) group by tenant_id) as l;
+    end;
   end if;
   if v_scanned < p_limit then
     last_id := null;
@@ -10893,6 +11738,72 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.rescore_stale(p_after uuid, p_limit integer) IS 'Computes scores again, among the p_limit leads after p_after by id, where decay changed the score or a request was lost. Returns the last id of the page (null at the end) and the number of leads.';
+
+CREATE FUNCTION brainops_internal.reserve_cap_slots(p_tenant_id uuid, p_channel text, p_n integer) RETURNS timestamp with time zone[]
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  c_hours_ahead constant int := 24;
+  v_now constant timestamptz := brainops.now();
+  v_this constant timestamptz := date_trunc('hour', v_now);
+  v_cap record := brainops_internal.sending_cap(p_tenant_id, p_channel);
+  v_most int;
+  v_hour timestamptz := v_this;
+  v_taken int;
+  v_take int;
+  v_slots timestamptz[] := '{}';
+begin
+  if v_cap.per_hour is null and v_cap.per_day is null then
+    return array_fill(null::timestamptz, array[p_n]);
+  end if;
+  select least(v_cap.per_hour, v_cap.per_day - coalesce(sum(c.taken), 0)) into v_most
+    from brainops.sending_counts as c
+    where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour > v_this - interval '24 hours' and c.hour < v_this;
+  update brainops.sending_counts as c set taken = c.taken + p_n
+  where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour = v_this and c.taken + p_n <= v_most;
+  if found then
+    return array_fill(null::timestamptz, array[p_n]);
+  end if;
+
+  insert into brainops.sending_counts as c (tenant_id, channel, hour)
+  values (p_tenant_id, p_channel, v_this)
+  on conflict (tenant_id, channel, hour) do update set taken = c.taken
+  returning c.taken into v_taken;
+  v_take := greatest(least(p_n, v_most - v_taken), 0);
+  if v_take > 0 then
+    update brainops.sending_counts as c set taken = c.taken + v_take
+    where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour = v_this;
+    v_slots := array_fill(null::timestamptz, array[v_take]);
+  end if;
+  if v_taken = 0 then
+    delete from brainops.sending_counts as c
+    where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour < v_this - interval '2 days';
+  end if;
+
+  for i in 1..c_hours_ahead loop
+    exit when cardinality(v_slots) = p_n;
+    v_hour := v_hour + interval '1 hour';
+    insert into brainops.sending_counts as c (tenant_id, channel, hour)
+    values (p_tenant_id, p_channel, v_hour)
+    on conflict (tenant_id, channel, hour) do update set promised = c.promised
+    returning v_cap.per_hour - c.promised into v_take;
+    select least(v_take, v_cap.per_day - coalesce(sum(case when c.hour > v_this then c.promised else c.taken end), 0))
+      into v_take
+      from brainops.sending_counts as c
+      where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour > v_hour - interval '24 hours' and c.hour <= v_hour;
+    v_take := case when i = c_hours_ahead then p_n - cardinality(v_slots) else least(p_n - cardinality(v_slots), v_take) end;
+    continue when v_take <= 0;
+    update brainops.sending_counts as c set promised = c.promised + v_take
+    where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour = v_hour;
+    v_slots := v_slots || (select array_agg(v_hour + random() * interval '55 minutes') from generate_series(1, v_take));
+  end loop;
+  return v_slots;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.reserve_cap_slots(p_tenant_id uuid, p_channel text, p_n integer) IS 'Counts p_n messages against the tenant''s cap on the platform''s account, one element each: null may go now, an instant is when to ask again.';
 
 CREATE FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) RETURNS timestamp with time zone[]
     LANGUAGE plpgsql SECURITY DEFINER
@@ -11088,6 +11999,7 @@ CREATE FUNCTION brainops_internal.resume_mail(p_tenant_id uuid, p_address text, 
 begin
   delete from public.contact_suppressions
   where tenant_id = p_tenant_id and channel = 'email' and address_key = lower(btrim(p_address)) and reason = 'unsubscribed';
+  perform brainops_internal.lift_persons_stop(p_tenant_id, 'email', p_address, '{unsubscribe_link,preference_page,sendgrid}');
   -- The link went to the address, so the grant counts as confirmed.
   perform brainops_internal.record_choice(
     p_tenant_id, 'email', p_address, true, p_source, p_evidence || jsonb_build_object('confirmed_at', brainops.now())
@@ -11224,16 +12136,20 @@ begin
       delete from public.contact_topic_optouts
       where tenant_id = v_link.tenant_id and topic_id = v_topic.id and address_key = v_link.address_key;
     elsif not v_wanted then
-      insert into public.contact_topic_optouts (tenant_id, topic_id, address_key)
-      values (v_link.tenant_id, v_topic.id, v_link.address_key)
-      on conflict do nothing;
+      insert into public.contact_topic_optouts (tenant_id, topic_id, address_key, source)
+      values (v_link.tenant_id, v_topic.id, v_link.address_key, 'preference_page')
+      on conflict (tenant_id, address_key, topic_id) do update
+        set source = excluded.source;
     end if;
   end loop;
 
   v_wanted := (p_choices ->> 'sms')::boolean;
   for v_phone in select * from brainops_internal.preference_phones(v_link.tenant_id, v_link.address_key)
   loop
-    if not v_wanted and v_phone.stopped is null then
+    if v_wanted then
+      perform brainops_internal.lift_persons_stop(v_link.tenant_id, 'sms', v_phone.phone, '{preference_page}');
+    end if;
+    if not v_wanted and (v_phone.stopped is null or v_phone.person is null) then
       insert into public.contact_suppressions as s (tenant_id, channel, address, reason, source)
       values (v_link.tenant_id, 'sms', v_phone.phone, 'unsubscribed', 'preference_page')
       on conflict (tenant_id, channel, address_key) do update
@@ -11241,7 +12157,8 @@ begin
           expires_at = null,
           -- A temporary suppression becomes the person's own; a permanent one, such as a recent STOP, stays.
           reason = case when s.expires_at is null then s.reason else excluded.reason end,
-          source = case when s.expires_at is null then s.source else excluded.source end;
+          source = case when s.expires_at is null then s.source else excluded.source end,
+          person_source = coalesce(s.person_source, excluded.person_source);
       perform brainops_internal.record_choice(v_link.tenant_id, 'sms', v_phone.phone, false, 'preference_page');
     elsif v_wanted and v_phone.stopped = 'preference_page' then
       delete from public.contact_suppressions
@@ -11619,6 +12536,25 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) IS 'The X-Message-Id of the mail that an event is about; null if the event has none.';
 
+CREATE FUNCTION brainops_internal.sending_cap(p_tenant_id uuid, p_channel text, OUT per_hour integer, OUT per_day integer) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO ''
+    AS $$
+begin
+  select c.per_hour, c.per_day into per_hour, per_day
+    from brainops.sending_caps as c
+    where c.channel = p_channel and (c.tenant_id = p_tenant_id or c.tenant_id is null)
+    order by c.tenant_id nulls last
+    limit 1;
+  if not found then
+    per_hour := case p_channel when 'email' then 10000 else 1000 end;
+    per_day := case p_channel when 'email' then 50000 else 5000 end;
+  end if;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.sending_cap(p_tenant_id uuid, p_channel text, OUT per_hour integer, OUT per_day integer) IS 'How many messages the tenant may send through the platform''s account in an hour and in 24 hours; null: no cap. p_channel: email or sms.';
+
 CREATE FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path TO ''
@@ -11652,12 +12588,17 @@ CREATE TABLE public.ai_onboarding_steps (
     email_id uuid,
     problem text,
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
+    CONSTRAINT ai_onboarding_steps_advance_on_at_most_300_bytes CHECK ((octet_length(advance_on) <= 300)),
     CONSTRAINT ai_onboarding_steps_begun_has_time CHECK (((status <> 'in_progress'::text) OR (started_at IS NOT NULL))),
+    CONSTRAINT ai_onboarding_steps_body_at_most_262144_bytes CHECK ((octet_length(body) <= 262144)),
     CONSTRAINT ai_onboarding_steps_completed_has_time CHECK (((status = 'completed'::text) = (completed_at IS NOT NULL))),
+    CONSTRAINT ai_onboarding_steps_description_at_most_10000_bytes CHECK ((octet_length(description) <= 10000)),
     CONSTRAINT ai_onboarding_steps_duration_positive CHECK ((duration > '00:00:00'::interval)),
-    CONSTRAINT ai_onboarding_steps_number_positive CHECK ((step_number >= 1)),
+    CONSTRAINT ai_onboarding_steps_number_range CHECK (((step_number >= 1) AND (step_number <= 1000))),
     CONSTRAINT ai_onboarding_steps_remind_known CHECK ((remind = ANY (ARRAY['customer'::text, 'owner'::text, 'both'::text, 'nobody'::text]))),
-    CONSTRAINT ai_onboarding_steps_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'in_progress'::text, 'completed'::text, 'skipped'::text, 'cancelled'::text])))
+    CONSTRAINT ai_onboarding_steps_status_known CHECK ((status = ANY (ARRAY['pending'::text, 'in_progress'::text, 'completed'::text, 'skipped'::text, 'cancelled'::text]))),
+    CONSTRAINT ai_onboarding_steps_step_name_at_most_300_bytes CHECK ((octet_length(step_name) <= 300)),
+    CONSTRAINT ai_onboarding_steps_subject_at_most_1000_bytes CHECK ((octet_length(subject) <= 1000))
 );
 
 ALTER TABLE ONLY public.ai_onboarding_steps FORCE ROW LEVEL SECURITY;
@@ -11833,7 +12774,7 @@ $_$;
 
 COMMENT ON FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) IS 'Writes results to rows of a job table whose lease still holds, and returns those rows with their new status. A late or second result changes nothing, and is left out of the answer. 22023: unknown outcome.';
 
-CREATE FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) RETURNS integer
+CREATE FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_older_than interval, p_reason text) RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
     AS $_$
@@ -11844,34 +12785,33 @@ begin
     $sql$
     update %1$s as t
     set
-      %3$s,
-      scheduled_for = case when n.status = 'pending' then $4 else t.scheduled_for end
+      %2$s,
+      scheduled_for = case when n.status = 'pending' then $3 else t.scheduled_for end
     from (
       select
         s.id,
         case
-          when not $5 then 'unconfirmed'
+          when not $4 then 'unconfirmed'
           when s.cancel_requested_at is not null then 'cancelled'
           when s.attempts >= s.max_attempts then 'failed'
           else 'pending'
         end as status
-      from %2$s as s
-      where s.status = 'processing'
-        and ($1 is null or s.worker_id = $1)
-        and s.started_at <= $4 - $2
+      from %1$s as s
+      where s.status = 'processing' and s.started_at <= $3 - $1
       for update skip locked
     ) as n
     where t.id = n.id
     $sql$,
-    p_job.relation, p_job.relation, brainops_internal.settled_columns('n.status', '$4', p_last_error => '$3')
+    p_job.relation,
+    brainops_internal.settled_columns('n.status', '$3', p_last_error => '$2', p_worker_deaths => 't.worker_deaths')
   )
-    using p_worker_id, p_older_than, p_reason, brainops.now(), p_job.effect_is_idempotent;
+    using p_older_than, p_reason, brainops.now(), p_job.effect_is_idempotent;
   get diagnostics v_count = row_count;
   return v_count;
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) IS 'Settles rows in processing that started at least p_older_than ago: of one worker, or of all if p_worker_id is null. p_reason goes to last_error. Returns their number.';
+COMMENT ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_older_than interval, p_reason text) IS 'Settles rows in processing that started at least p_older_than ago. p_reason goes to last_error. Returns their number.';
 
 CREATE TABLE public.ai_sms_queue (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -11910,8 +12850,10 @@ CREATE TABLE public.ai_sms_queue (
     finished_at timestamp with time zone,
     lease uuid,
     rate_slot timestamp with time zone,
+    worker_deaths smallint DEFAULT 0 NOT NULL,
     CONSTRAINT ai_sms_queue_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT ai_sms_queue_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT ai_sms_queue_idempotency_key_at_most_1000_bytes CHECK ((octet_length(idempotency_key) <= 1000)),
     CONSTRAINT ai_sms_queue_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
     CONSTRAINT ai_sms_queue_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
     CONSTRAINT ai_sms_queue_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
@@ -12102,6 +13044,7 @@ begin
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'email' and address_key = p_address
       and reason = 'unsubscribed' and source = 'sendgrid';
+    perform brainops_internal.lift_persons_stop(p_tenant_id, 'email', p_address, '{sendgrid}');
   end if;
 end;
 $$;
@@ -12123,7 +13066,7 @@ declare
   v_refunded bigint;
   v_disputes int;
 begin
-  select * into v_old from public.payment_requests where tenant_id = p_tenant_id and id = p_id for update;
+  select * into v_old from public.payment_requests where tenant_id = p_tenant_id and id = p_id for no key update;
   select
     coalesce(sum(amount_minor) filter (where kind = 'payment' and currency = v_old.currency), 0),
     count(*) filter (where kind = 'payment'),
@@ -12238,6 +13181,55 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) IS 'Recomputes the columns that payment_status depends on from ledger, disputes and charges; notifies the tenant when attention changes.';
 
+CREATE FUNCTION brainops_internal.settle_rows_of_dead_worker(p_job brainops.job_tables, p_worker_id uuid, p_reason text, p_alone boolean DEFAULT false, p_again boolean DEFAULT false) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_count int;
+begin
+  execute format(
+    $update$
+    update %1$s as t
+    set
+      %2$s,
+      attempts = t.attempts - (n.status = 'pending')::int,
+      scheduled_for = case when n.status = 'pending' then $3 else t.scheduled_for end
+    from (
+      select
+        s.id,
+        case
+          when not $4 then 'unconfirmed'
+          when s.cancel_requested_at is not null then 'cancelled'
+          when s.worker_deaths >= 2 and not $6 then 'failed'
+          else 'pending'
+        end as status
+      from %1$s as s
+      where s.status = 'processing' and s.worker_id = $1 and (s.worker_deaths >= 2 or not $5)
+      for update skip locked
+    ) as n
+    where t.id = n.id
+    $update$,
+    p_job.relation,
+    brainops_internal.settled_columns(
+      'n.status', '$3',
+      p_last_error => $sql$
+        case
+          when n.status <> 'failed' then $2
+          else format('its worker died %s times while it was in flight, the last time while it ran alone: %s', t.worker_deaths + 1, $2)
+        end
+      $sql$,
+      p_worker_deaths => 'least(t.worker_deaths + 1, 100)'
+    )
+  )
+    using p_worker_id, p_reason, brainops.now(), p_job.effect_is_idempotent, p_alone, p_again;
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.settle_rows_of_dead_worker(p_job brainops.job_tables, p_worker_id uuid, p_reason text, p_alone boolean, p_again boolean) IS 'Settles the rows of a job table that were in flight when worker p_worker_id died, and counts the death. p_reason goes to last_error. p_alone: only suspects, because not the worker died, but its process for rows that run alone. p_again: these do not fail, but wait for another run alone. Returns their number.';
+
 CREATE FUNCTION brainops_internal.settle_sms_at_once() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -12331,6 +13323,7 @@ begin
     delete from public.contact_suppressions
     where tenant_id = p_tenant_id and channel = 'sms' and address_key = p_number
       and reason = 'unsubscribed' and source = 'twilio';
+    perform brainops_internal.lift_persons_stop(p_tenant_id, 'sms', p_number, '{twilio}');
     -- An address has one suppression at a time: the lifted one may have replaced the suppression of an unreachable
     -- number.
     perform brainops_internal.settle_unreachable(p_tenant_id, p_number);
@@ -12339,6 +13332,20 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text) IS 'Suppresses the number, or lifts that suppression, by the latest STOP, START or opt-out error on record.';
+
+CREATE FUNCTION brainops_internal.settle_suspect(p_table text, p_worker_id uuid, p_reason text, p_again boolean) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_job brainops.job_tables;
+begin
+  select * into strict v_job from brainops.job_tables as j where j.table_name = p_table;
+  return brainops_internal.settle_rows_of_dead_worker(v_job, p_worker_id, p_reason, p_alone => true, p_again => p_again);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.settle_suspect(p_table text, p_worker_id uuid, p_reason text, p_again boolean) IS 'Settles the row that worker p_worker_id ran alone when the process that did so ended, for p_reason. p_again: the process had run another row before, which may be the cause; so this one runs again. Returns 1, or 0 if the row was not claimed, or is settled.';
 
 CREATE FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) RETURNS void
     LANGUAGE plpgsql
@@ -12377,20 +13384,20 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) IS 'Suppresses a number for 30 days, or lifts that suppression, by the unreachable errors and deliveries on record.';
 
-CREATE FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text DEFAULT 'null'::text, p_last_error text DEFAULT 'null'::text) RETURNS text
+CREATE FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text DEFAULT 'null'::text, p_last_error text DEFAULT 'null'::text, p_worker_deaths text DEFAULT 'least(t.worker_deaths, 1::smallint)'::text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO ''
     AS $_$
 begin
   return format(
     'status = %1$s, finished_at = case when %1$s in (''completed'', ''failed'', ''skipped'', ''cancelled'') then %2$s end,
-     skip_reason = %3$s, last_error = %4$s, lease = null, worker_id = null, rate_slot = null',
-    p_status, p_now, p_skip_reason, p_last_error
+     skip_reason = %3$s, last_error = %4$s, worker_deaths = %5$s, lease = null, worker_id = null, rate_slot = null',
+    p_status, p_now, p_skip_reason, p_last_error, p_worker_deaths
   );
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text) IS 'The assignments of an update that ends a claim: a final status sets finished_at, and any status clears the lease. All arguments and the result are SQL.';
+COMMENT ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text, p_worker_deaths text) IS 'The assignments of an update that ends a claim: a final status sets finished_at, and any status clears the lease. A suspect that is settled counts one death again, so it may run beside others until the next one. All arguments and the result are SQL; the updated table is t.';
 
 CREATE FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -12592,6 +13599,53 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.sms_error_class(p_code integer) IS 'Class of a Twilio error code: recipient (no text can reach the number), opted_out, sender (our number may not send), route (not from this sender to there, or filtered), account, unreachable (the handset may be on again later), later (try again), unknown (Twilio does not know), text (any other code, or null: only this text).';
 
+CREATE FUNCTION brainops_internal.sms_first_line(p_body text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO ''
+    AS $$
+  select
+    coalesce(
+      (
+        select line
+        from
+          (
+            select
+              n,
+              -- Compatibility forms: full-width letters are letters, accents are separate characters, which go.
+              pg_catalog.upper(
+                pg_catalog.btrim(
+                  pg_catalog.regexp_replace(
+                    pg_catalog.regexp_replace(
+                      pg_catalog.normalize(part, 'NFKD'),
+                      -- Combining marks, and characters without a width.
+                      '[\u00AD\u0300-\u036F\u061C\u180B-\u180E\u200B-\u200F\u202A-\u202E\u2060-\u206F\uFE00-\uFE0F\uFEFF]',
+                      '',
+                      'g'
+                    ),
+                    -- Spaces, punctuation, symbols and emoji, except the apostrophe and the hyphen inside words.
+                    '[\s!-&(-,./:-@[-`{-\u00BF\u2000-\u2018\u201A-\u2BFF\u3000-\u303F\U0001F000-\U0001FAFF]+',
+                    ' ',
+                    'g'
+                  ),
+                  ' ''’-'
+                )
+              ) as line
+            from
+              pg_catalog.regexp_split_to_table(
+                pg_catalog.left(p_body, 500),
+                '[\n\r\v\f\u0085\u2028\u2029]+'
+              ) with ordinality as p (part, n)
+          ) as l
+        where line <> ''
+        order by n
+        limit 1
+      ),
+      ''
+    );
+$$;
+
+COMMENT ON FUNCTION brainops_internal.sms_first_line(p_body text) IS 'The first line of a text that has letters, in upper case, without accents, invisible characters, punctuation and emoji, words separated by one space; empty if there is none. A signature below it is left out. Reads at most 500 characters.';
+
 CREATE FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO ''
@@ -12599,7 +13653,8 @@ CREATE FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) 
   select
     case
       when upper(p_opt_out_type) in ('STOP', 'START', 'HELP') then lower(p_opt_out_type)
-      when w.word in (
+      -- Twilio's keywords, and those of other languages.
+      when l.line in (
         'STOP',
         'STOPALL',
         'STOP ALL',
@@ -12611,24 +13666,48 @@ CREATE FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) 
         'OPTOUT',
         'OPT OUT',
         'OPT-OUT'
+      )
+      or l.line in ('ARRET', 'ARRETER', 'ARRETEZ', 'DESABONNER', 'DESINSCRIRE', 'STOPPER')
+      or l.line in ('ALTO', 'PARAR', 'PARE', 'BAJA', 'CANCELAR', 'DETENER', 'DETENGA', 'DESUSCRIBIR', 'SAIR')
+      or l.line in (
+        'STOPP',
+        'STOPPEN',
+        'ABMELDEN',
+        'ABBESTELLEN',
+        'AUFHOREN',
+        'AFMELDEN',
+        'UITSCHRIJVEN',
+        'AVSLUTA',
+        'AVBRYT',
+        'FRAMELD',
+        'AFMELD'
+      )
+      or l.line in (
+        'FERMA',
+        'FERMARE',
+        'CANCELLAMI',
+        'DISISCRIVI',
+        'DISISCRIVIMI',
+        'СТОП',
+        'Стоп',
+        'стоп',
+        'הסר',
+        '停止',
+        '退订',
+        '退訂'
       ) then 'stop'
-      when w.word in ('START', 'UNSTOP') then 'start'
-      when w.word = 'YES' then 'yes'
-      when w.word in ('HELP', 'INFO') then 'help'
+      when regexp_replace(
+        l.line,
+        '^(PLEASE|PLS|PLZ|OK|OKAY|NO|HI|HELLO) | (PLEASE|PLS|PLZ|NOW|ALREADY|THANKS|THANK YOU|THX|TY)$',
+        '',
+        'g'
+      ) ~ '^((PLEASE |PLS |PLZ )?(STOP|STOP ALL|UNSUBSCRIBE|OPT ?-?OUT)( PLEASE| PLS| PLZ)?|STOP (TEXTING|MESSAGING|CONTACTING|SENDING|SPAMMING)( ME)?( THESE| ANY MORE| MORE)?( TEXTS?| MESSAGES?| TXTS?| SMS)?|STOP (THE|THESE|ALL|YOUR|SENDING) (TEXTS?|MESSAGES?|TXTS?|SMS)|UNSUBSCRIBE ME|OPT ME OUT|(TAKE|REMOVE) ME (OFF|FROM) (THE|THIS|YOUR|THAT) (MAILING |TEXT |CONTACT )?LIST|REMOVE ME|STOP (IT|THIS)|(DO NOT|DON[''’]?T) (TEXT|MESSAGE|CONTACT) ME( AGAIN| ANY ?MORE)?|NO MORE (TEXTS?|MESSAGES?|TXTS?|SMS)|LEAVE ME ALONE)$' then 'stop'
+      when l.line in ('START', 'UNSTOP') then 'start'
+      when l.line = 'YES' then 'yes'
+      when l.line in ('HELP', 'INFO') then 'help'
       else 'reply'
     end
-  from
-    (
-      select
-        upper(
-          regexp_replace(
-            regexp_replace(p_body, '^[[:space:]"''“”‘’.]+|[[:space:]"''“”‘’.!?,;]+$', '', 'g'),
-            '[[:space:]]+',
-            ' ',
-            'g'
-          )
-        ) as word
-    ) as w;
+  from (select brainops_internal.sms_first_line(p_body) as line) as l;
 $_$;
 
 COMMENT ON FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) IS 'What an inbound text is: stop, start, help, yes (consent only if it was asked for) or reply. p_opt_out_type: Twilio''s OptOutType; null or empty without Advanced Opt-Out.';
@@ -12757,6 +13836,15 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) IS 'The tenants that an inbound text may concern: those that texted the person from that number, and the number''s own. is_the_one: the tenant that a reply belongs to. p_tenant_id: the tenant whose own account received it; null: the platform''s account received it.';
+
+CREATE FUNCTION brainops_internal.speaks_for_persons() RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select pg_catalog.pg_has_role(session_user, 'brainops_system', 'member');
+$$;
+
+COMMENT ON FUNCTION brainops_internal.speaks_for_persons() IS 'Whether the session is the engine''s: only its workers and servers write what a person said.';
 
 CREATE FUNCTION brainops_internal.split_key(p_step public.campaign_steps) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -12985,6 +14073,76 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) IS 'Where a step may lead, besides the next number: the name of each path, and the step number that it names, as JSON and unchecked.';
 
+CREATE TABLE public.contact_suppressions (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    channel text DEFAULT 'email'::text NOT NULL,
+    address text NOT NULL,
+    address_key text GENERATED ALWAYS AS (lower(btrim(address))) STORED NOT NULL,
+    reason text DEFAULT 'manual'::text NOT NULL,
+    source text DEFAULT 'client'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone,
+    person_source text,
+    person_at timestamp with time zone,
+    CONSTRAINT contact_suppressions_address_at_most_1000_bytes CHECK ((octet_length(address) <= 1000)),
+    CONSTRAINT contact_suppressions_address_given CHECK ((btrim(address) <> ''::text)),
+    CONSTRAINT contact_suppressions_channel_known CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text]))),
+    CONSTRAINT contact_suppressions_person_at_given CHECK (((person_source IS NULL) = (person_at IS NULL))),
+    CONSTRAINT contact_suppressions_person_source_at_most_300_bytes CHECK ((octet_length(person_source) <= 300)),
+    CONSTRAINT contact_suppressions_reason_at_most_1000_bytes CHECK ((octet_length(reason) <= 1000)),
+    CONSTRAINT contact_suppressions_source_at_most_300_bytes CHECK ((octet_length(source) <= 300))
+);
+
+ALTER TABLE ONLY public.contact_suppressions FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE public.contact_suppressions IS 'Addresses to which nothing may be sent, transactional messages included. Checked when a row is claimed, so an entry also stops what is queued already.';
+
+COMMENT ON COLUMN public.contact_suppressions.address IS 'An e-mail address, or a phone number, which is stored as E.164. For a person who was forgotten: sha256:<digest>.';
+
+COMMENT ON COLUMN public.contact_suppressions.address_key IS 'The address in lower case without surrounding spaces: messages are compared with this.';
+
+COMMENT ON COLUMN public.contact_suppressions.reason IS 'bounced, complained, unsubscribed, forgotten, manual, or a value of your own.';
+
+COMMENT ON COLUMN public.contact_suppressions.source IS 'Where the entry came from: sendgrid, twilio, unsubscribe_link, preference_page, forget, client, ….';
+
+COMMENT ON COLUMN public.contact_suppressions.expires_at IS 'The entry has no effect from this instant on. Null: it does not expire.';
+
+COMMENT ON COLUMN public.contact_suppressions.person_source IS 'Where the person''s own word came from (unsubscribe_link, preference_page, sendgrid, twilio, forget): only the person lifts it, or an admin with brainops.lift_opt_out. Null: the entry is the tenant''s own, or a bounce. Filled by a trigger.';
+
+COMMENT ON COLUMN public.contact_suppressions.person_at IS 'When person_source was recorded.';
+
+CREATE FUNCTION brainops_internal.stop_is_replaced(p_stop public.contact_suppressions) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select
+    exists (
+      select
+      from public.contact_suppressions as s
+      where
+        s.tenant_id = p_stop.tenant_id
+        and s.channel = p_stop.channel
+        and s.address_key = brainops_internal.address_digest(p_stop.address_key)
+        and s.person_source = 'forget'
+        and s.expires_at is null
+        and s.id <> p_stop.id
+    )
+    or exists (
+      select
+      from public.contact_consents as c
+      where
+        c.tenant_id = p_stop.tenant_id
+        and c.channel = p_stop.channel
+        and c.address_key = p_stop.address_key
+        and c.source = 'admin'
+        and c.state = 'granted'
+        and c.created_at >= p_stop.person_at
+    );
+$$;
+
+COMMENT ON FUNCTION brainops_internal.stop_is_replaced(p_stop public.contact_suppressions) IS 'Whether a person''s stop may go: the person was forgotten, which stops the address by its digest, or an admin lifted it.';
+
 CREATE FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -12998,7 +14156,8 @@ begin
       -- A temporary suppression becomes the person's own; a permanent one keeps its reason.
       reason = case when s.expires_at is null then s.reason else excluded.reason end,
       -- The person unsubscribed here, so a later report of SendGrid must not lift it.
-      source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end;
+      source = case when s.expires_at is not null or s.reason = 'unsubscribed' then excluded.source else s.source end,
+      person_source = excluded.person_source;
   if brainops.consent_state(p_tenant_id, 'email', p_address) is distinct from 'denied' then
     perform brainops_internal.record_choice(p_tenant_id, 'email', p_address, false, p_source);
   end if;
@@ -13047,7 +14206,7 @@ begin
       from bulks as b
       cross join lateral (
         select t.id from %2$s as t
-        where t.tenant_id = b.tenant_id and t.%1$I = b.bulk and t.status = 'pending' and t.scheduled_for <= $1
+        where t.tenant_id = b.tenant_id and t.%1$I = b.bulk and t.status = 'pending' and t.scheduled_for <= $1 and t.worker_deaths < 2
         order by t.scheduled_for
         limit 1
       ) as d
@@ -13064,7 +14223,7 @@ begin
 end;
 $_$;
 
-COMMENT ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'The first due row of each bulk that has due rows, no job and no pause: of one tenant, or of all if p_tenant_id is null, at most p_most. Null without such a row.';
+COMMENT ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'The first due row, other than a suspect, of each bulk that has such rows, no job and no pause: of one tenant, or of all if p_tenant_id is null, at most p_most. Null without such a row.';
 
 CREATE FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -13141,7 +14300,7 @@ begin
       using errcode = 'OP009', hint = 'Create it with `brainops leads form`, or set active: select name, active from lead_forms.';
   end if;
   -- A concurrent repetition waits here, and then finds the event.
-  perform pg_advisory_xact_lock(hashtextextended('brainops_internal.submit_lead_form:' || p_tenant_id || ':' || v_key, 0));
+  perform brainops_internal.lock_keys(p_tenant_id, 'form', array[v_key]);
   -- A merge moves the event, so its lead is the remaining one.
   select e.lead_id, false into lead_id, is_new
     from public.lead_events as e
@@ -13178,12 +14337,32 @@ CREATE FUNCTION brainops_internal.suppress(p_tenant_id uuid, p_channel text, p_a
   values (p_tenant_id, p_channel, p_address, p_reason, p_source)
   on conflict (tenant_id, channel, address_key) do update
     set
-      reason = excluded.reason,
-      source = excluded.source,
-      expires_at = null
+      (reason, source) = (
+        select
+          case
+            when w.replaces then excluded.reason
+            else s.reason
+          end,
+          case
+            when w.replaces then excluded.source
+            else s.source
+          end
+        from
+          (
+            select
+              s.expires_at is not null
+              or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(
+                s.reason
+              ) as replaces
+          ) as w
+      ),
+      expires_at = null,
+      person_source = coalesce(s.person_source, excluded.person_source)
     where
       s.expires_at is not null
-      or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(s.reason);
+      or brainops_internal.suppression_rank(excluded.reason) < brainops_internal.suppression_rank(s.reason)
+      or s.person_source is null
+      and excluded.person_source is not null;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.suppress(p_tenant_id uuid, p_channel text, p_address text, p_reason text, p_source text) IS 'Suppresses an address permanently; a temporary suppression of it becomes permanent.';
@@ -13206,6 +14385,7 @@ COMMENT ON FUNCTION brainops_internal.suppression_rank(p_reason text) IS 'The ra
 CREATE FUNCTION brainops_internal.sweep(p_most integer DEFAULT 10000) RETURNS TABLE(table_name text, requeued integer, timed_out integer)
     LANGUAGE plpgsql
     SET search_path TO ''
+    SET lock_timeout TO '500ms'
     AS $$
 declare
   v_job brainops.job_tables;
@@ -13223,8 +14403,16 @@ begin
   for v_job in select * from brainops.job_tables as j order by j.table_name
   loop
     table_name := v_job.table_name;
-    timed_out := brainops_internal.settle_abandoned_rows(v_job, null, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
-    requeued := brainops_internal.requeue(v_job, null, p_most);
+    begin
+      timed_out := brainops_internal.settle_abandoned_rows(v_job, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
+    exception
+      when lock_not_available then timed_out := 0;
+    end;
+    begin
+      requeued := brainops_internal.requeue(v_job, null, p_most);
+    exception
+      when lock_not_available then requeued := 0;
+    end;
     return next;
   end loop;
 end;
@@ -13259,12 +14447,15 @@ begin
     where q.status = 'unconfirmed'
       and exists (select from public.email_deliveries as d where d.tenant_id = q.tenant_id and d.email_id = q.id)
     limit 1000
+    -- A row that a client has locked is left to the next minute: the sweep is for all tenants.
+    for update of q skip locked
   ) as reported;
+  perform brainops_internal.wake_missed_stripe_events('1 hour');
   return coalesce(cardinality(v_ids), 0);
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.sweep_webhook_events() IS 'Queues a job for events that have been pending for more than a minute, and settles unconfirmed mails that have events, at most 1,000 of each. Returns the number of events. Called once a minute.';
+COMMENT ON FUNCTION brainops_internal.sweep_webhook_events() IS 'Queues a job for events that have been pending for more than a minute, settles unconfirmed mails that have events, at most 1,000 of each, and wakes events of Stripe whose object is known by now. Returns the number of events. Called once a minute.';
 
 CREATE FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) RETURNS TABLE(id uuid, endpoint_token text, sealed jsonb)
     LANGUAGE sql STABLE ROWS 1
@@ -13322,6 +14513,45 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) IS 'The id of a tenant, by its slug or id, if the caller is that tenant or an admin. 42501: it is not the caller''s tenant. OP007 for admins: it does not exist.';
+
+CREATE FUNCTION brainops_internal.tenants_agree(p_breaker brainops.circuit_breakers) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_since constant timestamptz := brainops.now() - p_breaker.failure_window;
+begin
+  return (
+    with
+      called as (
+        select
+          last_success_at,
+          failures,
+          failing_since,
+          failing_since is not null
+            and last_failure_at > v_since
+            and (failures >= 2 or coalesce(last_success_at, '-infinity') <= v_since - p_breaker.failure_window / 4)
+            as fails
+        from brainops.breaker_tenants
+        where account = p_breaker.account
+      ),
+      failing as (
+        select
+          count(*) as tenants,
+          sum(failures) as failures,
+          (array_agg(failing_since order by failing_since desc))[2] as since
+        from called
+        where fails
+      )
+    select f.tenants >= 2
+      and f.failures >= p_breaker.threshold
+      and not exists (select from called as c where not c.fails and c.last_success_at >= f.since)
+    from failing as f
+  );
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.tenants_agree(p_breaker brainops.circuit_breakers) IS 'Whether two or more tenants fail through the platform''s account, with threshold failures together, and no other tenant has succeeded since the second of them began to fail.';
 
 CREATE FUNCTION brainops_internal.text_array(p_list jsonb) RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -13452,6 +14682,7 @@ begin
         where d.tenant_id = q.tenant_id and d.sms_id = q.id and d.provider_message_id <> all (q.earlier_message_ids)
       )
     limit p_limit
+    for update of q skip locked
   ) as reported;
   return query
     with
@@ -13476,8 +14707,12 @@ begin
       looked_for as (
         update public.ai_sms_queue as q
         set looked_for_at = v_now
-        from due
-        where q.account_sid = due.account_sid and q.to_number = due.number and q.status = 'unconfirmed'
+        where q.id in (
+          select u.id from public.ai_sms_queue as u
+          inner join due on u.account_sid = due.account_sid and u.to_number = due.number
+          where u.status = 'unconfirmed'
+          for update of u skip locked
+        )
       )
     select due.account_sid, due.number, due.since, due.tenant_ids from due;
 end;
@@ -13594,6 +14829,44 @@ CREATE FUNCTION brainops_internal.uuid_or_null(p_text text) RETURNS uuid
 $_$;
 
 COMMENT ON FUNCTION brainops_internal.uuid_or_null(p_text text) IS 'The text as a uuid; null if it is not one, and never an error.';
+
+CREATE FUNCTION brainops_internal.wake_missed_stripe_events(p_since interval) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_count int;
+begin
+  with
+    missed as (
+      select w.account, w.event_id
+      from brainops.waiting_stripe_events as w
+      where w.since > brainops.now() - p_since
+        and exists (
+          select from public.stripe_objects as o
+          where o.object_id = w.object_id
+            and brainops_internal.stripe_account(case when o.own_account then o.tenant_id end) = w.account
+        )
+      order by w.account, w.object_id, w.event_id
+      for update skip locked
+    ),
+    woken as (
+      delete from brainops.waiting_stripe_events as w
+      using missed as m
+      where w.account = m.account and w.event_id = m.event_id
+    )
+  update public.webhook_events as e
+  set status = 'pending'
+  from (select distinct account, event_id from missed) as m
+  where e.provider = 'stripe' and e.provider_event_id = m.event_id
+    and brainops_internal.stripe_account(e.tenant_id) = m.account
+    and e.status <> 'pending';
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.wake_missed_stripe_events(p_since interval) IS 'Sets events to pending that began to wait within p_since although one of their objects is known by now; returns their number.';
 
 CREATE FUNCTION brainops_internal.wake_notifications() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13729,8 +15002,8 @@ begin
     rescued_rows := 0;
     for v_job in select * from brainops.job_tables
     loop
-      rescued_rows := rescued_rows + brainops_internal.settle_abandoned_rows(
-        v_job, v_worker.id, '0', format('its worker (%s, process %s) died while the row was in flight', v_worker.host, v_worker.pid)
+      rescued_rows := rescued_rows + brainops_internal.settle_rows_of_dead_worker(
+        v_job, v_worker.id, format('its worker (%s, process %s) died while the row was in flight', v_worker.host, v_worker.pid)
       );
     end loop;
     perform graphile_worker.force_unlock_workers(v_worker.pool_ids);
@@ -13867,40 +15140,25 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) IS 'When, at or after p_at, the hours are open in one zone, and until when at least. Null if they never are.';
 
-CREATE TABLE brainops.circuit_breakers (
+CREATE TABLE brainops.breaker_tenants (
+    tenant_id uuid NOT NULL,
     account text NOT NULL,
     failures integer DEFAULT 0 NOT NULL,
-    opened_at timestamp with time zone,
-    retry_at timestamp with time zone,
-    current_delay interval,
-    probe_expires_at timestamp with time zone,
-    last_error text,
-    threshold integer DEFAULT 5 NOT NULL,
-    base_delay interval DEFAULT '00:00:15'::interval NOT NULL,
-    max_delay interval DEFAULT '00:10:00'::interval NOT NULL,
-    CONSTRAINT circuit_breakers_open_has_retry CHECK (((opened_at IS NULL) = (retry_at IS NULL))),
-    CONSTRAINT circuit_breakers_threshold_positive CHECK ((threshold >= 1))
+    failing_since timestamp with time zone,
+    last_failure_at timestamp with time zone,
+    last_success_at timestamp with time zone,
+    CONSTRAINT breaker_tenants_failing_since CHECK (((failures > 0) = (failing_since IS NOT NULL)))
 );
 
-ALTER TABLE ONLY brainops.circuit_breakers FORCE ROW LEVEL SECURITY;
+ALTER TABLE ONLY brainops.breaker_tenants FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.circuit_breakers IS 'One row per provider account that has ever failed or asked to wait. The view brainops.breakers shows their state.';
+COMMENT ON TABLE brainops.breaker_tenants IS 'The last results of each tenant''s calls through the platform''s provider accounts, from which a circuit breaker decides whether the provider fails or one tenant. Written at each failure; at a success only if the time stored is older than a quarter of failure_window, or if the account has failures. Rows are deleted after a day without a call.';
 
-COMMENT ON COLUMN brainops.circuit_breakers.account IS 'The provider account: sendgrid for the platform''s, sendgrid:<tenant id> for a tenant''s own.';
+COMMENT ON COLUMN brainops.breaker_tenants.failures IS 'Failures in a row of this tenant.';
 
-COMMENT ON COLUMN brainops.circuit_breakers.failures IS 'Failures in a row; a success sets it to 0.';
+COMMENT ON COLUMN brainops.breaker_tenants.failing_since IS 'The first of these failures; null if the last call succeeded.';
 
-COMMENT ON COLUMN brainops.circuit_breakers.opened_at IS 'When the breaker opened; null while it is closed.';
-
-COMMENT ON COLUMN brainops.circuit_breakers.retry_at IS 'From then on a single row, the probe, may try; null while the breaker is closed.';
-
-COMMENT ON COLUMN brainops.circuit_breakers.current_delay IS 'How long the breaker waits before its next probe; doubled when the probe fails, up to max_delay.';
-
-COMMENT ON COLUMN brainops.circuit_breakers.probe_expires_at IS 'The lease of the probe: until then no other row may try. If the worker dies, another row may probe after it. Null: no probe is in flight.';
-
-COMMENT ON COLUMN brainops.circuit_breakers.threshold IS 'The breaker opens after this many failures in a row, at least 1.';
-
-COMMENT ON COLUMN brainops.circuit_breakers.base_delay IS 'The delay before the first probe.';
+COMMENT ON COLUMN brainops.breaker_tenants.last_success_at IS 'The last success; up to a quarter of failure_window older than it was, if the account had no failures then.';
 
 CREATE VIEW brainops.breakers WITH (security_invoker='true') AS
  SELECT account,
@@ -13912,10 +15170,18 @@ CREATE VIEW brainops.breakers WITH (security_invoker='true') AS
     failures,
     opened_at,
     retry_at,
-    last_error
-   FROM brainops.circuit_breakers;
+    last_error,
+    ( SELECT t.slug
+           FROM public.tenants t
+          WHERE (t.id = b.opened_by)) AS opened_by,
+    ARRAY( SELECT COALESCE(t.slug, (f.tenant_id)::text) AS "coalesce"
+           FROM (brainops.breaker_tenants f
+             LEFT JOIN public.tenants t ON ((t.id = f.tenant_id)))
+          WHERE ((f.account = b.account) AND (f.failing_since IS NOT NULL))
+          ORDER BY f.failing_since) AS failing_tenants
+   FROM brainops.circuit_breakers b;
 
-COMMENT ON VIEW brainops.breakers IS 'The circuit breakers of provider accounts that have ever failed. account: sendgrid is the platform''s account, sendgrid:<tenant id> a tenant''s own. state: closed (rows go), open (no row before retry_at), half_open (one row is trying). failures: consecutive failures.';
+COMMENT ON VIEW brainops.breakers IS 'The circuit breakers of provider accounts that have ever failed. account: sendgrid is the platform''s account, sendgrid:<tenant id> a tenant''s own. state: closed (rows go), open (no row before retry_at), half_open (one row is trying). failures: consecutive failures. opened_by: the only tenant whose failures keep the platform''s account open, for which alone retry_at applies; null: it applies to all. failing_tenants: tenants whose last call through the platform''s account failed, the longest first.';
 
 CREATE TABLE public.ai_broadcasts (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -13929,9 +15195,12 @@ CREATE TABLE public.ai_broadcasts (
     status text DEFAULT 'draft'::text NOT NULL,
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
     launched_at timestamp with time zone,
+    CONSTRAINT ai_broadcasts_audience_at_most_300_bytes CHECK ((octet_length(audience) <= 300)),
     CONSTRAINT ai_broadcasts_launched CHECK (((status <> 'active'::text) OR (launched_at IS NOT NULL))),
     CONSTRAINT ai_broadcasts_metadata_is_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
-    CONSTRAINT ai_broadcasts_status_known CHECK ((status = ANY (ARRAY['draft'::text, 'active'::text, 'paused'::text, 'cancelled'::text])))
+    CONSTRAINT ai_broadcasts_name_at_most_300_bytes CHECK ((octet_length(name) <= 300)),
+    CONSTRAINT ai_broadcasts_status_known CHECK ((status = ANY (ARRAY['draft'::text, 'active'::text, 'paused'::text, 'cancelled'::text]))),
+    CONSTRAINT ai_broadcasts_template_at_most_300_bytes CHECK ((octet_length(template) <= 300))
 );
 
 ALTER TABLE ONLY public.ai_broadcasts FORCE ROW LEVEL SECURITY;
@@ -13984,6 +15253,7 @@ CREATE TABLE public.ai_email_queue (
     finished_at timestamp with time zone,
     lease uuid,
     rate_slot timestamp with time zone,
+    worker_deaths smallint DEFAULT 0 NOT NULL,
     CONSTRAINT ai_email_queue_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT ai_email_queue_content CHECK (
 CASE
@@ -13991,6 +15261,7 @@ CASE
     ELSE ((subject IS NULL) AND (body IS NULL))
 END),
     CONSTRAINT ai_email_queue_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT ai_email_queue_idempotency_key_at_most_1000_bytes CHECK ((octet_length(idempotency_key) <= 1000)),
     CONSTRAINT ai_email_queue_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
     CONSTRAINT ai_email_queue_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
     CONSTRAINT ai_email_queue_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
@@ -14222,8 +15493,10 @@ CREATE TABLE public.onboarding_reminders (
     finished_at timestamp with time zone,
     lease uuid,
     rate_slot timestamp with time zone,
+    worker_deaths smallint DEFAULT 0 NOT NULL,
     CONSTRAINT onboarding_reminders_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT onboarding_reminders_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT onboarding_reminders_idempotency_key_at_most_1000_bytes CHECK ((octet_length(idempotency_key) <= 1000)),
     CONSTRAINT onboarding_reminders_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
     CONSTRAINT onboarding_reminders_kind_known CHECK ((kind = ANY (ARRAY['reminder'::text, 'escalation'::text]))),
     CONSTRAINT onboarding_reminders_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
@@ -14266,8 +15539,10 @@ CREATE TABLE public.payment_link_closures (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     lease uuid,
     rate_slot timestamp with time zone,
+    worker_deaths smallint DEFAULT 0 NOT NULL,
     CONSTRAINT payment_link_closures_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT payment_link_closures_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT payment_link_closures_idempotency_key_at_most_1000_bytes CHECK ((octet_length(idempotency_key) <= 1000)),
     CONSTRAINT payment_link_closures_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
     CONSTRAINT payment_link_closures_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
     CONSTRAINT payment_link_closures_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
@@ -14314,9 +15589,11 @@ CREATE TABLE public.tenant_notifications (
     finished_at timestamp with time zone,
     lease uuid,
     rate_slot timestamp with time zone,
+    worker_deaths smallint DEFAULT 0 NOT NULL,
     CONSTRAINT tenant_notifications_attempts_not_negative CHECK ((attempts >= 0)),
     CONSTRAINT tenant_notifications_body_length CHECK (((length(body) >= 1) AND (length(body) <= 20000))),
     CONSTRAINT tenant_notifications_done_has_finished_at CHECK (((status = ANY (ARRAY['completed'::text, 'failed'::text, 'cancelled'::text, 'skipped'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT tenant_notifications_idempotency_key_at_most_1000_bytes CHECK ((octet_length(idempotency_key) <= 1000)),
     CONSTRAINT tenant_notifications_job_priority_range CHECK (((job_priority >= '-50'::integer) AND (job_priority <= 50))),
     CONSTRAINT tenant_notifications_max_attempts_range CHECK (((max_attempts >= 1) AND (max_attempts <= 25))),
     CONSTRAINT tenant_notifications_processing_has_lease CHECK (((status = 'processing'::text) = (lease IS NOT NULL))),
@@ -14357,7 +15634,8 @@ CREATE VIEW brainops.jobs WITH (security_invoker='true') AS
     ai_campaign_touches.cancel_requested_at,
     ai_campaign_touches.started_at,
     ai_campaign_touches.finished_at,
-    ai_campaign_touches.created_at
+    ai_campaign_touches.created_at,
+    ai_campaign_touches.worker_deaths
    FROM public.ai_campaign_touches
 UNION ALL
  SELECT 'ai_email_queue'::text AS table_name,
@@ -14376,7 +15654,8 @@ UNION ALL
     ai_email_queue.cancel_requested_at,
     ai_email_queue.started_at,
     ai_email_queue.finished_at,
-    ai_email_queue.created_at
+    ai_email_queue.created_at,
+    ai_email_queue.worker_deaths
    FROM public.ai_email_queue
 UNION ALL
  SELECT 'ai_sms_queue'::text AS table_name,
@@ -14395,7 +15674,8 @@ UNION ALL
     ai_sms_queue.cancel_requested_at,
     ai_sms_queue.started_at,
     ai_sms_queue.finished_at,
-    ai_sms_queue.created_at
+    ai_sms_queue.created_at,
+    ai_sms_queue.worker_deaths
    FROM public.ai_sms_queue
 UNION ALL
  SELECT 'onboarding_reminders'::text AS table_name,
@@ -14414,7 +15694,8 @@ UNION ALL
     onboarding_reminders.cancel_requested_at,
     onboarding_reminders.started_at,
     onboarding_reminders.finished_at,
-    onboarding_reminders.created_at
+    onboarding_reminders.created_at,
+    onboarding_reminders.worker_deaths
    FROM public.onboarding_reminders
 UNION ALL
  SELECT 'payment_link_closures'::text AS table_name,
@@ -14433,7 +15714,8 @@ UNION ALL
     payment_link_closures.cancel_requested_at,
     payment_link_closures.started_at,
     payment_link_closures.finished_at,
-    payment_link_closures.created_at
+    payment_link_closures.created_at,
+    payment_link_closures.worker_deaths
    FROM public.payment_link_closures
 UNION ALL
  SELECT 'payment_requests'::text AS table_name,
@@ -14452,7 +15734,8 @@ UNION ALL
     payment_requests.cancel_requested_at,
     payment_requests.started_at,
     payment_requests.finished_at,
-    payment_requests.created_at
+    payment_requests.created_at,
+    payment_requests.worker_deaths
    FROM public.payment_requests
 UNION ALL
  SELECT 'tenant_notifications'::text AS table_name,
@@ -14471,7 +15754,8 @@ UNION ALL
     tenant_notifications.cancel_requested_at,
     tenant_notifications.started_at,
     tenant_notifications.finished_at,
-    tenant_notifications.created_at
+    tenant_notifications.created_at,
+    tenant_notifications.worker_deaths
    FROM public.tenant_notifications;
 
 COMMENT ON VIEW brainops.jobs IS 'The rows of all job tables, with the columns that they have in common. To change a row, update its own table, or call brainops.retry, brainops.cancel or brainops.confirm.';
@@ -14681,6 +15965,15 @@ CREATE SEQUENCE brainops.migrations_applied_id_seq
 
 ALTER SEQUENCE brainops.migrations_applied_id_seq OWNED BY brainops.migrations_applied.id;
 
+CREATE TABLE brainops.migrations_lock (
+    only_row boolean DEFAULT true NOT NULL,
+    backend_pid integer,
+    login_id oid,
+    CONSTRAINT migrations_lock_one_row CHECK (only_row)
+);
+
+COMMENT ON TABLE brainops.migrations_lock IS 'One row: the connection of the migrator that is at work, or was at work last. The next one waits for as long as that connection is open.';
+
 CREATE TABLE brainops.migrations_repeatable (
     path text NOT NULL,
     sha256 text NOT NULL,
@@ -14732,7 +16025,8 @@ CREATE TABLE brainops.pauses (
     channel text,
     reason text NOT NULL,
     paused_by name DEFAULT SESSION_USER NOT NULL,
-    paused_at timestamp with time zone DEFAULT now() NOT NULL
+    paused_at timestamp with time zone DEFAULT now() NOT NULL,
+    account text
 );
 
 ALTER TABLE ONLY brainops.pauses FORCE ROW LEVEL SECURITY;
@@ -14744,6 +16038,8 @@ COMMENT ON COLUMN brainops.pauses.tenant_id IS 'The tenant whose rows wait; null
 COMMENT ON COLUMN brainops.pauses.channel IS 'The pause applies only if this is the table''s channel; null: it always applies.';
 
 COMMENT ON COLUMN brainops.pauses.paused_by IS 'The login that paused the table.';
+
+COMMENT ON COLUMN brainops.pauses.account IS 'The provider account whose refusal made the engine pause the table, if a row may have caused the refusal; else null.';
 
 CREATE TABLE brainops.phone_zones (
     prefix text NOT NULL,
@@ -14882,6 +16178,46 @@ COMMENT ON COLUMN brainops.score_reasons.kind IS 'fact: something in the lead''s
 
 COMMENT ON COLUMN brainops.score_reasons.half_life IS 'The time after which half of the points remain; null: they do not decay.';
 
+CREATE TABLE brainops.sending_caps (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid,
+    channel text NOT NULL,
+    per_hour integer,
+    per_day integer,
+    CONSTRAINT sending_caps_channel_known CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text]))),
+    CONSTRAINT sending_caps_per_day_positive CHECK ((per_day > 0)),
+    CONSTRAINT sending_caps_per_hour_positive CHECK ((per_hour > 0))
+);
+
+ALTER TABLE ONLY brainops.sending_caps FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE brainops.sending_caps IS 'How many messages each tenant may send through the platform''s accounts. A tenant''s own row counts, else the row without a tenant, else the default: 10,000 mails an hour and 50,000 a day, 1,000 texts an hour and 5,000 a day. A tenant with an own account has no cap. Written by admins.';
+
+COMMENT ON COLUMN brainops.sending_caps.tenant_id IS 'Null: every tenant without a row of its own; each has the cap for itself.';
+
+COMMENT ON COLUMN brainops.sending_caps.per_hour IS 'Messages in an hour of the clock, above zero, marketing or not. Null: no cap.';
+
+COMMENT ON COLUMN brainops.sending_caps.per_day IS 'Messages in 24 hours, the current hour and the 23 before it, above zero. Null: no cap.';
+
+CREATE TABLE brainops.sending_counts (
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    channel text NOT NULL,
+    hour timestamp with time zone NOT NULL,
+    taken integer DEFAULT 0 NOT NULL,
+    promised integer DEFAULT 0 NOT NULL
+)
+WITH (fillfactor='50');
+
+ALTER TABLE ONLY brainops.sending_counts FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE brainops.sending_counts IS 'Messages per hour through the platform''s accounts, for brainops.sending_caps. A claim locks the row of the hour. Kept for 2 days.';
+
+COMMENT ON COLUMN brainops.sending_counts.hour IS 'Start of the hour, in UTC.';
+
+COMMENT ON COLUMN brainops.sending_counts.taken IS 'Messages that were claimed in this hour; a message that is tried again counts again.';
+
+COMMENT ON COLUMN brainops.sending_counts.promised IS 'Messages that were deferred to this hour.';
+
 CREATE TABLE brainops.settings (
     name text NOT NULL,
     value interval NOT NULL,
@@ -14963,6 +16299,22 @@ CREATE VIEW brainops.stuck_onboarding WITH (security_invoker='true') AS
 
 COMMENT ON VIEW brainops.stuck_onboarding IS 'Onboardings in progress that need a person: a step is overdue, its mail was not sent, or no step is in progress. reason says which; since is the time when it began.';
 
+CREATE UNLOGGED TABLE brainops.tenant_locks (
+    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
+    purpose text NOT NULL,
+    bucket smallint NOT NULL,
+    CONSTRAINT tenant_locks_bucket_range CHECK (((bucket >= 0) AND (bucket <= 63))),
+    CONSTRAINT tenant_locks_purpose_known CHECK ((purpose = ANY (ARRAY['person'::text, 'import'::text, 'form'::text, 'sms_number'::text, 'sms_route'::text])))
+);
+
+ALTER TABLE ONLY brainops.tenant_locks FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE brainops.tenant_locks IS 'Rows that transactions lock to do one thing at a time for a tenant: at most 64 for each purpose. They hold no data, and clients cannot lock them.';
+
+COMMENT ON COLUMN brainops.tenant_locks.purpose IS 'What is done one at a time: counting a person''s messages (person), import_leads, a form''s submissions, events about a phone number (sms_number), counting failures of a route (sms_route).';
+
+COMMENT ON COLUMN brainops.tenant_locks.bucket IS 'Hash of the key, 0 to 63.';
+
 CREATE TABLE brainops.tenant_logins (
     login name NOT NULL,
     tenant_id uuid NOT NULL,
@@ -15021,7 +16373,7 @@ ALTER TABLE ONLY brainops.worker_processes FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE brainops.worker_processes IS 'Worker processes, as registered by themselves; the view brainops.workers shows which of them are alive.';
 
-COMMENT ON COLUMN brainops.worker_processes.number IS 'Second half of the key of the worker''s advisory lock.';
+COMMENT ON COLUMN brainops.worker_processes.number IS 'Second half of the key of the worker''s advisory lock: another one each time that the worker registers.';
 
 COMMENT ON COLUMN brainops.worker_processes.tasks IS 'The graphile-worker tasks that the worker can run.';
 
@@ -15057,9 +16409,11 @@ CREATE TABLE public.ai_campaign_templates (
     body text NOT NULL,
     version integer NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT ai_campaign_templates_body_at_most_262144_bytes CHECK ((octet_length(body) <= 262144)),
     CONSTRAINT ai_campaign_templates_body_given CHECK ((btrim(body) <> ''::text)),
     CONSTRAINT ai_campaign_templates_channel_known CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text]))),
     CONSTRAINT ai_campaign_templates_name_given CHECK (((length(name) >= 1) AND (length(name) <= 200))),
+    CONSTRAINT ai_campaign_templates_subject_at_most_1000_bytes CHECK ((octet_length(subject) <= 1000)),
     CONSTRAINT ai_campaign_templates_subject_of_mail CHECK (((channel <> 'email'::text) OR (btrim(COALESCE(subject, ''::text)) <> ''::text))),
     CONSTRAINT ai_campaign_templates_version_positive CHECK ((version >= 1))
 );
@@ -15078,7 +16432,10 @@ CREATE TABLE public.campaign_split_winners (
     step_key text NOT NULL,
     variant text NOT NULL,
     decided_at timestamp with time zone DEFAULT now() NOT NULL,
-    figures jsonb DEFAULT '{}'::jsonb NOT NULL
+    figures jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT campaign_split_winners_figures_at_most_65536_bytes CHECK ((pg_column_size(figures) <= 65536)),
+    CONSTRAINT campaign_split_winners_step_key_at_most_300_bytes CHECK ((octet_length(step_key) <= 300)),
+    CONSTRAINT campaign_split_winners_variant_at_most_300_bytes CHECK ((octet_length(variant) <= 300))
 );
 
 ALTER TABLE ONLY public.campaign_split_winners FORCE ROW LEVEL SECURITY;
@@ -15096,12 +16453,16 @@ CREATE TABLE public.contact_consents (
     address_key text GENERATED ALWAYS AS (lower(btrim(address))) STORED NOT NULL,
     state text NOT NULL,
     source text DEFAULT 'client'::text NOT NULL,
+    by_person boolean GENERATED ALWAYS AS (brainops_internal.is_persons_source(source)) STORED NOT NULL,
     evidence jsonb DEFAULT '{}'::jsonb NOT NULL,
     occurred_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT contact_consents_address_at_most_1000_bytes CHECK ((octet_length(address) <= 1000)),
     CONSTRAINT contact_consents_address_given CHECK ((btrim(address) <> ''::text)),
     CONSTRAINT contact_consents_channel_known CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text]))),
+    CONSTRAINT contact_consents_evidence_at_most_65536_bytes CHECK ((pg_column_size(evidence) <= 65536)),
     CONSTRAINT contact_consents_evidence_is_object CHECK ((jsonb_typeof(evidence) = 'object'::text)),
+    CONSTRAINT contact_consents_source_at_most_300_bytes CHECK ((octet_length(source) <= 300)),
     CONSTRAINT contact_consents_state_known CHECK ((state = ANY (ARRAY['granted'::text, 'denied'::text, 'pending'::text])))
 );
 
@@ -15119,44 +16480,21 @@ COMMENT ON COLUMN public.contact_consents.state IS 'granted, denied, or pending 
 
 COMMENT ON COLUMN public.contact_consents.source IS 'Where it came from: form, import, inbound_sms, double_opt_in, preference_page, client, ….';
 
+COMMENT ON COLUMN public.contact_consents.by_person IS 'Whether it is the person''s own word: source unsubscribe_link, preference_page, double_opt_in, sendgrid, twilio, forget, or admin, which stands for it. Tenants may not write such a grant.';
+
 COMMENT ON COLUMN public.contact_consents.evidence IS 'What proves it: text, page, ip, …. The key confirmed_at marks a granted entry as confirmed by the person (double opt-in).';
 
 COMMENT ON COLUMN public.contact_consents.occurred_at IS 'When the person gave or withdrew it. Of two entries at the same instant, denied counts.';
-
-CREATE TABLE public.contact_suppressions (
-    id uuid DEFAULT gen_random_uuid() NOT NULL,
-    tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
-    channel text DEFAULT 'email'::text NOT NULL,
-    address text NOT NULL,
-    address_key text GENERATED ALWAYS AS (lower(btrim(address))) STORED NOT NULL,
-    reason text DEFAULT 'manual'::text NOT NULL,
-    source text DEFAULT 'client'::text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    expires_at timestamp with time zone,
-    CONSTRAINT contact_suppressions_address_given CHECK ((btrim(address) <> ''::text)),
-    CONSTRAINT contact_suppressions_channel_known CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text])))
-);
-
-ALTER TABLE ONLY public.contact_suppressions FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE public.contact_suppressions IS 'Addresses to which nothing may be sent, transactional messages included. Checked when a row is claimed, so an entry also stops what is queued already.';
-
-COMMENT ON COLUMN public.contact_suppressions.address IS 'An e-mail address, or a phone number, which is stored as E.164. For a person who was forgotten: sha256:<digest>.';
-
-COMMENT ON COLUMN public.contact_suppressions.address_key IS 'The address in lower case without surrounding spaces: messages are compared with this.';
-
-COMMENT ON COLUMN public.contact_suppressions.reason IS 'bounced, complained, unsubscribed, forgotten, manual, or a value of your own.';
-
-COMMENT ON COLUMN public.contact_suppressions.source IS 'Where the entry came from: sendgrid, twilio, unsubscribe_link, preference_page, forget, client, ….';
-
-COMMENT ON COLUMN public.contact_suppressions.expires_at IS 'The entry has no effect from this instant on. Null: it does not expire.';
 
 CREATE TABLE public.contact_topic_optouts (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
     topic_id uuid NOT NULL,
     address_key text NOT NULL,
-    created_at timestamp with time zone DEFAULT brainops.now() NOT NULL
+    source text DEFAULT 'client'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
+    CONSTRAINT contact_topic_optouts_address_key_at_most_1000_bytes CHECK ((octet_length(address_key) <= 1000)),
+    CONSTRAINT contact_topic_optouts_source_at_most_300_bytes CHECK ((octet_length(source) <= 300))
 );
 
 ALTER TABLE ONLY public.contact_topic_optouts FORCE ROW LEVEL SECURITY;
@@ -15164,6 +16502,8 @@ ALTER TABLE ONLY public.contact_topic_optouts FORCE ROW LEVEL SECURITY;
 COMMENT ON TABLE public.contact_topic_optouts IS 'Topics that a person does not want mail about. A row ends running enrolments in the topic''s campaigns; later enrolments in them end at once.';
 
 COMMENT ON COLUMN public.contact_topic_optouts.address_key IS 'The e-mail address in lower case without surrounding spaces.';
+
+COMMENT ON COLUMN public.contact_topic_optouts.source IS 'preference_page: the person chose it, and only the person changes it. client, …: the tenant''s own entry.';
 
 CREATE TABLE public.contact_topics (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -15173,7 +16513,9 @@ CREATE TABLE public.contact_topics (
     description text DEFAULT ''::text NOT NULL,
     campaign_codes text[] DEFAULT '{}'::text[] NOT NULL,
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
+    CONSTRAINT contact_topics_campaign_codes_at_most_65536_bytes CHECK ((pg_column_size(campaign_codes) <= 65536)),
     CONSTRAINT contact_topics_code_is_word CHECK ((code ~ '^[a-z][a-z0-9_]{0,62}$'::text)),
+    CONSTRAINT contact_topics_description_at_most_10000_bytes CHECK ((octet_length(description) <= 10000)),
     CONSTRAINT contact_topics_name_length CHECK (((length(btrim(name)) >= 1) AND (length(btrim(name)) <= 100)))
 );
 
@@ -15247,7 +16589,9 @@ CREATE TABLE public.lead_events (
     source_key text DEFAULT (gen_random_uuid())::text NOT NULL,
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
+    CONSTRAINT lead_events_channel_at_most_300_bytes CHECK ((octet_length(channel) <= 300)),
     CONSTRAINT lead_events_event_is_word CHECK ((event ~ '^[a-z][a-z0-9_]{0,62}$'::text)),
+    CONSTRAINT lead_events_metadata_at_most_262144_bytes CHECK ((pg_column_size(metadata) <= 262144)),
     CONSTRAINT lead_events_metadata_is_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
     CONSTRAINT lead_events_source_key_length CHECK (((length(source_key) >= 1) AND (length(source_key) <= 300)))
 );
@@ -15272,8 +16616,10 @@ CREATE TABLE public.lead_forms (
     defaults jsonb DEFAULT '{}'::jsonb NOT NULL,
     active boolean DEFAULT true NOT NULL,
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
+    CONSTRAINT lead_forms_defaults_at_most_65536_bytes CHECK ((pg_column_size(defaults) <= 65536)),
     CONSTRAINT lead_forms_defaults_is_object CHECK ((jsonb_typeof(defaults) = 'object'::text)),
-    CONSTRAINT lead_forms_name_short CHECK ((name ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text))
+    CONSTRAINT lead_forms_name_short CHECK ((name ~ '^[a-z0-9][a-z0-9-]{0,62}$'::text)),
+    CONSTRAINT lead_forms_source_at_most_1000_bytes CHECK ((octet_length(source) <= 1000))
 );
 
 ALTER TABLE ONLY public.lead_forms FORCE ROW LEVEL SECURITY;
@@ -15327,6 +16673,8 @@ CREATE TABLE public.lead_tasks (
     touch_id uuid,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     done_at timestamp with time zone,
+    CONSTRAINT lead_tasks_assigned_to_at_most_1000_bytes CHECK ((octet_length(assigned_to) <= 1000)),
+    CONSTRAINT lead_tasks_description_at_most_10000_bytes CHECK ((octet_length(description) <= 10000)),
     CONSTRAINT lead_tasks_priority_known CHECK ((priority = ANY (ARRAY['high'::text, 'normal'::text, 'low'::text]))),
     CONSTRAINT lead_tasks_status_known CHECK ((status = ANY (ARRAY['open'::text, 'done'::text, 'cancelled'::text]))),
     CONSTRAINT lead_tasks_title_given CHECK (((length(title) >= 1) AND (length(title) <= 500)))
@@ -15377,6 +16725,8 @@ CREATE TABLE public.onboarding_templates (
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
     updated_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
     CONSTRAINT onboarding_templates_advance_on_is_word CHECK ((advance_on ~ '^[a-z][a-z0-9_]{0,62}$'::text)),
+    CONSTRAINT onboarding_templates_body_at_most_262144_bytes CHECK ((octet_length(body) <= 262144)),
+    CONSTRAINT onboarding_templates_description_at_most_10000_bytes CHECK ((octet_length(description) <= 10000)),
     CONSTRAINT onboarding_templates_duration_positive CHECK ((duration > '00:00:00'::interval)),
     CONSTRAINT onboarding_templates_email_sent_has_mail CHECK (((advance_on IS DISTINCT FROM 'email_sent'::text) OR (body IS NOT NULL))),
     CONSTRAINT onboarding_templates_escalate_after_not_negative CHECK ((escalate_after >= '00:00:00'::interval)),
@@ -15384,7 +16734,9 @@ CREATE TABLE public.onboarding_templates (
     CONSTRAINT onboarding_templates_name_is_word CHECK ((step_name ~ '^[a-z][a-z0-9_]{0,62}$'::text)),
     CONSTRAINT onboarding_templates_number_range CHECK (((step_number >= 1) AND (step_number <= 100))),
     CONSTRAINT onboarding_templates_remind_before_not_negative CHECK ((remind_before >= '00:00:00'::interval)),
-    CONSTRAINT onboarding_templates_remind_known CHECK ((remind = ANY (ARRAY['customer'::text, 'owner'::text, 'both'::text, 'nobody'::text])))
+    CONSTRAINT onboarding_templates_remind_known CHECK ((remind = ANY (ARRAY['customer'::text, 'owner'::text, 'both'::text, 'nobody'::text]))),
+    CONSTRAINT onboarding_templates_subject_at_most_1000_bytes CHECK ((octet_length(subject) <= 1000)),
+    CONSTRAINT onboarding_templates_template_at_most_300_bytes CHECK ((octet_length(template) <= 300))
 );
 
 ALTER TABLE ONLY public.onboarding_templates FORCE ROW LEVEL SECURITY;
@@ -15415,7 +16767,8 @@ CREATE TABLE public.opt_in_requests (
     email_id uuid,
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
     expires_at timestamp with time zone,
-    confirmed_at timestamp with time zone
+    confirmed_at timestamp with time zone,
+    previous_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
 );
 
 ALTER TABLE ONLY public.opt_in_requests FORCE ROW LEVEL SECURITY;
@@ -15429,6 +16782,8 @@ COMMENT ON COLUMN public.opt_in_requests.email_id IS 'The mail that asks. Null u
 COMMENT ON COLUMN public.opt_in_requests.expires_at IS 'Seven days after the mail; later the link no longer works, and a new consent creates a new request. If email_id is null: when the mail queue refused the address.';
 
 COMMENT ON COLUMN public.opt_in_requests.confirmed_at IS 'When the person confirmed. Null: not yet.';
+
+COMMENT ON COLUMN public.opt_in_requests.previous_at IS 'When the address was asked before; -infinity for its first request. Unique for an address, so of two consents at the same moment only one asks.';
 
 CREATE TABLE public.payment_disputes (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -15700,6 +17055,9 @@ ALTER TABLE ONLY brainops.migrations_after_applied ALTER COLUMN id SET DEFAULT n
 
 ALTER TABLE ONLY brainops.migrations_applied ALTER COLUMN id SET DEFAULT nextval('brainops.migrations_applied_id_seq'::regclass);
 
+ALTER TABLE ONLY brainops.breaker_tenants
+    ADD CONSTRAINT breaker_tenants_pkey PRIMARY KEY (tenant_id, account);
+
 ALTER TABLE ONLY brainops.circuit_breakers
     ADD CONSTRAINT circuit_breakers_pkey PRIMARY KEY (account);
 
@@ -15759,6 +17117,9 @@ ALTER TABLE ONLY brainops.migrations_after_version
 ALTER TABLE ONLY brainops.migrations_applied
     ADD CONSTRAINT migrations_applied_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY brainops.migrations_lock
+    ADD CONSTRAINT migrations_lock_pkey PRIMARY KEY (only_row);
+
 ALTER TABLE ONLY brainops.migrations_repeatable
     ADD CONSTRAINT migrations_repeatable_pkey PRIMARY KEY (path);
 
@@ -15780,8 +17141,17 @@ ALTER TABLE ONLY brainops.release
 ALTER TABLE ONLY brainops.score_reasons
     ADD CONSTRAINT score_reasons_pkey PRIMARY KEY (reason);
 
+ALTER TABLE ONLY brainops.sending_caps
+    ADD CONSTRAINT sending_caps_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY brainops.sending_counts
+    ADD CONSTRAINT sending_counts_pkey PRIMARY KEY (tenant_id, channel, hour);
+
 ALTER TABLE ONLY brainops.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (name);
+
+ALTER TABLE ONLY brainops.tenant_locks
+    ADD CONSTRAINT tenant_locks_pkey PRIMARY KEY (tenant_id, purpose, bucket);
 
 ALTER TABLE ONLY brainops.tenant_logins
     ADD CONSTRAINT tenant_logins_pkey PRIMARY KEY (login);
@@ -15964,6 +17334,9 @@ ALTER TABLE ONLY public.onboarding_templates
     ADD CONSTRAINT onboarding_templates_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.opt_in_requests
+    ADD CONSTRAINT opt_in_requests_once UNIQUE (tenant_id, address_key, previous_at);
+
+ALTER TABLE ONLY public.opt_in_requests
     ADD CONSTRAINT opt_in_requests_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY public.payment_disputes
@@ -16065,6 +17438,10 @@ ALTER TABLE ONLY public.tenants
 ALTER TABLE ONLY public.webhook_events
     ADD CONSTRAINT webhook_events_pkey PRIMARY KEY (id);
 
+CREATE INDEX breaker_tenants_account ON brainops.breaker_tenants USING btree (account);
+
+CREATE INDEX breaker_tenants_failing ON brainops.breaker_tenants USING btree (account) WHERE (failing_since IS NOT NULL);
+
 CREATE INDEX contact_caps_country ON brainops.contact_caps USING btree (country, channel, state);
 
 CREATE INDEX contact_windows_country ON brainops.contact_windows USING btree (country, channel, state);
@@ -16090,6 +17467,8 @@ CREATE UNIQUE INDEX rate_limits_once ON brainops.rate_limits USING btree (tenant
 CREATE INDEX rate_limits_table_name ON brainops.rate_limits USING btree (table_name);
 
 CREATE INDEX rate_limits_tenant_id ON brainops.rate_limits USING btree (tenant_id);
+
+CREATE UNIQUE INDEX sending_caps_once ON brainops.sending_caps USING btree (tenant_id, channel) NULLS NOT DISTINCT;
 
 CREATE INDEX tenant_logins_tenant_id ON brainops.tenant_logins USING btree (tenant_id);
 
@@ -16333,13 +17712,25 @@ CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON brainops.contact_counts FOR E
 
 CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON brainops.lead_keys FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
 
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON brainops.sending_counts FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
+
+CREATE TRIGGER a0_remember_tenant BEFORE INSERT ON brainops.tenant_locks FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.remember_tenant();
+
 CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.contact_counts FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
 CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.lead_keys FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
 
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.sending_counts FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
+
+CREATE TRIGGER a1_fill_tenant BEFORE INSERT ON brainops.tenant_locks FOR EACH ROW WHEN (((new.tenant_id IS NULL) OR (current_setting('brainops.statement_tenant'::text, true) = ''::text))) EXECUTE FUNCTION brainops_internal.fill_tenant();
+
 CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON brainops.contact_counts FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
 CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON brainops.lead_keys FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
+
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON brainops.sending_counts FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
+
+CREATE TRIGGER a1_show_inserted_row BEFORE INSERT ON brainops.tenant_locks FOR EACH ROW WHEN (((current_setting('brainops.statement_tenant'::text, true) = ''::text) AND pg_has_role(CURRENT_USER, 'brainops_service'::name, 'member'::text))) EXECUTE FUNCTION brainops_internal.show_inserted_row();
 
 CREATE TRIGGER b0_append_only BEFORE UPDATE ON brainops.job_archive FOR EACH ROW EXECUTE FUNCTION brainops_internal.refuse_change();
 
@@ -16681,11 +18072,17 @@ CREATE TRIGGER a2_keep_contact_address BEFORE INSERT OR UPDATE OF address, chann
 
 CREATE TRIGGER a2_read_national_number BEFORE INSERT OR UPDATE OF recipient ON public.ai_sms_queue FOR EACH ROW WHEN (((new.recipient !~ '^\+'::text) AND (brainops_internal.uuid_or_null(new.recipient) IS NULL))) EXECUTE FUNCTION brainops_internal.read_national_number();
 
+CREATE TRIGGER a3_keep_persons_denial BEFORE INSERT ON public.contact_consents FOR EACH ROW WHEN ((new.state = 'granted'::text)) EXECUTE FUNCTION brainops_internal.keep_persons_denial();
+
 CREATE TRIGGER a3_move_lead_keys BEFORE UPDATE ON public.revenue_leads FOR EACH ROW WHEN (((old.email IS DISTINCT FROM new.email) OR (old.phone_e164 IS DISTINCT FROM new.phone_e164))) EXECUTE FUNCTION brainops_internal.move_lead_keys();
 
 CREATE TRIGGER a3_refuse_large_metadata BEFORE INSERT OR UPDATE OF metadata ON public.ai_broadcasts FOR EACH ROW WHEN ((pg_column_size((new.metadata || '{}'::jsonb)) > 32768)) EXECUTE FUNCTION brainops_internal.refuse_large_metadata();
 
 CREATE TRIGGER a3_refuse_large_metadata BEFORE INSERT OR UPDATE OF metadata ON public.ai_email_queue FOR EACH ROW WHEN ((pg_column_size((new.metadata || '{}'::jsonb)) > 32768)) EXECUTE FUNCTION brainops_internal.refuse_large_metadata();
+
+CREATE TRIGGER a3_refuse_large_metadata BEFORE INSERT OR UPDATE OF metadata ON public.ai_sms_queue FOR EACH ROW WHEN ((pg_column_size((new.metadata || '{}'::jsonb)) > 65536)) EXECUTE FUNCTION brainops_internal.refuse_large_metadata();
+
+CREATE TRIGGER a3_refuse_mail_from BEFORE INSERT OR UPDATE OF settings ON public.tenants FOR EACH ROW WHEN (((btrim((new.settings ->> 'mail_from'::text)) <> ''::text) AND (NOT brainops_internal.is_mailbox((new.settings ->> 'mail_from'::text))))) EXECUTE FUNCTION brainops_internal.refuse_mail_from();
 
 CREATE TRIGGER a3_refuse_time_zone BEFORE INSERT OR UPDATE OF time_zone ON public.revenue_leads FOR EACH ROW WHEN ((NOT brainops_internal.is_time_zone(new.time_zone))) EXECUTE FUNCTION brainops_internal.refuse_time_zone();
 
@@ -16705,19 +18102,19 @@ CREATE TRIGGER b0_before_campaign_step BEFORE INSERT OR DELETE ON public.campaig
 
 CREATE TRIGGER b0_before_campaign_template BEFORE INSERT OR UPDATE ON public.ai_campaign_templates FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_campaign_template();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_campaign_touches FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.worker_deaths IS DISTINCT FROM 0))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_email_queue FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.worker_deaths IS DISTINCT FROM 0))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.ai_sms_queue FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.worker_deaths IS DISTINCT FROM 0))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.onboarding_reminders FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.onboarding_reminders FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.worker_deaths IS DISTINCT FROM 0))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_link_closures FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_link_closures FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.worker_deaths IS DISTINCT FROM 0))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.payment_requests FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.worker_deaths IS DISTINCT FROM 0))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
-CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL))) EXECUTE FUNCTION brainops_internal.before_job_insert();
+CREATE TRIGGER b0_before_job_insert BEFORE INSERT ON public.tenant_notifications FOR EACH ROW WHEN (((new.scheduled_for IS NULL) OR (new.status IS DISTINCT FROM 'pending'::text) OR (new.attempts IS DISTINCT FROM 0) OR (new.deferrals IS DISTINCT FROM 0) OR (new.skip_reason IS NOT NULL) OR (new.worker_id IS NOT NULL) OR (new.cancel_requested_at IS NOT NULL) OR (new.finished_at IS NOT NULL) OR (new.lease IS NOT NULL) OR (new.rate_slot IS NOT NULL) OR (new.worker_deaths IS DISTINCT FROM 0))) EXECUTE FUNCTION brainops_internal.before_job_insert();
 
 CREATE TRIGGER b0_before_lead_task BEFORE INSERT OR UPDATE ON public.lead_tasks FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_lead_task();
 
@@ -16730,6 +18127,10 @@ CREATE TRIGGER b0_check_broadcast BEFORE INSERT OR UPDATE ON public.ai_broadcast
 CREATE TRIGGER b0_check_cap_window BEFORE INSERT OR UPDATE OF cap_window ON public.contact_policies FOR EACH ROW WHEN ((new.cap_window IS NOT NULL)) EXECUTE FUNCTION brainops_internal.check_cap_window();
 
 CREATE TRIGGER b0_enter_campaign BEFORE INSERT ON public.ai_nurture_campaigns FOR EACH ROW EXECUTE FUNCTION brainops_internal.enter_campaign();
+
+CREATE TRIGGER b0_keep_persons_choice BEFORE DELETE OR UPDATE ON public.contact_topic_optouts FOR EACH ROW WHEN (brainops_internal.is_persons_source(old.source)) EXECUTE FUNCTION brainops_internal.keep_persons_choice();
+
+CREATE TRIGGER b0_keep_persons_stop BEFORE INSERT OR DELETE OR UPDATE ON public.contact_suppressions FOR EACH ROW EXECUTE FUNCTION brainops_internal.keep_persons_stop();
 
 CREATE TRIGGER b0_process_again BEFORE UPDATE OF status ON public.webhook_events FOR EACH ROW WHEN (((old.status <> 'pending'::text) AND (new.status = 'pending'::text))) EXECUTE FUNCTION brainops_internal.before_webhook_update();
 
@@ -16756,6 +18157,8 @@ CREATE TRIGGER b1_before_job_update BEFORE UPDATE ON public.tenant_notifications
 CREATE TRIGGER b1_before_onboarding_step_update BEFORE UPDATE ON public.ai_onboarding_steps FOR EACH ROW EXECUTE FUNCTION brainops_internal.before_onboarding_step_update();
 
 CREATE TRIGGER b1_before_onboarding_update BEFORE UPDATE ON public.ai_onboarding_workflows FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION brainops_internal.before_onboarding_update();
+
+CREATE TRIGGER b1_keep_persons_choice BEFORE DELETE ON public.contact_consents FOR EACH ROW WHEN (((old.state = 'denied'::text) AND old.by_person)) EXECUTE FUNCTION brainops_internal.keep_persons_choice();
 
 CREATE TRIGGER b1_keep_sent_template BEFORE DELETE ON public.ai_campaign_templates FOR EACH ROW EXECUTE FUNCTION brainops_internal.keep_sent_template();
 
@@ -16808,6 +18211,12 @@ CREATE TRIGGER c0_after_onboarding_step AFTER INSERT OR UPDATE ON public.ai_onbo
 CREATE TRIGGER c0_after_tenant_insert AFTER INSERT ON public.tenants FOR EACH ROW EXECUTE FUNCTION brainops_internal.after_tenant_insert();
 
 CREATE TRIGGER c0_check_tenants AFTER INSERT ON public.email_unsubscribe_links REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.check_tenants();
+
+CREATE TRIGGER c0_limit_rows AFTER INSERT ON public.campaign_rules REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.limit_rows('100');
+
+CREATE TRIGGER c0_limit_rows AFTER INSERT ON public.contact_topics REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.limit_rows('100');
+
+CREATE TRIGGER c0_limit_rows AFTER INSERT ON public.lead_forms REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION brainops_internal.limit_rows('100');
 
 CREATE TRIGGER c1_after_enrolment_update AFTER UPDATE ON public.ai_nurture_campaigns FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.lead_id IS NOT NULL))) EXECUTE FUNCTION brainops_internal.after_enrolment_update();
 
@@ -16922,6 +18331,15 @@ ALTER TABLE ONLY brainops.rate_limits
 
 ALTER TABLE ONLY brainops.rate_limits
     ADD CONSTRAINT rate_limits_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY brainops.sending_caps
+    ADD CONSTRAINT sending_caps_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY brainops.sending_counts
+    ADD CONSTRAINT sending_counts_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY brainops.tenant_locks
+    ADD CONSTRAINT tenant_locks_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY brainops.tenant_logins
     ADD CONSTRAINT tenant_logins_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
@@ -17133,6 +18551,8 @@ ALTER TABLE ONLY public.tenant_notifications
 ALTER TABLE ONLY public.webhook_events
     ADD CONSTRAINT webhook_events_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id);
 
+ALTER TABLE brainops.breaker_tenants ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE brainops.circuit_breakers ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE brainops.contact_counts ENABLE ROW LEVEL SECURITY;
@@ -17140,6 +18560,8 @@ ALTER TABLE brainops.contact_counts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE brainops.currencies ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE brainops.embedded_connections ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY every_row ON brainops.breaker_tenants TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
 
 CREATE POLICY every_row ON brainops.circuit_breakers TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
 
@@ -17159,6 +18581,12 @@ CREATE POLICY every_row ON brainops.pauses TO brainops_admin, brainops_system US
 
 CREATE POLICY every_row ON brainops.rate_limits TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
 
+CREATE POLICY every_row ON brainops.sending_caps TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
+
+CREATE POLICY every_row ON brainops.sending_counts TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
+
+CREATE POLICY every_row ON brainops.tenant_locks TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
+
 CREATE POLICY every_row ON brainops.tenant_logins TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
 
 CREATE POLICY every_row ON brainops.waiting_stripe_events TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
@@ -17177,6 +18605,10 @@ CREATE POLICY named_tenant ON brainops.contact_counts TO brainops_service USING 
 
 CREATE POLICY named_tenant ON brainops.lead_keys TO brainops_service USING ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id))) WITH CHECK (((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id)) OR ( SELECT brainops.may_name_tenant() AS may_name_tenant)));
 
+CREATE POLICY named_tenant ON brainops.sending_counts TO brainops_service USING ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id))) WITH CHECK (((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id)) OR ( SELECT brainops.may_name_tenant() AS may_name_tenant)));
+
+CREATE POLICY named_tenant ON brainops.tenant_locks TO brainops_service USING ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id))) WITH CHECK (((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id)) OR ( SELECT brainops.may_name_tenant() AS may_name_tenant)));
+
 CREATE POLICY own_tenant ON brainops.contact_counts TO brainops_tenant, brainops_worker USING ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id)));
 
 CREATE POLICY own_tenant ON brainops.job_archive FOR SELECT TO brainops_tenant, brainops_worker, brainops_service USING ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id)));
@@ -17187,9 +18619,21 @@ CREATE POLICY own_tenant ON brainops.lead_keys TO brainops_tenant, brainops_work
 
 CREATE POLICY own_tenant ON brainops.rate_limits FOR SELECT TO brainops_worker USING (((tenant_id IS NULL) OR (tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id))));
 
+CREATE POLICY own_tenant ON brainops.sending_caps FOR SELECT TO brainops_tenant, brainops_worker, brainops_service USING (((tenant_id IS NULL) OR (tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id))));
+
+CREATE POLICY own_tenant ON brainops.sending_counts TO brainops_tenant, brainops_worker USING ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id)));
+
+CREATE POLICY own_tenant ON brainops.tenant_locks TO brainops_tenant, brainops_worker USING ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id))) WITH CHECK ((tenant_id = ( SELECT brainops.current_tenant_id() AS current_tenant_id)));
+
 ALTER TABLE brainops.pauses ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE brainops.rate_limits ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE brainops.sending_caps ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE brainops.sending_counts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE brainops.tenant_locks ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE brainops.tenant_logins ENABLE ROW LEVEL SECURITY;
 
@@ -17763,6 +19207,9 @@ REVOKE ALL ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel tex
 GRANT ALL ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.lift_marketing_hold(p_tenant text, p_channel text) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops.lift_opt_out(p_tenant text, p_channel text, p_address text, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.lift_opt_out(p_tenant text, p_channel text, p_address text, p_reason text) TO brainops_admin;
+
 REVOKE ALL ON FUNCTION brainops.may_name_tenant() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops.may_name_tenant() TO brainops_worker;
@@ -18226,6 +19673,10 @@ GRANT ALL ON FUNCTION brainops_internal.cap_frees_at(p_now timestamp with time z
 REVOKE ALL ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) TO brainops_worker;
 
+REVOKE ALL ON FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) TO brainops_system;
 
@@ -18234,6 +19685,9 @@ REVOKE ALL ON FUNCTION brainops_internal.check_broadcast() FROM PUBLIC;
 REVOKE ALL ON FUNCTION brainops_internal.check_cap_window() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.check_email_row() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.check_mail_headers(p_metadata jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.check_mail_headers(p_metadata jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.check_mail_text(p_subject text, p_body text) TO brainops_tenant;
@@ -18256,9 +19710,9 @@ REVOKE ALL ON FUNCTION brainops_internal.check_tenants() FROM PUBLIC;
 REVOKE ALL ON FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.choose_variant(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean, p_alone boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean, p_alone boolean) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.claim(p_table text, p_ids uuid[], p_worker_id uuid, p_lease uuid, p_missing_platform text, p_missing_tenant text, p_bulk boolean, p_alone boolean) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.claim_lead_key(p_tenant_id uuid, p_key text, p_lead_id uuid) TO brainops_system;
@@ -18275,6 +19729,9 @@ GRANT ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) TO brainops
 GRANT ALL ON FUNCTION brainops_internal.clamp_score(p_total numeric) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.close_enrolment(p_enrolment public.ai_nurture_campaigns) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.close_own_breaker(p_account text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.close_own_breaker(p_account text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) FROM PUBLIC;
 
@@ -18448,13 +19905,16 @@ GRANT ALL ON FUNCTION brainops_internal.entry_refusal(p_campaign public.campaign
 REVOKE ALL ON FUNCTION brainops_internal.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.exit_reason_of(p_campaign public.campaigns, p_event text, p_channel text, p_metadata jsonb) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.failure_window(p_account text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.failure_window(p_account text) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.fill_plan_tenant() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.fill_tenant() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.fill_tenant() TO brainops_admin;
 
-REVOKE ALL ON FUNCTION brainops_internal.find_email(p_event jsonb) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.find_email(p_event jsonb) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.find_email(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.find_email(p_event jsonb, p_tenant_id uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.find_endpoint(p_provider text, p_token text) TO brainops_system;
@@ -18468,8 +19928,8 @@ GRANT ALL ON FUNCTION brainops_internal.find_lead(p_lead_id uuid, p_tenant_id uu
 REVOKE ALL ON FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.find_person(p_tenant_id uuid, p_address text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text, p_tenant_id uuid) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.follow_payment(p_request public.payment_requests) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.follow_payment(p_request public.payment_requests) TO brainops_system;
@@ -18535,6 +19995,9 @@ REVOKE ALL ON FUNCTION brainops_internal.ids_without(p_ids uuid[], p_verdicts br
 GRANT ALL ON FUNCTION brainops_internal.ids_without(p_ids uuid[], p_verdicts brainops.verdict[]) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops_internal.ids_without(p_ids uuid[], p_verdicts brainops.verdict[]) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.is_breaker_open(p_account text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_breaker_open(p_account text) TO brainops_worker;
+
 REVOKE ALL ON FUNCTION brainops_internal.is_email_address(p_text text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.is_email_address(p_text text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops_internal.is_email_address(p_text text) TO brainops_worker;
@@ -18555,6 +20018,23 @@ GRANT ALL ON FUNCTION brainops_internal.is_interval(p_text text) TO brainops_wor
 GRANT ALL ON FUNCTION brainops_internal.is_interval(p_text text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.is_interval(p_text text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.is_interval(p_text text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.is_mailbox(p_text text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_mailbox(p_text text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.is_mailbox(p_text text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.is_mailbox(p_text text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.is_mailbox(p_text text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.is_mailbox(p_text text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.is_persons_source(p_source text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_persons_source(p_source text) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.is_persons_source(p_source text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.is_persons_source(p_source text) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.is_persons_source(p_source text) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.is_persons_source(p_source text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.is_persons_stop(p_source text, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.is_persons_stop(p_source text, p_reason text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.is_yes(p_word text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.is_yes(p_word text) TO brainops_tenant;
@@ -18580,6 +20060,12 @@ GRANT ALL ON FUNCTION brainops_internal.jwt_tenant_id() TO brainops_system;
 REVOKE ALL ON FUNCTION brainops_internal.keep_contact_address() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.keep_first_due() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.keep_persons_choice() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.keep_persons_denial() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.keep_persons_stop() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.keep_sent_template() FROM PUBLIC;
 
@@ -18609,6 +20095,11 @@ GRANT ALL ON FUNCTION brainops_internal.leading_variant(p_step public.campaign_s
 
 REVOKE ALL ON FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.leads_at(p_tenant_id uuid, p_address text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.lift_persons_stop(p_tenant_id uuid, p_channel text, p_address text, p_sources text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lift_persons_stop(p_tenant_id uuid, p_channel text, p_address text, p_sources text[]) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.limit_rows() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.liveness_class() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.liveness_class() TO brainops_admin;
@@ -18648,18 +20139,18 @@ GRANT ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broad
 GRANT ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.lock_broadcast(p_tenant_id uuid, p_broadcast_id uuid) TO brainops_admin;
 
+REVOKE ALL ON FUNCTION brainops_internal.lock_bucket(p_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lock_bucket(p_key text) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops_internal.lock_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_ids uuid[], p_now timestamp with time zone, p_slot_kept interval, OUT ids uuid[], OUT in_slot uuid[], OUT next_ids uuid[]) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.lock_persons(p_tenant_id uuid, p_keys text[]) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.lock_keys(p_tenant_id uuid, p_purpose text, p_keys text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.lock_keys(p_tenant_id uuid, p_purpose text, p_keys text[]) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.lock_sms_number(p_tenant_id uuid, p_number text) TO brainops_system;
-
-REVOKE ALL ON FUNCTION brainops_internal.lock_stripe_account(p_account text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.lock_stripe_account(p_account text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.mail_notification(p_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.mail_notification(p_id uuid) TO brainops_worker;
@@ -18819,8 +20310,14 @@ GRANT ALL ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_
 
 REVOKE ALL ON FUNCTION brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text) TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.circuit_breakers TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.circuit_breakers TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.others_called(p_breaker brainops.circuit_breakers, p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.others_called(p_breaker brainops.circuit_breakers, p_tenant_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text, p_account text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.pause_account(p_table text, p_everyone boolean, p_reason text, p_account text) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.pause_reason(p_table text, p_tenant_id uuid) TO brainops_worker;
@@ -18881,6 +20378,9 @@ GRANT ALL ON FUNCTION brainops_internal.perform_step(p_enrolment public.ai_nurtu
 REVOKE ALL ON FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.perform_touch(p_touch_id uuid, p_lease uuid) TO brainops_worker;
 
+REVOKE ALL ON FUNCTION brainops_internal.person_denies(p_tenant_id uuid, p_channel text, p_address_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.person_denies(p_tenant_id uuid, p_channel text, p_address_key text) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.person_rows(p_person brainops.person) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.person_rows(p_person brainops.person) TO brainops_system;
 
@@ -18899,6 +20399,9 @@ REVOKE ALL ON FUNCTION brainops_internal.preferences(p_token text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.prune_breaker_tenants(p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.prune_breaker_tenants(p_most integer) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.prune_reports(p_most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.prune_reports(p_most integer) TO brainops_system;
 
@@ -18912,6 +20415,9 @@ REVOKE ALL ON FUNCTION brainops_internal.read_national_number() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.rebuild_jobs_view() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION brainops_internal.recent_failures(p_breaker brainops.circuit_breakers) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.recent_failures(p_breaker brainops.circuit_breakers) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_rows brainops.contact[]) TO brainops_worker;
@@ -18922,8 +20428,8 @@ GRANT ALL ON FUNCTION brainops_internal.recipient_contexts(p_channel text, p_row
 REVOKE ALL ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.reconcile_sms(p_account_sid text, p_number text, p_messages jsonb) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text) TO brainops_worker;
+REVOKE ALL ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text, p_note boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_succeeded integer, p_failed integer, p_error text, p_note boolean) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) TO brainops_system;
@@ -18934,6 +20440,9 @@ GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_le
 GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.record_own_failure(p_account text, p_succeeded integer, p_failed integer, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_own_failure(p_account text, p_succeeded integer, p_failed integer, p_error text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.record_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.record_payment(p_known public.stripe_objects, p_kind text, p_object_id text, p_charge_id text, p_minor bigint, p_currency text, p_livemode boolean, p_at timestamp with time zone) TO brainops_system;
@@ -18952,6 +20461,12 @@ GRANT ALL ON FUNCTION brainops_internal.record_sms_refusal(p_id uuid, p_lease uu
 
 REVOKE ALL ON FUNCTION brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.record_stripe_objects(p_known public.stripe_objects, p_ids text[]) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.record_tenant_failure(p_account text, p_tenant_id uuid, p_succeeded integer, p_failed integer, p_error text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_tenant_failure(p_account text, p_tenant_id uuid, p_succeeded integer, p_failed integer, p_error text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.record_tenant_success(p_account text, p_tenant_id uuid, p_note boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_tenant_success(p_account text, p_tenant_id uuid, p_note boolean) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.record_twilio_event(p_event jsonb, p_tenant_id uuid) TO brainops_system;
@@ -18975,6 +20490,8 @@ GRANT ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channe
 GRANT ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.refuse_launch(p_tenant_id uuid, p_channel text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.refuse_mail_from() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.refuse_time_zone() FROM PUBLIC;
 
@@ -19012,6 +20529,9 @@ REVOKE ALL ON FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_te
 GRANT ALL ON FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.rescore_stale(p_after uuid, p_limit integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops_internal.reserve_cap_slots(p_tenant_id uuid, p_channel text, p_n integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.reserve_cap_slots(p_tenant_id uuid, p_channel text, p_n integer) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) TO brainops_worker;
@@ -19111,6 +20631,10 @@ GRANT ALL ON FUNCTION brainops_internal.send_onboarding_reminder(p_id uuid) TO b
 REVOKE ALL ON FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.sending_cap(p_tenant_id uuid, p_channel text, OUT per_hour integer, OUT per_day integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sending_cap(p_tenant_id uuid, p_channel text, OUT per_hour integer, OUT per_day integer) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.sending_cap(p_tenant_id uuid, p_channel text, OUT per_hour integer, OUT per_day integer) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_worker;
@@ -19189,8 +20713,8 @@ GRANT ALL ON FUNCTION brainops_internal.set_waiting_reason(p_task_identifier tex
 REVOKE ALL ON FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.settle(p_table text, p_settlements brainops.settlement[]) TO brainops_worker;
 
-REVOKE ALL ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_worker_id uuid, p_older_than interval, p_reason text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_older_than interval, p_reason text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_older_than interval, p_reason text) TO brainops_system;
 
 GRANT SELECT,DELETE ON TABLE public.ai_sms_queue TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_sms_queue TO brainops_service;
@@ -19255,6 +20779,9 @@ GRANT ALL ON FUNCTION brainops_internal.settle_consent(p_tenant_id uuid, p_addre
 REVOKE ALL ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.settle_payment_request(p_tenant_id uuid, p_id uuid) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.settle_rows_of_dead_worker(p_job brainops.job_tables, p_worker_id uuid, p_reason text, p_alone boolean, p_again boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_rows_of_dead_worker(p_job brainops.job_tables, p_worker_id uuid, p_reason text, p_alone boolean, p_again boolean) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.settle_sms_at_once() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.settle_sms_at_once() TO brainops_system;
 
@@ -19264,12 +20791,15 @@ GRANT ALL ON FUNCTION brainops_internal.settle_sms_by_callbacks(p_tenant_id uuid
 REVOKE ALL ON FUNCTION brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.settle_sms_consent(p_tenant_id uuid, p_number text) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.settle_suspect(p_table text, p_worker_id uuid, p_reason text, p_again boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settle_suspect(p_table text, p_worker_id uuid, p_reason text, p_again boolean) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.settle_unreachable(p_tenant_id uuid, p_number text) TO brainops_system;
 
-REVOKE ALL ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text) TO brainops_system;
+REVOKE ALL ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text, p_worker_deaths text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text, p_worker_deaths text) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.settled_columns(p_status text, p_now text, p_skip_reason text, p_last_error text, p_worker_deaths text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.ship_campaigns(p_tenant_id uuid) TO brainops_admin;
@@ -19296,6 +20826,9 @@ GRANT ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) TO brain
 GRANT ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.sms_error_class(p_code integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.sms_first_line(p_body text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sms_first_line(p_body text) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.sms_keyword(p_body text, p_opt_out_type text) TO brainops_system;
@@ -19327,6 +20860,9 @@ GRANT ALL ON FUNCTION brainops_internal.sms_status_rank(p_event text) TO brainop
 
 REVOKE ALL ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.sms_tenants(p_from text, p_to text, p_tenant_id uuid) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.speaks_for_persons() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.speaks_for_persons() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.split_key(p_step public.campaign_steps) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.split_key(p_step public.campaign_steps) TO brainops_system;
@@ -19371,6 +20907,15 @@ GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, 
 GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_system;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_service;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.stop_is_replaced(p_stop public.contact_suppressions) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.stop_is_replaced(p_stop public.contact_suppressions) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address text, p_source text) TO brainops_system;
@@ -19422,6 +20967,9 @@ GRANT ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) TO brainops_
 
 REVOKE ALL ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.tenants_agree(p_breaker brainops.circuit_breakers) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.tenants_agree(p_breaker brainops.circuit_breakers) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.text_array(p_list jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.text_array(p_list jsonb) TO brainops_system;
@@ -19479,6 +21027,9 @@ GRANT ALL ON FUNCTION brainops_internal.uuid_or_null(p_text text) TO brainops_se
 GRANT ALL ON FUNCTION brainops_internal.uuid_or_null(p_text text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.uuid_or_null(p_text text) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.wake_missed_stripe_events(p_since interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.wake_missed_stripe_events(p_since interval) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.wake_notifications() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.wake_onboarding_mail(p_step public.ai_onboarding_steps) FROM PUBLIC;
@@ -19513,8 +21064,8 @@ GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zo
 GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.circuit_breakers TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.circuit_breakers TO brainops_system;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.breaker_tenants TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.breaker_tenants TO brainops_system;
 
 GRANT SELECT ON TABLE brainops.breakers TO brainops_admin;
 GRANT SELECT ON TABLE brainops.breakers TO brainops_system;
@@ -19826,6 +21377,18 @@ GRANT SELECT ON TABLE brainops.score_reasons TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.score_reasons TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.score_reasons TO brainops_system;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.sending_caps TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.sending_caps TO brainops_system;
+GRANT SELECT ON TABLE brainops.sending_caps TO brainops_tenant;
+GRANT SELECT ON TABLE brainops.sending_caps TO brainops_worker;
+GRANT SELECT ON TABLE brainops.sending_caps TO brainops_service;
+
+GRANT SELECT ON TABLE brainops.sending_counts TO brainops_tenant;
+GRANT SELECT ON TABLE brainops.sending_counts TO brainops_service;
+GRANT SELECT ON TABLE brainops.sending_counts TO brainops_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.sending_counts TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.sending_counts TO brainops_system;
+
 GRANT SELECT,UPDATE ON TABLE brainops.settings TO brainops_admin;
 GRANT SELECT ON TABLE brainops.settings TO brainops_system;
 
@@ -19846,6 +21409,9 @@ GRANT SELECT ON TABLE brainops.stuck_onboarding TO brainops_worker;
 GRANT SELECT ON TABLE brainops.stuck_onboarding TO brainops_service;
 GRANT SELECT ON TABLE brainops.stuck_onboarding TO brainops_admin;
 GRANT SELECT ON TABLE brainops.stuck_onboarding TO brainops_system;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.tenant_locks TO brainops_system;
+GRANT SELECT ON TABLE brainops.tenant_locks TO brainops_admin;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.tenant_logins TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.tenant_logins TO brainops_system;
@@ -19878,12 +21444,6 @@ GRANT SELECT,INSERT ON TABLE public.contact_consents TO brainops_service;
 GRANT SELECT,INSERT ON TABLE public.contact_consents TO brainops_worker;
 GRANT SELECT,INSERT ON TABLE public.contact_consents TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_consents TO brainops_system;
-
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_service;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_admin;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_system;
 
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topic_optouts TO brainops_tenant;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topic_optouts TO brainops_service;
