@@ -1,8 +1,10 @@
 // A command's database: DATABASE_URL, or for up and demo the built-in Postgres.
 import { resolve } from "node:path";
-import pg from "pg";
+import type pg from "pg";
 import { ConfigError, type Config } from "../config.ts";
 import { startEmbedded } from "../db/embedded/index.ts";
+import { limits } from "../db/limits.ts";
+import { openClient } from "../db/pool.ts";
 import { codeOf, fromDatabase, messageOf } from "../errors.ts";
 
 export interface Database {
@@ -39,19 +41,10 @@ export async function withClient<T>(
   command: string,
   run: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const client = new pg.Client({
-    connectionString,
-    application_name: `brainops ${command}`,
-    connectionTimeoutMillis: 5000,
-    query_timeout: 60_000,
-  });
-  client.on("error", () => {
-    // The running or the next query fails with this error.
-  });
+  let client: pg.Client;
   try {
-    await client.connect();
+    client = await openClient({ connectionString, applicationName: `brainops ${command}`, limits: limits.command });
   } catch (error) {
-    await client.end().catch(() => {});
     throw new Error(`Cannot connect to ${placeOf(connectionString)}: ${messageOf(error)}`, { cause: error });
   }
   try {

@@ -2,6 +2,8 @@
 // leaves its client in the pool, which hands the same dead client out again (node-postgres #3399, #2973); so the client
 // destroys its own socket.
 import pg from "pg";
+import { codeOf } from "../errors.ts";
+import { limits, settingsOf, type Limits } from "./limits.ts";
 
 // bigint values (counts, amounts) arrive as numbers.
 const int8 = 20;
@@ -43,41 +45,41 @@ class SelfDestroyingClient extends pg.Client {
   }
 }
 
-export interface PoolOptions {
+export interface ConnectionOptions {
   readonly connectionString: string;
-  /** @default 10 */
-  readonly max?: number;
   /** Shown in pg_stat_activity. */
   readonly applicationName: string;
-  /** A query that takes longer fails, and its connection is closed. @default 60,000 ms */
-  readonly queryTimeoutMs?: number;
-  /** Role to become on each new connection. */
-  readonly role?: string;
+  /** @default limits.task */
+  readonly limits?: Limits;
   /** Settings of each new connection. */
   readonly settings?: Readonly<Record<string, string>>;
+}
+
+export interface PoolOptions extends ConnectionOptions {
+  /** @default 10 */
+  readonly max?: number;
+  /** Role to become on each new connection. */
+  readonly role?: string;
   /** Send statements of a transaction without waiting for each answer. @default false */
   readonly pipeline?: boolean;
 }
 
 /** A pool that closes a client after a timeout or a lost connection. End it with `pool.end()`. */
 export function createPool(options: PoolOptions): pg.Pool {
+  const pipeline = options.pipeline ?? false;
+  const settings = { ...settingsOf(options.limits ?? limits.task, pipeline), ...options.settings };
   const pool = new pg.Pool({
-    connectionString: options.connectionString,
+    ...configOf(options),
     max: options.max ?? 10,
-    application_name: options.applicationName,
-    query_timeout: options.queryTimeoutMs ?? 60_000,
     connectionTimeoutMillis: 10_000,
     // Short, so that only few dead clients remain after a network route was lost.
     idleTimeoutMillis: 5_000,
-    keepAlive: true,
     Client: SelfDestroyingClient,
-    pipeline: options.pipeline ?? false,
+    pipeline,
     types: { getTypeParser: (oid, format) => (oid === int8 ? Number : pg.types.getTypeParser(oid, format)) },
     onConnect: async (client) => {
       if (options.role !== undefined) await client.query(`set role ${pg.escapeIdentifier(options.role)}`);
-      for (const [name, value] of Object.entries(options.settings ?? {})) {
-        await client.query("select set_config($1, $2, false)", [name, value]);
-      }
+      await apply(client, settings);
     },
   } as pg.PoolConfig);
   pool.on("error", () => {
@@ -88,12 +90,58 @@ export function createPool(options: PoolOptions): pg.Pool {
   return pool;
 }
 
+/** Opens one connection. Throws node-postgres's error if that takes longer than 5 s. End it with `client.end()`. */
+export async function openClient(options: ConnectionOptions): Promise<pg.Client> {
+  const client = new SelfDestroyingClient({ ...configOf(options), connectionTimeoutMillis: 5000 });
+  try {
+    await client.connect();
+    await apply(client, { ...settingsOf(options.limits ?? limits.task), ...options.settings });
+    return client;
+  } catch (error) {
+    await client.end().catch(() => {});
+    throw error;
+  }
+}
+
+function configOf({
+  connectionString,
+  applicationName,
+  limits: { queryMs } = limits.task,
+}: ConnectionOptions): pg.ClientConfig {
+  return {
+    connectionString,
+    application_name: applicationName,
+    ...(queryMs > 0 && { query_timeout: queryMs }),
+    keepAlive: true,
+  };
+}
+
+// Set after connecting, not as startup parameters: poolers such as PgBouncer refuse those that they do not know. The
+// role is set before, because a login may have limits of its own, which begin with its session.
+async function apply(client: pg.ClientBase, settings: Readonly<Record<string, string>>): Promise<void> {
+  const set = (some: Readonly<Record<string, string>>): Promise<unknown> =>
+    client.query(
+      `select set_config(name, value, false)
+       from unnest($1::text[], $2::text[]) as s (name, value)
+       where current_setting(name, true) is not null`,
+      [Object.keys(some), Object.values(some)],
+    );
+  try {
+    await set(settings);
+  } catch (error) {
+    // Servers on some systems cannot watch their clients' sockets, and refuse any other value than 0.
+    if (codeOf(error) !== "22023") throw error;
+    await set({ ...settings, client_connection_check_interval: "0" });
+  }
+}
+
 const CONNECTION_LOST = new Set([
   "57P01", // admin shutdown
   "57P02", // crash shutdown
   "57P03", // cannot connect now
   "57P05", // idle session timeout
   "25P03", // idle in transaction session timeout
+  "25P04", // transaction timeout
   "53300", // too many connections
   "08000",
   "08003",
@@ -117,6 +165,14 @@ export function isConnectionLost(error: unknown): boolean {
   return /^(Connection terminated|Query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/.test(
     error.message,
   );
+}
+
+/**
+ * Whether a statement ran into the server's time limit for locks or for statements. Its transaction was rolled back.
+ */
+export function isTimeLimit(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === "55P03" || code === "57014";
 }
 
 const TRANSIENT = new Set([

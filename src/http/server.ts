@@ -3,6 +3,7 @@
 import type { AddressInfo } from "node:net";
 import { fastify, type FastifyInstance } from "fastify";
 import type { Config } from "../config.ts";
+import { limits } from "../db/limits.ts";
 import { createPool } from "../db/pool.ts";
 import type { Log } from "../telemetry/log.ts";
 import { guardRoutes, type ServedRoute } from "./access.ts";
@@ -46,7 +47,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     connectionString,
     applicationName: "brainops http",
     max: 5,
-    queryTimeoutMs: 10_000,
+    limits: limits.http,
     // For runAsTenant: the statements of a form's transaction go out in one round trip.
     pipeline: true,
   });

@@ -3,9 +3,11 @@
 // If only this connection was lost, a new one takes a lock under a new number before the others declare the
 // worker dead (3 s). The old lock may be a tenant's by then.
 import { hostname } from "node:os";
-import pg from "pg";
+import type pg from "pg";
 import { createGrace } from "../db/deployment.ts";
+import { limits } from "../db/limits.ts";
 import { ProgramTooOldError, releaseColumns, releaseProblem, type StoredRelease } from "../db/migrate/release.ts";
+import { openClient } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 
@@ -56,12 +58,10 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
   const grace = createGrace(() => performance.now());
 
   const connect = async (): Promise<pg.Client> => {
-    const fresh = new pg.Client({
+    const fresh = await openClient({
       connectionString: options.connectionString,
-      application_name: "brainops liveness",
-      connectionTimeoutMillis: 5000,
-      query_timeout: 10_000,
-      keepAlive: true,
+      applicationName: "brainops liveness",
+      limits: limits.liveness,
     });
     const lost = (): void => {
       if (client === fresh) client = null;
@@ -69,7 +69,6 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
     fresh.on("error", lost);
     fresh.on("end", lost);
     try {
-      await fresh.connect();
       const asked = Date.now();
       const { rows } = await fresh.query<{ announced: boolean; now: Date }>(
         "select brainops_internal.register_worker($1, $2, $3, $4) as announced, clock_timestamp() as now",

@@ -41,7 +41,7 @@ async function start({
     pipeline: true,
     max: 3,
     settings: { jit: "off" },
-    queryTimeoutMs: QUERY_TIMEOUT_MS,
+    limits: limits.engine,
   });
   const store = reporting(createStore(pool, workerId, "claim"));
   const runtime: Runtime = { config, log, pool, store, deadlines };

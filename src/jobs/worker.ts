@@ -4,6 +4,7 @@ import type pg from "pg";
 import type { Config } from "../config.ts";
 import type { FunctionGoneError } from "../db/deployment.ts";
 import { requireRelease } from "../db/migrate/release.ts";
+import { limits } from "../db/limits.ts";
 import { createPool } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -49,11 +50,6 @@ export interface Worker {
 // others, because they see its times as executed already. A worker whose skew exceeds this limit runs no crontab.
 const MAX_SKEW_MS = 1000;
 
-// The engine's statements take milliseconds. One that takes longer is on a dead connection.
-const QUERY_TIMEOUT_MS = 8000;
-// Maintenance may take longer.
-const TASK_QUERY_TIMEOUT_MS = 60_000;
-
 const GRACE_MS = 25_000;
 const SETTLE_AFTER_ABORT_MS = 5000;
 
@@ -76,14 +72,14 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     pipeline: true,
     max: 6,
     settings: NO_JIT,
-    queryTimeoutMs: QUERY_TIMEOUT_MS,
+    limits: limits.engine,
   });
   const taskPool = createPool({
     connectionString,
     applicationName: "brainops tasks",
     max: 3,
     settings: NO_JIT,
-    queryTimeoutMs: TASK_QUERY_TIMEOUT_MS,
+    limits: limits.task,
   });
   const suspects = createSuspects(pool, log, {
     connectionString,
@@ -146,7 +142,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
           // reads the whole table when it is full, until the next analyze (with 50,000 jobs, ten seconds for each
           // fetch).
           settings: { enable_seqscan: "off", ...NO_JIT },
-          queryTimeoutMs: QUERY_TIMEOUT_MS,
+          limits: limits.runner,
         }),
       taskList,
       crontab: options.crontab ?? "",

@@ -11,6 +11,7 @@ import {
   saveCredential,
   type SealedCredential,
 } from "../../src/revenue/credentials/store.ts";
+import { limits } from "../../src/db/limits.ts";
 import { createPool } from "../../src/db/pool.ts";
 import { brainops } from "../cli/run.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
@@ -121,7 +122,7 @@ describe("a saved credential", () => {
       connectionString: db.urlOf("worker"),
       applicationName: "test",
       max: 1,
-      queryTimeoutMs: 5000,
+      limits: limits.start,
     });
     try {
       expect(await findEndpoint(pool, "stripe", token)).toMatchObject({ tenant_id: db.tenantA, active: true });

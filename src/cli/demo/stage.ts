@@ -4,7 +4,9 @@ import { randomBytes } from "node:crypto";
 import pg from "pg";
 import { loadConfig, type Config } from "../../config.ts";
 import { makeVerifier } from "../../db/embedded/scram.ts";
+import { limits } from "../../db/limits.ts";
 import { migrate } from "../../db/migrate/index.ts";
+import { createPool, openClient } from "../../db/pool.ts";
 import { startHttpServer } from "../../http/server.ts";
 import { createLog } from "../../telemetry/log.ts";
 import type { Cleanup } from "../cleanup.ts";
@@ -64,8 +66,12 @@ export async function setStage(
   const { applied } = await migrate({ connectionString: place.url });
   screen.say(`schema: ${applied.length} migrations applied`);
 
-  const admin = new pg.Pool({ connectionString: place.url, max: 1, application_name: "brainops demo" });
-  admin.on("error", () => {});
+  const admin = createPool({
+    connectionString: place.url,
+    max: 1,
+    applicationName: "brainops demo",
+    limits: limits.command,
+  });
   await cleanup.add(() => admin.end());
   const makeLogin = async (name: string, make: (verifier: string) => Promise<unknown>): Promise<string> => {
     const password = randomBytes(24).toString("base64url");
@@ -95,9 +101,11 @@ export async function setStage(
         return { value: null, answer: "created" };
       }),
     );
-    const client = new pg.Client({ connectionString: url, application_name: `${slug}'s own client` });
-    client.on("error", () => {});
-    await client.connect();
+    const client = await openClient({
+      connectionString: url,
+      applicationName: `${slug}'s own client`,
+      limits: limits.command,
+    });
     await cleanup.add(() => client.end().catch(() => {}));
     seats.push(seatOf(slug, id, client, screen));
   }

@@ -1,6 +1,7 @@
 // Follows the database: on each notification of brainops_jobs it prints what changed and checks the
 // conditions that callers wait for.
-import pg from "pg";
+import { limits } from "../../db/limits.ts";
+import { openClient } from "../../db/pool.ts";
 import type { Screen } from "./screen.ts";
 
 export interface Watch {
@@ -46,7 +47,7 @@ const tones = { completed: "good", skipped: "warn", cancelled: "warn", unconfirm
 const POLL_MS = 1000;
 
 export async function startWatch(connectionString: string, screen: Screen): Promise<Watch> {
-  const client = new pg.Client({ connectionString, application_name: "brainops demo" });
+  const client = await openClient({ connectionString, applicationName: "brainops demo", limits: limits.command });
   const waiters = new Set<Waiter>();
   let lastPrinted = 0;
   const state = { dirty: false, closed: false, hushed: false };
@@ -97,9 +98,7 @@ export async function startWatch(connectionString: string, screen: Screen): Prom
       });
   };
 
-  client.on("error", () => {});
   client.on("notification", wake);
-  await client.connect();
   await client.query("listen brainops_jobs");
   const timer = setInterval(wake, POLL_MS);
 

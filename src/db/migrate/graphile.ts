@@ -2,6 +2,7 @@
 import { runMigrations } from "graphile-worker";
 import { messageOf } from "../../errors.ts";
 import { quietLogger } from "../../telemetry/graphileLogger.ts";
+import { limits } from "../limits.ts";
 import { createPool } from "../pool.ts";
 import { MigrationError, type Migration } from "./types.ts";
 
@@ -12,6 +13,7 @@ export async function migrateGraphileWorker({ client, options }: Migration): Pro
     connectionString: options.connectionString,
     applicationName: "brainops migrate",
     max: 1,
+    limits: limits.migration,
     role: "brainops_system",
   });
   // Only during the installation: brainops_system owns functions that run in tenants' inserts.

@@ -2,8 +2,9 @@
 // tables and are applied once (numbered.ts); functions, triggers and views are applied whenever their text changed
 // (repeatable.ts); reference data comes after the functions that it calls, and indexes on large tables come last,
 // outside a transaction (concurrent.ts).
-import pg from "pg";
 import { version } from "../../version.ts";
+import { limits } from "../limits.ts";
+import { openClient } from "../pool.ts";
 import { bootstrap } from "./bookkeeping.ts";
 import { compareWithFiles } from "./compare.ts";
 import { applyConcurrent } from "./concurrent.ts";
@@ -28,16 +29,14 @@ export { MigrationError, type MigrateOptions, type MigrateReport } from "./types
 
 /** Brings the database up to date. Throws a MigrationError that names the file that failed. When it returns, everything is applied. */
 export async function migrate(options: MigrateOptions): Promise<MigrateReport> {
-  const client = new pg.Client({
+  const client = await openClient({
     connectionString: options.connectionString,
-    application_name: "brainops migrate",
-    keepAlive: true,
-  });
-  client.on("error", () => {});
-  await client.connect();
-  try {
+    applicationName: "brainops migrate",
+    limits: limits.migration,
     // This connection holds the lock, and is idle while a numbered file runs on another one.
-    await client.query("set idle_session_timeout = 0");
+    settings: { idle_session_timeout: "0" },
+  });
+  try {
     const { directory = migrationsDirectory, release = version } = options;
     const migration = { options, directory, release, client };
     await takeLock(client, options, () => refuseUnfit(migration));

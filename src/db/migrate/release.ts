@@ -12,9 +12,11 @@
 //
 //   -- Compatibility: contract; programs before 0.3.0 must have stopped.
 //   update brainops.release set oldest_program = '0.3.0';
-import pg from "pg";
+import type pg from "pg";
 import { codeOf } from "../../errors.ts";
 import { version } from "../../version.ts";
+import { limits } from "../limits.ts";
+import { openClient } from "../pool.ts";
 import { compareReleases } from "./compareReleases.ts";
 import { MigrationError, type Migration } from "./types.ts";
 
@@ -75,22 +77,13 @@ export function releaseProblem(stored: StoredRelease | null, program: string = v
   return null;
 }
 
-const ANSWER_WITHIN_MS = 5000;
-
 /**
  * A program calls it before it uses a database. Throws a ProgramTooOldError, or a MigrationError if the database has to
  * be migrated first. Throws node-postgres's error if Postgres does not answer within 5 s.
  */
 export async function requireRelease(connectionString: string): Promise<void> {
-  const client = new pg.Client({
-    connectionString,
-    application_name: "brainops release",
-    connectionTimeoutMillis: ANSWER_WITHIN_MS,
-    query_timeout: ANSWER_WITHIN_MS,
-  });
-  client.on("error", () => {});
+  const client = await openClient({ connectionString, applicationName: "brainops release", limits: limits.start });
   try {
-    await client.connect();
     const problem = releaseProblem(await storedRelease(client));
     if (problem === null) return;
     throw new (problem.kind === "too old" ? ProgramTooOldError : MigrationError)(problem.text);
