@@ -419,6 +419,17 @@ comment on column brainops.breaker_tenants.failing_since is
 comment on column brainops.breaker_tenants.last_success_at is
   'The last success; up to a quarter of failure_window older than it was, if the account had no failures then.';
 
+create table brainops.job_claims (
+  table_name text primary key references brainops.job_tables (table_name)
+    on delete cascade,
+  claimed_at timestamptz not null
+);
+
+comment on table brainops.job_claims is
+  'When rows of each job table were claimed last. Workers write it every two seconds, not with each claim. brainops_internal.stalls reads it.';
+comment on column brainops.job_claims.claimed_at is
+  'When a claim last reached a row: it went, or got the reason why it waits.';
+
 create table brainops.worker_processes (
   id uuid primary key,
   -- Random: a tenant could lock a predictable number before the worker takes it (brainops_internal.register_worker).

@@ -23,6 +23,7 @@ class SelfDestroyingClient extends pg.Client {
       return outcome;
     };
     Object.defineProperty(this, "query", {
+      configurable: true,
       value: (...args: unknown[]) => {
         const last = args.at(-1);
         if (typeof last === "function") {
@@ -45,6 +46,21 @@ class SelfDestroyingClient extends pg.Client {
   }
 }
 
+function clientWith(around: NonNullable<PoolOptions["around"]>): typeof pg.Client {
+  return class extends SelfDestroyingClient {
+    constructor(config?: string | pg.ClientConfig) {
+      super(config);
+      const query = this.query.bind(this) as (...args: unknown[]) => unknown;
+      Object.defineProperty(this, "query", {
+        value: (...args: unknown[]) =>
+          typeof args.at(-1) === "function"
+            ? query(...args)
+            : around(args[0], () => query(...args) as Promise<pg.QueryResult>),
+      });
+    }
+  };
+}
+
 export interface ConnectionOptions {
   readonly connectionString: string;
   /** Shown in pg_stat_activity. */
@@ -62,11 +78,13 @@ export interface PoolOptions extends ConnectionOptions {
   readonly role?: string;
   /** Send statements of a transaction without waiting for each answer. @default false */
   readonly pipeline?: boolean;
+  /** Sends a query that came without a callback, and may answer in place of Postgres. @default (_query, send) => send() */
+  readonly around?: (query: unknown, send: () => Promise<pg.QueryResult>) => Promise<pg.QueryResult>;
 }
 
 /** A pool that closes a client after a timeout or a lost connection. End it with `pool.end()`. */
 export function createPool(options: PoolOptions): pg.Pool {
-  const pipeline = options.pipeline ?? false;
+  const { pipeline = false, around } = options;
   const settings = { ...settingsOf(options.limits ?? limits.task, pipeline), ...options.settings };
   const pool = new pg.Pool({
     ...configOf(options),
@@ -74,7 +92,7 @@ export function createPool(options: PoolOptions): pg.Pool {
     connectionTimeoutMillis: 10_000,
     // Short, so that only few dead clients remain after a network route was lost.
     idleTimeoutMillis: 5_000,
-    Client: SelfDestroyingClient,
+    Client: around === undefined ? SelfDestroyingClient : clientWith(around),
     pipeline,
     types: { getTypeParser: (oid, format) => (oid === int8 ? Number : pg.types.getTypeParser(oid, format)) },
     onConnect: async (client) => {

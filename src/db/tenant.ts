@@ -3,6 +3,7 @@
 import pg from "pg";
 import { BrainOpsError, fromDatabase } from "../errors.ts";
 import { isFunctionReplaced, throughDeployment } from "./deployment.ts";
+import { sharesOf } from "./shares.ts";
 
 /** One statement of a transaction: text with placeholders $1…, and their values. */
 export interface Statement {
@@ -20,7 +21,9 @@ const enter = {
 /**
  * Runs statements as the tenant in one transaction and returns their results in order. Throws the
  * error of the first statement that failed; the transaction is rolled back then. Runs it again while
- * a deployment replaces functions that it calls (deployment.ts).
+ * a deployment replaces functions that it calls (deployment.ts). Waits while the tenant has its share of the pool's
+ * connections (shares.ts).
+ * @param begin called when the tenant's share has room; if it throws, the transaction is not started
  * @param pool with `pipeline: true`, so that all statements are sent at once; without it pg queues
  * them and warns that this is deprecated
  */
@@ -28,8 +31,14 @@ export function runAsTenant(
   pool: pg.Pool,
   tenantId: string,
   statements: readonly Statement[],
+  begin: () => void = () => {},
 ): Promise<pg.QueryResult[]> {
-  return throughDeployment(() => runOnce(pool, tenantId, statements));
+  return throughDeployment(() =>
+    sharesOf(pool).run(tenantId, async () => {
+      begin();
+      return runOnce(pool, tenantId, statements);
+    }),
+  );
 }
 
 async function runOnce(pool: pg.Pool, tenantId: string, statements: readonly Statement[]): Promise<pg.QueryResult[]> {

@@ -51,6 +51,12 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     // For runAsTenant: the statements of a form's transaction go out in one round trip.
     pipeline: true,
   });
+  const probePool = createPool({
+    connectionString,
+    applicationName: "brainops http",
+    max: 2,
+    limits: limits.probe,
+  });
   try {
     const app = createApp(log);
     const close = createCloser(app);
@@ -58,7 +64,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     addHeaders(app, config);
     answerErrors(app, log);
     answerUnserved(app, routes);
-    serveHealth(app, { pool, ...(options.workerHealth && { workerHealth: options.workerHealth }) });
+    serveHealth(app, { pool, probePool, ...(options.workerHealth && { workerHealth: options.workerHealth }) });
     serveUnsubscribe(app, { log, pool });
     servePreferences(app, { log, pool });
     serveConfirm(app, { log, pool });
@@ -71,13 +77,13 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     const announce = announcePublicUrl(pool, config.PUBLIC_URL, log);
     app.addHook("onClose", async () => {
       announce.stop();
-      await pool.end();
+      await Promise.all([pool.end(), probePool.end()]);
     });
     await app.listen({ host: config.HOST, port: config.PORT });
     announce.begin();
     return { url: urlOf(app, config.HOST), routes, close };
   } catch (error) {
-    if (!pool.ended) await pool.end();
+    await Promise.all([pool, probePool].map((one) => (one.ended ? null : one.end())));
     throw error;
   }
 }

@@ -4,9 +4,11 @@ import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { insist } from "../db/insist.ts";
 import { isTransient } from "../db/pool.ts";
-import { rowsOf, runAsTenant } from "../db/tenant.ts";
+import { rowsOf, runAsTenant, type Statement } from "../db/tenant.ts";
 import type { Batch } from "./batcher.ts";
 import type { JobRow } from "./define.ts";
+import type { ClaimReports } from "./claimReports.ts";
+import { HeldUpError, type HoldUps } from "./holdUps.ts";
 import type { InFlight } from "./inFlight.ts";
 import type { ClaimOutcome, Outcome } from "./outcome.ts";
 import { settleBatch } from "./settlements.ts";
@@ -17,6 +19,8 @@ export interface Claimer {
   readonly workerId: string;
   readonly inFlight: InFlight;
   readonly onSuspects: OnSuspects;
+  readonly holdUps: HoldUps;
+  readonly reports: Pick<ClaimReports, "succeeded" | "failed">;
 }
 
 interface Claim extends Batch<string> {
@@ -51,43 +55,58 @@ const UNCLAIM_FOR_MS = 10 * 60_000;
  * committed, so that the next batch claims while these rows load. Claimed rows count as in flight from then on.
  */
 export async function claimBatch(
-  { pool, workerId, inFlight, onSuspects }: Claimer,
+  claimer: Claimer,
   batch: Batch<string>,
   release: () => void,
 ): Promise<(readonly Claimed[])[]> {
+  const { inFlight, onSuspects, holdUps, reports } = claimer;
+  const { table, tenantId } = batch;
   for (let attempt = 1; ; attempt += 1) {
     const claim = { ...batch, lease: randomUUID() };
     let ids: readonly string[] = [];
     try {
-      const answer = await claimRows(pool, workerId, claim, onSuspects === "claim");
+      const alone = onSuspects === "claim";
+      const answer = await holdUps.watch(table, tenantId, ({ begin }) => claimRows(claimer, claim, alone, begin));
+      reports.succeeded(table, answer.verdicts.length > 0);
       ids = answer.claimed.flatMap((verdict) => verdict.ids);
       const suspects = answer.verdicts.flatMap((verdict) => (verdict.outcome === "alone" ? verdict.ids : []));
       if (suspects.length > 0 && onSuspects !== "claim") onSuspects(claim.table, claim.tenantId, suspects);
       inFlight.add(ids);
       release();
-      const { rows, missing } = await loadRows(pool, claim, answer);
-      await failMissing(pool, claim, missing);
+      const { rows, missing } = await holdUps.watch(table, tenantId, () => loadRows(claimer, claim, answer));
+      await failMissing(claimer, claim, missing);
       inFlight.remove(missing);
       return groupById(claim, answer, rows);
     } catch (error) {
       // The commit may have happened although its answer was lost. No effect has started, so the claim is taken back by
       // its lease and tried again here. If this threw instead, graphile-worker would retry the job with growing delays.
-      inFlight.remove(ids);
       release();
-      await unclaim(pool, claim);
+      // A claiming transaction that was held up was rolled back, or was not started. Loading, too, may be held up.
+      reports.failed(tenantId, error);
+      const heldUp = error instanceof HeldUpError;
+      const never = heldUp && ids.length === 0;
+      const unclaimed = never ? Promise.resolve() : unclaim(claimer, claim).finally(() => inFlight.remove(ids));
+      if (heldUp) {
+        inFlight.setAside(ids);
+        unclaimed.catch(() => {
+          // The sweep ends the rows.
+        });
+        throw error;
+      }
+      await unclaimed;
       if (attempt === MAX_ATTEMPTS || !isTransient(error)) throw error;
     }
   }
 }
 
 async function claimRows(
-  pool: pg.Pool,
-  workerId: string,
+  { pool, workerId }: Claimer,
   { table, tenantId, items: ids, lease }: Claim,
   alone: boolean,
+  begin: () => void,
 ): Promise<Answer> {
   const { platform, tenant } = table.missingCredentials;
-  const [claimed, loaded] = await runAsTenant(pool, tenantId, [
+  const statements: Statement[] = [
     {
       name: "claim",
       text: `select brainops.now() as now, coalesce(json_agg(v), '[]') as verdicts
@@ -99,7 +118,8 @@ async function claimRows(
       values: [table.table_name, ids, workerId, lease, platform, tenant, table.loadBulk !== null && !alone, alone],
     },
     { name: `load ${table.table_name}`, text: table.load, values: [ids] },
-  ]);
+  ];
+  const [claimed, loaded] = await runAsTenant(pool, tenantId, statements, begin);
   const [answer] = rowsOf<{ now: Date; verdicts: readonly Verdict[] }>(claimed);
   if (answer === undefined) throw new Error("brainops_internal.claim returned no row");
   return {
@@ -112,7 +132,7 @@ async function claimRows(
 
 /** Loads the bulk rows. `missing` are claimed rows that the job's own queries leave out. */
 async function loadRows(
-  pool: pg.Pool,
+  { pool }: Claimer,
   claim: Claim,
   { claimed, rows: loaded }: Answer,
 ): Promise<{ rows: ReadonlyMap<string, JobRow>; missing: readonly string[] }> {
@@ -164,18 +184,24 @@ function clockFrom(read: Date): () => Date {
   return () => new Date(performance.now() + offset);
 }
 
-async function failMissing(pool: pg.Pool, { table, tenantId, lease }: Claim, ids: readonly string[]): Promise<void> {
+async function failMissing(
+  { pool, holdUps }: Claimer,
+  { table, tenantId, lease }: Claim,
+  ids: readonly string[],
+): Promise<void> {
   if (ids.length === 0) return;
   const outcome: Outcome = {
     kind: "fail",
     reason: `the query of task ${table.task_identifier} returns nothing for the row`,
   };
   const settlements = ids.map((id) => ({ id, lease, account: null, outcome, providerCalled: false }));
-  await settleBatch(pool, table, tenantId, settlements);
+  await holdUps.write(table, tenantId, (watched) => settleBatch(pool, table, tenantId, settlements, watched));
 }
 
 /** Gives back every row that carries the lease. Changes nothing if the claim never committed. */
-async function unclaim(pool: pg.Pool, { table, tenantId, items: ids, lease }: Claim): Promise<void> {
+async function unclaim({ pool, holdUps }: Claimer, { table, tenantId, items: ids, lease }: Claim): Promise<void> {
   const statement = { text: "select brainops_internal.unclaim($1, $2, $3)", values: [table.table_name, ids, lease] };
-  await insist(() => runAsTenant(pool, tenantId, [statement]), UNCLAIM_FOR_MS);
+  await holdUps.write(table, tenantId, ({ begin, failed }) =>
+    insist(() => runAsTenant(pool, tenantId, [statement], begin), UNCLAIM_FOR_MS, { onRetry: failed }),
+  );
 }

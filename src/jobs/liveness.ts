@@ -7,7 +7,7 @@ import type pg from "pg";
 import { createGrace } from "../db/deployment.ts";
 import { limits } from "../db/limits.ts";
 import { ProgramTooOldError, releaseColumns, releaseProblem, type StoredRelease } from "../db/migrate/release.ts";
-import { openClient } from "../db/pool.ts";
+import { isTimeLimit, openClient } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 
@@ -130,6 +130,11 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
       // The connection is kept during a deployment: without its lock, the others would declare this worker dead.
       if (client !== null && passes(error)) {
         options.log.warn({ reason: messageOf(error) }, "a function is being replaced; trying again");
+        return;
+      }
+      // Postgres has answered: a row is locked. The connection is kept for the same reason.
+      if (client !== null && isTimeLimit(error)) {
+        options.log.warn({ reason: messageOf(error) }, "could not look after the other workers; trying again");
         return;
       }
       options.log.warn({ reason: messageOf(error) }, "liveness connection failed; reconnecting");

@@ -8,6 +8,7 @@ import type { Log } from "../telemetry/log.ts";
 import { recordOutcome } from "../telemetry/metrics.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { Job, JobContext } from "./define.ts";
+import { HeldUpError, type HoldUps } from "./holdUps.ts";
 import { afterRefusal, type Outcome, type Result } from "./outcome.ts";
 import { unwatched, watchRequests, type RequestWatch } from "./requests.ts";
 import type { Store } from "./store.ts";
@@ -21,14 +22,19 @@ export interface Runtime {
   /** Pool of pipelining clients, for tenant transactions. */
   readonly pool: pg.Pool;
   readonly store: Store;
+  readonly holdUps: HoldUps;
   readonly deadlines: Deadlines;
 }
+
+// When a row is tried again whose effect was held up by locks: about as long as a client's transaction may take.
+const HELD_UP_MS = 5000;
 
 const payloadShape = z.object({ id: z.uuid(), tenant_id: z.uuid() });
 
 /**
  * Runs the row that the payload names, and the rows of its bulk that were claimed with it, if it may go now. Throws
- * only if Postgres is unreachable; every other failure is an outcome of the row.
+ * only if Postgres is unreachable or, with a HeldUpError, if the tenant's rows are
+ * left alone for now; every other failure is an outcome of the row.
  */
 export async function runJob(runtime: Runtime, job: Job, table: JobTable, payload: unknown): Promise<void> {
   const named = payloadShape.safeParse(payload);
@@ -37,7 +43,38 @@ export async function runJob(runtime: Runtime, job: Job, table: JobTable, payloa
     return;
   }
   const { id, tenant_id: tenantId } = named.data;
+  const state: RowState = { claimed: [], left: false };
+  const work = runRow(runtime, job, table, tenantId, id, state);
+  if ((await runtime.holdUps.unlessHeldUp(table, tenantId, work)) !== null) return;
+  state.left = true;
+  work.catch((error: unknown) => {
+    if (error instanceof HeldUpError && state.claimed.length === 0) return;
+    const ids = state.claimed.map(({ row }) => row.id);
+    runtime.log.error({ err: error, table: table.table_name, ids }, "could not write the results of rows");
+  });
+  runtime.store.setAside(state.claimed);
+  // What was claimed is processed without a slot, and needs no job. A claim that is still waiting may fail.
+  if (state.claimed.length === 0) throw new HeldUpError(`a claim in ${table.table_name} is waiting for a lock`);
+}
+
+/** How far a row's job has come. */
+interface RowState {
+  claimed: readonly Claimed[];
+  /** Whether the job has given up its slot. */
+  left: boolean;
+}
+
+async function runRow(
+  runtime: Runtime,
+  job: Job,
+  table: JobTable,
+  tenantId: string,
+  id: string,
+  state: RowState,
+): Promise<void> {
   const claimed = await runtime.store.claim(table, tenantId, id);
+  state.claimed = claimed;
+  if (state.left) runtime.store.setAside(claimed);
   const [first] = claimed;
   if (first === undefined) return;
 
@@ -123,7 +160,10 @@ async function underDeadline<T>(
     signal: deadline.signal,
     markCalled: () => watch.markBegun(),
     query: async (text, values = []) => {
-      const [result] = await unwatched(() => runAsTenant(runtime.pool, row.tenant_id, [{ text, values }]));
+      const { holdUps, pool } = runtime;
+      const [result] = await unwatched(() =>
+        holdUps.watch(table, row.tenant_id, ({ begin }) => runAsTenant(pool, row.tenant_id, [{ text, values }], begin)),
+      );
       if (result === undefined) throw new Error("the statement returned no result");
       return result;
     },
@@ -143,6 +183,10 @@ function afterThrow(error: unknown, table: JobTable, now: Date, called: boolean)
   if (error instanceof BrainOpsError) return afterRefusal(error);
   const reason = messageOf(error);
   if (!table.effect_is_idempotent) return { outcome: { kind: "unconfirmed", reason }, providerCalled: called };
+  // Nothing was written, and the row is not the cause.
+  if (error instanceof HeldUpError) {
+    return { outcome: { kind: "defer", reason, at: new Date(now.getTime() + HELD_UP_MS) }, providerCalled: false };
+  }
   const at = isConnectionLost(error) ? { at: new Date(now.getTime() + 2000) } : {};
   return { outcome: { kind: "retry", reason, ...at }, providerCalled: called };
 }

@@ -3,10 +3,11 @@
 import type pg from "pg";
 import { FunctionGoneError } from "../db/deployment.ts";
 import { insist } from "../db/insist.ts";
-import { isConnectionLost } from "../db/pool.ts";
+import { isTransient } from "../db/pool.ts";
 import { rowsOf, runAsTenant, type Statement } from "../db/tenant.ts";
-import { messageOf } from "../errors.ts";
+import { codeOf, messageOf } from "../errors.ts";
 import { accountReports, pauses } from "./accountReports.ts";
+import type { Watched } from "./holdUps.ts";
 import { reasonOf, type Outcome } from "./outcome.ts";
 import type { JobTable, Settlement } from "./types.ts";
 
@@ -16,7 +17,9 @@ const MIN_ALIKE = 20;
 
 /**
  * Writes the results; returns each row's new status, in their order, or null if its lease no longer held. Retries
- * for 10 minutes while Postgres is unreachable. If Postgres refuses the batch, the rows are settled one at a time, so
+ * for 10 minutes while Postgres is unreachable or others have locked a row, and reports that to `watched`. Throws
+ * the last error after that: the effect has happened, so no other outcome is written. If a batch takes too long, each
+ * half is settled alone. If Postgres refuses the batch, the rows are settled one at a time, so
  * that one bad result does not affect the others. The refused row gets the outcome of an effect with an unknown end
  * (retry or unconfirmed), with the refusal as its reason.
  */
@@ -25,18 +28,32 @@ export async function settleBatch(
   table: JobTable,
   tenantId: string,
   settlements: readonly Settlement[],
+  watched: Watched,
 ): Promise<(string | null)[]> {
+  const tooLong = (error: unknown): boolean => settlements.length > 1 && codeOf(error) === "57014";
   const write = (some: readonly Settlement[]): Promise<(string | null)[]> =>
-    insist(() => writeBatch(pool, table, tenantId, some), SETTLE_FOR_MS);
+    insist(() => writeBatch(pool, table, tenantId, some, watched.begin), SETTLE_FOR_MS, {
+      onRetry: watched.failed,
+      unless: tooLong,
+    });
   try {
     return await write(settlements);
   } catch (error) {
-    if (isConnectionLost(error) || error instanceof FunctionGoneError) throw error;
+    if (tooLong(error)) {
+      const middle = Math.ceil(settlements.length / 2);
+      const halves = [settlements.slice(0, middle), settlements.slice(middle)];
+      const statuses: (string | null)[] = [];
+      for (const half of halves) statuses.push(...(await settleBatch(pool, table, tenantId, half, watched)));
+      return statuses;
+    }
+    if (isTransient(error) || error instanceof FunctionGoneError) throw error;
     const [only, ...others] = settlements;
     if (only === undefined) return [];
     if (others.length > 0) {
       const statuses: (string | null)[] = [];
-      for (const settlement of settlements) statuses.push(...(await settleBatch(pool, table, tenantId, [settlement])));
+      for (const settlement of settlements) {
+        statuses.push(...(await settleBatch(pool, table, tenantId, [settlement], watched)));
+      }
       return statuses;
     }
     const reason = `its outcome (${only.outcome.kind}) could not be written: ${messageOf(error)}`;
@@ -51,6 +68,7 @@ async function writeBatch(
   table: JobTable,
   tenantId: string,
   settlements: readonly Settlement[],
+  begin: () => void,
 ): Promise<(string | null)[]> {
   const groups = groupAlike(settlements);
   const isAlike = ({ ids, outcome }: Group): boolean =>
@@ -62,11 +80,9 @@ async function writeBatch(
       groups.filter((group) => !isAlike(group)),
     ),
   ];
-  const results = await runAsTenant(pool, tenantId, [
-    ...writes,
-    ...pauses(table, settlements),
-    ...accountReports(tenantId, settlements),
-  ]);
+  // The breakers' rows are shared by all tenants: last, so that nothing waits for a tenant's lock while it holds them.
+  const statements = [...writes, ...pauses(table, settlements), ...accountReports(tenantId, settlements)];
+  const results = await runAsTenant(pool, tenantId, statements, begin);
   const statuses = new Map(
     results
       .slice(0, writes.length)

@@ -2,17 +2,18 @@
 // through connections of its own. It may die at any moment; the worker then settles the row.
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
+import { limits } from "../db/limits.ts";
 import { createPool } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import { createLog } from "../telemetry/log.ts";
 import { createDeadlines } from "./deadlines.ts";
+import { noHoldUps } from "./holdUps.ts";
 import { loadTasks } from "./loadTasks.ts";
 import type { Runtime } from "./run.ts";
 import { createStore, type Store } from "./store.ts";
 import type { Order, Report, SuspectOptions } from "./suspects.ts";
 import { makeJobs, splitByCredentials, type RunRow } from "./taskList.ts";
 
-const QUERY_TIMEOUT_MS = 8000; // as in worker.ts
 const SETTLE_AFTER_ABORT_MS = 2500;
 
 const deadlines = createDeadlines();
@@ -43,8 +44,8 @@ async function start({
     settings: { jit: "off" },
     limits: limits.engine,
   });
-  const store = reporting(createStore(pool, workerId, "claim"));
-  const runtime: Runtime = { config, log, pool, store, deadlines };
+  const store = reporting(createStore(pool, workerId, noHoldUps, undefined, "claim"));
+  const runtime: Runtime = { config, log, pool, store, holdUps: noHoldUps, deadlines };
   const { offered } = splitByCredentials(await loadTasks(tasks), config);
   return makeJobs(runtime, offered);
 }
@@ -52,7 +53,7 @@ async function start({
 /** Reports when the effect may have begun, and when it has ended: the worker limits the time between the two. */
 function reporting(store: Store): Store {
   return {
-    inFlight: store.inFlight,
+    ...store,
     claim: async (table, tenantId, id) => {
       const claimed = await store.claim(table, tenantId, id);
       if (claimed.length > 0) report({ kind: "claimed" });

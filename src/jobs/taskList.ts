@@ -3,6 +3,9 @@
 import type { TaskList } from "graphile-worker";
 import type pg from "pg";
 import { missingVariables, type Config } from "../config.ts";
+import { isTimeLimit } from "../db/pool.ts";
+import { messageOf } from "../errors.ts";
+import type { Log } from "../telemetry/log.ts";
 import type { Job } from "./define.ts";
 import type { LoadedTask } from "./loadTasks.ts";
 import { runJob, type Runtime } from "./run.ts";
@@ -40,13 +43,35 @@ export function splitByCredentials(
   return { offered, waiting };
 }
 
-/** Queues rows that waited for credentials that this worker has. They have no jobs any more: these were used up when another worker held the rows. */
-export async function wakeWaiting(pool: pg.Pool, tasks: Tasks, config: Config): Promise<void> {
+/**
+ * Queues rows that waited for credentials that this worker has. They have no jobs any more: these were used up when
+ * another worker held the rows. A table that is locked is left to the sweep.
+ */
+export async function wakeWaiting({ pool, log, config }: Runtime, tasks: Tasks): Promise<void> {
   for (const task of tasks.values()) {
     if (task.kind !== "job" || task.definition.requires === undefined) continue;
     const { platform } = missingCredentialsOf(task, config);
-    if (platform === null) await pool.query("select brainops_internal.wake_rows($1)", [task.definition.table]);
+    if (platform !== null) continue;
+    const wake = pool.query("select brainops_internal.wake_rows($1)", [task.definition.table]);
+    await wake.catch(unlessLocked(log, "could not queue waiting rows yet; the sweep will"));
   }
+}
+
+/** Writes the reason into the rows of tasks that this worker does not offer. A table that is locked is left to the sweep. */
+export async function explainWaiting({ pool, log }: Runtime, waiting: ReadonlyMap<string, string>): Promise<void> {
+  for (const [task, reason] of waiting) {
+    log.warn({ task }, reason);
+    const explained = pool.query("select brainops_internal.set_waiting_reason($1, $2)", [task, reason]);
+    await explained.catch(unlessLocked(log, "could not write yet why rows wait; the sweep will"));
+  }
+}
+
+/** A worker must be able to start while a table is locked. */
+function unlessLocked(log: Log, message: string): (error: unknown) => void {
+  return (error) => {
+    if (!isTimeLimit(error)) throw error;
+    log.warn({ reason: messageOf(error) }, message);
+  };
 }
 
 /** Runs the row that a payload names; see runJob. */

@@ -8,16 +8,19 @@ import { limits } from "../db/limits.ts";
 import { createPool } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
+import { createClaimReports } from "./claimReports.ts";
+import { createCompletions } from "./completions.ts";
 import { requireKnownTasks } from "./crontab.ts";
 import { createDeadlines } from "./deadlines.ts";
 import { watchFunctions } from "./functionGone.ts";
+import { createHoldUps } from "./holdUps.ts";
 import { startLiveness } from "./liveness.ts";
 import { loadTasks } from "./loadTasks.ts";
 import type { Runtime } from "./run.ts";
 import { superviseRunner, type SupervisedRunner } from "./runner.ts";
 import { createStore } from "./store.ts";
 import { createSuspects } from "./suspects.ts";
-import { makeTaskList, splitByCredentials, wakeWaiting } from "./taskList.ts";
+import { explainWaiting, makeTaskList, splitByCredentials, wakeWaiting } from "./taskList.ts";
 
 export interface WorkerOptions {
   readonly connectionString: string;
@@ -88,19 +91,14 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     tasks: options.tasks ?? [],
     logLevel: log.level,
   });
-  const runtime: Runtime = {
-    config,
-    log,
-    pool,
-    store: createStore(pool, id, suspects.add),
-    deadlines: createDeadlines(),
-  };
+  const completions = createCompletions(taskPool, log);
+  const reports = createClaimReports(taskPool, log);
+  const holdUps = createHoldUps(log);
+  const store = createStore(pool, id, holdUps, reports, suspects.add);
+  const runtime: Runtime = { config, log, pool, store, holdUps, deadlines: createDeadlines() };
 
   const { offered, waiting } = splitByCredentials(tasks, config);
-  for (const [task, reason] of waiting) {
-    log.warn({ task }, reason);
-    await pool.query("select brainops_internal.set_waiting_reason($1, $2)", [task, reason]);
-  }
+  await explainWaiting(runtime, waiting);
   const functions = watchFunctions();
   const taskList = functions.watch(await makeTaskList(runtime, taskPool, offered, waiting));
   await ensurePartitions(pool, log);
@@ -127,6 +125,8 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     runtime.deadlines.abortAll("the worker is stopping");
     await until(() => runtime.store.inFlight.size === 0, SETTLE_AFTER_ABORT_MS);
     await suspectEnded;
+    completions.stop();
+    reports.stop();
     await liveness.stop();
     await Promise.all([pool.end(), taskPool.end()]);
   };
@@ -143,6 +143,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
           // fetch).
           settings: { enable_seqscan: "off", ...NO_JIT },
           limits: limits.runner,
+          around: completions.send,
         }),
       taskList,
       crontab: options.crontab ?? "",
@@ -151,7 +152,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
       cron: Math.abs(skewMs) <= MAX_SKEW_MS,
       log,
     });
-    await wakeWaiting(pool, offered, config);
+    await wakeWaiting(runtime, offered);
     if (config.PUBLIC_URL !== undefined) {
       await pool.query("select brainops.announce_public_url($1)", [config.PUBLIC_URL]);
     }
@@ -174,6 +175,7 @@ export async function startWorker(options: WorkerOptions): Promise<Worker> {
     health: () => {
       if (functions.problem !== null) return { ok: false, reason: functions.problem };
       if (!liveness.standing) return { ok: false, reason: "Postgres is unreachable" };
+      if (reports.problem !== null) return { ok: false, reason: reports.problem };
       if (Math.abs(skewMs) > MAX_SKEW_MS) {
         const skew = `${Math.round(skewMs)} ms`;
         return {

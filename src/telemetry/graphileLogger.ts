@@ -12,6 +12,9 @@ export function graphileLogger(target: LogTarget): Logger {
   return new Logger(() => (level, message, meta) => {
     const error = meta?.["error"];
     const fields = error === undefined ? {} : { err: error };
+    // Reported once for all jobs that are held up together (jobs/holdUps.ts).
+    if (error instanceof Error && error.name === "HeldUpError")
+      return target.debug({}, message.split("\n", 1)[0] ?? "");
     // The supervisor recovers from errors. Warnings are tuning advice, and info is one line per job.
     if (level === "error") target.warn(fields, message);
     else target.debug(fields, message);

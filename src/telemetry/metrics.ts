@@ -24,6 +24,12 @@ const webhooks = new Counter({
   labelNames: ["provider", "result"],
   registers: [registry],
 });
+const holdUps = new Counter({
+  name: "brainops_hold_ups_total",
+  help: "Times that a tenant's rows were left alone because their transactions ran into a lock or statement timeout, by table",
+  labelNames: ["table"],
+  registers: [registry],
+});
 const runnerEnds = new Counter({
   name: "brainops_runner_restarts_total",
   help: "Restarts of graphile-worker's run",
@@ -39,6 +45,18 @@ const oldest = new Gauge({
   name: "brainops_oldest_due_seconds",
   help: "Age of the oldest due row of a table, from the time it was due",
   labelNames: ["table"],
+  registers: [registry],
+});
+
+const stalled = new Gauge({
+  name: "brainops_stalled_seconds",
+  help: "For how long rows of a table have been due while none was claimed, by table; 0 if the table is locked and was never claimed from",
+  labelNames: ["table"],
+  registers: [registry],
+});
+const readable = new Gauge({
+  name: "brainops_queues_readable",
+  help: "1 if the queues could be read from Postgres; 0 if brainops_rows and brainops_oldest_due_seconds are missing because they could not",
   registers: [registry],
 });
 
@@ -67,22 +85,44 @@ export function recordWebhook(provider: string, result: "new" | "known" | "refus
   if (count > 0) webhooks.inc({ provider, result }, count);
 }
 
+export function recordHoldUp(table: string): void {
+  holdUps.inc({ table });
+}
+
 export function recordRunnerRestart(): void {
   runnerEnds.inc();
 }
 
-/** The body of GET /metrics. Runs one query on Postgres. Throws if that fails. */
-export async function renderMetrics(pool: pg.Pool): Promise<{ contentType: string; body: string }> {
+interface Stalled {
+  readonly table: string;
+  readonly since: Date | null;
+}
+
+/** The body of GET /metrics. What cannot be read from Postgres, because a table is locked, is left out. */
+export async function renderMetrics(
+  pool: pg.Pool,
+  readStalls: () => Promise<readonly Stalled[]>,
+): Promise<{ contentType: string; body: string }> {
+  for (const gauge of [rows, oldest, stalled]) gauge.reset();
+  const results = await Promise.allSettled([readQueues(pool), setStalled(readStalls)]);
+  readable.set(results.every(({ status }) => status === "fulfilled") ? 1 : 0);
+  return { contentType: registry.contentType, body: await registry.metrics() };
+}
+
+async function readQueues(pool: pg.Pool): Promise<void> {
   const { rows: queues } = await pool.query<{ table_name: string; status: string; n: number; late: number | null }>(
     `select table_name, status, count(*)::int as n,
        extract(epoch from brainops.now() - min(scheduled_for) filter (where status = 'pending' and scheduled_for <= brainops.now()))::float8 as late
      from brainops.jobs where status not in ('completed', 'cancelled', 'skipped') group by table_name, status`,
   );
-  rows.reset();
-  oldest.reset();
   for (const queue of queues) {
     rows.set({ table: queue.table_name, status: queue.status }, queue.n);
     if (queue.late !== null) oldest.set({ table: queue.table_name }, queue.late);
   }
-  return { contentType: registry.contentType, body: await registry.metrics() };
+}
+
+async function setStalled(readStalls: () => Promise<readonly Stalled[]>): Promise<void> {
+  for (const { table, since } of await readStalls()) {
+    stalled.set({ table }, since === null ? 0 : Math.max(0, (Date.now() - since.getTime()) / 1000));
+  }
 }

@@ -7,10 +7,12 @@ import { FunctionGoneError } from "../../src/db/deployment.ts";
 import { ProgramTooOldError } from "../../src/db/migrate/index.ts";
 import { createPool } from "../../src/db/pool.ts";
 import { runAsTenant } from "../../src/db/tenant.ts";
+import { createHoldUps } from "../../src/jobs/holdUps.ts";
 import { createStore, type Store } from "../../src/jobs/store.ts";
 import type { Claimed, JobTable } from "../../src/jobs/types.ts";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { log } from "../support/worker.ts";
 import { insertMail } from "../support/jobs.ts";
 import { startTestWorker } from "../support/worker.ts";
 
@@ -31,7 +33,7 @@ const table: JobTable = {
 beforeAll(async () => {
   db = await createTestDatabase();
   pool = createPool({ connectionString: db.urlOf("worker"), applicationName: "test", pipeline: true, max: 1 });
-  store = createStore(pool, randomUUID());
+  store = createStore(pool, randomUUID(), createHoldUps(log));
   simulator = await startSendgridSimulator();
 });
 afterEach(async () => {

@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createPool } from "../../src/db/pool.ts";
 import { createDeadlines } from "../../src/jobs/deadlines.ts";
+import { noHoldUps } from "../../src/jobs/holdUps.ts";
 import { defineBulk, defineJob, type JobContext } from "../../src/jobs/define.ts";
 import type { Outcome, Result } from "../../src/jobs/outcome.ts";
 import { runJob } from "../../src/jobs/run.ts";
@@ -65,6 +66,7 @@ async function run(effect: Effect, { bulk = false, limitMs = 5000 } = {}): Promi
       results.push(result);
       return "completed";
     },
+    setAside: () => {},
     inFlight: { size: 0 },
   };
   const job = defineJob({
@@ -78,7 +80,7 @@ async function run(effect: Effect, { bulk = false, limitMs = 5000 } = {}): Promi
       },
     }),
   });
-  const runtime = { config: testConfig(null), log, pool, store, deadlines: createDeadlines() };
+  const runtime = { config: testConfig(null), log, pool, store, holdUps: noHoldUps, deadlines: createDeadlines() };
   await runJob(runtime, job, table, { id, tenant_id: tenantId });
   return results;
 }

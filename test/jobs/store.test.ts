@@ -2,9 +2,11 @@ import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createPool } from "../../src/db/pool.ts";
+import { createHoldUps } from "../../src/jobs/holdUps.ts";
 import { createStore, type Store } from "../../src/jobs/store.ts";
 import type { Claimed, JobTable } from "../../src/jobs/types.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { log } from "../support/worker.ts";
 
 let db: TestDatabase;
 let pool: pg.Pool;
@@ -22,7 +24,7 @@ const table: JobTable = {
 beforeAll(async () => {
   db = await createTestDatabase();
   pool = createPool({ connectionString: db.urlOf("worker"), applicationName: "test", pipeline: true, max: 3 });
-  store = createStore(pool, randomUUID());
+  store = createStore(pool, randomUUID(), createHoldUps(log));
 });
 
 beforeEach(() => db.query("delete from brainops.circuit_breakers"));
@@ -103,7 +105,7 @@ describe("settling many rows at once", () => {
 
   it("fails a row at once if the task's own query does not return it", async () => {
     const otherPool = createPool({ connectionString: db.urlOf("worker"), applicationName: "test", pipeline: true });
-    const other = createStore(otherPool, randomUUID());
+    const other = createStore(otherPool, randomUUID(), createHoldUps(log));
     const [row] = await db.as<{ id: string }>(
       "tenantA",
       "insert into ai_email_queue (recipient, subject, body) values ('p@example.com', 's', 'b') returning id",

@@ -140,7 +140,7 @@ end;
 $$;
 
 comment on function brainops_internal.process_webhook_events(uuid[]) is
-  'Applies those of the events that are pending, each on its own; returns the number of the given events per status.';
+  'Applies those of the events that are pending, each on its own; returns the number of the given events per status. Events whose tenant''s rows are locked stay pending.';
 
 revoke execute on function brainops_internal.process_webhook_events(uuid[]) from public;
 grant execute on function brainops_internal.process_webhook_events(uuid[]) to brainops_system;

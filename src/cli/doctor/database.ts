@@ -3,6 +3,7 @@
 import type pg from "pg";
 import { serverComplaint } from "../../db/migrate/index.ts";
 import { codeOf, messageOf } from "../../errors.ts";
+import { readStalls, textOfStall } from "../../jobs/stalls.ts";
 import { placeOf, withClient } from "../database.ts";
 import { duration } from "../terminal.ts";
 import { bad, off, ok, type Finding } from "./finding.ts";
@@ -33,6 +34,7 @@ const examinations: readonly (readonly [name: string, examine: Examination])[] =
   ["clock", clock],
   ["workers", workers],
   ["tasks", tasks],
+  ["stall", stall],
   ["queues", queues],
   ["pauses", pauses],
   ["breakers", breakers],
@@ -134,6 +136,24 @@ async function tasks(client: pg.Client): Promise<Finding> {
   );
   if (rows.length === 0) return ok("tasks", "each job table has a worker that can run its rows");
   return off("tasks", `no live worker can run the rows of ${rows.map((row) => row.table_name).join(", ")}`);
+}
+
+async function stall(client: pg.Client): Promise<Finding[]> {
+  const stalls = await readStalls(client);
+  if (stalls.length === 0) return [ok("stall", "due rows are being claimed")];
+  // Shown to admins only: it names other logins.
+  const { rows: blockers } = await client.query<{ pid: number; login: string; blocked: string[] }>(
+    `select b.pid, b.usename as login, array_agg(distinct a.application_name) as blocked
+     from pg_stat_activity as a
+     cross join unnest(pg_blocking_pids(a.pid)) as p (pid)
+     inner join pg_stat_activity as b on b.pid = p.pid
+     where a.application_name like 'brainops %' and a.pid in (select pid from pg_locks where not granted)
+     group by b.pid, b.usename
+     limit 5`,
+  );
+  const by = blockers.map(({ pid, login, blocked }) => `process ${pid} of ${login} blocks ${blocked.join(" and ")}`);
+  const cause = by.length === 0 ? "" : `; ${by.join(", ")}`;
+  return stalls.map((one) => bad("stall", `${textOfStall(one)}${cause}`));
 }
 
 // A row that has been due for this long, and is not paused, is stuck.
