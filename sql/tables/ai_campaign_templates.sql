@@ -2,6 +2,13 @@
 
 select brainops.protect_table('public.ai_campaign_templates');
 
+revoke insert, update on public.ai_campaign_templates from brainops_tenant, brainops_service;
+grant
+  insert (id, tenant_id, name, channel, subject, body, version, created_at),
+  update (id, tenant_id, name, channel, subject, body, version, created_at)
+on public.ai_campaign_templates
+to brainops_tenant, brainops_service;
+
 create or replace trigger b0_before_campaign_template
 before insert or update on public.ai_campaign_templates
 for each row

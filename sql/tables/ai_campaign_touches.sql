@@ -26,9 +26,25 @@ select
     p_max_attempts => 10
   );
 
--- The row keeps its step from happening again, so tenants may neither delete it nor move it to another enrolment.
-revoke delete on public.ai_campaign_touches from brainops_tenant, brainops_service;
-revoke update (campaign_id, touch_type) on public.ai_campaign_touches from brainops_tenant, brainops_service;
+-- A touch keeps its step from happening again, so it is neither deleted nor moved to another enrolment.
+revoke insert, update, delete on public.ai_campaign_touches from brainops_tenant, brainops_service;
+grant
+  insert (
+    id,
+    tenant_id,
+    campaign_id,
+    touch_type,
+    scheduled_for,
+    content_template,
+    status,
+    max_attempts,
+    job_priority,
+    idempotency_key,
+    created_at
+  ),
+  update (scheduled_for, content_template, status, max_attempts, job_priority, idempotency_key)
+on public.ai_campaign_touches
+to brainops_tenant, brainops_service;
 
 create or replace trigger a2_adopt_touch
 before insert on public.ai_campaign_touches

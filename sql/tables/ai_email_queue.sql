@@ -11,15 +11,43 @@ select
     p_bulk_column => 'broadcast_id'
   );
 
--- first_due_at is written by the engine, and a recipient never changes its broadcast.
-revoke insert (first_due_at), update (broadcast_id, first_due_at)
-on public.ai_email_queue
-from brainops_tenant, brainops_service;
-
-grant insert (enrolment_id, touch_id), update (enrolment_id, touch_id)
+-- A recipient never changes its broadcast.
+revoke insert, update on public.ai_email_queue from brainops_tenant, brainops_service;
+grant
+  insert (
+    id,
+    tenant_id,
+    recipient,
+    subject,
+    body,
+    scheduled_for,
+    status,
+    metadata,
+    created_at,
+    lead_id,
+    enrolment_id,
+    touch_id,
+    broadcast_id,
+    max_attempts,
+    job_priority,
+    idempotency_key
+  ),
+  update (
+    recipient,
+    subject,
+    body,
+    scheduled_for,
+    status,
+    metadata,
+    lead_id,
+    enrolment_id,
+    touch_id,
+    max_attempts,
+    job_priority,
+    idempotency_key
+  )
 on public.ai_email_queue
 to brainops_tenant, brainops_service;
-grant insert (broadcast_id) on public.ai_email_queue to brainops_tenant, brainops_service;
 
 create or replace trigger a0_check_email_row
 before insert or update of recipient, subject, body, metadata on public.ai_email_queue

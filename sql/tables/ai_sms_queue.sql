@@ -11,13 +11,40 @@ select
     p_result_columns => array['sent_at', 'provider_message_id', 'segments', 'from_number']
   );
 
--- Clients must not write what the worker records about a run and the engine about a deferral.
-revoke
-  insert (to_number, account_sid, text_sent, earlier_message_ids, times_absent, looked_for_at),
-  update (to_number, account_sid, text_sent, earlier_message_ids, times_absent, looked_for_at)
+-- Not what the worker records about a run, nor what the engine records about a deferral.
+revoke insert, update on public.ai_sms_queue from brainops_tenant, brainops_service;
+grant
+  insert (
+    id,
+    tenant_id,
+    recipient,
+    body,
+    scheduled_for,
+    status,
+    metadata,
+    created_at,
+    lead_id,
+    enrolment_id,
+    touch_id,
+    max_attempts,
+    job_priority,
+    idempotency_key
+  ),
+  update (
+    recipient,
+    body,
+    scheduled_for,
+    status,
+    metadata,
+    lead_id,
+    enrolment_id,
+    touch_id,
+    max_attempts,
+    job_priority,
+    idempotency_key
+  )
 on public.ai_sms_queue
-from brainops_tenant, brainops_service;
-revoke insert (first_due_at), update (first_due_at) on public.ai_sms_queue from brainops_tenant, brainops_service;
+to brainops_tenant, brainops_service;
 
 create or replace trigger a0_check_sms_row
 before insert or update of recipient, body, metadata on public.ai_sms_queue

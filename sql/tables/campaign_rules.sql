@@ -2,6 +2,13 @@
 
 select brainops.protect_table('public.campaign_rules');
 
+revoke insert, update on public.campaign_rules from brainops_tenant, brainops_service;
+grant
+  insert (id, tenant_id, campaign_id, name, tiers, stages, sources, condition, leaves, active, created_at),
+  update (id, tenant_id, campaign_id, name, tiers, stages, sources, condition, leaves, active, created_at)
+on public.campaign_rules
+to brainops_tenant, brainops_service;
+
 create or replace trigger b0_before_campaign_rule
 before insert on public.campaign_rules
 for each row

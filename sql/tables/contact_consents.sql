@@ -1,6 +1,11 @@
 -- Consents. Triggers store the address in the form that messages use, refuse updates, and start a double opt-in.
 select brainops.protect_table('public.contact_consents');
 
+revoke insert, update on public.contact_consents from brainops_tenant, brainops_service;
+grant insert (id, tenant_id, lead_id, channel, address, state, source, evidence, occurred_at, created_at)
+on public.contact_consents
+to brainops_tenant, brainops_service;
+
 -- Append only, by rights and by trigger. The engine itself may erase a person's entries, and move them to another lead
 -- when leads are merged.
 revoke update, delete

@@ -1,6 +1,11 @@
 -- Events of leads: each insert feeds scores, campaigns and onboarding, in this order.
 select brainops.protect_table('public.lead_events');
 
+revoke insert, update on public.lead_events from brainops_tenant, brainops_service;
+grant insert (id, tenant_id, lead_id, event, channel, occurred_at, source_key, metadata, created_at)
+on public.lead_events
+to brainops_tenant, brainops_service;
+
 -- Append only. Only brainops_system changes rows: it moves them when leads are merged, and erases a person on request.
 revoke update, delete on public.lead_events from brainops_tenant, brainops_service, brainops_worker, brainops_admin;
 

@@ -1,6 +1,11 @@
 -- Reasons of scores: an insert requests a rescore of the lead.
 select brainops.protect_table('public.lead_score_events');
 
+revoke insert, update on public.lead_score_events from brainops_tenant, brainops_service;
+grant insert (id, tenant_id, lead_id, reason, points, half_life, occurred_at, source_key, created_at)
+on public.lead_score_events
+to brainops_tenant, brainops_service;
+
 -- Append only. Only brainops_system changes rows: it moves them when leads are merged, and erases a person on request.
 revoke update, delete
 on public.lead_score_events

@@ -2,6 +2,39 @@
 
 select brainops.protect_table('public.lead_tasks');
 
+revoke insert, update on public.lead_tasks from brainops_tenant, brainops_service;
+grant
+  insert (
+    id,
+    tenant_id,
+    lead_id,
+    title,
+    description,
+    status,
+    priority,
+    due_at,
+    assigned_to,
+    touch_id,
+    created_at,
+    done_at
+  ),
+  update (
+    id,
+    tenant_id,
+    lead_id,
+    title,
+    description,
+    status,
+    priority,
+    due_at,
+    assigned_to,
+    touch_id,
+    created_at,
+    done_at
+  )
+on public.lead_tasks
+to brainops_tenant, brainops_service;
+
 create or replace trigger a0_resolve_lead_id
 before insert on public.lead_tasks
 for each row

@@ -8,4 +8,8 @@ select
     p_gate => 'brainops_internal.gate_onboarding_reminder'
   );
 
-revoke insert on public.onboarding_reminders from brainops_tenant, brainops_service;
+-- The engine creates reminders; a client may only move, stop or repeat one.
+revoke insert, update on public.onboarding_reminders from brainops_tenant, brainops_service;
+grant update (workflow_id, step_id, kind, due_at, scheduled_for, status, max_attempts, job_priority, idempotency_key)
+on public.onboarding_reminders
+to brainops_tenant, brainops_service;

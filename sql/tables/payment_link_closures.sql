@@ -13,25 +13,10 @@ select
   );
 
 -- The engine creates closures; a client may only move, stop or repeat one.
-revoke insert, delete on public.payment_link_closures from brainops_tenant, brainops_service;
-revoke
-  insert (
-    payment_request_id,
-    key_generation,
-    account,
-    reason,
-    scheduled_for,
-    status,
-    job_priority,
-    idempotency_key,
-    max_attempts,
-    id,
-    tenant_id,
-    created_at
-  ),
-  update (payment_request_id, key_generation, account, reason)
+revoke insert, update, delete on public.payment_link_closures from brainops_tenant, brainops_service;
+grant update (status, scheduled_for, max_attempts, job_priority, idempotency_key)
 on public.payment_link_closures
-from brainops_tenant, brainops_service;
+to brainops_tenant, brainops_service;
 
 create or replace trigger d0_after_payment_closure
 after update on public.payment_link_closures

@@ -13,45 +13,49 @@ select
   );
 
 -- Only the engine writes facts; a client asks for something by writing payment_status.
-revoke
+revoke insert, update on public.payment_requests from brainops_tenant, brainops_service;
+grant
   insert (
-    plan_name,
-    amount_minor,
-    interval,
-    paid_at,
-    attention,
-    paid_minor,
-    refunded_minor,
-    disputes_open,
-    cancelled_at,
-    expired_at,
-    failed_generation,
-    link_inactive,
-    link_told_at,
-    key_generation,
-    key_started_at,
-    key_account
+    id,
+    tenant_id,
+    lead_id,
+    product_service,
+    plan_id,
+    plan_code,
+    amount,
+    currency,
+    payment_status,
+    expires_at,
+    success_url,
+    deliver_by,
+    metadata,
+    status,
+    scheduled_for,
+    max_attempts,
+    job_priority,
+    idempotency_key,
+    created_at
   ),
   update (
-    plan_name,
-    amount_minor,
-    interval,
-    paid_at,
-    attention,
-    paid_minor,
-    refunded_minor,
-    disputes_open,
-    cancelled_at,
-    expired_at,
-    failed_generation,
-    link_inactive,
-    link_told_at,
-    key_generation,
-    key_started_at,
-    key_account
+    lead_id,
+    product_service,
+    plan_id,
+    plan_code,
+    amount,
+    currency,
+    payment_status,
+    expires_at,
+    success_url,
+    deliver_by,
+    metadata,
+    status,
+    scheduled_for,
+    max_attempts,
+    job_priority,
+    idempotency_key
   )
 on public.payment_requests
-from brainops_tenant, brainops_service;
+to brainops_tenant, brainops_service;
 
 create or replace trigger a0_resolve_lead_id
 before insert on public.payment_requests

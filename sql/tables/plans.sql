@@ -41,9 +41,40 @@ with check (true);
 alter table public.plans
 alter column tenant_id set default nullif(current_setting('brainops.statement_tenant', true), '')::uuid;
 
-grant select, insert, update, delete
+select brainops_internal.grant_to_clients('public.plans');
+
+revoke insert, update on public.plans from brainops_tenant, brainops_service;
+grant
+  insert (
+    id,
+    tenant_id,
+    code,
+    name,
+    amount,
+    currency,
+    amount_minor,
+    "interval",
+    lead_id,
+    active,
+    created_at,
+    updated_at
+  ),
+  update (
+    id,
+    tenant_id,
+    code,
+    name,
+    amount,
+    currency,
+    amount_minor,
+    "interval",
+    lead_id,
+    active,
+    created_at,
+    updated_at
+  )
 on public.plans
-to brainops_tenant, brainops_worker, brainops_service, brainops_admin, brainops_system;
+to brainops_tenant, brainops_service;
 
 create or replace trigger a0_remember_tenant
 before insert on public.plans

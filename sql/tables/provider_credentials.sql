@@ -6,8 +6,7 @@ revoke all on public.provider_credentials from brainops_tenant, brainops_service
 grant select (id, tenant_id, provider, name, hint, active, endpoint_token, created_at, updated_at)
 on public.provider_credentials
 to brainops_tenant, brainops_service;
-grant update (active), delete on public.provider_credentials to brainops_tenant, brainops_service;
-revoke delete on public.provider_credentials from brainops_tenant, brainops_service;
+grant update (active) on public.provider_credentials to brainops_tenant, brainops_service;
 
 create or replace trigger z0_touch_updated_at
 before update on public.provider_credentials

@@ -1,6 +1,77 @@
 -- Leads: capture and merge on insert, stages and keys on update, then scores, campaigns and onboarding.
 select brainops.protect_table('public.revenue_leads');
 
+revoke insert, update on public.revenue_leads from brainops_tenant, brainops_service;
+grant
+  insert (
+    id,
+    tenant_id,
+    company_name,
+    contact_name,
+    email,
+    phone,
+    website,
+    stage,
+    score,
+    value_estimate,
+    source,
+    time_zone,
+    metadata,
+    created_at,
+    updated_at,
+    last_contact,
+    next_action,
+    next_action_date,
+    merged_into,
+    phone_e164,
+    owner_email,
+    state,
+    scored_at,
+    rescore_requested_at,
+    location,
+    industry,
+    status,
+    is_test,
+    is_demo,
+    assigned_agent_id,
+    lead_id
+  ),
+  update (
+    id,
+    tenant_id,
+    company_name,
+    contact_name,
+    email,
+    phone,
+    website,
+    stage,
+    score,
+    value_estimate,
+    source,
+    time_zone,
+    metadata,
+    created_at,
+    updated_at,
+    last_contact,
+    next_action,
+    next_action_date,
+    merged_into,
+    phone_e164,
+    owner_email,
+    state,
+    scored_at,
+    rescore_requested_at,
+    location,
+    industry,
+    status,
+    is_test,
+    is_demo,
+    assigned_agent_id,
+    lead_id
+  )
+on public.revenue_leads
+to brainops_tenant, brainops_service;
+
 create or replace trigger a2_capture_lead
 before insert on public.revenue_leads
 for each row

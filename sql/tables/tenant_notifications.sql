@@ -9,6 +9,25 @@ select
     p_result_columns => array['sent_via', 'sent_at']
   );
 
+revoke insert, update on public.tenant_notifications from brainops_tenant, brainops_service;
+grant
+  insert (
+    id,
+    tenant_id,
+    subject,
+    body,
+    lead_id,
+    scheduled_for,
+    created_at,
+    status,
+    max_attempts,
+    job_priority,
+    idempotency_key
+  ),
+  update (subject, body, lead_id, scheduled_for, status, max_attempts, job_priority, idempotency_key)
+on public.tenant_notifications
+to brainops_tenant, brainops_service;
+
 create or replace trigger a0_resolve_lead_id
 before insert on public.tenant_notifications
 for each row

@@ -2,6 +2,7 @@
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { beginAsWorker } from "../support/jobs.ts";
 import { refusal } from "../support/refusal.ts";
 import {
@@ -153,7 +154,7 @@ describe("a template that was sent", () => {
     const change = (what: string, version: number): Promise<unknown> =>
       tenant.query(
         what === "delete"
-          ? "delete from ai_campaign_templates where name = 'kept' and version = $1"
+          ? deleting("delete from ai_campaign_templates where name = 'kept' and version = $1")
           : "update ai_campaign_templates set body = '<p>Other</p>' where name = 'kept' and version = $1",
         [version],
       );
@@ -174,9 +175,9 @@ describe("a template that was sent", () => {
       touch?.lease,
     ]);
     expect(rows).toEqual([{ outcome: "completed" }]);
-    const deleted = refusal(tenant.query("delete from ai_campaign_templates where name = 'held'"));
+    const deleted = refusal(tenant.query(deleting("delete from ai_campaign_templates where name = 'held'")));
     await db.until("select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like $1)", [
-      "delete from ai_campaign_templates%",
+      "select brainops.delete_rows('ai_campaign_templates'%",
     ]);
     await worker.query("commit");
     expect(await deleted).toMatchObject({ code: "OP021" });

@@ -3,6 +3,7 @@ import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { refusal } from "../support/refusal.ts";
 import { enrol, launch, makeLaunchable, newLead, touchesOf, workOff } from "./support.ts";
 
@@ -22,7 +23,7 @@ beforeAll(async () => {
   }
 });
 afterEach(async () => {
-  await tenant.query("delete from campaign_rules");
+  await tenant.query(deleting("delete from campaign_rules"));
   await tenant.query("update campaigns set status = 'active' where code = any ('{slow,fast,third}')");
 });
 afterAll(() => db.close());

@@ -3,6 +3,7 @@ import type pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { setNow } from "../support/clock.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { enrol, launch, makeLaunchable, newLead, touchesOf, workOff } from "./support.ts";
 
 const START = new Date("2026-03-02T16:00:00Z");
@@ -137,7 +138,9 @@ describe("a split with a winner", () => {
     );
     expect(await variantsOfNext("by_hand", 6)).toEqual(Array(6).fill("a"));
     await tenant.query(
-      "delete from campaign_split_winners where campaign_id = (select id from campaigns where code = 'by_hand')",
+      deleting(
+        "delete from campaign_split_winners where campaign_id = (select id from campaigns where code = 'by_hand')",
+      ),
     );
     await arriveUntil("by_hand", 1);
   });

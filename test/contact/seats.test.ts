@@ -1,6 +1,7 @@
 // Who may write what: consents, policies, and what protects the sender reputation, from each seat.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type Seat, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { refusal } from "../support/refusal.ts";
 
 let db: TestDatabase;
@@ -48,7 +49,7 @@ describe("contact_consents", () => {
       "insert into contact_consents (lead_id, channel, address, state) values ($1, 'email', 'gone@example.com', 'denied')",
       [lead?.id],
     );
-    await db.as("tenantA", "delete from revenue_leads where id = $1", [lead?.id]);
+    await db.as("tenantA", deleting("delete from revenue_leads where id = $1"), [lead?.id]);
     expect(
       await db.as("tenantA", "select lead_id, state from contact_consents where address = 'gone@example.com'"),
     ).toEqual([{ lead_id: null, state: "denied" }]);

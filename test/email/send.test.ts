@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Worker } from "../../src/jobs/worker.ts";
 import { startSendgridSimulator, type SendgridSimulator } from "../../src/simulator/sendgrid/index.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { startTestWorker } from "../support/worker.ts";
 
 let db: TestDatabase;
@@ -113,7 +114,7 @@ describe("a row in ai_email_queue", () => {
       await db.as("tenantA", "update revenue_leads set email = 'ann3@example.com' where id = $1", [lead?.id]);
       await db.as("tenantA", "update ai_email_queue set status = 'pending' where id = $1", [id]);
       await becomes(id, "completed");
-      await db.as("tenantA", "delete from revenue_leads where id = $1", [lead?.id]);
+      await db.as("tenantA", deleting("delete from revenue_leads where id = $1"), [lead?.id]);
     },
   );
 

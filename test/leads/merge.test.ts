@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { refusal } from "../support/refusal.ts";
 import { seedBothTenants } from "../support/seeds.ts";
 import { insertLead, leadOf, scored } from "./support.ts";
@@ -154,7 +155,7 @@ describe("another lead's address", () => {
     await db.as("tenantA", "update revenue_leads set email = $2 where id = $1", [first, other.email]);
     const second = await insertLead(db, { email: one.email });
     expect((await leadOf(db, second)).id).toBe(second);
-    await db.as("tenantA", "delete from revenue_leads where id = $1", [second]);
+    await db.as("tenantA", deleting("delete from revenue_leads where id = $1"), [second]);
     const third = await insertLead(db, { email: one.email });
     expect((await leadOf(db, third)).id).toBe(third);
   });

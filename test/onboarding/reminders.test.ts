@@ -5,6 +5,7 @@ import { saveCredential } from "../../src/revenue/credentials/store.ts";
 import { startSlackSimulator, type SlackSimulator } from "../../src/simulator/slack/index.ts";
 import type { Worker } from "../../src/jobs/worker.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { refusal } from "../support/refusal.ts";
 import { startTestWorker, testConfig } from "../support/worker.ts";
 import { insertLead, stepsOf, win, type Workflow } from "./support.ts";
@@ -238,7 +239,7 @@ describe("a notification to the tenant", () => {
   it("about a lead is erased with it", async () => {
     const lead = await insertLead(db, "tenantA");
     await db.query("select brainops.notify($1, 's', 'b', 'about', $2)", [db.tenantA, lead]);
-    await db.as("tenantA", "delete from revenue_leads where id = $1", [lead]);
+    await db.as("tenantA", deleting("delete from revenue_leads where id = $1"), [lead]);
     expect(await db.query("select from tenant_notifications where idempotency_key = 'about'")).toEqual([]);
   });
 });

@@ -2,6 +2,7 @@
 // and never across accounts. And events that arrive before the object they are about is known.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, isServer, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import {
   createLinkedRequest,
   charge,
@@ -348,7 +349,7 @@ describe("a payment", () => {
 
   it("of a person who has since been forgotten is still booked", async () => {
     const { id, leadId, link } = await createLinkedRequest(db, "tenantA", "starter");
-    await db.as("tenantA", "delete from revenue_leads where id = $1", [leadId]);
+    await db.as("tenantA", deleting("delete from revenue_leads where id = $1"), [leadId]);
     await applyEvents(db, [paid("forgotten", link)]);
     expect(await requestOf(db, id)).toMatchObject({ payment_status: "paid", lead_id: null });
   });

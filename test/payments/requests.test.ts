@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { renderHtml, renderText } from "../../src/revenue/rendering/template.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { refusal } from "../support/refusal.ts";
 import {
   createLinkedRequest,
@@ -113,7 +114,7 @@ describe("the price", () => {
     const plan = await insertRow(db, "tenantA", "plans", { code: "mine", name: "Mine", amount: "1" });
     expect(await db.query("select tenant_id from plans where id = $1", [plan])).toEqual([{ tenant_id: db.tenantA }]);
     expect(await db.as("tenantA", "update plans set amount = 1 where code = 'starter' returning id")).toEqual([]);
-    expect(await db.as("tenantA", "delete from plans where code = 'starter' returning id")).toEqual([]);
+    expect(await db.as("tenantA", deleting("delete from plans where code = 'starter'"))).toEqual([{ delete_rows: 0 }]);
     expect(
       (await db.as("tenantA", "select code from plans where code in ('starter', 'b-only')")).map((r) => r["code"]),
     ).toEqual(["starter"]);
@@ -248,13 +249,15 @@ describe("payment_status set by a client", () => {
 
 describe("a request", () => {
   const remove = (id: string, seat: "tenantA" | "service" | "worker" | "admin" = "tenantA") =>
-    db.as(seat, "delete from payment_requests where id = $1 returning id", [id]);
+    seat === "tenantA"
+      ? db.as(seat, "select brainops.delete_rows('payment_requests', array[$1::uuid]) as deleted", [id])
+      : db.as(seat, "delete from payment_requests where id = $1 returning 1 as deleted", [id]);
   const suspend = (status: "suspended" | "active") =>
     db.as("admin", "update tenants set status = $2 where id = $1", [db.tenantA, status]);
 
   it("without a link may be deleted", async () => {
     const id = await request({ plan_code: "starter" });
-    expect(await remove(id)).toEqual([{ id }]);
+    expect(await remove(id)).toEqual([{ deleted: 1 }]);
   });
 
   const begun = async (): Promise<string> => {
@@ -308,7 +311,7 @@ describe("a request", () => {
     await suspend("suspended");
     try {
       expect((await refusal(remove(id))).code).toBe("OP010");
-      expect(await remove(id, "admin")).toEqual([{ id }]);
+      expect(await remove(id, "admin")).toEqual([{ deleted: 1 }]);
     } finally {
       await suspend("active");
     }

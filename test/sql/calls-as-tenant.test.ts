@@ -17,6 +17,7 @@ const CALLS: Readonly<Record<string, string>> = {
   "current_tenant_id()": "",
   "tenant_country(uuid)": "brainops.current_tenant_id()",
   "default_onboarding_steps()": "",
+  "delete_rows(text,uuid[])": "'ai_sms_queue', '{$me}'",
   "enrol(uuid,text)": "'$me', 'seed'",
   "exit_enrolment(uuid,text)": "'$me', 'a test'",
   "export_person(text,text)": "'tenant-a', 'ann@example.com'",

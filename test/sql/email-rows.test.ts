@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { codeOf } from "../../src/errors.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { insertMail, jobsOf, mail } from "../support/jobs.ts";
 import { refusal } from "../support/refusal.ts";
 
@@ -68,7 +69,7 @@ describe("inserts of existing clients", () => {
     await db.as("tenantA", "update ai_email_queue set lead_id = $2 where id = $1", [byRecipient, ann]);
     expect(await addressOf(byRecipient)).toBe("bob@example.com");
 
-    await db.as("tenantA", "delete from revenue_leads where id = $1", [bob]);
+    await db.as("tenantA", deleting("delete from revenue_leads where id = $1"), [bob]);
     expect(await mail(db, byRecipient)).toMatchObject({ recipient: bob });
     expect(await addressOf(byRecipient)).toBeNull();
     await db.as("tenantA", "update ai_email_queue set subject = 'Hello again' where id = $1", [byRecipient]);

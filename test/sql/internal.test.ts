@@ -24,6 +24,8 @@ const NAMING_INTERNAL = `
           and (
             has_table_privilege('brainops_tenant', t.tgrelid, 'insert, update, delete')
             or has_any_column_privilege('brainops_tenant', t.tgrelid, 'insert, update')
+            -- By brainops.delete_rows.
+            or has_table_privilege('brainops_service', t.tgrelid, 'delete')
           )
       )
     )

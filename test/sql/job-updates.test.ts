@@ -2,6 +2,7 @@
 import type pg from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { claimOne, insertMail, jobsOf, mail } from "../support/jobs.ts";
 import { refusal } from "../support/refusal.ts";
 import { touched } from "../support/seeds.ts";
@@ -90,7 +91,7 @@ describe("an update", () => {
     }
     const jobs = async (): Promise<number[]> => Promise.all(ids.map(async (id) => (await jobsOf(db, id)).length));
     expect(await jobs()).toEqual([1, 1]);
-    await db.as("tenantA", "delete from ai_email_queue where id = any ($1)", [ids]);
+    await db.as("tenantA", deleting("delete from ai_email_queue where id = any ($1)"), [ids]);
     expect(await jobs()).toEqual([0, 0]);
   });
 

@@ -7,6 +7,7 @@ import pg from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeLaunchable } from "../campaigns/support.ts";
 import { createTestDatabase, type TestDatabase } from "../support/database.ts";
+import { deleting } from "../support/deleteRows.ts";
 import { refusal } from "../support/refusal.ts";
 import { seedBothTenants } from "../support/seeds.ts";
 
@@ -174,10 +175,10 @@ const TRIGGERS = `
   where not t.tgisinternal
     and (
       t.tgtype & 4 > 0 and has_any_column_privilege('brainops_tenant', t.tgrelid, 'insert')
-      or t.tgtype & 8 > 0 and has_table_privilege('brainops_tenant', t.tgrelid, 'delete')
+      or t.tgtype & 8 > 0 and has_table_privilege('brainops_service', t.tgrelid, 'delete')
       or t.tgtype & 8 > 0 and t.tgtype & 2 = 0 and exists (
         select from pg_constraint as c
-        where c.conrelid = t.tgrelid and c.confdeltype = 'c' and has_table_privilege('brainops_tenant', c.confrelid, 'delete')
+        where c.conrelid = t.tgrelid and c.confdeltype = 'c' and has_table_privilege('brainops_service', c.confrelid, 'delete')
       )
       or t.tgtype & 16 > 0 and t.tgattr = '' and has_any_column_privilege('brainops_tenant', t.tgrelid, 'update')
       or exists (
@@ -192,6 +193,14 @@ beforeAll(async () => {
   db = await createTestDatabase();
   await makeLaunchable(db);
   await seedBothTenants(db);
+  // Tenants delete by brainops.delete_rows. This does the same, and shows the plan.
+  await db.query(
+    `create function public.explained(p_statement text) returns json language plpgsql security definer set search_path = public
+     as $$ declare v_plan json; begin execute p_statement into v_plan; return v_plan; end $$;
+     grant create on schema public to brainops_service;
+     alter function public.explained(text) owner to brainops_service;
+     revoke create on schema public from brainops_service`,
+  );
   tenant = await db.connect("tenantA");
   triggers = await db.query(TRIGGERS);
 });
@@ -203,7 +212,10 @@ interface Plan {
 
 /** Names of the table's triggers, foreign keys aside, that the statement itself fired. */
 async function firedBy(statement: string, table: string): Promise<string[]> {
-  const { rows } = await tenant.query<{ "QUERY PLAN": [Plan] }>(`explain (analyze, format json) ${statement}`);
+  const explain = `explain (analyze, format json) ${statement}`;
+  const { rows } = await (statement.startsWith("delete ")
+    ? tenant.query<{ "QUERY PLAN": [Plan] }>('select public.explained($1) as "QUERY PLAN"', [explain])
+    : tenant.query<{ "QUERY PLAN": [Plan] }>(explain));
   return (rows[0]?.["QUERY PLAN"][0].Triggers ?? [])
     .filter((trigger) => trigger.Relation === table && trigger["Constraint Name"] === undefined)
     .map((trigger) => trigger["Trigger Name"]);
@@ -211,9 +223,11 @@ async function firedBy(statement: string, table: string): Promise<string[]> {
 
 /** Throws unless the function refuses the statement: the outermost one in the error's context is that of the trigger. */
 async function refuse(statement: string, name: string | undefined): Promise<void> {
-  const error: unknown = await tenant.query(statement).catch((reason: unknown) => reason);
+  const call = statement.startsWith("delete ") ? deleting(statement) : statement;
+  const error: unknown = await tenant.query(call).catch((reason: unknown) => reason);
   const context = error instanceof pg.DatabaseError ? (error.where ?? "") : "";
-  const raisedBy = [...context.matchAll(/PL\/pgSQL function (\S+)\(/g)].at(-1)?.[1];
+  const functions = [...context.matchAll(/PL\/pgSQL function (\S+)\(/g)].map((match) => match[1]);
+  const raisedBy = functions.findLast((called) => called !== "brainops.delete_rows");
   if (raisedBy !== name) throw new Error(`${statement}: refused by ${raisedBy}, not ${name}`, { cause: error });
 }
 

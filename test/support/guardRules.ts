@@ -14,6 +14,8 @@ export interface GuardRule {
 const ours = "n.nspname in ('public', 'brainops', 'brainops_internal')";
 const notSystem = "n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')";
 const tables = "pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace and c.relkind in ('r', 'p')";
+const anyRelation =
+  "pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')";
 const tenantColumn = "pg_attribute as t on t.attrelid = c.oid and t.attname = 'tenant_id' and not t.attisdropped";
 const clients = "unnest(array['brainops_tenant', 'brainops_service', 'brainops_worker']) as r (role)";
 const badTable = "create table public.bad (id uuid primary key, tenant_id uuid not null, email text, lead_id uuid)";
@@ -130,6 +132,9 @@ export const guardRules: readonly GuardRule[] = [
               coalesce(p.proconfig @> array['search_path=""'], false) and p.proowner = 'brainops_system'::regrole
             )`,
     breakIt: "create function brainops.bad() returns int language sql security definer as $$ select 1 $$",
+    exceptions: {
+      "brainops.delete_rows(text,uuid[])": "belongs to brainops_service, so that it deletes what a service may",
+    },
   },
   {
     rule: "no function of ours can be executed by everybody",
@@ -152,6 +157,29 @@ export const guardRules: readonly GuardRule[] = [
             from ${tables} cross join ${clients} cross join unnest(array['TRUNCATE', 'REFERENCES', 'TRIGGER']) as privilege
             where ${notSystem} and has_table_privilege(role, c.oid, privilege)`,
     breakIt: "grant truncate on public.revenue_leads to brainops_tenant",
+  },
+  {
+    rule: "tenants hold no right on a whole table that lets them lock it beyond ROW EXCLUSIVE",
+    query: `select privilege || ' ' || c.oid::regclass as problem
+            from ${anyRelation} cross join unnest(array['UPDATE', 'DELETE', 'TRUNCATE']) as privilege
+            where n.nspname <> 'information_schema' and has_table_privilege('brainops_tenant', c.oid, privilege)`,
+    breakIt: "grant delete on public.revenue_leads to brainops_tenant",
+  },
+  {
+    rule: "tenants may delete by brainops.delete_rows from tables with an id only",
+    query: `select c.oid::regclass::text as problem from ${tables}
+            where ${notSystem} and has_table_privilege('brainops_service', c.oid, 'DELETE') and not exists (
+              select from pg_attribute as a where a.attrelid = c.oid and a.attname = 'id' and a.atttypid = 'uuid'::regtype
+            )`,
+    breakIt: "create table public.bad (tenant_id uuid primary key); grant delete on public.bad to brainops_service",
+  },
+  {
+    rule: "no role but ours holds a right on our tables, views and sequences",
+    query: `select stranger || ' on ' || c.oid::regclass as problem
+            from ${anyRelation} cross join brainops_internal.strangers(c.relowner, c.relacl) as stranger
+            where n.nspname in ('public', 'brainops', 'brainops_internal')
+              and not exists (select from pg_depend as d where d.objid = c.oid and d.deptype = 'e')`,
+    breakIt: "grant select on public.revenue_leads to public",
   },
   {
     rule: "clients have no rights on partitions, which would be asked past their parent's policies",

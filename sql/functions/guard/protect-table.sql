@@ -3,7 +3,8 @@
 --
 -- It closes what policies alone leave open: row level security is forced (so it applies to the owner too), policies
 -- name their roles, foreign keys are the pair (tenant_id, x_id), unique keys begin with tenant_id, and tenants have
--- no TRUNCATE, REFERENCES or TRIGGER. test/sql/guard.test.ts reads the same rules back from the catalog.
+-- no rights that row level security does not see or that let them lock the table (grants.sql). test/sql/guard.test.ts
+-- reads the same rules back from the catalog.
 
 create or replace function brainops.guard_obstacles(p_table regclass)
 returns setof text
@@ -145,12 +146,7 @@ begin
     p_table
   );
 
-  execute format('revoke all on %s from public, brainops_tenant, brainops_service', p_table);
-  execute format(
-    'grant select, insert, update, delete on %s to
-       brainops_tenant, brainops_service, brainops_worker, brainops_admin, brainops_system',
-    p_table
-  );
+  perform brainops_internal.grant_to_clients(p_table);
 
   execute format(
     'create or replace trigger a0_remember_tenant before insert on %s
@@ -186,7 +182,8 @@ begin
     execute format('alter table %s force row level security', v_part);
     execute format('drop policy if exists every_row on %s', v_part);
     execute format('create policy every_row on %s for all to brainops_admin, brainops_system using (true) with check (true)', v_part);
-    execute format('revoke all on %s from public, brainops_tenant, brainops_service, brainops_worker', v_part);
+    perform brainops_internal.revoke_strangers(v_part);
+    execute format('revoke all on %s from brainops_tenant, brainops_service, brainops_worker', v_part);
   end loop;
 end;
 $$;
@@ -206,7 +203,7 @@ as $$
 $$;
 
 comment on function brainops.protect_table(regclass) is
-  'Gives table p_table, which must have a column tenant_id uuid, the whole guard: forced row level security, policies and grants by role, a foreign key to tenants, and the tenant filled in on insert. Must be called by the owner of the table; may be called again, which resets its grants to tenants and services. OP008: the table cannot have the guard, and why.';
+  'Gives table p_table, which must have a column tenant_id uuid, the whole guard: forced row level security, policies and grants by role, a foreign key to tenants, and the tenant filled in on insert. Must be called by the owner of the table; may be called again, which resets its grants: columns added since become writable for tenants, and rights of other roles are revoked. OP008: the table cannot have the guard, and why.';
 
 revoke execute on function brainops.protect_table(regclass) from public;
 grant execute on function brainops.protect_table(regclass) to brainops_admin, brainops_system;

@@ -60,6 +60,12 @@ async function createdByUs(client: pg.Client): Promise<ReadonlySet<string>> {
   return new Set((await appliedFiles(client, schemaSet)).flatMap(({ script }) => createdBy(script)));
 }
 
+/** Our tables and views in public, by name. */
+export async function publicRelations(client: pg.Client, directory: string): Promise<string[]> {
+  const views = await sqlFiles(directory, "views");
+  return [...(await createdByUs(client)), ...views.flatMap(({ text }) => createdBy(text))];
+}
+
 async function createdByFiles(client: pg.Client, directory: string): Promise<string[]> {
   const numbered = await Promise.all(
     (await numberedNames(directory)).map((name) => readFile(join(directory, name), "utf8")),

@@ -15,6 +15,7 @@ import { releaseLock, takeLock } from "./lock.ts";
 import { afterSet, applyNumbered, schemaSet } from "./numbered.ts";
 import { applyRepeatable, functionSet, tableSet, viewSet } from "./repeatable.ts";
 import { recordRelease, refuseLowerRelease } from "./release.ts";
+import { settleRights } from "./rights.ts";
 import { refuseOldServer } from "./server.ts";
 import type { MigrateOptions, MigrateReport, Migration } from "./types.ts";
 
@@ -71,6 +72,7 @@ async function runSteps(migration: Migration): Promise<string[]> {
     await applyNumbered(migration, afterSet),
     await applyConcurrent(migration),
   ].flat();
+  await settleRights(migration);
   await compareWithFiles(migration, "after");
   await recordRelease(migration);
   return applied;
