@@ -1,4 +1,5 @@
--- Tenants, the logins bound to them, and what belongs to the whole installation: settings and PUBLIC_URL.
+-- Tenants, their logins and the sessions that were ended, and what belongs to the whole installation: settings and
+-- PUBLIC_URL.
 --
 -- A setting does not prove who is asking: whoever can run SQL can run `set app.tenant_id = …`. So a login that is
 -- bound to a tenant is always that tenant, whatever it sets. Only members of brainops_service are trusted when they
@@ -109,6 +110,48 @@ create index tenant_logins_tenant_id on brainops.tenant_logins (tenant_id);
 comment on table brainops.tenant_logins is
   'Database logins bound to a tenant, one row per login. Written by brainops.create_login. To remove a login, drop the role and delete its row.';
 
+create table brainops.session_events (
+  id uuid primary key default gen_random_uuid(),
+  tenant_id uuid not null references public.tenants (id)
+    on delete cascade,
+  at timestamptz not null default now(),
+  login name not null,
+  pid int not null,
+  backend_start timestamptz not null,
+  reason text not null,
+  lasted interval not null,
+  blocked text[] not null default '{}',
+  constraint session_events_reason_known check (reason in ('blocked others', 'long transaction')),
+  constraint session_events_once unique (tenant_id, pid, backend_start)
+);
+
+create index session_events_at on brainops.session_events (at);
+
+comment on table brainops.session_events is
+  'Sessions of tenants'' logins that the session guard (brainops_internal.guard_sessions) ended, and why. At most 1,000 a day and tenant; deleted after settings.drop_events_after.';
+comment on column brainops.session_events.lasted is
+  'How long the session had blocked others, or how old its transaction was.';
+comment on column brainops.session_events.blocked is
+  'The sessions that waited for it, at most ten: process id, login, and the lock that each waited for.';
+
+-- Which sessions of tenants block others now, and for how long in all: a session that waits gives up at its lock_timeout
+-- and comes back, so no single wait need be long. Unlogged, because its rows mean nothing after a restart.
+create unlogged table brainops.blocking_sessions (
+  pid int not null,
+  backend_start timestamptz not null,
+  xact_start timestamptz,
+  blocked_for interval not null,
+  seen_at timestamptz not null,
+  constraint blocking_sessions_pkey primary key (pid, backend_start)
+);
+
+comment on table brainops.blocking_sessions is
+  'Sessions of tenants'' logins that blocked others within the last minute, for brainops_internal.guard_sessions.';
+comment on column brainops.blocking_sessions.xact_start is
+  'The transaction that blocks; null: outside a transaction, as with a session''s advisory lock. Another one starts from zero.';
+comment on column brainops.blocking_sessions.blocked_for is 'How long others have waited for it so far, in all.';
+comment on column brainops.blocking_sessions.seen_at is 'When a worker last looked and found it blocking.';
+
 create table brainops.settings (
   name text primary key,
   value interval not null,
@@ -117,8 +160,8 @@ create table brainops.settings (
 );
 
 comment on table brainops.settings is
-  'Retention periods of the whole installation. Admins may update value; description says what each one does.';
-comment on column brainops.settings.value is 'Above zero, such as 13 months.';
+  'Settings of the whole installation: retention periods, and limits of tenants'' sessions. Admins may update value; description says what each one does.';
+comment on column brainops.settings.value is 'Above zero, such as 13 months or 5 seconds.';
 
 create table brainops.installation (
   only_row boolean primary key default true,

@@ -1,5 +1,5 @@
 // Each night: moves done rows to the archive, creates the coming monthly partitions, and deletes old
-// partitions, webhook events, reports and old results of the circuit breakers.
+// partitions, webhook events, reports, old results of the circuit breakers and events of the session guard.
 import { defineTask, type TaskContext } from "../src/jobs/define.ts";
 
 /** Rows per table and statement, so that no transaction is long. */
@@ -11,6 +11,7 @@ export default defineTask(async (_payload, context) => {
   await untilFewer(context, "select brainops_internal.prune_webhook_events($1) as most");
   await untilFewer(context, "select brainops_internal.prune_reports($1) as most");
   await untilFewer(context, "select brainops_internal.prune_breaker_tenants($1) as most");
+  await untilFewer(context, "select brainops_internal.prune_session_events($1) as most");
 });
 
 /** Repeats the statement until it stays below the limit in every table; `most` is the count of the table with the most rows. */

@@ -1,4 +1,4 @@
--- Reference data and defaults: retention periods, points of scores, legal contact hours and caps, currencies. Applied
+-- Reference data and defaults: retention periods, limits of sessions, points of scores, legal contact hours and caps, currencies. Applied
 -- once, because admins may edit all of it.
 -- Compatibility: rolling; adds rows that no older program reads.
 
@@ -15,6 +15,20 @@ values
     'drop_reports_after',
     '13 months',
     'Reports on messages (email_deliveries, email_bounces, sms_deliveries) older than this are deleted, except unsubscribes and resubscribes.'
+  );
+
+insert into brainops.settings
+  (name, value, description)
+values
+  (
+    'end_blocking_sessions_after',
+    '5 seconds',
+    'A session of a tenant''s login that has kept others waiting for a lock for longer than this, in all during one transaction, is ended.'
+  ),
+  (
+    'end_transactions_after',
+    '60 seconds',
+    'A session of a tenant''s login with a transaction older than this is ended.'
   );
 
 insert into brainops.score_reasons (reason, kind, points, half_life, description)

@@ -10,6 +10,7 @@ import { ProgramTooOldError, releaseColumns, releaseProblem, type StoredRelease 
 import { isTimeLimit, openClient } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
+import { guardSessions } from "./sessionGuard.ts";
 
 const TICK_MS = 1000;
 
@@ -111,6 +112,8 @@ export async function startLiveness(options: LivenessOptions): Promise<Liveness>
   const tick = async (): Promise<void> => {
     try {
       client ??= await connect();
+      // First, because what follows may wait for the sessions that it ends.
+      await guardSessions(client, options.log);
       await unlockRetired(client);
       const asked = Date.now();
       const { rows } = await client.query<Watched>(

@@ -13,6 +13,7 @@ const nothing: Readonly<Record<string, string>> = {
   "brainops.sending_caps": "numbers",
   "brainops.sending_counts": "numbers by hour",
   "brainops.tenant_locks": "numbers of buckets",
+  "brainops.session_events": "sessions of the tenant's own logins",
   "brainops.tenant_logins": "the tenant's own logins",
   ai_broadcasts: "what is sent to many",
   ai_campaign_templates: "copy",

@@ -109,6 +109,13 @@ const factories: Readonly<Record<string, ((tenantId: string) => Row) | null>> = 
   contact_topic_optouts: (tenantId) => ({ topic_id: tenantId, address_key: "ann@example.com" }),
   opt_in_requests: () => ({ address: "ann@example.com" }),
   "brainops.tenant_logins": null,
+  "brainops.session_events": () => ({
+    login: "seed",
+    pid: 1,
+    backend_start: "2026-01-01Z",
+    reason: "long transaction",
+    lasted: "61 seconds",
+  }),
   "brainops.job_events": (tenantId) => ({
     table_name: "ai_email_queue",
     row_id: tenantId,

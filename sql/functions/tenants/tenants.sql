@@ -1,4 +1,4 @@
--- Tenants and their logins, and who may act for a tenant. Start at brainops.create_tenant.
+-- Tenants, and who may act for a tenant. Start at brainops.create_tenant.
 
 create or replace function brainops.create_tenant(p_slug text, p_name text, p_time_zone text default 'UTC')
 returns uuid
@@ -13,32 +13,6 @@ comment on function brainops.create_tenant(text, text, text) is
 
 revoke execute on function brainops.create_tenant(text, text, text) from public;
 grant execute on function brainops.create_tenant(text, text, text) to brainops_admin, brainops_system;
-
--- Runs with the caller's rights: creating a login needs CREATEROLE, which no role of BrainOps has.
-create or replace function brainops.create_login(p_tenant_slug text, p_role_name text, p_password text)
-returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  v_tenant_id uuid := brainops_internal.tenant_id_of(p_tenant_slug);
-begin
-  if coalesce(length(p_password), 0) < 12 then
-    raise exception 'password: has fewer than 12 characters'
-      using errcode = 'OP005', hint = 'Give 12 characters or more, or a SCRAM-SHA-256 verifier; `brainops tenant login` computes one, so that the password appears in no log.';
-  end if;
-  execute format('create role %I login password %L connection limit 20 in role brainops_tenant', p_role_name, p_password);
-  execute format('alter role %I set statement_timeout = %L', p_role_name, '60s');
-  execute format('alter role %I set idle_in_transaction_session_timeout = %L', p_role_name, '60s');
-  insert into brainops.tenant_logins (login, tenant_id) values (p_role_name, v_tenant_id);
-end;
-$$;
-
-comment on function brainops.create_login(text, text, text) is
-  'Creates the database login p_role_name, bound to the tenant: it reaches that tenant''s rows only, whatever it sets. At most 20 connections; statements end after 60 s. p_tenant_slug: slug or id. p_password: at least 12 characters, or a SCRAM-SHA-256 verifier. Needs CREATEROLE. OP005: password too short. OP007: unknown tenant.';
-
-revoke execute on function brainops.create_login(text, text, text) from public;
-grant execute on function brainops.create_login(text, text, text) to brainops_admin, brainops_system;
 
 create or replace function brainops_internal.tenant_id_of(p_tenant text)
 returns uuid

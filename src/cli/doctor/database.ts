@@ -7,6 +7,7 @@ import { readStalls, textOfStall } from "../../jobs/stalls.ts";
 import { placeOf, withClient } from "../database.ts";
 import { duration } from "../terminal.ts";
 import { bad, off, ok, type Finding } from "./finding.ts";
+import { logins, serverRights, sessions } from "./sessions.ts";
 import { release, schema } from "./schema.ts";
 
 type Examination = (client: pg.Client) => Promise<Finding | Finding[]>;
@@ -30,6 +31,9 @@ const examinations: readonly (readonly [name: string, examine: Examination])[] =
   ["release", release],
   ["schema", schema],
   ["guard", guard],
+  ["server rights", serverRights],
+  ["logins", logins],
+  ["ended sessions", sessions],
   ["rights", rights],
   ["clock", clock],
   ["workers", workers],
@@ -85,7 +89,12 @@ async function rights(client: pg.Client): Promise<Finding> {
     `select
        session_user as login,
        r.rolsuper as superuser,
-       case when pg_has_role(session_user, 'brainops_tenant', 'member') and not r.rolsuper then session_user end as tenant,
+       case
+         when pg_has_role(session_user, 'brainops_tenant', 'member')
+           -- Which is a member of every tenant's login, for the session guard.
+           and not pg_has_role(session_user, 'brainops_system', 'member')
+         then session_user
+       end as tenant,
        array(
          select role from unnest(array['brainops_system', 'brainops_service', 'brainops_worker']) as role
          where not pg_has_role(session_user, role, 'member')
