@@ -13,6 +13,7 @@ const environment = z.object({
     .optional(),
   PORT: z.coerce.number().int().min(0).max(65_535).default(8080),
   HOST: z.string().default("127.0.0.1"),
+  TRUSTED_PROXIES: z.coerce.number().int().min(0).max(10).default(0),
   PUBLIC_URL: url.optional(),
   LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   SENDGRID_API_KEY: secret.optional(),
@@ -38,6 +39,7 @@ const environment = z.object({
   STRIPE_SECRET_KEY: secret.optional(),
   STRIPE_BASE_URL: url.default("https://api.stripe.com"),
   STRIPE_WEBHOOK_SECRET: secret.optional(),
+  SLACK_BASE_URL: url.default("https://hooks.slack.com"),
   SLACK_WEBHOOK_URL: url.optional(),
   BRAINOPS_SECRET_KEY: z
     .string()

@@ -167,7 +167,7 @@ describe("a saved credential", () => {
 
 describe("a tenant's key whose BRAINOPS_SECRET_KEY was lost", () => {
   const lost = { BRAINOPS_SECRET_KEY: randomBytes(32) };
-  const slack = { webhook_url: "https://hooks.example/T/B/x" };
+  const slack = { webhook_url: "https://hooks.slack.com/services/T/B/x" };
   const write = (
     provider: "stripe" | "slack" | "form",
     credential: object,
@@ -281,7 +281,7 @@ describe("brainops tenant credential", () => {
         client,
         config,
         { tenantId: db.tenantB, provider: "slack" },
-        { webhook_url: "https://hooks.example" },
+        { webhook_url: "https://hooks.slack.com/services/T/B/y" },
       ),
     );
     expect((await run(["remove", "tenant-b", "slack"])).stdout).not.toContain("--erase");
@@ -296,7 +296,7 @@ describe("brainops tenant credential", () => {
         client,
         { BRAINOPS_SECRET_KEY: former },
         { tenantId: db.tenantB, provider: "slack" },
-        { webhook_url: "https://hooks.example" },
+        { webhook_url: "https://hooks.slack.com/services/T/B/y" },
       ),
     );
     const refused = await run(["rekey"], wrong.toString("base64"));

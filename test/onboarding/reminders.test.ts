@@ -10,7 +10,7 @@ import { refusal } from "../support/refusal.ts";
 import { startTestWorker, testConfig } from "../support/worker.ts";
 import { insertLead, stepsOf, win, type Workflow } from "./support.ts";
 
-const key = { BRAINOPS_SECRET_KEY: Buffer.alloc(32, 7).toString("base64") };
+const secrets = { BRAINOPS_SECRET_KEY: Buffer.alloc(32, 7).toString("base64") };
 
 let db: TestDatabase;
 let slack: SlackSimulator;
@@ -21,8 +21,9 @@ beforeAll(async () => {
   await db.query(`update tenants set settings = '{"notify_email": "office@tenant-b.example"}' where slug = 'tenant-b'`);
   const admin = await db.connect("superuser");
   const account = { tenantId: db.tenantA, provider: "slack" } as const;
-  await saveCredential(admin, testConfig(null, key), account, { webhook_url: slack.webhookUrl });
-  worker = await startTestWorker(db, null, { config: testConfig(null, key) });
+  const config = testConfig(null, { ...secrets, SLACK_BASE_URL: slack.url });
+  await saveCredential(admin, config, account, { webhook_url: slack.webhookUrl });
+  worker = await startTestWorker(db, null, { config });
 });
 
 afterAll(async () => {

@@ -1,5 +1,6 @@
 // The fields of a tenant credential, for each provider.
 import { z } from "zod";
+import { isSlackWebhook } from "../../providers/slack.ts";
 
 const text = z.string().trim().min(1, "is empty");
 
@@ -22,7 +23,12 @@ export const credentialShapes = {
     /** Signing secret (whsec_…) of the account's webhook endpoint; several are separated by commas. */
     webhook_secret: text.optional(),
   }),
-  slack: z.strictObject({ webhook_url: z.url({ protocol: /^https?$/, error: "expected an http or https URL" }) }),
+  slack: z.strictObject({
+    webhook_url: z
+      .string()
+      .trim()
+      .refine(isSlackWebhook, "expected https://hooks.slack.com/services/… as Slack shows it"),
+  }),
   form: z.strictObject({ secret: z.string().startsWith("whsec_", "expected whsec_ and base64") }),
 } as const;
 

@@ -39,7 +39,10 @@ export async function findEndpoint(
   return rows[0]?.endpoint ?? null;
 }
 
-/** Decrypts a credential. Throws OP035 without BRAINOPS_SECRET_KEY, OP036 if it was sealed with another key. */
+/**
+ * Decrypts a credential. Throws OP035 without BRAINOPS_SECRET_KEY, OP036 if it was sealed with another key, OP037 if
+ * its fields are not what is accepted today.
+ */
 export function openCredential<P extends CredentialProvider>(
   provider: P,
   sealed: SealedCredential,
@@ -55,7 +58,10 @@ export function openCredential<P extends CredentialProvider>(
   const scope = { tenantId: sealed.tenant_id, provider: sealed.provider, name: sealed.name };
   const wrapped = Buffer.from(sealed.wrapped_key, "base64");
   const opened = unseal(secretKey, wrapped, scope, Buffer.from(sealed.sealed, "base64"));
-  return credentialShapes[provider].parse(opened) as Credential<P>;
+  const parsed = credentialShapes[provider].safeParse(opened);
+  // prettifyError names fields and what was expected of them, never a value.
+  if (!parsed.success) throw new BrainOpsError("OP037", `${provider}: ${z.prettifyError(parsed.error)}`);
+  return parsed.data as Credential<P>;
 }
 
 /** Names one of a tenant's credentials. */

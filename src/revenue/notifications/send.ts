@@ -30,7 +30,9 @@ export async function sendNotification(row: NotificationRow, context: JobContext
     if (error instanceof BrainOpsError) return mail(row, context, error.message);
     throw error;
   }
-  const outcome = await postToSlack(url, { title: row.subject, text: row.body }, context);
+  const { config, now, signal } = context;
+  const how = { baseUrl: config.SLACK_BASE_URL, now, signal };
+  const outcome = await postToSlack(url, { title: row.subject, text: row.body }, how);
   return outcome.kind === "fail" ? mail(row, context, outcome.reason) : outcome;
 }
 

@@ -14,7 +14,9 @@ export interface SlackFault {
 }
 
 export interface SlackSimulator extends AsyncDisposable {
-  /** The URL of the incoming webhook, for a tenant's credential. */
+  /** Its origin, for SLACK_BASE_URL. */
+  readonly url: string;
+  /** The webhook as Slack would show it, for a tenant's credential; with SLACK_BASE_URL, posts to it arrive here. */
   readonly webhookUrl: string;
   /** Texts that arrived, in order. */
   readonly messages: readonly string[];
@@ -60,7 +62,8 @@ export async function startSlackSimulator(): Promise<SlackSimulator> {
       server.closeAllConnections();
     });
   return {
-    webhookUrl: `http://127.0.0.1:${port}${PATH}`,
+    url: `http://127.0.0.1:${port}`,
+    webhookUrl: `https://hooks.slack.com${PATH}`,
     messages,
     fail: (fault) => void faults.push(...Array.from({ length: fault.times ?? 1 }, () => fault)),
     close,
