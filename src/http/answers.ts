@@ -5,13 +5,24 @@ import { isTransient } from "../db/pool.ts";
 import { codeOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { ServedRoute } from "./access.ts";
+import { TooManyRequestsError } from "./limits.ts";
 import { sendPage, type Page } from "./page.ts";
 
 /** Retry-After in seconds, if Postgres is unreachable. */
-const RETRY_AFTER = "30";
+const RETRY_AFTER = 30;
 
-/** The status and the sentence that the caller gets for an error. */
-function errorAnswer(error: unknown): { status: number; sentence: string } {
+interface ErrorAnswer {
+  readonly status: number;
+  readonly sentence: string;
+  /** In seconds; absent if a repetition is of no use, or the time is not known. */
+  readonly retryAfter?: number;
+}
+
+/** What the caller gets for an error. */
+function errorAnswer(error: unknown): ErrorAnswer {
+  if (error instanceof TooManyRequestsError) {
+    return { status: 429, sentence: error.message, retryAfter: error.retryAfterSeconds };
+  }
   // Fastify's own refusals (413, 415, …) and a client that disconnected concern this request only. They come first,
   // because a lost client and a lost Postgres are both ECONNRESET.
   const { statusCode = 500 } = (error ?? {}) as Partial<FastifyError>;
@@ -19,7 +30,7 @@ function errorAnswer(error: unknown): { status: number; sentence: string } {
     return { status: statusCode, sentence: error.message };
   }
   if (isTransient(error)) {
-    return { status: 503, sentence: "This can't be done right now. Try again later." };
+    return { status: 503, sentence: "This can't be done right now. Try again later.", retryAfter: RETRY_AFTER };
   }
   return { status: 500, sentence: "Something went wrong on our side." };
 }
@@ -37,24 +48,28 @@ function logFailure(log: Log, request: FastifyRequest, error: unknown, status: n
 /** Answers errors with JSON. */
 export function answerErrors(app: FastifyInstance, log: Log): void {
   app.setErrorHandler((error, request, reply) => {
-    const { status, sentence } = errorAnswer(error);
+    const { status, sentence, retryAfter } = errorAnswer(error);
     logFailure(log, request, error, status);
-    if (status === 503) void reply.header("retry-after", RETRY_AFTER);
+    if (retryAfter !== undefined) void reply.header("retry-after", retryAfter);
     return reply.code(status).send({ error: sentence });
   });
 }
 
-/** Answers errors with pages for people: `later` for the server's errors (5xx), `notUnderstood` for the client's (4xx). */
+/**
+ * Answers errors with pages for people: `later` for the server's errors (5xx) and too many requests (429),
+ * `notUnderstood` for the client's other errors (4xx).
+ */
 export function answerErrorsWithPages(
   scope: FastifyInstance,
   log: Log,
   { later, notUnderstood }: { readonly later: Page; readonly notUnderstood: Page },
 ): void {
   scope.setErrorHandler((error, request, reply) => {
-    const { status } = errorAnswer(error);
+    const { status, retryAfter } = errorAnswer(error);
     logFailure(log, request, error, status);
-    if (status >= 500) void reply.header("retry-after", RETRY_AFTER);
-    return sendPage(reply, status, status >= 500 ? later : notUnderstood);
+    const isLater = status >= 500 || status === 429;
+    if (isLater) void reply.header("retry-after", retryAfter ?? RETRY_AFTER);
+    return sendPage(reply, status, isLater ? later : notUnderstood);
   });
 }
 
@@ -72,7 +87,9 @@ export function answerUnserved(app: FastifyInstance, served: readonly ServedRout
 }
 
 function patternOf(url: string): RegExp {
-  return new RegExp(`^${url.replaceAll(/:\w+/g, "[^/]+")}$`);
+  // A parameter, which may have a pattern of its own: ":token" or ":endpoint(^[0-9a-f]{64}$)".
+  const pattern = url.replaceAll(/:\w+(?:\(\^(.*?)\$\))?/g, (_parameter, own: string | undefined) => own ?? "[^/]+");
+  return new RegExp(`^${pattern}$`);
 }
 
 /** For requests that Fastify refuses before routing, such as a path that can't be decoded. */

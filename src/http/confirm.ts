@@ -42,7 +42,7 @@ export function serveConfirm(app: FastifyInstance, { log, pool }: { log: Log; po
     scope.addContentTypeParser("*", { parseAs: "buffer" }, (_request, _body, parsed) => parsed(null));
     answerErrorsWithPages(scope, log, { later, notUnderstood });
 
-    const options = { bodyLimit: BODY_LIMIT, config: { access: "public" } } as const;
+    const options = { bodyLimit: BODY_LIMIT, config: { access: "public", limitsFailures: true } } as const;
     // No query, and no answer that reveals which tokens exist.
     scope.get<{ Params: Params }>("/confirm/:token", options, async (request, reply) =>
       isToken(request.params.token) ? sendPage(reply, 200, ask) : sendPage(reply, 404, unknownLink),

@@ -25,6 +25,7 @@ export const formWebhook: TenantWebhook<"form", SignedHeaders, object> = {
     ({ signed, body }) =>
       isGenuine(secret, signed, body),
   acceptsInactive: false,
+  limitsValid: true,
   sealedError:
     "BRAINOPS_SECRET_KEY is not set, or is not the key that the form's secret was encrypted with. Set it on the server.",
   parse: parseEvent,

@@ -42,7 +42,7 @@ export function servePreferences(app: FastifyInstance, { log, pool }: { log: Log
     );
     answerErrorsWithPages(scope, log, { later, notUnderstood });
 
-    const options = { bodyLimit: BODY_LIMIT, config: { access: "public" } } as const;
+    const options = { bodyLimit: BODY_LIMIT, config: { access: "public", limitsFailures: true } } as const;
     scope.get<{ Params: Params }>("/preferences/:token", options, async (request, reply) => {
       const preferences = await readPreferences(pool, request.params.token);
       return preferences === null

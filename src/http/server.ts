@@ -13,6 +13,7 @@ import { createCloser } from "./close.ts";
 import { serveConfirm } from "./confirm.ts";
 import { formWebhook } from "./forms.ts";
 import { serveHealth } from "./health.ts";
+import { createLimits, limitFailures, warnOfProxies } from "./limits.ts";
 import { servePreferences } from "./preferences.ts";
 import { serveUnsubscribe } from "./unsubscribe.ts";
 import { serveWebhook } from "./webhooks/receive.ts";
@@ -58,9 +59,12 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     limits: limits.probe,
   });
   try {
-    const app = createApp(log);
+    const app = createApp(log, config);
     const close = createCloser(app);
     const routes = guardRoutes(app, config);
+    const limits = createLimits(now);
+    limitFailures(app, limits);
+    warnOfProxies(app, config.TRUSTED_PROXIES, log);
     addHeaders(app, config);
     answerErrors(app, log);
     answerUnserved(app, routes);
@@ -68,7 +72,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     serveUnsubscribe(app, { log, pool });
     servePreferences(app, { log, pool });
     serveConfirm(app, { log, pool });
-    const services = { config, log, pool, now };
+    const services = { config, limits, log, pool, now };
     serveWebhook(app, services, sendgridWebhook(config));
     serveWebhook(app, services, twilioWebhook("status", config));
     serveWebhook(app, services, twilioWebhook("inbound", config));
@@ -88,7 +92,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   }
 }
 
-function createApp(log: Log): FastifyInstance {
+function createApp(log: Log, { TRUSTED_PROXIES: proxies }: Config): FastifyInstance {
   const app = fastify({
     // A whole request must arrive within requestTimeout, its headers sooner; silent sockets are closed.
     requestTimeout: 30_000,
@@ -97,7 +101,8 @@ function createApp(log: Log): FastifyInstance {
     keepAliveTimeout: 72_000,
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     bodyLimit: 64 * 1024,
-    trustProxy: false,
+    // The client's address is the one that the outermost trusted proxy adds to X-Forwarded-For.
+    trustProxy: proxies === 0 ? false : (_address, hop) => hop < proxies,
     frameworkErrors: answerBadRequest,
     // Fastify logs URLs, and those of unsubscribe links are secrets. See onResponse.
     logger: false,

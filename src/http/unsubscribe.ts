@@ -53,7 +53,7 @@ export function serveUnsubscribe(app: FastifyInstance, { log, pool }: { log: Log
 
     answerErrorsWithPages(scope, log, { later, notUnderstood });
 
-    const options = { bodyLimit: BODY_LIMIT, config: { access: "public" } } as const;
+    const options = { bodyLimit: BODY_LIMIT, config: { access: "public", limitsFailures: true } } as const;
 
     // No query: it works while Postgres is unreachable, and does not reveal which tokens exist.
     scope.get<{ Params: Params }>("/unsubscribe/:token", options, async (request, reply) =>

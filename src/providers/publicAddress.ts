@@ -40,7 +40,7 @@ const SPECIAL_IPV6 = [
 const special = listOf([...SPECIAL_IPV4, ...SPECIAL_IPV6]);
 const global = listOf([GLOBAL_IPV6]);
 
-/** Whether an IP address, as text, is a globally reachable unicast address. False for text that is no IP address. */
+/** Whether an IP address, as text, is a globally reachable unicast address. False for other text. */
 export function isPublicAddress(address: string): boolean {
   switch (isIP(address)) {
     case 4:

@@ -80,7 +80,7 @@ export async function postToSlack(
 
 function outcomeOf({ status, headers, body }: OutboundAnswer, now: Date): Outcome {
   if (status >= 200 && status < 300) return { kind: "completed", result: { sent_via: "slack", sent_at: now } };
-  // no_service, invalid_token, channel_is_archived and the like. Any other text is not Slack's to tell the tenant.
+  // no_service, invalid_token, channel_is_archived and the like. Any other text is not shown: it need not be Slack's.
   const code = /^[a-z_]{1,40}$/.test(body.trim()) ? `: ${body.trim()}` : "";
   const reason = `Slack answered ${status}${code}`;
   if (status === 429) {

@@ -49,7 +49,7 @@ const routes: readonly SignedRoute[] = [
     credential: { api_key: "SG.invented", webhook_public_key: sendgrid.own.publicKey },
     post: (to, path, key) => postEvents(to, sendgrid[key], "{", { path }),
     signed: 400,
-    sealed: [500, "Something went wrong on our side."],
+    sealed: [503, sealedAccount],
   },
   twilio("status"),
   twilio("inbound"),

@@ -91,20 +91,29 @@ describe("routes", () => {
 });
 
 describe("anything else", () => {
-  it.each(["/", "/admin", "/webhooks", "/webhooks/sendgrid/", "/unsubscribe", "/metrics/x", "/.env", "//healthz"])(
-    "%s is 404 in JSON",
-    async (path) => {
-      const response = await fetch(server.url + path);
-      expect(response.status).toBe(404);
-      expect(await response.json()).toEqual({ error: "There is nothing here." });
-    },
-  );
+  it.each([
+    "/",
+    "/admin",
+    "/webhooks",
+    "/webhooks/sendgrid/",
+    "/unsubscribe",
+    "/metrics/x",
+    "/.env",
+    "//healthz",
+    "/forms/abc",
+  ])("%s is 404 in JSON", async (path) => {
+    const response = await fetch(server.url + path);
+    expect(response.status).toBe(404);
+    expect(await response.json()).toEqual({ error: "There is nothing here." });
+  });
 
   it("with a method that the path does not support is 405 with Allow; OPTIONS returns only Allow", async () => {
     for (const [method, path, allow] of [
       ["GET", "/webhooks/sendgrid", "POST, OPTIONS"],
       ["DELETE", "/unsubscribe/abc", "GET, HEAD, POST, OPTIONS"],
       ["POST", "/healthz", "GET, HEAD, OPTIONS"],
+      ["GET", `/forms/${"0".repeat(64)}`, "POST, OPTIONS"],
+      ["PUT", `/webhooks/twilio/inbound/${"0".repeat(64)}`, "POST, OPTIONS"],
     ] as const) {
       const response = await fetch(server.url + path, { method });
       expect(response.status, `${method} ${path}`).toBe(405);

@@ -1,7 +1,8 @@
 // The one receiver of signed requests: webhooks of providers, and lead forms. Their differences are declared (Webhook,
 // TenantWebhook); the order of the checks is the same for all:
 //   before the body is read  503 if a variable is not set; 401 if the signature headers can't be genuine
-//   over the raw body        401 if the endpoint is unknown or the signature is invalid
+//   over the raw body        401 if the endpoint is unknown or the signature is invalid; 429 if the client has had too
+//                            many of those, but never to a request whose signature is valid (see EndpointMemory)
 //   after that               400 if the body can't be parsed; then the declaration's `accept`
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type pg from "pg";
@@ -11,9 +12,12 @@ import type { Credential, CredentialProvider } from "../../revenue/credentials/s
 import { findEndpoint, openCredential, type Endpoint } from "../../revenue/credentials/store.ts";
 import type { Log } from "../../telemetry/log.ts";
 import { recordWebhook } from "../../telemetry/metrics.ts";
+import { clientOf } from "../failures.ts";
+import { TooManyRequestsError, type Limits } from "../limits.ts";
 
 export interface WebhookServices {
   readonly config: Config;
+  readonly limits: Limits;
   readonly log: Log;
   readonly pool: pg.Pool;
   /** Unix milliseconds. */
@@ -72,8 +76,10 @@ interface Declaration<P extends CredentialProvider, Signed, Parsed> {
   readonly tenantVerifier: (credential: Credential<P>) => Verifier<Signed> | null;
   /** Whether an endpoint still works after the tenant has switched its credential off. */
   readonly acceptsInactive: boolean;
-  /** The text of the 503 if BRAINOPS_SECRET_KEY does not open the tenant's credential; null: a 500 instead. */
-  readonly sealedError: string | null;
+  /** The text of the 503 if BRAINOPS_SECRET_KEY does not open the tenant's credential. */
+  readonly sealedError: string;
+  /** Whether valid requests of one endpoint are limited, too. @default false: providers' events are never refused */
+  readonly limitsValid?: boolean;
   /** Null if the body does not have the format. */
   readonly parse: (body: Buffer) => Parsed | null;
 }
@@ -109,6 +115,8 @@ interface Account<Signed, To extends Endpoint | null> {
 interface Route<Signed, Parsed, To extends Endpoint | null> {
   readonly url: string;
   readonly needs: readonly (keyof Config)[];
+  /** Whether findAccount runs a query, for the endpoint that the URL names. */
+  readonly isTenants: boolean;
   /** Whose signature is expected. */
   readonly findAccount: (request: FastifyRequest) => Promise<Account<Signed, To> | Refusal>;
   readonly accept: (request: Verified<Signed, Parsed, To>, pool: pg.Pool) => Promise<Receipt>;
@@ -132,6 +140,7 @@ export function serveWebhook<P extends CredentialProvider, Signed, Parsed>(
       serveRoute(scope, services, webhook, {
         url: webhook.path,
         needs: [...webhook.needs, ...needs],
+        isTenants: false,
         findAccount: async () => (verifier === null ? unknownEndpoint : { verifier, endpoint: null }),
         accept: webhook.accept,
       });
@@ -139,6 +148,7 @@ export function serveWebhook<P extends CredentialProvider, Signed, Parsed>(
     serveRoute(scope, services, webhook, {
       url: `${webhook.path}/:endpoint(^[0-9a-f]{64}$)`,
       needs: webhook.needs,
+      isTenants: true,
       findAccount: (request) => findTenantAccount(services, webhook, request),
       accept: webhook.accept,
     });
@@ -147,14 +157,20 @@ export function serveWebhook<P extends CredentialProvider, Signed, Parsed>(
 
 function serveRoute<P extends CredentialProvider, Signed, Parsed, To extends Endpoint | null>(
   scope: FastifyInstance,
-  { config, log, pool, now }: WebhookServices,
+  { config, limits, log, pool, now }: WebhookServices,
   webhook: Declaration<P, Signed, Parsed>,
-  { url, needs, findAccount, accept }: Route<Signed, Parsed, To>,
+  { url, needs, isTenants, findAccount, accept }: Route<Signed, Parsed, To>,
 ): void {
   const { provider, bodyLimit } = webhook;
-  const refuse = (reply: FastifyReply, { status, reason }: Refusal): FastifyReply => {
+  const memory = new EndpointMemory<Signed>();
+
+  /** Counts as a failure of the client's, unless `take` has counted it before. */
+  const refuse = (request: FastifyRequest, reply: FastifyReply, refusal: Refusal, isCounted = false): FastifyReply => {
+    const { status, reason } = refusal;
     if (status === 503) return reply.code(503).send({ error: reason });
     recordWebhook(provider, "refused", 1);
+    const wait = isCounted ? 0 : limits.signed.take(clientOf(request.ip));
+    if (wait > 0) throw new TooManyRequestsError(wait);
     log.warn({ reason }, `${provider} webhook: request refused`);
     return reply.code(401).send({ error: `This request is not signed by ${webhook.signer}.` });
   };
@@ -162,20 +178,39 @@ function serveRoute<P extends CredentialProvider, Signed, Parsed, To extends End
   // Runs before the body is read, so that a request that can't be genuine uses no memory.
   const onRequest = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const unset = needs.filter((name) => config[name] === undefined);
-    if (unset.length > 0) return refuse(reply, notSet(unset));
+    if (unset.length > 0) return refuse(request, reply, notSet(unset));
     const signed = webhook.readSignature(request.headers);
-    if (signed === null) return refuse(reply, noSignature);
-    if (webhook.isTimely?.(signed, now()) === false) return refuse(reply, notTimely);
+    if (signed === null) return refuse(request, reply, noSignature);
+    if (webhook.isTimely?.(signed, now()) === false) return refuse(request, reply, notTimely);
     return undefined;
   };
 
   const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
     const raw = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
     const signed = webhook.readSignature(request.headers);
-    if (signed === null) return refuse(reply, noSignature);
-    const account = await findAccount(request);
-    if ("reason" in account) return refuse(reply, account);
-    if (!account.verifier({ signed, url: request.url, body: raw })) return refuse(reply, invalidSignature);
+    if (signed === null) return refuse(request, reply, noSignature);
+    const signedRequest = { signed, url: request.url, body: raw };
+    const { endpoint: token = "" } = request.params as { readonly endpoint?: string };
+
+    // Counted before the query, and given back unless the request is refused.
+    const client = clientOf(request.ip);
+    const wait = isTenants ? limits.signed.take(client) : 0;
+    if (wait > 0 && !memory.verifies(token, signedRequest)) throw new TooManyRequestsError(wait);
+    const isCounted = isTenants && wait === 0;
+    const account = await findAccount(request).catch((error: unknown) => {
+      if (isCounted) limits.signed.giveBack(client);
+      throw error;
+    });
+    const refusal = "reason" in account ? account : account.verifier(signedRequest) ? null : invalidSignature;
+    if (isCounted && refusal?.status !== 401) limits.signed.giveBack(client);
+    if ("reason" in account) return refuse(request, reply, account, isCounted);
+    if (refusal !== null) return refuse(request, reply, refusal, isCounted);
+    if (isTenants) memory.remember(token, account.verifier);
+
+    if (webhook.limitsValid === true) {
+      const pause = limits.submissions.take(token);
+      if (pause > 0) throw new TooManyRequestsError(pause);
+    }
     const body = webhook.parse(raw);
     if (body === null) return reply.code(400).send({ error: `The body is not a ${webhook.bodyFormat}.` });
     const { endpoint } = account;
@@ -187,6 +222,27 @@ function serveRoute<P extends CredentialProvider, Signed, Parsed, To extends End
   };
 
   scope.post(url, { bodyLimit, config: { access: "signature" }, onRequest }, handler);
+}
+
+/**
+ * The keys of endpoints that have had a valid request. Whoever shares an address with someone who guesses (behind a
+ * proxy that is not trusted, for example) must not lose events, so a request that one of these keys signed is let
+ * through to the real check in spite of the limit, without a query.
+ */
+class EndpointMemory<Signed> {
+  static readonly #MAX = 1000;
+  readonly #verifiers = new Map<string, Verifier<Signed>>();
+
+  remember(token: string, verifier: Verifier<Signed>): void {
+    this.#verifiers.delete(token);
+    this.#verifiers.set(token, verifier);
+    const [oldest] = this.#verifiers.keys();
+    if (this.#verifiers.size > EndpointMemory.#MAX && oldest !== undefined) this.#verifiers.delete(oldest);
+  }
+
+  verifies(token: string, request: SignedRequest<Signed>): boolean {
+    return this.#verifiers.get(token)?.(request) ?? false;
+  }
 }
 
 const noSignature: Refusal = { status: 401, reason: "missing or malformed signature header" };
@@ -215,7 +271,7 @@ async function findTenantAccount<P extends CredentialProvider, Signed, Parsed>(
   try {
     credential = openCredential(webhook.provider, endpoint, config);
   } catch (error) {
-    if (!(error instanceof BrainOpsError) || webhook.sealedError === null) throw error;
+    if (!(error instanceof BrainOpsError)) throw error;
     return { status: 503, reason: webhook.sealedError };
   }
   const verifier = webhook.tenantVerifier(credential);

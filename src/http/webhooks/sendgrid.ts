@@ -3,7 +3,7 @@
 import type { Config } from "../../config.ts";
 import { parseEvents } from "./json.ts";
 import { recordEvents } from "./ledger.ts";
-import type { Verifier, Webhook } from "./receive.ts";
+import { SEALED_ACCOUNT, type Verifier, type Webhook } from "./receive.ts";
 import {
   isTimely,
   readSignature,
@@ -31,7 +31,7 @@ export function sendgridWebhook({
     },
     tenantVerifier: ({ webhook_public_key: own }) => (own === undefined ? null : verifierOf(own)),
     acceptsInactive: true,
-    sealedError: null,
+    sealedError: SEALED_ACCOUNT,
     parse: parseEvents,
     accept: ({ body: events, endpoint }, pool) => recordEvents(pool, "sendgrid", events, endpoint),
   };
