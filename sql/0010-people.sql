@@ -69,11 +69,12 @@ create table public.opt_in_requests (
   lead_id uuid,
   address text not null,
   address_key text not null generated always as (lower(btrim(address))) stored,
-  token text not null default replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''),
+  token_digest bytea,
   email_id uuid,
   created_at timestamptz not null default brainops.now(),
   expires_at timestamptz,
   confirmed_at timestamptz,
+  constraint opt_in_requests_digest_length check (octet_length(token_digest) = 32),
   previous_at timestamptz not null default '-infinity',
   constraint opt_in_requests_once unique (tenant_id, address_key, previous_at),
   constraint opt_in_requests_lead
@@ -81,15 +82,16 @@ create table public.opt_in_requests (
       on delete set null (lead_id)
 );
 
-create index opt_in_requests_token on public.opt_in_requests (token);
+create index opt_in_requests_token on public.opt_in_requests (token_digest);
+create index opt_in_requests_email on public.opt_in_requests (email_id);
 create index opt_in_requests_address on public.opt_in_requests (tenant_id, address_key, created_at);
 create index opt_in_requests_lead_id on public.opt_in_requests (tenant_id, lead_id) where lead_id is not null;
 create index opt_in_requests_waiting on public.opt_in_requests (tenant_id) where email_id is null;
 
 comment on table public.opt_in_requests is
   'Requests by mail to confirm that marketing mail is wanted (double opt-in). Created by a consent that is not confirmed, if the tenant''s policy or the consent itself asks for double opt-in.';
-comment on column public.opt_in_requests.token is
-  'The token of the link /confirm/<token>. Opening the page changes nothing; its button confirms.';
+comment on column public.opt_in_requests.token_digest is
+  'The sha256 of the token in the link /confirm/<token>, which only the mail contains. Opening the page changes nothing; its button confirms. Null until the mail is about to be sent.';
 comment on column public.opt_in_requests.email_id is
   'The mail that asks. Null until a process with PUBLIC_URL has started.';
 comment on column public.opt_in_requests.expires_at is

@@ -223,8 +223,11 @@ describe("the page of a double opt-in", () => {
       `insert into contact_consents (tenant_id, channel, address, state, evidence) values ($1, 'email', $2, 'pending', '{"double_opt_in": true}')`,
       [db.tenantA, ANN],
     );
-    const [row] = await db.query<{ token: string }>("select token from opt_in_requests");
-    return row?.token ?? "";
+    await db.query("update opt_in_requests set email_id = gen_random_uuid() where email_id is null");
+    const [row] = await db.query<{ link: string }>(
+      "select brainops_internal.opt_in_link(tenant_id, email_id, address) as link from opt_in_requests",
+    );
+    return row?.link.split("/confirm/")[1] ?? "";
   }
 
   it("changes nothing when a scanner opens it, and confirms once by its button", async () => {

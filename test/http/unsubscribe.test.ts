@@ -185,3 +185,27 @@ describe("the page", () => {
     await cut.close();
   });
 });
+
+describe("the link of a mail that asks for opt-in", () => {
+  it("is in the mail, is nowhere in the database, and confirms", async () => {
+    await db.query(
+      `insert into contact_consents (tenant_id, channel, address, state, evidence)
+       values ($1, 'email', 'opt@example.com', 'pending', '{"double_opt_in": true}')`,
+      [db.tenantA],
+    );
+    await db.until("select bool_and(status = 'completed') from ai_email_queue where recipient = 'opt@example.com'");
+    const mail = simulator.messages.find(({ to }) => JSON.stringify(to).includes("opt@example.com"));
+    const link = /https?:[^"]+\/confirm\/([0-9a-f]{64})/.exec(JSON.stringify(mail));
+    expect(link).not.toBeNull();
+    for (const table of ["opt_in_requests", "ai_email_queue", "brainops.jobs", "brainops.job_events"]) {
+      const found = await db.query(`select from ${table} as t where to_jsonb(t)::text like '%' || $1 || '%'`, [
+        link?.[1],
+      ]);
+      expect(found).toEqual([]);
+    }
+    expect((await fetch(`${server.url}/confirm/${link?.[1]}`, { method: "POST" })).status).toBe(200);
+    expect(await db.query("select state, source from contact_consents where source = 'double_opt_in'")).toEqual([
+      { state: "granted", source: "double_opt_in" },
+    ]);
+  });
+});

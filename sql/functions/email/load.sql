@@ -14,7 +14,7 @@
 -- which takes longer than the query. enable_seqscan: a plan that is made while the tables are small is used until the
 -- next analyze.
 
--- Not stable, because it creates unsubscribe tokens. They are collected in one object for each tenant: the planner
+-- Not stable, because it creates tokens. Unsubscribe tokens are collected in one object for each tenant: the planner
 -- expects one mail, and would search all tokens for each of them.
 create or replace function brainops_internal.load_emails(p_ids uuid[])
 returns table (
@@ -60,7 +60,12 @@ begin
       e.max_attempts,
       e.subject,
       e.body,
-      e.metadata,
+      case
+        when e.metadata ->> 'type' = 'opt_in' then e.metadata || jsonb_strip_nulls(
+          jsonb_build_object('confirm_url', brainops_internal.opt_in_link(e.tenant_id, e.id, e.address))
+        )
+        else e.metadata
+      end,
       e.address,
       to_jsonb(l) - 'tenant_id',
       jsonb_build_object('name', t.name, 'slug', t.slug, 'settings', t.settings),
@@ -74,7 +79,7 @@ end;
 $$;
 
 comment on function brainops_internal.load_emails(uuid[]) is
-  'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; creates missing unsubscribe tokens of marketing mails.';
+  'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; creates missing unsubscribe tokens of marketing mails, and the link of a mail that asks for opt-in.';
 
 revoke execute on function brainops_internal.load_emails(uuid[]) from public;
 grant execute on function brainops_internal.load_emails(uuid[]) to brainops_worker;

@@ -11,8 +11,8 @@ stable
 security definer
 set search_path = ''
 as $$
-  -- A link's token gives its holder rights; lease and worker_id are internal to the engine.
-  select r.table_name, r.held - '{token,lease,worker_id}'::text[]
+  -- A link's token gives its holder rights, and its digest is of no use; lease and worker_id are internal to the engine.
+  select r.table_name, r.held - '{token,token_digest,lease,worker_id}'::text[]
   from
     brainops_internal.person_rows(
       brainops_internal.find_person(brainops_internal.tenant_of_caller(p_tenant), p_address)

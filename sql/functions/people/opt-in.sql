@@ -75,7 +75,6 @@ begin
       || '<p>If it was not you, ignore this mail: you will get no more mail about this. The link works until {{ expires }}.</p>',
     jsonb_build_object(
       'type', 'opt_in',
-      'confirm_url', rtrim(v_url, '/') || '/confirm/' || v_request.token,
       'expires', to_char(v_request.expires_at at time zone t.time_zone, 'FMDD FMMonth YYYY, HH24:MI')
     ),
     'opt_in:' || v_request.id, brainops.now()
@@ -90,6 +89,36 @@ comment on function brainops_internal.mail_opt_in(uuid) is
 revoke execute on function brainops_internal.mail_opt_in(uuid) from public;
 grant execute on function brainops_internal.mail_opt_in(uuid) to brainops_system;
 
+-- The token exists in the mail only: not in the mail's row, which the tenant can read and could confirm with, nor in a
+-- dump. So it is made when a worker loads the mail. If a mail is sent again, its new link replaces the first. An address
+-- that the tenant wrote into the mail instead gets no link.
+create or replace function brainops_internal.opt_in_link(p_tenant_id uuid, p_email_id uuid, p_address text)
+returns text
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- 244 random bits, as in email_unsubscribe_links.
+  v_token text := replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+begin
+  update public.opt_in_requests
+  set token_digest = sha256(convert_to(v_token, 'UTF8'))
+  where email_id = p_email_id and tenant_id = p_tenant_id and address_key = lower(btrim(p_address));
+  if not found then
+    return null;
+  end if;
+  return (select rtrim(public_url, '/') || '/confirm/' || v_token from brainops.installation);
+end;
+$$;
+
+comment on function brainops_internal.opt_in_link(uuid, uuid, text) is
+  'A new link for the mail of an opt-in request; earlier ones no longer work. Null if the mail asks for no opt-in, or goes to another address than the request is about.';
+
+alter function brainops_internal.opt_in_link(uuid, uuid, text) owner to brainops_system;
+revoke execute on function brainops_internal.opt_in_link(uuid, uuid, text) from public;
+grant execute on function brainops_internal.opt_in_link(uuid, uuid, text) to brainops_worker;
+
 create or replace function brainops_internal.confirm_opt_in(p_token text, p_evidence jsonb default '{}')
 returns text
 language plpgsql
@@ -99,7 +128,10 @@ as $$
 declare
   v_request public.opt_in_requests;
 begin
-  select * into v_request from public.opt_in_requests where token = p_token for no key update;
+  select * into v_request
+    from public.opt_in_requests
+    where token_digest = sha256(convert_to(p_token, 'UTF8'))
+    for no key update;
   if not found then
     return 'unknown';
   end if;
