@@ -14,7 +14,8 @@ create type brainops.sms_reference as (
   lead_id uuid,
   touch_id uuid,
   enrolment_id uuid,
-  to_number text
+  to_number text,
+  started_at timestamptz
 );
 
 comment on type brainops.sms_reference is
@@ -189,6 +190,7 @@ create table public.sms_inbound (
 );
 
 create index sms_inbound_lead_id on public.sms_inbound (tenant_id, lead_id) where lead_id is not null;
+create index sms_inbound_message on public.sms_inbound (message_sid);
 create index sms_inbound_from on public.sms_inbound (tenant_id, from_number, received_at);
 
 comment on table public.sms_inbound is

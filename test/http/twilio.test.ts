@@ -97,6 +97,32 @@ describe("a request that Twilio did not sign", () => {
     expect(await recorded()).toBe(0);
   });
 
+  it("is refused with a parameter moved from the body to the end of the query, which leaves the signed text as it was", async () => {
+    for (const post of [
+      statusOf("00000000-0000-4000-8000-000000000000", sid(), "failed"),
+      inboundOf("+13035550100", "Hi"),
+    ]) {
+      const [[name, value], ...rest] = Object.entries(post.parameters).toSorted(([a], [b]) => (a < b ? -1 : 1)) as [
+        [string, string],
+        ...[string, string][],
+      ];
+      const body = new URLSearchParams(rest).toString();
+      for (const sentPath of [`${post.path}${name}${value}`, `${post.path}?${name}${value}`]) {
+        const answer = await postTwilio(server, post, { sentPath, sentBody: body });
+        expect([401, 404]).toContain(answer.status);
+      }
+    }
+    expect(await recorded()).toBe(0);
+  });
+
+  it.each(["/webhooks/twilio/inbound?x=1", "/webhooks/twilio/status?x=1", "/webhooks/twilio/status?row=1"])(
+    "is refused at %s, a URL that this program never gave to Twilio",
+    async (path) => {
+      const post = inboundOf("+13035550100", "Hi");
+      expect((await postTwilio(server, { ...post, path })).status).toBe(401);
+    },
+  );
+
   it("is 413 if it is too large, and 405 or 404 with another method", async () => {
     const post = inboundOf("+13035550100", "x".repeat(70_000));
     expect((await postTwilio(server, post)).status).toBe(413);

@@ -227,3 +227,58 @@ async function processInAnyOrder(): Promise<void> {
   for (const { id } of rows)
     await db.as("worker", "select brainops_internal.process_webhook_events(array[$1::uuid])", [id]);
 }
+
+describe("a request that is replayed after the ledger has forgotten it", () => {
+  // Twilio's signature has no time, so whoever has recorded a request can post it again for ever.
+  const forgetLedger = () => db.query("truncate webhook_events, graphile_worker._private_jobs");
+
+  it("does not lift a STOP at a tenant that texts the person only now", async () => {
+    await startOver();
+    const person = "+13035550190";
+    await db.query("delete from sms_threads");
+    await db.query("insert into sms_threads (tenant_id, number, sender, last_at) values ($1, $2, null, now())", [
+      db.tenantA,
+      person,
+    ]);
+    const started = inboundOf(person, "START");
+    await send([started]);
+    await processEvents(db);
+    await db.query("insert into sms_threads (tenant_id, number, sender, last_at) values ($1, $2, null, now())", [
+      db.tenantB,
+      person,
+    ]);
+    await send([inboundOf(person, "STOP")]);
+    await processEvents(db);
+    const stopped = () =>
+      db.query("select tenant_id from contact_suppressions where address = $1 order by tenant_id = $2 desc", [
+        person,
+        db.tenantA,
+      ]);
+    expect(await stopped()).toEqual([{ tenant_id: db.tenantA }, { tenant_id: db.tenantB }]);
+    const before = await endState();
+    await forgetLedger();
+    await send([started]);
+    await processEvents(db);
+    expect(await stopped()).toEqual([{ tenant_id: db.tenantA }, { tenant_id: db.tenantB }]);
+    await forgetLedger();
+    expect(await endState()).toEqual({ ...(before as object), ledger: null });
+  });
+
+  it("does not report on a text that was sent long ago", async () => {
+    await startOver();
+    const [row] = await createSentTexts(db, db.tenantA, [{ to: "+13035550191", sid: "SM1" }]);
+    const post = statusOf(row, "SM1", "undelivered", { To: "+13035550191", ErrorCode: "30004" });
+    await db.setClock("32 days");
+    try {
+      await send([post]);
+      await processEvents(db);
+    } finally {
+      await db.setClock("0");
+    }
+    expect(await db.query("select status, skip_reason from webhook_events")).toEqual([
+      { status: "skipped", skip_reason: "the callback is about a text that was sent more than 31 days ago" },
+    ]);
+    expect(await db.query("select from contact_suppressions")).toEqual([]);
+    expect(await db.query("select from sms_deliveries")).toEqual([]);
+  });
+});

@@ -65,6 +65,11 @@ begin
   if v_sms.tenant_id is null then
     return 'the callback is about no text that went through this account';
   end if;
+  -- Twilio's signature has no time, so a request can be replayed for ever. By now the ledger and sms_deliveries may have
+  -- forgotten it; Twilio itself reports for a few days at most.
+  if v_sms.started_at < v_at - interval '31 days' then
+    return 'the callback is about a text that was sent more than 31 days ago';
+  end if;
   v_number := coalesce(brainops_internal.sms_number(p_event ->> 'To', null), v_sms.to_number, 'unknown');
   perform brainops_internal.lock_sms_number(v_sms.tenant_id, v_number);
   insert into public.sms_deliveries (tenant_id, sms_id, recipient, event, provider_message_id, error_code, occurred_at, metadata)
@@ -158,7 +163,7 @@ as $$
 declare
   v_found brainops.sms_reference;
 begin
-  select tenant_id, id, lead_id, touch_id, enrolment_id, to_number into v_found
+  select tenant_id, id, lead_id, touch_id, enrolment_id, to_number, started_at into v_found
     from public.ai_sms_queue as q
     where (q.id = p_row or (p_row is null and q.provider_message_id = p_message_sid))
       and q.tenant_id = coalesce(p_tenant_id, q.tenant_id)
@@ -166,7 +171,7 @@ begin
   if not found and p_row is not null then
     select
       a.tenant_id, a.row_id, (a.job_row ->> 'lead_id')::uuid, (a.job_row ->> 'touch_id')::uuid,
-      (a.job_row ->> 'enrolment_id')::uuid, a.job_row ->> 'to_number'
+      (a.job_row ->> 'enrolment_id')::uuid, a.job_row ->> 'to_number', (a.job_row ->> 'started_at')::timestamptz
       into v_found
       from brainops.job_archive as a
       where a.row_id = p_row and a.table_name = 'ai_sms_queue' and a.tenant_id = coalesce(p_tenant_id, a.tenant_id)

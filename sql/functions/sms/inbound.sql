@@ -30,6 +30,12 @@ begin
   then
     return 'MessageSid, From or To is missing or has an invalid length';
   end if;
+  -- Twilio's signature has no time, so a request can be replayed after the ledger has forgotten it. The tenants that the
+  -- text concerned have it then; without this, a replayed START would lift a later STOP at a tenant that texts the
+  -- person only now. (A tenant's own account concerns that tenant only, which has each text once.)
+  if p_tenant_id is null and exists (select from public.sms_inbound as i where i.message_sid = v_sid) then
+    return null;
+  end if;
   for v_tenant in
     select t.tenant_id, t.is_the_one from brainops_internal.sms_tenants(v_from, v_to, p_tenant_id) as t order by t.tenant_id
   loop

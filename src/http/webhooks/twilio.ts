@@ -17,10 +17,14 @@ export function twilioWebhook(kind: Kind, config: Config): Webhook<"twilio", str
   const { TWILIO_AUTH_TOKEN: authToken, PUBLIC_URL: publicUrl } = config;
   // Not the request's Host header, which a proxy can change and an attacker can choose.
   const origin = publicUrl === undefined ? "" : new URL(publicUrl).origin;
+  // The signed text has no delimiters: a parameter of the body could be moved to the end of the query, under the same
+  // signature. So the query must be the one that this program gives to Twilio, and nothing more.
+  const query = { status: /^[^?]*(?:\?row=[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?$/, inbound: /^[^?]*$/ }[kind];
+  const isOurs = (url: string): boolean => query.test(url);
   const verifierOf =
     (token: string): Verifier<string> =>
     ({ signed, url, body }) =>
-      isGenuine(token, `${origin}${url}`, parseParameters(body), signed);
+      isOurs(url) && isGenuine(token, `${origin}${url}`, parseParameters(body), signed);
   return {
     provider: "twilio",
     signer: "Twilio",

@@ -1,6 +1,7 @@
 // The signature of Twilio's webhooks: HMAC-SHA1 with the account's auth token over the URL configured
 // at Twilio and the sorted parameters of the body. It covers the query, so the row id in it is
-// trustworthy. It covers no time, so only the ledger detects replays.
+// trustworthy. It covers no time: replays are detected by the ledger, and after that by what they did (sms/callbacks.sql,
+// sms/inbound.sql).
 import { createHmac, timingSafeEqual } from "node:crypto";
 
 export const SIGNATURE_HEADER = "x-twilio-signature";
