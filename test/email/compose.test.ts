@@ -25,9 +25,14 @@ function row(more: Partial<EmailRow>): EmailRow {
 
 describe("what marketing mail must contain", () => {
   const settings = { postal_address: "1 Main Street, Denver" };
-  const marketing = (body: string): string =>
+  const marketing = (body: string, metadata: object = {}): string =>
     composeEmail(
-      row({ body, unsubscribe_token: "token", tenant: { name: "Acme", slug: "acme", settings } }),
+      row({
+        body,
+        metadata: { ...metadata },
+        unsubscribe_token: "token",
+        tenant: { name: "Acme", slug: "acme", settings },
+      }),
       testConfig(null),
     ).text;
 
@@ -46,6 +51,14 @@ describe("what marketing mail must contain", () => {
     );
     expect(marketing("{{ postal_address }}, {{ unsubscribe_url }}")).toBe(
       "1 Main Street, Denver, https://ops.example/unsubscribe/token",
+    );
+  });
+
+  it("cannot be replaced by metadata", () => {
+    const metadata = { postal_address: "", unsubscribe_url: "https://elsewhere.example", tenant: { name: "" } };
+    expect(marketing("News", metadata)).toBe(marketing("News"));
+    expect(marketing("{{ postal_address }} {{ unsubscribe_url }}", metadata)).toBe(
+      "1 Main Street, Denver https://ops.example/unsubscribe/token",
     );
   });
 

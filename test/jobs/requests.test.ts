@@ -159,13 +159,13 @@ describe("an error before the request left makes the row fail", () => {
   });
 
   it("at Slack, where it means a mail instead; the reason has no URL", async () => {
-    const post = (url: string) =>
-      postToSlack(url, { title: "t", text: "x" }, { now, signal: AbortSignal.timeout(5000) });
+    const post = (url: string, baseUrl = "https://hooks.slack.com") =>
+      postToSlack(url, { title: "t", text: "x" }, { baseUrl, now, signal: AbortSignal.timeout(5000) });
     const withUser = Object.assign(new URL("https://hooks.slack.com/services/T0"), { username: "u", password: "p" });
     expect(await post(withUser.href)).toEqual({
       kind: "fail",
-      reason: "not sent to Slack: the request is invalid",
+      reason: "The Slack credential's webhook_url is not a webhook of hooks.slack.com",
     });
-    expect(await post(`${refused}/services/T0`)).toMatchObject({ kind: "retry" });
+    expect(await post("https://hooks.slack.com/services/T0", refused)).toMatchObject({ kind: "retry" });
   });
 });

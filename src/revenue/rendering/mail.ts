@@ -6,17 +6,17 @@ import type { MailTask, RenderedMail, Variables } from "./tasks.ts";
 import { isHtml, renderHtml, renderText, rendered } from "./template.ts";
 
 /**
- * The variables of a template: postal_address, the keys of metadata (which override postal_address),
- * and the objects metadata, lead and tenant, and unsubscribe_url (null unless the mail is marketing).
+ * The variables of a template: the keys of metadata, and what they cannot replace: the objects metadata, lead and
+ * tenant, postal_address, and unsubscribe_url (null unless the mail is marketing).
  */
 export function variablesOf({ metadata, lead, tenant }: Variables, unsubscribeUrl: string | null): object {
   const { name, slug, postalAddress } = tenant;
   return {
-    postal_address: postalAddress,
     ...metadata,
     metadata,
     lead,
     tenant: { name, slug },
+    postal_address: postalAddress,
     unsubscribe_url: unsubscribeUrl,
   };
 }
