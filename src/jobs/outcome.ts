@@ -15,6 +15,7 @@
 //   completed      -     -      x       x      completed
 //   retry          -     -      x       x      pending, due at `at`; failed after max_attempts
 //   unconfirmed    -     -      x       x      unconfirmed
+import { withoutSecrets } from "../secrets.ts";
 import { BrainOpsError, messageOf } from "../errors.ts";
 import { cleanText } from "../text.ts";
 
@@ -118,8 +119,11 @@ export function healthOf(outcome: Outcome): "up" | "down" | "unknown" {
   }
 }
 
-/** The reason as it is stored: text that Postgres accepts, cut to 2,000 UTF-16 units. Null for completed. */
+/** The reason as it is stored: text that Postgres accepts, without secrets, cut to 2,000 UTF-16 units. Null for completed. */
 export function reasonOf(outcome: Outcome): string | null {
   // Cut first: the cut may leave half of a surrogate pair.
-  return "reason" in outcome ? cleanText(outcome.reason.slice(0, MAX_REASON_LENGTH)) : null;
+  if (!("reason" in outcome)) return null;
+  // Cut before, because the search takes time, and after, because a cut may end within a secret.
+  const reason = withoutSecrets(outcome.reason.slice(0, 2 * MAX_REASON_LENGTH));
+  return cleanText(reason.slice(0, MAX_REASON_LENGTH));
 }

@@ -4,6 +4,7 @@ import { z } from "zod";
 import { codeOf, messageOf } from "../errors.ts";
 import { unsent, type HoldScope, type Outcome } from "../jobs/outcome.ts";
 import { watchRequests } from "../jobs/requests.ts";
+import { withoutSecrets } from "../secrets.ts";
 import { isUnreached, type AccountOwner } from "./account.ts";
 
 export interface TwilioAccount {
@@ -157,7 +158,10 @@ export function errorOf(error: unknown): TwilioError {
     code,
     networkCode: null,
     retryAfterSeconds: Number.isFinite(retryAfter) ? retryAfter : null,
-    message: `Twilio answered ${code ?? error.status}: ${body?.message ?? body?.detail ?? "no reason given"}`,
+    // Also recorded with the refusal, besides the row's last_error.
+    message: withoutSecrets(
+      `Twilio answered ${code ?? error.status}: ${body?.message ?? body?.detail ?? "no reason given"}`,
+    ),
   };
 }
 
