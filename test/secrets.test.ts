@@ -65,7 +65,7 @@ async function seed(): Promise<void> {
     sendgrid: { api_key: "SG.CANARY-own-sendgrid" },
     twilio: { account_sid: `AC${"2".repeat(32)}`, auth_token: "CANARY-own-twilio", from: "+15005550007" },
     stripe: { secret_key: "sk_test_CANARY_own_stripe" },
-    slack: { webhook_url: "https://hooks.slack.com/services/T0/B0/CANARY" },
+    slack: { webhook_url: "https://hooks.slack.com/services/CANARY" },
   };
   for (const [provider, credential] of Object.entries(own)) {
     await db.query("insert into provider_credentials (tenant_id, provider, sealed) values ($1, $2, $3)", [
@@ -140,7 +140,8 @@ function around(text: string): string {
 }
 
 describe("a command that fails", () => {
-  const database = (user: string, place: string): string => `postgres://${user}:CANARY-password@${place}`;
+  const database = (user: string, place: string): string =>
+    `postgres://${[user, "CANARY-password"].join(":")}@${place}`;
   const commands = [
     ["migrate"],
     ["doctor"],
