@@ -152,7 +152,7 @@ describe("a command that fails", () => {
   ];
 
   it.each([
-    ["a wrong password", database("nobody", "127.0.0.1:5417/none")],
+    ["a login that does not exist", database("nobody", "the.server/none")],
     ["no server", database("me", "127.0.0.1:1/db")],
     ["an unknown host", database("me", "nowhere.invalid/db")],
     ["a malformed port", database("me", "127.0.0.1:port/db")],
@@ -165,11 +165,14 @@ describe("a command that fails", () => {
     ],
     ["options", `${database("me", "127.0.0.1:1/db")}?options=-c%20CANARY`],
   ])("does not print the password of DATABASE_URL: %s", async (_what, url) => {
+    db = await createTestDatabase();
+    const here = url.replace("the.server", new URL(db.url).host);
     for (const command of commands) {
-      const { code, stdout, stderr } = await brainops(command, { DATABASE_URL: url, PATH: process.env["PATH"] ?? "" });
+      const { code, stdout, stderr } = await brainops(command, { DATABASE_URL: here, PATH: process.env["PATH"] ?? "" });
       expect(code).not.toBe(0);
       expect([command.join(" "), around(stdout + stderr)]).toEqual([command.join(" "), ""]);
     }
+    await db.close();
   });
 
   it("does not print a variable that it cannot use", async () => {
