@@ -91,7 +91,8 @@ CREATE TYPE brainops.sms_reference AS (
 	lead_id uuid,
 	touch_id uuid,
 	enrolment_id uuid,
-	to_number text
+	to_number text,
+	started_at timestamp with time zone
 );
 
 COMMENT ON TYPE brainops.sms_reference IS 'A text of ai_sms_queue or its archive, as brainops_internal.find_sms returns it. sms_id is the row''s id; the other fields are its columns.';
@@ -582,14 +583,31 @@ begin
     raise exception 'password: has fewer than 12 characters'
       using errcode = 'OP005', hint = 'Give 12 characters or more, or a SCRAM-SHA-256 verifier; `brainops tenant login` computes one, so that the password appears in no log.';
   end if;
-  execute format('create role %I login password %L connection limit 20 in role brainops_tenant', p_role_name, p_password);
+  -- Postgres would cut off a longer name.
+  if coalesce(octet_length(p_role_name), 0) not between 1 and 63 then
+    raise exception 'login: % is not a name of 1 to 63 bytes', quote_nullable(left(p_role_name, 100))
+      using errcode = 'invalid_name', hint = 'Give a name such as acme_app.';
+  end if;
+  if exists (select from pg_catalog.pg_roles where rolname = p_role_name) then
+    raise exception 'login: role "%" already exists', p_role_name
+      using errcode = 'duplicate_object', hint = 'Choose another name.';
+  end if;
+  begin
+    execute format('create role %I login password %L connection limit 20 in role brainops_tenant', p_role_name, p_password);
+  exception
+    -- Postgres adds the failed statement to the error, and with it the password.
+    when others then
+      raise exception 'login: cannot create "%": %', p_role_name, sqlerrm
+        using errcode = sqlstate, hint = 'Needs CREATEROLE and, from Postgres 16 on, the admin option on brainops_tenant; names that begin with pg_ are reserved.';
+  end;
   execute format('alter role %I set statement_timeout = %L', p_role_name, '60s');
   execute format('alter role %I set idle_in_transaction_session_timeout = %L', p_role_name, '60s');
   insert into brainops.tenant_logins (login, tenant_id) values (p_role_name, v_tenant_id);
+  perform brainops_internal.join_logins();
 end;
 $$;
 
-COMMENT ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) IS 'Creates the database login p_role_name, bound to the tenant: it reaches that tenant''s rows only, whatever it sets. At most 20 connections; statements end after 60 s. p_tenant_slug: slug or id. p_password: at least 12 characters, or a SCRAM-SHA-256 verifier. Needs CREATEROLE. OP005: password too short. OP007: unknown tenant.';
+COMMENT ON FUNCTION brainops.create_login(p_tenant_slug text, p_role_name text, p_password text) IS 'Creates the database login p_role_name, bound to the tenant: it reaches that tenant''s rows only, whatever it sets. At most 20 connections; statements end after 60 s. p_tenant_slug: slug or id. p_role_name: 1 to 63 bytes. p_password: at least 12 characters, or a SCRAM-SHA-256 verifier; it is never in an error. Needs CREATEROLE. 42602, 42710: not a name, or the role exists. OP005: password too short. OP007: unknown tenant.';
 
 CREATE FUNCTION brainops.create_tenant(p_slug text, p_name text, p_time_zone text DEFAULT 'UTC'::text) RETURNS uuid
     LANGUAGE sql
@@ -788,6 +806,44 @@ $_$;
 
 COMMENT ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_provider text, p_result_columns text[], p_time_limit interval, p_max_attempts integer, p_bulk_column text) IS 'Makes a table a job table: adds the engine''s columns, checks, indexes and triggers, the guard of brainops.protect_table, and its rows to brainops.jobs. Called by the owner, that is the login that ran brainops migrate; may be called again. p_task_identifier: the task that does the work, a file in tasks/. p_effect_is_idempotent: true if a row may be tried again after a crash; if false it becomes unconfirmed. p_channel: name for brainops.pause. p_gate: function (uuid[]) returning setof brainops.verdict that may hold rows back. p_provider: provider whose accounts the effect goes through, such as sendgrid; each has a circuit breaker. p_result_columns: columns that a completed outcome may fill; tenants cannot write them. p_time_limit: how long an effect may take. p_max_attempts: 1 to 25, used only when the columns are added. p_bulk_column: column (uuid) whose value is shared by rows that may go out in one provider call; the task must handle bulks. Null: none. OP008: the table cannot have the guard.';
 
+CREATE FUNCTION brainops.delete_rows(p_table text, p_ids uuid[]) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $_$
+declare
+  c_most constant int := 10000;
+  v_table regclass := coalesce(to_regclass('public.' || quote_ident(p_table)), to_regclass(p_table));
+  v_tenant_id uuid := brainops.current_tenant_id();
+  v_count int;
+begin
+  if v_tenant_id is null then
+    raise exception 'tenant: login "%" is not bound to one', session_user
+      using errcode = 'OP001', hint = 'A member of brainops_service sets app.tenant_id first. An admin uses DELETE.';
+  end if;
+  if cardinality(p_ids) > c_most then
+    raise exception 'ids: % were given, and at most % are allowed', cardinality(p_ids), c_most
+      using errcode = 'program_limit_exceeded', hint = 'Call the function again for the other rows.';
+  end if;
+  if not exists (
+    select from pg_catalog.pg_attribute as i
+    inner join pg_catalog.pg_attribute as t on t.attrelid = i.attrelid and t.attname = 'tenant_id' and not t.attisdropped
+    where i.attrelid = v_table and i.attname = 'id' and i.atttypid = 'uuid'::regtype and not i.attisdropped
+  ) then
+    raise exception 'table: % is not a table of tenants with an id', quote_nullable(left(p_table, 100))
+      using errcode = 'OP007', hint = 'Give the name of a table such as ai_email_queue, with its schema unless that is public.';
+  end if;
+  if not has_table_privilege(v_table, 'delete') then
+    raise exception 'table: tenants may not delete from %', v_table
+      using errcode = 'insufficient_privilege', hint = 'The engine writes the table, or it is append only; a row of a job table can be cancelled.';
+  end if;
+  execute format('delete from %s where id = any ($1) and tenant_id = $2', v_table) using p_ids, v_tenant_id;
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops.delete_rows(p_table text, p_ids uuid[]) IS 'Deletes rows of the caller''s tenant from table p_table by their ids, and returns how many it deleted; other ids, null among them, are ignored. p_table: its name, with the schema unless that is public. p_ids: at most 10,000; null: none. The table''s triggers and foreign keys may refuse it, as for DELETE. 42501: tenants may not delete from the table. 54000: too many ids. OP001: the caller has no tenant. OP007: no such table.';
+
 CREATE FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -837,8 +893,8 @@ CREATE FUNCTION brainops.export_person(p_tenant text, p_address text) RETURNS TA
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path TO ''
     AS $$
-  -- A link's token gives its holder rights; lease and worker_id are internal to the engine.
-  select r.table_name, r.held - '{token,lease,worker_id}'::text[]
+  -- A link's token gives its holder rights, and its digest is of no use; lease and worker_id are internal to the engine.
+  select r.table_name, r.held - '{token,token_digest,lease,worker_id}'::text[]
   from
     brainops_internal.person_rows(
       brainops_internal.find_person(brainops_internal.tenant_of_caller(p_tenant), p_address)
@@ -1439,7 +1495,7 @@ CREATE FUNCTION brainops.protect_table(p_table regclass) RETURNS void
   select brainops_internal.guard_table(p_table, p_reference_tenants => true);
 $$;
 
-COMMENT ON FUNCTION brainops.protect_table(p_table regclass) IS 'Gives table p_table, which must have a column tenant_id uuid, the whole guard: forced row level security, policies and grants by role, a foreign key to tenants, and the tenant filled in on insert. Must be called by the owner of the table; may be called again, which resets its grants to tenants and services. OP008: the table cannot have the guard, and why.';
+COMMENT ON FUNCTION brainops.protect_table(p_table regclass) IS 'Gives table p_table, which must have a column tenant_id uuid, the whole guard: forced row level security, policies and grants by role, a foreign key to tenants, and the tenant filled in on insert. Must be called by the owner of the table; may be called again, which resets its grants: columns added since become writable for tenants, and rights of other roles are revoked. OP008: the table cannot have the guard, and why.';
 
 CREATE FUNCTION brainops.publish_campaign(p_code text, p_move boolean DEFAULT false, p_tenant text DEFAULT NULL::text) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -3355,6 +3411,11 @@ begin
   if v_sms.tenant_id is null then
     return 'the callback is about no text that went through this account';
   end if;
+  -- Twilio's signature has no time, so a request can be replayed for ever. By now the ledger and sms_deliveries may have
+  -- forgotten it; Twilio itself reports for a few days at most.
+  if v_sms.started_at < v_at - interval '31 days' then
+    return 'the callback is about a text that was sent more than 31 days ago';
+  end if;
   v_number := coalesce(brainops_internal.sms_number(p_event ->> 'To', null), v_sms.to_number, 'unknown');
   perform brainops_internal.lock_sms_number(v_sms.tenant_id, v_number);
   insert into public.sms_deliveries (tenant_id, sms_id, recipient, event, provider_message_id, error_code, occurred_at, metadata)
@@ -3464,6 +3525,12 @@ begin
     or coalesce(length(v_to), 0) not between 3 and 64
   then
     return 'MessageSid, From or To is missing or has an invalid length';
+  end if;
+  -- Twilio's signature has no time, so a request can be replayed after the ledger has forgotten it. The tenants that the
+  -- text concerned have it then; without this, a replayed START would lift a later STOP at a tenant that texts the
+  -- person only now. (A tenant's own account concerns that tenant only, which has each text once.)
+  if p_tenant_id is null and exists (select from public.sms_inbound as i where i.message_sid = v_sid) then
+    return null;
   end if;
   for v_tenant in
     select t.tenant_id, t.is_the_one from brainops_internal.sms_tenants(v_from, v_to, p_tenant_id) as t order by t.tenant_id
@@ -4692,6 +4759,50 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) IS 'Records the number, account and text that are about to be sent, and the thread. False if the lease no longer holds. p_sender: as sms_threads.sender. p_tells: whether the text carries the opt-out notice.';
 
+CREATE FUNCTION brainops_internal.blockers() RETURNS TABLE(pid integer, waiting_since timestamp with time zone, blocked text[])
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  with recursive
+    waiting as materialized (
+      select
+        l.pid,
+        min(l.waitstart) as since,
+        min(l.mode || ' on ' || coalesce(l.relation::regclass::text, l.locktype)) as lock
+      from pg_catalog.pg_locks as l
+      where not l.granted and l.waitstart is not null
+      group by l.pid
+    ),
+    edges as materialized (
+      select w.pid, b.pid as blocker
+      from
+        waiting as w
+        cross join unnest(pg_catalog.pg_blocking_pids(w.pid)) as b (pid)
+    ),
+    chains(victim, blocker) as (
+      select pid, blocker from edges
+      union
+      select c.victim, e.blocker
+      from
+        chains as c
+        inner join edges as e on e.pid = c.blocker
+    )
+  select
+    c.blocker,
+    min(w.since),
+    (array_agg(format('process %s of %s, %s', w.pid, coalesce(a.usename, a.backend_type), w.lock) order by w.since))[
+      1:10
+    ]
+  from
+    chains as c
+    inner join waiting as w on w.pid = c.victim
+    inner join pg_catalog.pg_stat_activity as a on a.pid = w.pid and a.datname = current_database()
+  where c.blocker <> c.victim
+  group by c.blocker;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.blockers() IS 'Sessions for whose locks sessions of this database wait, directly or behind others: since when the first of them waits, and up to ten of them.';
+
 CREATE FUNCTION brainops_internal.email_key(p_email text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $_$
@@ -5893,6 +6004,31 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.close_own_breaker(p_account text) IS 'A success through a tenant''s own account: resets the count, and closes the breaker after retry_at.';
 
+CREATE FUNCTION brainops_internal.close_server_rights() RETURNS SETOF text
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    SET client_min_messages TO 'error'
+    AS $$
+declare
+  v_right record;
+begin
+  for v_right in select * from brainops_internal.open_server_rights()
+  loop
+    begin
+      execute case v_right.kind
+        when 'function' then format('revoke execute on function %s from public', v_right.object)
+        else format('revoke update on %s from public', v_right.object)
+      end;
+    exception
+      when insufficient_privilege then null;
+    end;
+  end loop;
+  return query select o.object from brainops_internal.open_server_rights() as o;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.close_server_rights() IS 'Revokes from everybody, in this database, the rights that brainops_internal.open_server_rights lists, if the caller is a superuser; returns those that remain. Called by brainops migrate.';
+
 CREATE FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) RETURNS boolean
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO ''
@@ -6081,7 +6217,10 @@ CREATE FUNCTION brainops_internal.confirm_opt_in(p_token text, p_evidence jsonb 
 declare
   v_request public.opt_in_requests;
 begin
-  select * into v_request from public.opt_in_requests where token = p_token for no key update;
+  select * into v_request
+    from public.opt_in_requests
+    where token_digest = sha256(convert_to(p_token, 'UTF8'))
+    for no key update;
   if not found then
     return 'unknown';
   end if;
@@ -7351,7 +7490,7 @@ CREATE FUNCTION brainops_internal.find_sms(p_row uuid, p_message_sid text, p_ten
 declare
   v_found brainops.sms_reference;
 begin
-  select tenant_id, id, lead_id, touch_id, enrolment_id, to_number into v_found
+  select tenant_id, id, lead_id, touch_id, enrolment_id, to_number, started_at into v_found
     from public.ai_sms_queue as q
     where (q.id = p_row or (p_row is null and q.provider_message_id = p_message_sid))
       and q.tenant_id = coalesce(p_tenant_id, q.tenant_id)
@@ -7359,7 +7498,7 @@ begin
   if not found and p_row is not null then
     select
       a.tenant_id, a.row_id, (a.job_row ->> 'lead_id')::uuid, (a.job_row ->> 'touch_id')::uuid,
-      (a.job_row ->> 'enrolment_id')::uuid, a.job_row ->> 'to_number'
+      (a.job_row ->> 'enrolment_id')::uuid, a.job_row ->> 'to_number', (a.job_row ->> 'started_at')::timestamptz
       into v_found
       from brainops.job_archive as a
       where a.row_id = p_row and a.table_name = 'ai_sms_queue' and a.tenant_id = coalesce(p_tenant_id, a.tenant_id)
@@ -7620,6 +7759,30 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) IS 'Defers notifications of tenants that have neither an active Slack credential nor settings.notify_email, by 10 minutes.';
 
+CREATE FUNCTION brainops_internal.grant_to_clients(p_table regclass) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_columns text := (
+    select string_agg(quote_ident(attname), ', ' order by attnum) from pg_catalog.pg_attribute
+    where attrelid = p_table and attnum > 0 and not attisdropped and attgenerated = ''
+  );
+begin
+  perform brainops_internal.revoke_strangers(p_table);
+  execute format('revoke all on %s from brainops_tenant, brainops_service', p_table);
+  execute format(
+    'grant select, insert (%1$s), update (%1$s) on %2$s to brainops_tenant, brainops_service', v_columns, p_table
+  );
+  execute format('grant delete on %s to brainops_service', p_table);
+  execute format(
+    'grant select, insert, update, delete on %s to brainops_worker, brainops_admin, brainops_system', p_table
+  );
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.grant_to_clients(p_table regclass) IS 'Gives tenants and services SELECT, and INSERT and UPDATE on the columns that the table has now; services, workers and admins also DELETE. Revokes all other rights. Called by brainops_internal.guard_table.';
+
 CREATE FUNCTION brainops_internal.guard_reputation() RETURNS integer
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -7699,6 +7862,73 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.guard_reputation() IS 'Holds marketing mail of tenants with 0.3 % of complaints (3 or more) or 5 % of hard bounces (10 or more) within 7 days and notifies them; warns from 0.1 % of complaints on. Returns the number of holds it set. The sweep calls it.';
 
+CREATE FUNCTION brainops_internal.guard_sessions() RETURNS TABLE(login name, tenant_id uuid, pid integer, reason text, lasted interval, blocked text[])
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  c_events_a_day constant int := 1000;
+  v_blocking interval;
+  v_transaction interval;
+  v_session record;
+begin
+  if current_setting('brainops.embedded', true) = 'on'
+    or not exists (select from brainops_internal.tenant_sessions())
+  then
+    return;
+  end if;
+  select s.value into strict v_blocking from brainops.settings as s where s.name = 'end_blocking_sessions_after';
+  select s.value into strict v_transaction from brainops.settings as s where s.name = 'end_transactions_after';
+
+  -- Several workers look. Each adds only the time since the last look of any of them.
+  insert into brainops.blocking_sessions as m (pid, backend_start, xact_start, blocked_for, seen_at)
+  select s.pid, s.backend_start, s.xact_start, clock_timestamp() - b.waiting_since, clock_timestamp()
+  from brainops_internal.blockers() as b
+  inner join brainops_internal.tenant_sessions() as s on s.pid = b.pid
+  order by s.pid
+  on conflict on constraint blocking_sessions_pkey do update
+    set
+      blocked_for =
+        case when m.xact_start is not distinct from excluded.xact_start then m.blocked_for else '0' end
+        + greatest(least(excluded.seen_at - m.seen_at, excluded.blocked_for), '0'),
+      xact_start = excluded.xact_start,
+      seen_at = greatest(m.seen_at, excluded.seen_at);
+  delete from brainops.blocking_sessions as m where m.seen_at < clock_timestamp() - interval '1 minute';
+
+  for v_session in
+    select
+      s.*,
+      case when m.pid is null then 'long transaction' else 'blocked others' end as why,
+      coalesce(m.blocked_for, clock_timestamp() - s.xact_start) as so_long,
+      coalesce(b.blocked, '{}') as victims
+    from brainops_internal.tenant_sessions() as s
+    left join brainops_internal.blockers() as b on b.pid = s.pid
+    left join brainops.blocking_sessions as m
+      on m.pid = s.pid and m.backend_start = s.backend_start and m.blocked_for > v_blocking and b.pid is not null
+    where m.pid is not null
+      or (s.xact_start < clock_timestamp() - v_transaction and s.datname = current_database())
+  loop
+    -- Again at each look, as long as the session is there.
+    perform pg_catalog.pg_terminate_backend(v_session.pid);
+    -- Another worker may have recorded it.
+    insert into brainops.session_events as e (tenant_id, login, pid, backend_start, reason, lasted, blocked)
+    select v_session.tenant_id, v_session.login, v_session.pid, v_session.backend_start, v_session.why, v_session.so_long, v_session.victims
+    where (
+      select count(*) from brainops.session_events as o
+      where o.tenant_id = v_session.tenant_id and o.at > clock_timestamp() - interval '1 day'
+    ) < c_events_a_day
+    on conflict on constraint session_events_once do nothing
+    returning e.login, e.tenant_id, e.pid, e.reason, e.lasted, e.blocked
+      into login, tenant_id, pid, reason, lasted, blocked;
+    if found then
+      return next;
+    end if;
+  end loop;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.guard_sessions() IS 'Ends sessions of tenants'' logins that have blocked other sessions for longer than settings.end_blocking_sessions_after, or have a transaction older than settings.end_transactions_after. Records each in brainops.session_events and returns those that this call recorded. Every worker calls it every second. Does nothing on the built-in Postgres, which runs one statement at a time.';
+
 CREATE FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -7768,12 +7998,7 @@ begin
     p_table
   );
 
-  execute format('revoke all on %s from public, brainops_tenant, brainops_service', p_table);
-  execute format(
-    'grant select, insert, update, delete on %s to
-       brainops_tenant, brainops_service, brainops_worker, brainops_admin, brainops_system',
-    p_table
-  );
+  perform brainops_internal.grant_to_clients(p_table);
 
   execute format(
     'create or replace trigger a0_remember_tenant before insert on %s
@@ -7809,7 +8034,8 @@ begin
     execute format('alter table %s force row level security', v_part);
     execute format('drop policy if exists every_row on %s', v_part);
     execute format('create policy every_row on %s for all to brainops_admin, brainops_system using (true) with check (true)', v_part);
-    execute format('revoke all on %s from public, brainops_tenant, brainops_service, brainops_worker', v_part);
+    perform brainops_internal.revoke_strangers(v_part);
+    execute format('revoke all on %s from brainops_tenant, brainops_service, brainops_worker', v_part);
   end loop;
 end;
 $$;
@@ -8077,6 +8303,33 @@ CREATE FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) RE
 $$;
 
 COMMENT ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) IS 'The name of a table in brainops.job_tables: its own, with the schema if that is not public.';
+
+CREATE FUNCTION brainops_internal.join_logins() RETURNS SETOF name
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_login name;
+begin
+  for v_login in
+    select l.login from brainops.tenant_logins as l
+    inner join pg_catalog.pg_roles as r on r.rolname = l.login
+    where not pg_catalog.pg_has_role('brainops_system', r.oid, 'usage')
+      -- Would be a loop, or make every function of the engine one of a superuser.
+      and not r.rolsuper
+      and not pg_catalog.pg_has_role(r.oid, 'brainops_system', 'member')
+  loop
+    begin
+      execute format('grant %I to brainops_system', v_login);
+    exception
+      when insufficient_privilege then
+        return next v_login;
+    end;
+  end loop;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.join_logins() IS 'Grants the tenants'' logins to brainops_system, so that the session guard may end their sessions. Returns the logins for which the caller lacks the right: CREATEROLE, and from Postgres 16 on the admin option on the login, which its creator has. Called by brainops.create_login and brainops migrate.';
 
 CREATE FUNCTION brainops_internal.jwt_tenant_id() RETURNS uuid
     LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -8573,7 +8826,12 @@ begin
       e.max_attempts,
       e.subject,
       e.body,
-      e.metadata,
+      case
+        when e.metadata ->> 'type' = 'opt_in' then e.metadata || jsonb_strip_nulls(
+          jsonb_build_object('confirm_url', brainops_internal.opt_in_link(e.tenant_id, e.id, e.address))
+        )
+        else e.metadata
+      end,
       e.address,
       to_jsonb(l) - 'tenant_id',
       jsonb_build_object('name', t.name, 'slug', t.slug, 'settings', t.settings),
@@ -8586,7 +8844,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; creates missing unsubscribe tokens of marketing mails.';
+COMMENT ON FUNCTION brainops_internal.load_emails(p_ids uuid[]) IS 'The claimed mails among p_ids that belong to no broadcast, with what they need to be sent; creates missing unsubscribe tokens of marketing mails, and the link of a mail that asks for opt-in.';
 
 CREATE FUNCTION brainops_internal.load_job_tables() RETURNS TABLE(table_name text, task_identifier text, effect_is_idempotent boolean, time_limit_ms integer, load text, missing_columns text[])
     LANGUAGE sql STABLE
@@ -8979,7 +9237,6 @@ begin
       || '<p>If it was not you, ignore this mail: you will get no more mail about this. The link works until {{ expires }}.</p>',
     jsonb_build_object(
       'type', 'opt_in',
-      'confirm_url', rtrim(v_url, '/') || '/confirm/' || v_request.token,
       'expires', to_char(v_request.expires_at at time zone t.time_zone, 'FMDD FMMonth YYYY, HH24:MI')
     ),
     'opt_in:' || v_request.id, brainops.now()
@@ -9769,6 +10026,56 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) IS 'The id of a lead''s workflow, which is created if the lead has none. Does not check what the caller may do: triggers and start_onboarding have checked it.';
 
+CREATE FUNCTION brainops_internal.open_server_rights() RETURNS TABLE(object text, kind text)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select p.oid::regprocedure::text, 'function'
+  from pg_catalog.pg_proc as p
+  where
+    p.pronamespace = 'pg_catalog'::regnamespace
+    -- Large objects fill the disk without a limit, and are in no table; pg_logical_emit_message fills the WAL.
+    and p.proname in (
+      'lo_creat',
+      'lo_create',
+      'lo_from_bytea',
+      'lo_put',
+      'lowrite',
+      'lo_truncate',
+      'lo_truncate64',
+      'lo_import',
+      'pg_logical_emit_message'
+    )
+    and pg_catalog.has_function_privilege('brainops_tenant', p.oid, 'execute')
+  union all
+  -- UPDATE on this view sets parameters, as SET does, but it also allows LOCK TABLE against all who read it.
+  select 'pg_catalog.pg_settings', 'table'
+  where pg_catalog.has_table_privilege('brainops_tenant', 'pg_catalog.pg_settings', 'update')
+  order by 1;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.open_server_rights() IS 'Objects of Postgres itself that tenants should have no right to write with, and still have. Empty after brainops_internal.close_server_rights by a superuser.';
+
+CREATE FUNCTION brainops_internal.opt_in_link(p_tenant_id uuid, p_email_id uuid, p_address text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    AS $$
+declare
+  -- 244 random bits, as in email_unsubscribe_links.
+  v_token text := replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+begin
+  update public.opt_in_requests
+  set token_digest = sha256(convert_to(v_token, 'UTF8'))
+  where email_id = p_email_id and tenant_id = p_tenant_id and address_key = lower(btrim(p_address));
+  if not found then
+    return null;
+  end if;
+  return (select rtrim(public_url, '/') || '/confirm/' || v_token from brainops.installation);
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.opt_in_link(p_tenant_id uuid, p_email_id uuid, p_address text) IS 'A new link for the mail of an opt-in request; earlier ones no longer work. Null if the mail asks for no opt-in, or goes to another address than the request is about.';
+
 CREATE TABLE brainops.circuit_breakers (
     account text NOT NULL,
     failures integer DEFAULT 0 NOT NULL,
@@ -10366,7 +10673,7 @@ begin
 end;
 $$;
 
-COMMENT ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) IS 'Applies those of the events that are pending, each on its own; returns the number of the given events per status.';
+COMMENT ON FUNCTION brainops_internal.process_webhook_events(p_ids uuid[]) IS 'Applies those of the events that are pending, each on its own; returns the number of the given events per status. Events whose tenant''s rows are locked stay pending.';
 
 CREATE FUNCTION brainops_internal.prune_breaker_tenants(p_most integer DEFAULT 5000) RETURNS integer
     LANGUAGE plpgsql
@@ -10423,6 +10730,26 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.prune_reports(p_most integer) IS 'Deletes rows of email_deliveries, email_bounces and sms_deliveries that are older than drop_reports_after, at most p_most per table; returns the largest number deleted from one table.';
+
+CREATE FUNCTION brainops_internal.prune_session_events(p_most integer DEFAULT 5000) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_count int;
+begin
+  delete from brainops.session_events
+  where id in (
+    select e.id from brainops.session_events as e
+    where e.at < brainops.now() - (select s.value from brainops.settings as s where s.name = 'drop_events_after')
+    limit p_most
+  );
+  get diagnostics v_count = row_count;
+  return v_count;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.prune_session_events(p_most integer) IS 'Deletes events of the session guard that are older than drop_events_after, at most p_most; returns their number.';
 
 CREATE FUNCTION brainops_internal.prune_webhook_events(p_most integer DEFAULT 5000) RETURNS integer
     LANGUAGE plpgsql
@@ -10830,6 +11157,21 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) IS 'Records a person''s choice about a channel: a consent, and an event of each lead with the address.';
+
+CREATE FUNCTION brainops_internal.record_claims(p_seconds_ago jsonb) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  insert into brainops.job_claims as c (table_name, claimed_at)
+  select j.table_name, brainops.now() - make_interval(secs => (p_seconds_ago ->> j.table_name)::float8)
+  from brainops.job_tables as j
+  where p_seconds_ago ? j.table_name
+  -- Sorted, so that two workers cannot deadlock.
+  order by j.table_name
+  on conflict (table_name) do update set claimed_at = greatest(c.claimed_at, excluded.claimed_at);
+$$;
+
+COMMENT ON FUNCTION brainops_internal.record_claims(p_seconds_ago jsonb) IS 'Records when a worker last claimed rows: a JSON object from the table''s name to a number of seconds ago.';
 
 CREATE FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text DEFAULT NULL::text, p_occurred_at timestamp with time zone DEFAULT NULL::timestamp with time zone, p_source_key text DEFAULT NULL::text, p_metadata jsonb DEFAULT '{}'::jsonb) RETURNS void
     LANGUAGE sql
@@ -12018,6 +12360,67 @@ CREATE FUNCTION brainops_internal.retry_delay(p_attempt integer) RETURNS interva
 $$;
 
 COMMENT ON FUNCTION brainops_internal.retry_delay(p_attempt integer) IS 'How long to wait after attempt p_attempt: 15 s, 1 min, 4 min, 16 min, then 1 h; each up to 20 % shorter or longer at random.';
+
+CREATE FUNCTION brainops_internal.revoke_strangers(p_relation regclass) RETURNS SETOF text
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_stranger text;
+begin
+  for v_stranger in
+    select s from pg_catalog.pg_class as c cross join brainops_internal.strangers(c.relowner, c.relacl) as s where c.oid = p_relation
+    union
+    select s
+    from pg_catalog.pg_class as c
+    inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attacl is not null
+    cross join brainops_internal.strangers(c.relowner, a.attacl) as s
+    where c.oid = p_relation
+  loop
+    execute format('revoke all on %s from %s cascade', p_relation, v_stranger);
+    return next v_stranger;
+  end loop;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.revoke_strangers(p_relation regclass) IS 'Revokes the rights on a table, view or sequence of all roles but its owner, ours, and members of brainops_admin or brainops_system. Returns those roles.';
+
+CREATE FUNCTION brainops_internal.revoke_strangers_everywhere(p_public_relations text[]) RETURNS SETOF text
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+declare
+  v_object record;
+begin
+  for v_object in
+    select 'schema' as kind, quote_ident(n.nspname) as name, s as stranger
+    from pg_catalog.pg_namespace as n
+    cross join brainops_internal.strangers(n.nspowner, n.nspacl) as s
+    where n.nspname in ('brainops', 'brainops_internal')
+    union all
+    select 'routine', p.oid::regprocedure::text, s
+    from pg_catalog.pg_proc as p
+    inner join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+    -- Without an ACL, everybody may execute it.
+    cross join brainops_internal.strangers(p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))) as s
+    where n.nspname in ('brainops', 'brainops_internal')
+      and not exists (select from pg_catalog.pg_depend as d where d.objid = p.oid and d.deptype = 'e')
+  loop
+    execute format('revoke all on %s %s from %s cascade', v_object.kind, v_object.name, v_object.stranger);
+    return next v_object.stranger;
+  end loop;
+
+  return query
+    select s
+    from pg_catalog.pg_class as c
+    inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+    cross join brainops_internal.revoke_strangers(c.oid) as s
+    where c.relkind in ('r', 'p', 'v', 'S')
+      and (n.nspname in ('brainops', 'brainops_internal') or (n.nspname = 'public' and c.relname = any (p_public_relations)));
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.revoke_strangers_everywhere(p_public_relations text[]) IS 'brainops_internal.revoke_strangers for everything in the schemas brainops and brainops_internal, and for our tables and views in public. Returns the roles, once per object. brainops migrate calls it each time.';
 
 CREATE FUNCTION brainops_internal.route_lead(p_old public.revenue_leads, p_new public.revenue_leads) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -13990,6 +14393,97 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.stage_rank(p_stage text) IS 'How far a stage is, from 1 (new) to 8 (won); lost is 7, further than negotiating. Null for an unknown stage.';
 
+CREATE FUNCTION brainops_internal.stalls(p_after interval DEFAULT '00:01:00'::interval) RETURNS TABLE(table_name text, due integer, since timestamp with time zone)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO ''
+    SET lock_timeout TO '50ms'
+    AS $_$
+declare
+  c_most constant int := 200;
+  v_before constant timestamptz := brainops.now() - p_after;
+  v_clients xid[];
+  v_job record;
+begin
+  if not (
+    pg_catalog.pg_has_role(session_user, 'brainops_admin', 'member')
+    or pg_catalog.pg_has_role(session_user, 'brainops_system', 'member')
+  ) then
+    return;
+  end if;
+  v_clients := array(
+    select l.transactionid
+    from pg_catalog.pg_locks as l
+    inner join pg_catalog.pg_stat_activity as a on a.pid = l.pid
+    inner join brainops.tenant_logins as t on t.login = a.usename
+    where l.locktype = 'transactionid' and l.granted
+  );
+  for v_job in
+    select j.table_name, j.relation, c.claimed_at
+    from brainops.job_tables as j
+    left join brainops.job_claims as c on c.table_name = j.table_name
+    where c.claimed_at is null or c.claimed_at <= v_before
+    order by j.table_name
+  loop
+    table_name := v_job.table_name;
+    begin
+      execute format(
+        $sql$
+        with recursive waiting (tenant_id) as (
+          (select tenant_id from %1$s where status = 'pending' order by tenant_id limit 1)
+          union all
+          select (
+            select n.tenant_id from %1$s as n
+            where n.status = 'pending' and n.tenant_id > w.tenant_id
+            order by n.tenant_id
+            limit 1
+          )
+          from waiting as w
+          where w.tenant_id is not null
+        )
+        select count(*)::int, min(r.scheduled_for)
+        from waiting as w
+        cross join lateral (
+          (
+            select id, scheduled_for, last_error, xmax::text as locker from %1$s
+            where tenant_id = w.tenant_id and status = 'pending' and scheduled_for <= $1
+            order by scheduled_for
+            limit $2
+          )
+          union
+          (
+            select id, scheduled_for, last_error, xmax::text as locker from %1$s
+            where tenant_id = w.tenant_id and status = 'pending' and scheduled_for <= $1
+            order by scheduled_for desc
+            limit $2
+          )
+        ) as r
+        where w.tenant_id is not null
+          and r.last_error is null
+          and r.locker <> all ($4)
+          and brainops_internal.pause_reason($3, w.tenant_id) is null
+          and not exists (
+            select from graphile_worker.jobs as j
+            where j.key = w.tenant_id || ':' || $3 || ':' || r.id and j.created_at > $1
+          )
+        $sql$,
+        v_job.relation
+      )
+        into due, since
+        using v_before, c_most, v_job.table_name, v_clients::text[];
+      continue when due = 0;
+      since := greatest(since, v_job.claimed_at);
+    exception
+      when lock_not_available then
+        due := null;
+        since := v_job.claimed_at;
+    end;
+    return next;
+  end loop;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.stalls(p_after interval) IS 'Job tables in which rows have been due for p_after, wait for no reason that a worker gave, and none was claimed in that time. due: their number, at most 400 are counted per tenant; null if the table cannot be read, because another transaction has locked it. since: when the stall began; null if that is not known. Empty for tenants'' logins and services.';
+
 CREATE FUNCTION brainops_internal.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) RETURNS timestamp with time zone
     LANGUAGE sql STABLE
     SET search_path TO ''
@@ -14224,6 +14718,30 @@ end;
 $_$;
 
 COMMENT ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) IS 'The first due row, other than a suspect, of each bulk that has such rows, no job and no pause: of one tenant, or of all if p_tenant_id is null, at most p_most. Null without such a row.';
+
+CREATE FUNCTION brainops_internal.strangers(p_owner oid, p_acl aclitem[]) RETURNS SETOF text
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select distinct
+    case a.grantee
+      when 0 then 'public'
+      else quote_ident(pg_catalog.pg_get_userbyid(a.grantee))
+    end
+  from pg_catalog.aclexplode(p_acl) as a
+  where
+    a.grantee <> p_owner
+    and (
+      a.grantee = 0
+      or (
+        pg_catalog.pg_get_userbyid(a.grantee) not in ('brainops_tenant', 'brainops_service', 'brainops_worker')
+        and not pg_catalog.pg_has_role(a.grantee, 'brainops_admin', 'member')
+        and not pg_catalog.pg_has_role(a.grantee, 'brainops_system', 'member')
+      )
+    );
+$$;
+
+COMMENT ON FUNCTION brainops_internal.strangers(p_owner oid, p_acl aclitem[]) IS 'The roles in p_acl, quoted, that are neither the owner nor ours, nor members of brainops_admin or brainops_system; public among them.';
 
 CREATE FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) RETURNS text
     LANGUAGE sql IMMUTABLE
@@ -14513,6 +15031,26 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) IS 'The id of a tenant, by its slug or id, if the caller is that tenant or an admin. 42501: it is not the caller''s tenant. OP007 for admins: it does not exist.';
+
+CREATE FUNCTION brainops_internal.tenant_sessions() RETURNS TABLE(pid integer, login name, tenant_id uuid, datname name, backend_start timestamp with time zone, xact_start timestamp with time zone)
+    LANGUAGE sql STABLE
+    SET search_path TO ''
+    AS $$
+  select a.pid, a.usename, l.tenant_id, a.datname, a.backend_start, a.xact_start
+  from
+    pg_catalog.pg_stat_activity as a
+    inner join brainops.tenant_logins as l on l.login = a.usename
+  where
+    -- Also hides the times of sessions from those that may not signal them: brainops_internal.unguarded_logins.
+    pg_catalog.pg_has_role(a.usesysid, 'usage')
+    -- A superuser is a member of every role.
+    and not pg_catalog.pg_has_role(a.usesysid, 'brainops_admin', 'member')
+    and not pg_catalog.pg_has_role(a.usesysid, 'brainops_system', 'member')
+    and a.backend_type = 'client backend'
+    and a.pid <> pg_catalog.pg_backend_pid();
+$$;
+
+COMMENT ON FUNCTION brainops_internal.tenant_sessions() IS 'The sessions of tenants'' logins that the caller may end. Not those of admins, of the engine''s logins and of superusers, even if they are bound to a tenant.';
 
 CREATE FUNCTION brainops_internal.tenants_agree(p_breaker brainops.circuit_breakers) RETURNS boolean
     LANGUAGE plpgsql
@@ -15139,6 +15677,22 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) IS 'When, at or after p_at, the hours are open in one zone, and until when at least. Null if they never are.';
+
+CREATE UNLOGGED TABLE brainops.blocking_sessions (
+    pid integer NOT NULL,
+    backend_start timestamp with time zone NOT NULL,
+    xact_start timestamp with time zone,
+    blocked_for interval NOT NULL,
+    seen_at timestamp with time zone NOT NULL
+);
+
+COMMENT ON TABLE brainops.blocking_sessions IS 'Sessions of tenants'' logins that blocked others within the last minute, for brainops_internal.guard_sessions.';
+
+COMMENT ON COLUMN brainops.blocking_sessions.xact_start IS 'The transaction that blocks; null: outside a transaction, as with a session''s advisory lock. Another one starts from zero.';
+
+COMMENT ON COLUMN brainops.blocking_sessions.blocked_for IS 'How long others have waited for it so far, in all.';
+
+COMMENT ON COLUMN brainops.blocking_sessions.seen_at IS 'When a worker last looked and found it blocking.';
 
 CREATE TABLE brainops.breaker_tenants (
     tenant_id uuid NOT NULL,
@@ -15815,6 +16369,17 @@ COMMENT ON COLUMN brainops.job_archive.table_name IS 'As in brainops.job_tables.
 
 COMMENT ON COLUMN brainops.job_archive.job_row IS 'The whole row as it was: jsonb_populate_record(null::ai_email_queue, job_row) returns it as a row.';
 
+CREATE TABLE brainops.job_claims (
+    table_name text NOT NULL,
+    claimed_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY brainops.job_claims FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE brainops.job_claims IS 'When rows of each job table were claimed last. Workers write it every two seconds, not with each claim. brainops_internal.stalls reads it.';
+
+COMMENT ON COLUMN brainops.job_claims.claimed_at IS 'When a claim last reached a row: it went, or got the reason why it waits.';
+
 CREATE TABLE brainops.job_columns (
     name text NOT NULL,
     "position" smallint NOT NULL,
@@ -16104,8 +16669,10 @@ CREATE VIEW brainops.queue_health WITH (security_invoker='true') AS
     count(*) FILTER (WHERE (jobs.status = 'awaiting_approval'::text)) AS awaiting_approval,
     count(*) FILTER (WHERE (jobs.status = 'failed'::text)) AS failed,
     (brainops.now() - min(jobs.scheduled_for) FILTER (WHERE ((jobs.status = 'pending'::text) AND (jobs.scheduled_for <= brainops.now())))) AS oldest_due,
-    max(jobs.last_error) FILTER (WHERE (jobs.status = 'pending'::text)) AS waiting_for
-   FROM brainops.jobs
+    max(jobs.last_error) FILTER (WHERE (jobs.status = 'pending'::text)) AS waiting_for,
+    max(s.since) AS stalled_since
+   FROM (brainops.jobs
+     LEFT JOIN brainops_internal.stalls() s(table_name, due, since) USING (table_name))
   WHERE (jobs.status <> ALL (ARRAY['completed'::text, 'cancelled'::text, 'skipped'::text]))
   GROUP BY jobs.table_name, jobs.tenant_id
 UNION ALL
@@ -16118,12 +16685,13 @@ UNION ALL
     0 AS awaiting_approval,
     count(*) AS failed,
     NULL::interval AS oldest_due,
-    NULL::text AS waiting_for
+    NULL::text AS waiting_for,
+    NULL::timestamp with time zone AS stalled_since
    FROM public.webhook_events
   WHERE (webhook_events.status = 'failed'::text)
   GROUP BY webhook_events.tenant_id;
 
-COMMENT ON VIEW brainops.queue_health IS 'One row per job table and tenant that has unfinished or failed rows: how many are due, later, in processing, unconfirmed, awaiting approval and failed; oldest_due: how late the oldest due row is, null if none is due; waiting_for: one reason why rows wait. Failed webhook events are counted as table webhook_events, with tenant_id null if the tenant is not known.';
+COMMENT ON VIEW brainops.queue_health IS 'One row per job table and tenant that has unfinished or failed rows: how many are due, later, in processing, unconfirmed, awaiting approval and failed; oldest_due: how late the oldest due row is, null if none is due; waiting_for: one reason why rows wait; stalled_since: since when rows of the table have been due and none was claimed, null if that is not so, and for tenants. Failed webhook events are counted as table webhook_events, with tenant_id null if the tenant is not known.';
 
 CREATE TABLE brainops.rate_limits (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -16218,6 +16786,27 @@ COMMENT ON COLUMN brainops.sending_counts.taken IS 'Messages that were claimed i
 
 COMMENT ON COLUMN brainops.sending_counts.promised IS 'Messages that were deferred to this hour.';
 
+CREATE TABLE brainops.session_events (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    tenant_id uuid NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    login name NOT NULL,
+    pid integer NOT NULL,
+    backend_start timestamp with time zone NOT NULL,
+    reason text NOT NULL,
+    lasted interval NOT NULL,
+    blocked text[] DEFAULT '{}'::text[] NOT NULL,
+    CONSTRAINT session_events_reason_known CHECK ((reason = ANY (ARRAY['blocked others'::text, 'long transaction'::text])))
+);
+
+ALTER TABLE ONLY brainops.session_events FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE brainops.session_events IS 'Sessions of tenants'' logins that the session guard (brainops_internal.guard_sessions) ended, and why. At most 1,000 a day and tenant; deleted after settings.drop_events_after.';
+
+COMMENT ON COLUMN brainops.session_events.lasted IS 'How long the session had blocked others, or how old its transaction was.';
+
+COMMENT ON COLUMN brainops.session_events.blocked IS 'The sessions that waited for it, at most ten: process id, login, and the lock that each waited for.';
+
 CREATE TABLE brainops.settings (
     name text NOT NULL,
     value interval NOT NULL,
@@ -16225,9 +16814,9 @@ CREATE TABLE brainops.settings (
     CONSTRAINT settings_value_positive CHECK ((value > '00:00:00'::interval))
 );
 
-COMMENT ON TABLE brainops.settings IS 'Retention periods of the whole installation. Admins may update value; description says what each one does.';
+COMMENT ON TABLE brainops.settings IS 'Settings of the whole installation: retention periods, and limits of tenants'' sessions. Admins may update value; description says what each one does.';
 
-COMMENT ON COLUMN brainops.settings.value IS 'Above zero, such as 13 months.';
+COMMENT ON COLUMN brainops.settings.value IS 'Above zero, such as 13 months or 5 seconds.';
 
 CREATE TABLE public.sms_deliveries (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -16763,19 +17352,20 @@ CREATE TABLE public.opt_in_requests (
     lead_id uuid,
     address text NOT NULL,
     address_key text GENERATED ALWAYS AS (lower(btrim(address))) STORED NOT NULL,
-    token text DEFAULT replace(((gen_random_uuid())::text || (gen_random_uuid())::text), '-'::text, ''::text) NOT NULL,
+    token_digest bytea,
     email_id uuid,
     created_at timestamp with time zone DEFAULT brainops.now() NOT NULL,
     expires_at timestamp with time zone,
     confirmed_at timestamp with time zone,
-    previous_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL
+    previous_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    CONSTRAINT opt_in_requests_digest_length CHECK ((octet_length(token_digest) = 32))
 );
 
 ALTER TABLE ONLY public.opt_in_requests FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE public.opt_in_requests IS 'Requests by mail to confirm that marketing mail is wanted (double opt-in). Created by a consent that is not confirmed, if the tenant''s policy or the consent itself asks for double opt-in.';
 
-COMMENT ON COLUMN public.opt_in_requests.token IS 'The token of the link /confirm/<token>. Opening the page changes nothing; its button confirms.';
+COMMENT ON COLUMN public.opt_in_requests.token_digest IS 'The sha256 of the token in the link /confirm/<token>, which only the mail contains. Opening the page changes nothing; its button confirms. Null until the mail is about to be sent.';
 
 COMMENT ON COLUMN public.opt_in_requests.email_id IS 'The mail that asks. Null until a process with PUBLIC_URL has started.';
 
@@ -17055,6 +17645,9 @@ ALTER TABLE ONLY brainops.migrations_after_applied ALTER COLUMN id SET DEFAULT n
 
 ALTER TABLE ONLY brainops.migrations_applied ALTER COLUMN id SET DEFAULT nextval('brainops.migrations_applied_id_seq'::regclass);
 
+ALTER TABLE ONLY brainops.blocking_sessions
+    ADD CONSTRAINT blocking_sessions_pkey PRIMARY KEY (pid, backend_start);
+
 ALTER TABLE ONLY brainops.breaker_tenants
     ADD CONSTRAINT breaker_tenants_pkey PRIMARY KEY (tenant_id, account);
 
@@ -17081,6 +17674,9 @@ ALTER TABLE ONLY brainops.embedded_connections
 
 ALTER TABLE ONLY brainops.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY brainops.job_claims
+    ADD CONSTRAINT job_claims_pkey PRIMARY KEY (table_name);
 
 ALTER TABLE ONLY brainops.job_columns
     ADD CONSTRAINT job_columns_pkey PRIMARY KEY (name);
@@ -17146,6 +17742,12 @@ ALTER TABLE ONLY brainops.sending_caps
 
 ALTER TABLE ONLY brainops.sending_counts
     ADD CONSTRAINT sending_counts_pkey PRIMARY KEY (tenant_id, channel, hour);
+
+ALTER TABLE ONLY brainops.session_events
+    ADD CONSTRAINT session_events_once UNIQUE (tenant_id, pid, backend_start);
+
+ALTER TABLE ONLY brainops.session_events
+    ADD CONSTRAINT session_events_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY brainops.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (name);
@@ -17470,6 +18072,8 @@ CREATE INDEX rate_limits_tenant_id ON brainops.rate_limits USING btree (tenant_i
 
 CREATE UNIQUE INDEX sending_caps_once ON brainops.sending_caps USING btree (tenant_id, channel) NULLS NOT DISTINCT;
 
+CREATE INDEX session_events_at ON brainops.session_events USING btree (at);
+
 CREATE INDEX tenant_logins_tenant_id ON brainops.tenant_logins USING btree (tenant_id);
 
 CREATE INDEX waiting_stripe_events_since ON brainops.waiting_stripe_events USING btree (since);
@@ -17604,9 +18208,11 @@ CREATE INDEX onboarding_reminders_processing ON public.onboarding_reminders USIN
 
 CREATE INDEX opt_in_requests_address ON public.opt_in_requests USING btree (tenant_id, address_key, created_at);
 
+CREATE INDEX opt_in_requests_email ON public.opt_in_requests USING btree (email_id);
+
 CREATE INDEX opt_in_requests_lead_id ON public.opt_in_requests USING btree (tenant_id, lead_id) WHERE (lead_id IS NOT NULL);
 
-CREATE INDEX opt_in_requests_token ON public.opt_in_requests USING btree (token);
+CREATE INDEX opt_in_requests_token ON public.opt_in_requests USING btree (token_digest);
 
 CREATE INDEX opt_in_requests_waiting ON public.opt_in_requests USING btree (tenant_id) WHERE (email_id IS NULL);
 
@@ -17671,6 +18277,8 @@ CREATE INDEX sms_deliveries_sms ON public.sms_deliveries USING btree (tenant_id,
 CREATE INDEX sms_inbound_from ON public.sms_inbound USING btree (tenant_id, from_number, received_at);
 
 CREATE INDEX sms_inbound_lead_id ON public.sms_inbound USING btree (tenant_id, lead_id) WHERE (lead_id IS NOT NULL);
+
+CREATE INDEX sms_inbound_message ON public.sms_inbound USING btree (message_sid);
 
 CREATE INDEX sms_numbers_number ON public.sms_numbers USING btree (number);
 
@@ -18317,6 +18925,9 @@ CREATE TRIGGER z0_touch_updated_at BEFORE UPDATE ON public.tenants FOR EACH ROW 
 ALTER TABLE ONLY brainops.contact_counts
     ADD CONSTRAINT contact_counts_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY brainops.job_claims
+    ADD CONSTRAINT job_claims_table_name_fkey FOREIGN KEY (table_name) REFERENCES brainops.job_tables(table_name) ON DELETE CASCADE;
+
 ALTER TABLE ONLY brainops.lead_keys
     ADD CONSTRAINT lead_keys_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
 
@@ -18337,6 +18948,9 @@ ALTER TABLE ONLY brainops.sending_caps
 
 ALTER TABLE ONLY brainops.sending_counts
     ADD CONSTRAINT sending_counts_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY brainops.session_events
+    ADD CONSTRAINT session_events_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY brainops.tenant_locks
     ADD CONSTRAINT tenant_locks_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES public.tenants(id) ON DELETE CASCADE;
@@ -18573,6 +19187,8 @@ CREATE POLICY every_row ON brainops.embedded_connections TO brainops_admin, brai
 
 CREATE POLICY every_row ON brainops.job_archive TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
 
+CREATE POLICY every_row ON brainops.job_claims TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
+
 CREATE POLICY every_row ON brainops.job_events TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
 
 CREATE POLICY every_row ON brainops.lead_keys TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
@@ -18585,6 +19201,8 @@ CREATE POLICY every_row ON brainops.sending_caps TO brainops_admin, brainops_sys
 
 CREATE POLICY every_row ON brainops.sending_counts TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
 
+CREATE POLICY every_row ON brainops.session_events TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
+
 CREATE POLICY every_row ON brainops.tenant_locks TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
 
 CREATE POLICY every_row ON brainops.tenant_logins TO brainops_admin, brainops_system USING (true) WITH CHECK (true);
@@ -18596,6 +19214,8 @@ CREATE POLICY every_row ON brainops.worker_processes TO brainops_admin, brainops
 CREATE POLICY everyone_reads ON brainops.currencies FOR SELECT TO brainops_tenant, brainops_worker, brainops_service USING (true);
 
 ALTER TABLE brainops.job_archive ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE brainops.job_claims ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE brainops.job_events ENABLE ROW LEVEL SECURITY;
 
@@ -18632,6 +19252,8 @@ ALTER TABLE brainops.rate_limits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE brainops.sending_caps ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE brainops.sending_counts ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE brainops.session_events ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE brainops.tenant_locks ENABLE ROW LEVEL SECURITY;
 
@@ -19122,11 +19744,47 @@ GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p
 GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.consent_state(p_tenant_id uuid, p_channel text, p_address text) TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_service;
+GRANT SELECT ON TABLE public.contact_policies TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.contact_policies TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_policies TO brainops_system;
+
+GRANT INSERT(id),UPDATE(id) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(channel),UPDATE(channel) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(channel),UPDATE(channel) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(window_start),UPDATE(window_start) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(window_start),UPDATE(window_start) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(window_end),UPDATE(window_end) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(window_end),UPDATE(window_end) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(weekdays),UPDATE(weekdays) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(weekdays),UPDATE(weekdays) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(cap),UPDATE(cap) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(cap),UPDATE(cap) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(cap_window),UPDATE(cap_window) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(cap_window),UPDATE(cap_window) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(consent),UPDATE(consent) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(consent),UPDATE(consent) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(spread),UPDATE(spread) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(spread),UPDATE(spread) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(hourly_limit),UPDATE(hourly_limit) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(hourly_limit),UPDATE(hourly_limit) ON TABLE public.contact_policies TO brainops_service;
+
+GRANT INSERT(expires_after),UPDATE(expires_after) ON TABLE public.contact_policies TO brainops_tenant;
+GRANT INSERT(expires_after),UPDATE(expires_after) ON TABLE public.contact_policies TO brainops_service;
 
 REVOKE ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.contact_policy(p_tenant_id uuid, p_channel text) TO brainops_tenant;
@@ -19157,6 +19815,11 @@ GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_admin;
 GRANT ALL ON FUNCTION brainops.default_onboarding_steps() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops.define_job_table(p_table regclass, p_task_identifier text, p_effect_is_idempotent boolean, p_channel text, p_gate text, p_provider text, p_result_columns text[], p_time_limit interval, p_max_attempts integer, p_bulk_column text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION brainops.delete_rows(p_table text, p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops.delete_rows(p_table text, p_ids uuid[]) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops.delete_rows(p_table text, p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops.delete_rows(p_table text, p_ids uuid[]) TO brainops_admin;
 
 REVOKE ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops.enrol(p_lead_id uuid, p_campaign_type text) TO brainops_tenant;
@@ -19401,7 +20064,7 @@ GRANT ALL ON FUNCTION brainops_internal.address_sms(p_id uuid, p_lease uuid, p_n
 
 REVOKE ALL ON FUNCTION brainops_internal.adopt_touch() FROM PUBLIC;
 
-GRANT SELECT,DELETE ON TABLE public.ai_nurture_campaigns TO brainops_tenant;
+GRANT SELECT ON TABLE public.ai_nurture_campaigns TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_nurture_campaigns TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_nurture_campaigns TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_nurture_campaigns TO brainops_admin;
@@ -19440,11 +20103,53 @@ GRANT INSERT(is_active),UPDATE(is_active) ON TABLE public.ai_nurture_campaigns T
 GRANT INSERT(exit_reason),UPDATE(exit_reason) ON TABLE public.ai_nurture_campaigns TO brainops_tenant;
 GRANT INSERT(exit_reason),UPDATE(exit_reason) ON TABLE public.ai_nurture_campaigns TO brainops_service;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_steps TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_steps TO brainops_service;
+GRANT SELECT ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.campaign_steps TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_steps TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_steps TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_steps TO brainops_system;
+
+GRANT INSERT(id),UPDATE(id) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(campaign_id),UPDATE(campaign_id) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(campaign_id),UPDATE(campaign_id) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(version),UPDATE(version) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(version),UPDATE(version) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(step_number),UPDATE(step_number) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(step_number),UPDATE(step_number) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(step_key),UPDATE(step_key) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(step_key),UPDATE(step_key) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(kind),UPDATE(kind) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(kind),UPDATE(kind) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(name),UPDATE(name) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(template),UPDATE(template) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(template),UPDATE(template) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(delay),UPDATE(delay) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(delay),UPDATE(delay) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(delay_from),UPDATE(delay_from) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(delay_from),UPDATE(delay_from) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(next_step),UPDATE(next_step) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(next_step),UPDATE(next_step) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(config),UPDATE(config) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(config),UPDATE(config) ON TABLE public.campaign_steps TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.campaign_steps TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.campaign_steps TO brainops_service;
 
 REVOKE ALL ON FUNCTION brainops_internal.advance_enrolment(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_due_at timestamp with time zone, p_at timestamp with time zone) FROM PUBLIC;
 
@@ -19602,6 +20307,9 @@ REVOKE ALL ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_nu
 GRANT ALL ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops_internal.begin_sms(p_id uuid, p_lease uuid, p_number text, p_text text, p_segments integer, p_account_sid text, p_sender text, p_tells boolean) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.blockers() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.blockers() TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.email_key(p_email text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_worker;
@@ -19609,15 +20317,108 @@ GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_serv
 GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.email_key(p_email text) TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_service;
+GRANT SELECT ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.revenue_leads TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.revenue_leads TO brainops_system;
 
+GRANT INSERT(id),UPDATE(id) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(company_name),UPDATE(company_name) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(company_name),UPDATE(company_name) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(contact_name),UPDATE(contact_name) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(contact_name),UPDATE(contact_name) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(email),UPDATE(email) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(email),UPDATE(email) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(phone),UPDATE(phone) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(phone),UPDATE(phone) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(website),UPDATE(website) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(website),UPDATE(website) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(stage),UPDATE(stage) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(stage),UPDATE(stage) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(score),UPDATE(score) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(score),UPDATE(score) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(value_estimate),UPDATE(value_estimate) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(value_estimate),UPDATE(value_estimate) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(source),UPDATE(source) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(source),UPDATE(source) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(time_zone),UPDATE(time_zone) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(time_zone),UPDATE(time_zone) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(metadata),UPDATE(metadata) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(metadata),UPDATE(metadata) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(updated_at),UPDATE(updated_at) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(updated_at),UPDATE(updated_at) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(last_contact),UPDATE(last_contact) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(last_contact),UPDATE(last_contact) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(next_action),UPDATE(next_action) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(next_action),UPDATE(next_action) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(next_action_date),UPDATE(next_action_date) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(next_action_date),UPDATE(next_action_date) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(merged_into),UPDATE(merged_into) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(merged_into),UPDATE(merged_into) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(phone_e164),UPDATE(phone_e164) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(phone_e164),UPDATE(phone_e164) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(owner_email),UPDATE(owner_email) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(owner_email),UPDATE(owner_email) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(state),UPDATE(state) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(state),UPDATE(state) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(scored_at),UPDATE(scored_at) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(scored_at),UPDATE(scored_at) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(rescore_requested_at),UPDATE(rescore_requested_at) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(rescore_requested_at),UPDATE(rescore_requested_at) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(location),UPDATE(location) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(location),UPDATE(location) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(industry),UPDATE(industry) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(industry),UPDATE(industry) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(status),UPDATE(status) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(status),UPDATE(status) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(is_test),UPDATE(is_test) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(is_test),UPDATE(is_test) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(is_demo),UPDATE(is_demo) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(is_demo),UPDATE(is_demo) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(assigned_agent_id),UPDATE(assigned_agent_id) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(assigned_agent_id),UPDATE(assigned_agent_id) ON TABLE public.revenue_leads TO brainops_service;
+
+GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.revenue_leads TO brainops_tenant;
+GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.revenue_leads TO brainops_service;
+
 REVOKE ALL ON FUNCTION brainops_internal.broken_rules(p_lead public.revenue_leads) FROM PUBLIC;
 
-GRANT SELECT,DELETE ON TABLE public.campaigns TO brainops_tenant;
+GRANT SELECT ON TABLE public.campaigns TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.campaigns TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaigns TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaigns TO brainops_admin;
@@ -19733,6 +20534,8 @@ REVOKE ALL ON FUNCTION brainops_internal.close_enrolment(p_enrolment public.ai_n
 REVOKE ALL ON FUNCTION brainops_internal.close_own_breaker(p_account text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.close_own_breaker(p_account text) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.close_server_rights() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION brainops_internal.condition_holds(p_condition jsonb, p_lead public.revenue_leads, p_since timestamp with time zone) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.condition_problems(p_condition jsonb) FROM PUBLIC;
@@ -19791,7 +20594,7 @@ GRANT ALL ON FUNCTION brainops_internal.decayed(p_points numeric, p_half_life in
 REVOKE ALL ON FUNCTION brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.delete_row_as_json(p_table regclass, p_tenant_id uuid, p_id uuid) TO brainops_system;
 
-GRANT SELECT,DELETE ON TABLE public.payment_requests TO brainops_tenant;
+GRANT SELECT ON TABLE public.payment_requests TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.payment_requests TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.payment_requests TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.payment_requests TO brainops_admin;
@@ -19966,9 +20769,15 @@ REVOKE ALL ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) 
 GRANT ALL ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops_internal.gate_tenant_notification(p_ids uuid[]) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.grant_to_clients(p_table regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.grant_to_clients(p_table regclass) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.grant_to_clients(p_table regclass) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.guard_reputation() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.guard_reputation() TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.guard_reputation() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.guard_sessions() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.guard_table(p_table regclass, p_reference_tenants boolean) TO brainops_admin;
@@ -20049,6 +20858,10 @@ GRANT ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table na
 GRANT ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.job_table_name(p_schema name, p_table name) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.join_logins() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.join_logins() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.join_logins() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.jwt_tenant_id() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.jwt_tenant_id() TO brainops_tenant;
@@ -20166,7 +20979,7 @@ GRANT ALL ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency t
 GRANT ALL ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.major_units(p_minor bigint, p_currency text) TO brainops_system;
 
-GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
+GRANT SELECT ON TABLE public.ai_onboarding_workflows TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_onboarding_workflows TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_workflows TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_workflows TO brainops_admin;
@@ -20310,6 +21123,13 @@ GRANT ALL ON FUNCTION brainops_internal.onboarding_steps_of(p_tenant_id uuid, p_
 
 REVOKE ALL ON FUNCTION brainops_internal.open_onboarding(p_tenant_id uuid, p_lead_id uuid, p_reason text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION brainops_internal.open_server_rights() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.open_server_rights() TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.open_server_rights() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.opt_in_link(p_tenant_id uuid, p_email_id uuid, p_address text) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.opt_in_link(p_tenant_id uuid, p_email_id uuid, p_address text) TO brainops_worker;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.circuit_breakers TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.circuit_breakers TO brainops_system;
 
@@ -20405,6 +21225,9 @@ GRANT ALL ON FUNCTION brainops_internal.prune_breaker_tenants(p_most integer) TO
 REVOKE ALL ON FUNCTION brainops_internal.prune_reports(p_most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.prune_reports(p_most integer) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.prune_session_events(p_most integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.prune_session_events(p_most integer) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.prune_webhook_events(p_most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.prune_webhook_events(p_most integer) TO brainops_system;
 
@@ -20433,6 +21256,9 @@ GRANT ALL ON FUNCTION brainops_internal.record_breaker_result(p_account text, p_
 
 REVOKE ALL ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.record_choice(p_tenant_id uuid, p_channel text, p_address text, p_granted boolean, p_source text, p_evidence jsonb) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.record_claims(p_seconds_ago jsonb) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.record_claims(p_seconds_ago jsonb) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.record_lead_event(p_tenant_id uuid, p_lead_id uuid, p_event text, p_channel text, p_occurred_at timestamp with time zone, p_source_key text, p_metadata jsonb) TO brainops_tenant;
@@ -20515,11 +21341,44 @@ GRANT ALL ON FUNCTION brainops_internal.renumber_entrances(p_tenant_id uuid, p_i
 
 REVOKE ALL ON FUNCTION brainops_internal.replace_open_step(p_enrolment public.ai_nurture_campaigns, p_touch public.ai_campaign_touches) FROM PUBLIC;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_service;
+GRANT SELECT ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.campaign_rules TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_rules TO brainops_system;
+
+GRANT INSERT(id),UPDATE(id) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(campaign_id),UPDATE(campaign_id) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(campaign_id),UPDATE(campaign_id) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(name),UPDATE(name) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(tiers),UPDATE(tiers) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(tiers),UPDATE(tiers) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(stages),UPDATE(stages) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(stages),UPDATE(stages) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(sources),UPDATE(sources) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(sources),UPDATE(sources) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(condition),UPDATE(condition) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(condition),UPDATE(condition) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(leaves),UPDATE(leaves) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(leaves),UPDATE(leaves) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(active),UPDATE(active) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(active),UPDATE(active) ON TABLE public.campaign_rules TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.campaign_rules TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.campaign_rules TO brainops_service;
 
 REVOKE ALL ON FUNCTION brainops_internal.report_broken_rule(p_rule public.campaign_rules, p_error text) FROM PUBLIC;
 
@@ -20559,6 +21418,12 @@ GRANT ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) TO braino
 GRANT ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.retry_delay(p_attempt integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.revoke_strangers(p_relation regclass) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.revoke_strangers(p_relation regclass) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.revoke_strangers(p_relation regclass) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.revoke_strangers_everywhere(p_public_relations text[]) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION brainops_internal.route_lead(p_old public.revenue_leads, p_new public.revenue_leads) FROM PUBLIC;
 
@@ -20641,7 +21506,7 @@ GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at
 GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_service;
 GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_admin;
 
-GRANT SELECT,DELETE ON TABLE public.ai_onboarding_steps TO brainops_tenant;
+GRANT SELECT ON TABLE public.ai_onboarding_steps TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_onboarding_steps TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_steps TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_onboarding_steps TO brainops_admin;
@@ -20716,7 +21581,7 @@ GRANT ALL ON FUNCTION brainops_internal.settle(p_table text, p_settlements brain
 REVOKE ALL ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_older_than interval, p_reason text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.settle_abandoned_rows(p_job brainops.job_tables, p_older_than interval, p_reason text) TO brainops_system;
 
-GRANT SELECT,DELETE ON TABLE public.ai_sms_queue TO brainops_tenant;
+GRANT SELECT ON TABLE public.ai_sms_queue TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_sms_queue TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_sms_queue TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_sms_queue TO brainops_admin;
@@ -20895,6 +21760,12 @@ GRANT ALL ON FUNCTION brainops_internal.stage_rank(p_stage text) TO brainops_ser
 GRANT ALL ON FUNCTION brainops_internal.stage_rank(p_stage text) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.stage_rank(p_stage text) TO brainops_system;
 
+REVOKE ALL ON FUNCTION brainops_internal.stalls(p_after interval) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.stalls(p_after interval) TO brainops_tenant;
+GRANT ALL ON FUNCTION brainops_internal.stalls(p_after interval) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.stalls(p_after interval) TO brainops_service;
+GRANT ALL ON FUNCTION brainops_internal.stalls(p_after interval) TO brainops_admin;
+
 REVOKE ALL ON FUNCTION brainops_internal.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.step_due_at(p_enrolment public.ai_nurture_campaigns, p_step public.campaign_steps, p_base timestamp with time zone, p_zone text) TO brainops_system;
 
@@ -20908,11 +21779,35 @@ GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, 
 GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.step_paths(p_kind text, p_config jsonb, p_next_step integer) TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_service;
+GRANT SELECT ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.contact_suppressions TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_suppressions TO brainops_system;
+
+GRANT INSERT(id),UPDATE(id) ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.contact_suppressions TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.contact_suppressions TO brainops_service;
+
+GRANT INSERT(channel),UPDATE(channel) ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT INSERT(channel),UPDATE(channel) ON TABLE public.contact_suppressions TO brainops_service;
+
+GRANT INSERT(address),UPDATE(address) ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT INSERT(address),UPDATE(address) ON TABLE public.contact_suppressions TO brainops_service;
+
+GRANT INSERT(reason),UPDATE(reason) ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT INSERT(reason),UPDATE(reason) ON TABLE public.contact_suppressions TO brainops_service;
+
+GRANT INSERT(source),UPDATE(source) ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT INSERT(source),UPDATE(source) ON TABLE public.contact_suppressions TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.contact_suppressions TO brainops_service;
+
+GRANT INSERT(expires_at),UPDATE(expires_at) ON TABLE public.contact_suppressions TO brainops_tenant;
+GRANT INSERT(expires_at),UPDATE(expires_at) ON TABLE public.contact_suppressions TO brainops_service;
 
 REVOKE ALL ON FUNCTION brainops_internal.stop_is_replaced(p_stop public.contact_suppressions) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.stop_is_replaced(p_stop public.contact_suppressions) TO brainops_system;
@@ -20922,6 +21817,10 @@ GRANT ALL ON FUNCTION brainops_internal.stop_mail(p_tenant_id uuid, p_address te
 
 REVOKE ALL ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.stranded_bulk_rows(p_job brainops.job_tables, p_tenant_id uuid, p_most integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.strangers(p_owner oid, p_acl aclitem[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.strangers(p_owner oid, p_acl aclitem[]) TO brainops_admin;
+GRANT ALL ON FUNCTION brainops_internal.strangers(p_owner oid, p_acl aclitem[]) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.stripe_account(p_tenant_id uuid) TO brainops_system;
@@ -20967,6 +21866,9 @@ GRANT ALL ON FUNCTION brainops_internal.tenant_id_of(p_tenant text) TO brainops_
 
 REVOKE ALL ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.tenant_of_caller(p_tenant text) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.tenant_sessions() FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.tenant_sessions() TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.tenants_agree(p_breaker brainops.circuit_breakers) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.tenants_agree(p_breaker brainops.circuit_breakers) TO brainops_system;
@@ -21064,13 +21966,16 @@ GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zo
 GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_admin;
 GRANT ALL ON FUNCTION brainops_internal.zone_opening(p_at timestamp with time zone, p_zone text, p_opens time without time zone[], p_closes time without time zone[]) TO brainops_system;
 
+GRANT SELECT ON TABLE brainops.blocking_sessions TO brainops_admin;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.blocking_sessions TO brainops_system;
+
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.breaker_tenants TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.breaker_tenants TO brainops_system;
 
 GRANT SELECT ON TABLE brainops.breakers TO brainops_admin;
 GRANT SELECT ON TABLE brainops.breakers TO brainops_system;
 
-GRANT SELECT,DELETE ON TABLE public.ai_broadcasts TO brainops_tenant;
+GRANT SELECT ON TABLE public.ai_broadcasts TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_broadcasts TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_broadcasts TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_broadcasts TO brainops_admin;
@@ -21103,7 +22008,7 @@ GRANT INSERT(metadata),UPDATE(metadata) ON TABLE public.ai_broadcasts TO brainop
 GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_broadcasts TO brainops_tenant;
 GRANT INSERT(status),UPDATE(status) ON TABLE public.ai_broadcasts TO brainops_service;
 
-GRANT SELECT,DELETE ON TABLE public.ai_email_queue TO brainops_tenant;
+GRANT SELECT ON TABLE public.ai_email_queue TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.ai_email_queue TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_email_queue TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_email_queue TO brainops_admin;
@@ -21198,7 +22103,7 @@ GRANT SELECT ON TABLE brainops.currencies TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.currencies TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.currencies TO brainops_system;
 
-GRANT SELECT,DELETE ON TABLE public.onboarding_reminders TO brainops_tenant;
+GRANT SELECT ON TABLE public.onboarding_reminders TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.onboarding_reminders TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.onboarding_reminders TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.onboarding_reminders TO brainops_admin;
@@ -21252,7 +22157,7 @@ GRANT UPDATE(job_priority) ON TABLE public.payment_link_closures TO brainops_ser
 GRANT UPDATE(idempotency_key) ON TABLE public.payment_link_closures TO brainops_tenant;
 GRANT UPDATE(idempotency_key) ON TABLE public.payment_link_closures TO brainops_service;
 
-GRANT SELECT,DELETE ON TABLE public.tenant_notifications TO brainops_tenant;
+GRANT SELECT ON TABLE public.tenant_notifications TO brainops_tenant;
 GRANT SELECT,DELETE ON TABLE public.tenant_notifications TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenant_notifications TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.tenant_notifications TO brainops_admin;
@@ -21316,6 +22221,9 @@ GRANT SELECT ON TABLE brainops.job_archive TO brainops_tenant;
 GRANT SELECT ON TABLE brainops.job_archive TO brainops_worker;
 GRANT SELECT ON TABLE brainops.job_archive TO brainops_service;
 GRANT SELECT ON TABLE brainops.job_archive TO brainops_admin;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.job_claims TO brainops_system;
+GRANT SELECT ON TABLE brainops.job_claims TO brainops_admin;
 
 GRANT SELECT ON TABLE brainops.job_columns TO brainops_worker;
 GRANT SELECT ON TABLE brainops.job_columns TO brainops_admin;
@@ -21389,6 +22297,9 @@ GRANT SELECT ON TABLE brainops.sending_counts TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.sending_counts TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE brainops.sending_counts TO brainops_system;
 
+GRANT SELECT ON TABLE brainops.session_events TO brainops_admin;
+GRANT SELECT,INSERT,DELETE ON TABLE brainops.session_events TO brainops_system;
+
 GRANT SELECT,UPDATE ON TABLE brainops.settings TO brainops_admin;
 GRANT SELECT ON TABLE brainops.settings TO brainops_system;
 
@@ -21427,35 +22338,149 @@ GRANT SELECT ON TABLE brainops.worker_processes TO brainops_admin;
 GRANT SELECT ON TABLE brainops.workers TO brainops_admin;
 GRANT SELECT ON TABLE brainops.workers TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_templates TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_templates TO brainops_service;
+GRANT SELECT ON TABLE public.ai_campaign_templates TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.ai_campaign_templates TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_templates TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_templates TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.ai_campaign_templates TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_split_winners TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_split_winners TO brainops_service;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.ai_campaign_templates TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.ai_campaign_templates TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.ai_campaign_templates TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.ai_campaign_templates TO brainops_service;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE public.ai_campaign_templates TO brainops_tenant;
+GRANT INSERT(name),UPDATE(name) ON TABLE public.ai_campaign_templates TO brainops_service;
+
+GRANT INSERT(channel),UPDATE(channel) ON TABLE public.ai_campaign_templates TO brainops_tenant;
+GRANT INSERT(channel),UPDATE(channel) ON TABLE public.ai_campaign_templates TO brainops_service;
+
+GRANT INSERT(subject),UPDATE(subject) ON TABLE public.ai_campaign_templates TO brainops_tenant;
+GRANT INSERT(subject),UPDATE(subject) ON TABLE public.ai_campaign_templates TO brainops_service;
+
+GRANT INSERT(body),UPDATE(body) ON TABLE public.ai_campaign_templates TO brainops_tenant;
+GRANT INSERT(body),UPDATE(body) ON TABLE public.ai_campaign_templates TO brainops_service;
+
+GRANT INSERT(version),UPDATE(version) ON TABLE public.ai_campaign_templates TO brainops_tenant;
+GRANT INSERT(version),UPDATE(version) ON TABLE public.ai_campaign_templates TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.ai_campaign_templates TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.ai_campaign_templates TO brainops_service;
+
+GRANT SELECT ON TABLE public.campaign_split_winners TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.campaign_split_winners TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_split_winners TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_split_winners TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.campaign_split_winners TO brainops_system;
 
-GRANT SELECT,INSERT ON TABLE public.contact_consents TO brainops_tenant;
-GRANT SELECT,INSERT ON TABLE public.contact_consents TO brainops_service;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.campaign_split_winners TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.campaign_split_winners TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.campaign_split_winners TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.campaign_split_winners TO brainops_service;
+
+GRANT INSERT(campaign_id),UPDATE(campaign_id) ON TABLE public.campaign_split_winners TO brainops_tenant;
+GRANT INSERT(campaign_id),UPDATE(campaign_id) ON TABLE public.campaign_split_winners TO brainops_service;
+
+GRANT INSERT(version),UPDATE(version) ON TABLE public.campaign_split_winners TO brainops_tenant;
+GRANT INSERT(version),UPDATE(version) ON TABLE public.campaign_split_winners TO brainops_service;
+
+GRANT INSERT(step_key),UPDATE(step_key) ON TABLE public.campaign_split_winners TO brainops_tenant;
+GRANT INSERT(step_key),UPDATE(step_key) ON TABLE public.campaign_split_winners TO brainops_service;
+
+GRANT INSERT(variant),UPDATE(variant) ON TABLE public.campaign_split_winners TO brainops_tenant;
+GRANT INSERT(variant),UPDATE(variant) ON TABLE public.campaign_split_winners TO brainops_service;
+
+GRANT INSERT(decided_at),UPDATE(decided_at) ON TABLE public.campaign_split_winners TO brainops_tenant;
+GRANT INSERT(decided_at),UPDATE(decided_at) ON TABLE public.campaign_split_winners TO brainops_service;
+
+GRANT INSERT(figures),UPDATE(figures) ON TABLE public.campaign_split_winners TO brainops_tenant;
+GRANT INSERT(figures),UPDATE(figures) ON TABLE public.campaign_split_winners TO brainops_service;
+
+GRANT SELECT ON TABLE public.contact_consents TO brainops_tenant;
+GRANT SELECT ON TABLE public.contact_consents TO brainops_service;
 GRANT SELECT,INSERT ON TABLE public.contact_consents TO brainops_worker;
 GRANT SELECT,INSERT ON TABLE public.contact_consents TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_consents TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topic_optouts TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topic_optouts TO brainops_service;
+GRANT INSERT(id) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(id) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT INSERT(tenant_id) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(tenant_id) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT INSERT(lead_id) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(lead_id) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT INSERT(channel) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(channel) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT INSERT(address) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(address) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT INSERT(state) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(state) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT INSERT(source) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(source) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT INSERT(evidence) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(evidence) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT INSERT(occurred_at) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(occurred_at) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT INSERT(created_at) ON TABLE public.contact_consents TO brainops_tenant;
+GRANT INSERT(created_at) ON TABLE public.contact_consents TO brainops_service;
+
+GRANT SELECT ON TABLE public.contact_topic_optouts TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.contact_topic_optouts TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topic_optouts TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topic_optouts TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topic_optouts TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topics TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topics TO brainops_service;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.contact_topic_optouts TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.contact_topic_optouts TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.contact_topic_optouts TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.contact_topic_optouts TO brainops_service;
+
+GRANT INSERT(topic_id),UPDATE(topic_id) ON TABLE public.contact_topic_optouts TO brainops_tenant;
+GRANT INSERT(topic_id),UPDATE(topic_id) ON TABLE public.contact_topic_optouts TO brainops_service;
+
+GRANT INSERT(address_key),UPDATE(address_key) ON TABLE public.contact_topic_optouts TO brainops_tenant;
+GRANT INSERT(address_key),UPDATE(address_key) ON TABLE public.contact_topic_optouts TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.contact_topic_optouts TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.contact_topic_optouts TO brainops_service;
+
+GRANT SELECT ON TABLE public.contact_topics TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.contact_topics TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topics TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topics TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.contact_topics TO brainops_system;
+
+GRANT INSERT(id),UPDATE(id) ON TABLE public.contact_topics TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.contact_topics TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.contact_topics TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.contact_topics TO brainops_service;
+
+GRANT INSERT(code),UPDATE(code) ON TABLE public.contact_topics TO brainops_tenant;
+GRANT INSERT(code),UPDATE(code) ON TABLE public.contact_topics TO brainops_service;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE public.contact_topics TO brainops_tenant;
+GRANT INSERT(name),UPDATE(name) ON TABLE public.contact_topics TO brainops_service;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE public.contact_topics TO brainops_tenant;
+GRANT INSERT(description),UPDATE(description) ON TABLE public.contact_topics TO brainops_service;
+
+GRANT INSERT(campaign_codes),UPDATE(campaign_codes) ON TABLE public.contact_topics TO brainops_tenant;
+GRANT INSERT(campaign_codes),UPDATE(campaign_codes) ON TABLE public.contact_topics TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.contact_topics TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.contact_topics TO brainops_service;
 
 GRANT SELECT ON TABLE public.email_bounces TO brainops_tenant;
 GRANT SELECT ON TABLE public.email_bounces TO brainops_service;
@@ -21473,29 +22498,140 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.email_unsubscribe_links TO bra
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.email_unsubscribe_links TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.email_unsubscribe_links TO brainops_system;
 
-GRANT SELECT,INSERT ON TABLE public.lead_events TO brainops_tenant;
-GRANT SELECT,INSERT ON TABLE public.lead_events TO brainops_service;
+GRANT SELECT ON TABLE public.lead_events TO brainops_tenant;
+GRANT SELECT ON TABLE public.lead_events TO brainops_service;
 GRANT SELECT,INSERT ON TABLE public.lead_events TO brainops_worker;
 GRANT SELECT,INSERT ON TABLE public.lead_events TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_events TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_forms TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_forms TO brainops_service;
+GRANT INSERT(id) ON TABLE public.lead_events TO brainops_tenant;
+GRANT INSERT(id) ON TABLE public.lead_events TO brainops_service;
+
+GRANT INSERT(tenant_id) ON TABLE public.lead_events TO brainops_tenant;
+GRANT INSERT(tenant_id) ON TABLE public.lead_events TO brainops_service;
+
+GRANT INSERT(lead_id) ON TABLE public.lead_events TO brainops_tenant;
+GRANT INSERT(lead_id) ON TABLE public.lead_events TO brainops_service;
+
+GRANT INSERT(event) ON TABLE public.lead_events TO brainops_tenant;
+GRANT INSERT(event) ON TABLE public.lead_events TO brainops_service;
+
+GRANT INSERT(channel) ON TABLE public.lead_events TO brainops_tenant;
+GRANT INSERT(channel) ON TABLE public.lead_events TO brainops_service;
+
+GRANT INSERT(occurred_at) ON TABLE public.lead_events TO brainops_tenant;
+GRANT INSERT(occurred_at) ON TABLE public.lead_events TO brainops_service;
+
+GRANT INSERT(source_key) ON TABLE public.lead_events TO brainops_tenant;
+GRANT INSERT(source_key) ON TABLE public.lead_events TO brainops_service;
+
+GRANT INSERT(metadata) ON TABLE public.lead_events TO brainops_tenant;
+GRANT INSERT(metadata) ON TABLE public.lead_events TO brainops_service;
+
+GRANT INSERT(created_at) ON TABLE public.lead_events TO brainops_tenant;
+GRANT INSERT(created_at) ON TABLE public.lead_events TO brainops_service;
+
+GRANT SELECT ON TABLE public.lead_forms TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.lead_forms TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_forms TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_forms TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_forms TO brainops_system;
 
-GRANT SELECT,INSERT ON TABLE public.lead_score_events TO brainops_tenant;
-GRANT SELECT,INSERT ON TABLE public.lead_score_events TO brainops_service;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.lead_forms TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.lead_forms TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.lead_forms TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.lead_forms TO brainops_service;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE public.lead_forms TO brainops_tenant;
+GRANT INSERT(name),UPDATE(name) ON TABLE public.lead_forms TO brainops_service;
+
+GRANT INSERT(source),UPDATE(source) ON TABLE public.lead_forms TO brainops_tenant;
+GRANT INSERT(source),UPDATE(source) ON TABLE public.lead_forms TO brainops_service;
+
+GRANT INSERT(defaults),UPDATE(defaults) ON TABLE public.lead_forms TO brainops_tenant;
+GRANT INSERT(defaults),UPDATE(defaults) ON TABLE public.lead_forms TO brainops_service;
+
+GRANT INSERT(active),UPDATE(active) ON TABLE public.lead_forms TO brainops_tenant;
+GRANT INSERT(active),UPDATE(active) ON TABLE public.lead_forms TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.lead_forms TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.lead_forms TO brainops_service;
+
+GRANT SELECT ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT SELECT ON TABLE public.lead_score_events TO brainops_service;
 GRANT SELECT,INSERT ON TABLE public.lead_score_events TO brainops_worker;
 GRANT SELECT,INSERT ON TABLE public.lead_score_events TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_score_events TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_tasks TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_tasks TO brainops_service;
+GRANT INSERT(id) ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT INSERT(id) ON TABLE public.lead_score_events TO brainops_service;
+
+GRANT INSERT(tenant_id) ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT INSERT(tenant_id) ON TABLE public.lead_score_events TO brainops_service;
+
+GRANT INSERT(lead_id) ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT INSERT(lead_id) ON TABLE public.lead_score_events TO brainops_service;
+
+GRANT INSERT(reason) ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT INSERT(reason) ON TABLE public.lead_score_events TO brainops_service;
+
+GRANT INSERT(points) ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT INSERT(points) ON TABLE public.lead_score_events TO brainops_service;
+
+GRANT INSERT(half_life) ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT INSERT(half_life) ON TABLE public.lead_score_events TO brainops_service;
+
+GRANT INSERT(occurred_at) ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT INSERT(occurred_at) ON TABLE public.lead_score_events TO brainops_service;
+
+GRANT INSERT(source_key) ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT INSERT(source_key) ON TABLE public.lead_score_events TO brainops_service;
+
+GRANT INSERT(created_at) ON TABLE public.lead_score_events TO brainops_tenant;
+GRANT INSERT(created_at) ON TABLE public.lead_score_events TO brainops_service;
+
+GRANT SELECT ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.lead_tasks TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_tasks TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_tasks TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.lead_tasks TO brainops_system;
+
+GRANT INSERT(id),UPDATE(id) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(title),UPDATE(title) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(title),UPDATE(title) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(description),UPDATE(description) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(status),UPDATE(status) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(status),UPDATE(status) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(priority),UPDATE(priority) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(priority),UPDATE(priority) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(due_at),UPDATE(due_at) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(due_at),UPDATE(due_at) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(assigned_to),UPDATE(assigned_to) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(assigned_to),UPDATE(assigned_to) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(touch_id),UPDATE(touch_id) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.lead_tasks TO brainops_service;
+
+GRANT INSERT(done_at),UPDATE(done_at) ON TABLE public.lead_tasks TO brainops_tenant;
+GRANT INSERT(done_at),UPDATE(done_at) ON TABLE public.lead_tasks TO brainops_service;
 
 GRANT SELECT ON TABLE public.marketing_holds TO brainops_tenant;
 GRANT SELECT ON TABLE public.marketing_holds TO brainops_service;
@@ -21503,11 +22639,56 @@ GRANT SELECT ON TABLE public.marketing_holds TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.marketing_holds TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.marketing_holds TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.onboarding_templates TO brainops_tenant;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.onboarding_templates TO brainops_service;
+GRANT SELECT ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.onboarding_templates TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.onboarding_templates TO brainops_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.onboarding_templates TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.onboarding_templates TO brainops_system;
+
+GRANT INSERT(id),UPDATE(id) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(template),UPDATE(template) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(template),UPDATE(template) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(step_number),UPDATE(step_number) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(step_number),UPDATE(step_number) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(step_name),UPDATE(step_name) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(step_name),UPDATE(step_name) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(description),UPDATE(description) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(description),UPDATE(description) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(duration),UPDATE(duration) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(duration),UPDATE(duration) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(subject),UPDATE(subject) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(subject),UPDATE(subject) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(body),UPDATE(body) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(body),UPDATE(body) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(advance_on),UPDATE(advance_on) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(advance_on),UPDATE(advance_on) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(remind),UPDATE(remind) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(remind),UPDATE(remind) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(remind_before),UPDATE(remind_before) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(remind_before),UPDATE(remind_before) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(escalate_after),UPDATE(escalate_after) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(escalate_after),UPDATE(escalate_after) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.onboarding_templates TO brainops_service;
+
+GRANT INSERT(updated_at),UPDATE(updated_at) ON TABLE public.onboarding_templates TO brainops_tenant;
+GRANT INSERT(updated_at),UPDATE(updated_at) ON TABLE public.onboarding_templates TO brainops_service;
 
 GRANT SELECT ON TABLE public.opt_in_requests TO brainops_tenant;
 GRANT SELECT ON TABLE public.opt_in_requests TO brainops_service;
@@ -21533,11 +22714,47 @@ GRANT SELECT ON TABLE public.payments_by_lead TO brainops_service;
 GRANT SELECT ON TABLE public.payments_by_lead TO brainops_admin;
 GRANT SELECT ON TABLE public.payments_by_lead TO brainops_system;
 
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.plans TO brainops_tenant;
+GRANT SELECT ON TABLE public.plans TO brainops_tenant;
+GRANT SELECT,DELETE ON TABLE public.plans TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.plans TO brainops_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.plans TO brainops_service;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.plans TO brainops_admin;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.plans TO brainops_system;
+
+GRANT INSERT(id),UPDATE(id) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(id),UPDATE(id) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(tenant_id),UPDATE(tenant_id) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(code),UPDATE(code) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(code),UPDATE(code) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(name),UPDATE(name) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(name),UPDATE(name) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(amount),UPDATE(amount) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(amount),UPDATE(amount) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(currency),UPDATE(currency) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(currency),UPDATE(currency) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(amount_minor),UPDATE(amount_minor) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(amount_minor),UPDATE(amount_minor) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT("interval"),UPDATE("interval") ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT("interval"),UPDATE("interval") ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(lead_id),UPDATE(lead_id) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(active),UPDATE(active) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(active),UPDATE(active) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(created_at),UPDATE(created_at) ON TABLE public.plans TO brainops_service;
+
+GRANT INSERT(updated_at),UPDATE(updated_at) ON TABLE public.plans TO brainops_tenant;
+GRANT INSERT(updated_at),UPDATE(updated_at) ON TABLE public.plans TO brainops_service;
 
 GRANT SELECT ON TABLE public.revenue_lead_aliases TO brainops_tenant;
 GRANT SELECT ON TABLE public.revenue_lead_aliases TO brainops_service;
