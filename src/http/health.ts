@@ -5,7 +5,7 @@ import type pg from "pg";
 import { releaseColumns, releaseProblem, type StoredRelease } from "../db/migrate/release.ts";
 import { isTimeLimit } from "../db/pool.ts";
 import { codeOf } from "../errors.ts";
-import { readStalls, textOfStall } from "../jobs/stalls.ts";
+import { readStalls, textOfStall } from "../telemetry/stalls.ts";
 import { renderMetrics } from "../telemetry/metrics.ts";
 
 const READY_WITHIN_MS = 1000;

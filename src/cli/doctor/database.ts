@@ -3,7 +3,7 @@
 import type pg from "pg";
 import { serverComplaint } from "../../db/migrate/index.ts";
 import { codeOf, messageOf } from "../../errors.ts";
-import { readStalls, textOfStall } from "../../jobs/stalls.ts";
+import { readStalls, textOfStall } from "../../telemetry/stalls.ts";
 import { placeOf, withClient } from "../database.ts";
 import { duration } from "../terminal.ts";
 import { bad, off, ok, type Finding } from "./finding.ts";
