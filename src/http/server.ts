@@ -62,8 +62,8 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     const app = createApp(log, config);
     const close = createCloser(app);
     const routes = guardRoutes(app, config);
-    const limits = createLimits(now);
-    limitFailures(app, limits);
+    const failures = createLimits(now);
+    limitFailures(app, failures);
     warnOfProxies(app, config.TRUSTED_PROXIES, log);
     addHeaders(app, config);
     answerErrors(app, log);
@@ -72,7 +72,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     serveUnsubscribe(app, { log, pool });
     servePreferences(app, { log, pool });
     serveConfirm(app, { log, pool });
-    const services = { config, limits, log, pool, now };
+    const services = { config, limits: failures, log, pool, now };
     serveWebhook(app, services, sendgridWebhook(config));
     serveWebhook(app, services, twilioWebhook("status", config));
     serveWebhook(app, services, twilioWebhook("inbound", config));
