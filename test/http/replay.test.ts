@@ -112,7 +112,7 @@ async function endState(): Promise<unknown> {
     select
       (select jsonb_agg(to_jsonb(d) - 'id' order by tenant_id, email_id, event, occurred_at, detail) from email_deliveries as d) as deliveries,
       (select jsonb_agg(to_jsonb(b) - 'id' order by tenant_id, email_id, occurred_at) from email_bounces as b) as bounces,
-      (select jsonb_agg(to_jsonb(s) - '{id,created_at}'::text[] order by tenant_id, address) from contact_suppressions as s) as suppressions,
+      (select jsonb_agg(to_jsonb(s) - '{id,created_at,person_at}'::text[] order by tenant_id, address) from contact_suppressions as s) as suppressions,
       (select jsonb_agg(jsonb_build_object('id', id, 'status', status, 'sent_at', sent_at, 'message', provider_message_id, 'error', last_error) order by id)
        from ai_email_queue) as mails,
       (select jsonb_agg(distinct jsonb_build_object('status', status, 'reason', skip_reason, 'error', last_error)) from webhook_events) as ledger

@@ -164,7 +164,7 @@ begin
   end if;
 
   if v_ids <> '{}' then
-    v_more := brainops_internal.cap_verdicts(p_job, p_tenant_id, p_account, v_ids);
+    v_more := brainops_internal.sending_cap_verdicts(p_job, p_tenant_id, p_account, v_ids);
     v_verdicts := v_verdicts || v_more;
     v_ids := brainops_internal.ids_without(v_ids, v_more);
   end if;

@@ -1,5 +1,5 @@
 -- Caps: how much a tenant may send through the platform's accounts, whose reputation and costs all tenants share. A claim
--- calls cap_verdicts after the rate limits. Whether a mail is marketing is the tenant's word, so the caps count all
+-- calls sending_cap_verdicts after the rate limits. Whether a mail is marketing is the tenant's word, so the caps count all
 -- messages.
 
 create or replace function brainops_internal.sending_cap(
@@ -109,7 +109,7 @@ alter function brainops_internal.reserve_cap_slots(uuid, text, int) owner to bra
 revoke execute on function brainops_internal.reserve_cap_slots(uuid, text, int) from public;
 grant execute on function brainops_internal.reserve_cap_slots(uuid, text, int) to brainops_worker;
 
-create or replace function brainops_internal.cap_verdicts(
+create or replace function brainops_internal.sending_cap_verdicts(
   p_job brainops.job_tables,
   p_tenant_id uuid,
   p_account text,
@@ -148,14 +148,14 @@ begin
 end;
 $$;
 
-comment on function brainops_internal.cap_verdicts(brainops.job_tables, uuid, text, uuid[]) is
+comment on function brainops_internal.sending_cap_verdicts(brainops.job_tables, uuid, text, uuid[]) is
   'Counts messages that go through the platform''s account, and returns a verdict (defer) for those over the tenant''s cap. Empty for a tenant''s own account, and for tables of other channels than email and sms.';
 
 revoke execute
-on function brainops_internal.cap_verdicts(brainops.job_tables, uuid, text, uuid[])
+on function brainops_internal.sending_cap_verdicts(brainops.job_tables, uuid, text, uuid[])
 from public;
 grant execute
-on function brainops_internal.cap_verdicts(brainops.job_tables, uuid, text, uuid[])
+on function brainops_internal.sending_cap_verdicts(brainops.job_tables, uuid, text, uuid[])
 to brainops_worker, brainops_system;
 
 create or replace function brainops_internal.is_breaker_open(p_account text)
