@@ -334,19 +334,20 @@ create table brainops.sending_counts (
   tenant_id uuid not null references public.tenants (id)
     on delete cascade,
   channel text not null,
-  hour timestamptz not null,
-  taken int not null default 0,
-  promised int not null default 0,
-  primary key (tenant_id, channel, hour)
+  shard smallint not null,
+  last_hour timestamptz not null default '-infinity',
+  counts int[] not null default array_fill(0, array[24]),
+  primary key (tenant_id, channel, shard),
+  constraint sending_counts_shard_range check (shard between 0 and 15),
+  constraint sending_counts_has_24_hours check (cardinality(counts) = 24)
 )
 with (fillfactor = 50);
 
 comment on table brainops.sending_counts is
-  'Messages per hour through the platform''s accounts, for brainops.sending_caps. A claim locks the row of the hour. Kept for 2 days.';
-comment on column brainops.sending_counts.hour is 'Start of the hour, in UTC.';
-comment on column brainops.sending_counts.taken is
-  'Messages that were claimed in this hour; a message that is tried again counts again.';
-comment on column brainops.sending_counts.promised is 'Messages that were deferred to this hour.';
+  'Messages through the platform''s accounts, for brainops.sending_caps. 16 rows per tenant and channel, each with its part of the cap: a claim locks one that no other claim has locked.';
+comment on column brainops.sending_counts.last_hour is 'The hour of the last message, in UTC.';
+comment on column brainops.sending_counts.counts is
+  'Messages claimed in each of the 24 hours up to last_hour, by the hour of the day in UTC, midnight first. A message that is tried again counts again.';
 
 create table brainops.circuit_breakers (
   account text primary key,

@@ -133,7 +133,7 @@ const factories: Readonly<Record<string, ((tenantId: string) => Row) | null>> = 
   "brainops.breaker_tenants": () => ({ account: "seed" }),
   "brainops.pauses": () => ({ table_name: "ai_email_queue", channel: "none", reason: "a seed" }),
   "brainops.sending_caps": () => ({ channel: "email", per_hour: 1000, per_day: 1000 }),
-  "brainops.sending_counts": () => ({ channel: "email", hour: "2026-01-01Z" }),
+  "brainops.sending_counts": null,
   "brainops.rate_limits": () => ({ table_name: "ai_email_queue", per_second: 1000, burst: 1000 }),
 };
 

@@ -10,9 +10,9 @@
 -- A suspect (worker_deaths >= 2) may be what killed its workers. A claim does not hand it out, neither by name nor with
 -- its bulk, unless p_alone says that the caller has nothing else in flight; it answers alone instead.
 --
--- Lock order: job rows (skip locked), the gate's keys, the buckets of rate limits, the hours of sending caps, the
--- circuit breaker, graphile-worker's jobs. Only the jobs of bulk rows that the claim leaves behind are queued earlier,
--- right after the rows are locked.
+-- Lock order: job rows (skip locked), the gate's keys, the buckets of rate limits, a shard of the sending cap (skip
+-- locked), the circuit breaker, graphile-worker's jobs. Only the jobs of bulk rows that the claim leaves behind are
+-- queued earlier, right after the rows are locked.
 
 -- Locks the due rows among p_ids, checks everything that may hold them back, and writes the result. For rows that may
 -- go: status processing, the lease, attempts + 1. For the others: the verdict. Rows that are not due are left out of

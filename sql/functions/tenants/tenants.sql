@@ -119,6 +119,7 @@ set search_path = ''
 as $$
 begin
   perform brainops_internal.ship_campaigns(new.id);
+  perform brainops_internal.add_sending_counts(new.id);
   return null;
 end;
 $$;
