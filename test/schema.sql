@@ -1952,6 +1952,18 @@ $_$;
 
 COMMENT ON FUNCTION brainops_internal.add_job_columns(p_table regclass, p_max_attempts integer) IS 'Adds the engine''s columns, checks and indexes to a table. Columns that exist are kept. Called once per table, by its owner.';
 
+CREATE FUNCTION brainops_internal.add_sending_counts(p_tenant_id uuid) RETURNS void
+    LANGUAGE sql
+    SET search_path TO ''
+    AS $$
+  insert into brainops.sending_counts (tenant_id, channel, shard)
+  select p_tenant_id, c, s
+  from unnest('{email,sms}'::text[]) as c cross join generate_series(0, 15) as s
+  on conflict do nothing;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.add_sending_counts(p_tenant_id uuid) IS 'Adds a tenant''s rows of brainops.sending_counts, with the tenant: claims that added them would wait for each other.';
+
 CREATE FUNCTION brainops_internal.address_digest(p_address text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -3113,6 +3125,7 @@ CREATE FUNCTION brainops_internal.after_tenant_insert() RETURNS trigger
     AS $$
 begin
   perform brainops_internal.ship_campaigns(new.id);
+  perform brainops_internal.add_sending_counts(new.id);
   return null;
 end;
 $$;
@@ -5230,41 +5243,6 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) IS 'Which messages are over the tenant''s or the legal frequency cap, and until when. Locks the persons.';
 
-CREATE FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) RETURNS brainops.verdict[]
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-declare
-  v_slots timestamptz[];
-  v_cap record;
-begin
-  -- A tenant's own account is provider:tenant_id. While the breaker is open, only a probe goes; it is not counted.
-  if coalesce(p_job.channel, '') not in ('email', 'sms') or p_account is null or p_account <> p_job.provider
-    or brainops_internal.is_breaker_open(p_account)
-  then
-    return '{}';
-  end if;
-  v_slots := brainops_internal.reserve_cap_slots(p_tenant_id, p_job.channel, cardinality(p_ids));
-  if v_slots[cardinality(v_slots)] is null then
-    return '{}';
-  end if;
-  v_cap := brainops_internal.sending_cap(p_tenant_id, p_job.channel);
-  return array(
-    select row(
-      p_ids[n], 'defer', until,
-      format(
-        'sending cap: %s an hour and %s in 24 hours through the shared account (brainops.sending_caps); an account of the tenant''s own has none',
-        coalesce(v_cap.per_hour::text, 'any number'), coalesce(v_cap.per_day::text, 'any number')
-      )
-    )::brainops.verdict
-    from unnest(v_slots) with ordinality as s (until, n)
-    where until is not null
-  );
-end;
-$$;
-
-COMMENT ON FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) IS 'Counts messages that go through the platform''s account, and returns a verdict (defer) for those over the tenant''s cap. Empty for a tenant''s own account, and for tables of other channels than email and sms.';
-
 CREATE FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO ''
@@ -5882,7 +5860,7 @@ begin
   end if;
 
   if v_ids <> '{}' then
-    v_more := brainops_internal.cap_verdicts(p_job, p_tenant_id, p_account, v_ids);
+    v_more := brainops_internal.sending_cap_verdicts(p_job, p_tenant_id, p_account, v_ids);
     v_verdicts := v_verdicts || v_more;
     v_ids := brainops_internal.ids_without(v_ids, v_more);
   end if;
@@ -12081,72 +12059,6 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.rescore_stale(p_after uuid, p_limit integer) IS 'Computes scores again, among the p_limit leads after p_after by id, where decay changed the score or a request was lost. Returns the last id of the page (null at the end) and the number of leads.';
 
-CREATE FUNCTION brainops_internal.reserve_cap_slots(p_tenant_id uuid, p_channel text, p_n integer) RETURNS timestamp with time zone[]
-    LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path TO ''
-    SET "TimeZone" TO 'UTC'
-    AS $$
-declare
-  c_hours_ahead constant int := 24;
-  v_now constant timestamptz := brainops.now();
-  v_this constant timestamptz := date_trunc('hour', v_now);
-  v_cap record := brainops_internal.sending_cap(p_tenant_id, p_channel);
-  v_most int;
-  v_hour timestamptz := v_this;
-  v_taken int;
-  v_take int;
-  v_slots timestamptz[] := '{}';
-begin
-  if v_cap.per_hour is null and v_cap.per_day is null then
-    return array_fill(null::timestamptz, array[p_n]);
-  end if;
-  select least(v_cap.per_hour, v_cap.per_day - coalesce(sum(c.taken), 0)) into v_most
-    from brainops.sending_counts as c
-    where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour > v_this - interval '24 hours' and c.hour < v_this;
-  update brainops.sending_counts as c set taken = c.taken + p_n
-  where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour = v_this and c.taken + p_n <= v_most;
-  if found then
-    return array_fill(null::timestamptz, array[p_n]);
-  end if;
-
-  insert into brainops.sending_counts as c (tenant_id, channel, hour)
-  values (p_tenant_id, p_channel, v_this)
-  on conflict (tenant_id, channel, hour) do update set taken = c.taken
-  returning c.taken into v_taken;
-  v_take := greatest(least(p_n, v_most - v_taken), 0);
-  if v_take > 0 then
-    update brainops.sending_counts as c set taken = c.taken + v_take
-    where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour = v_this;
-    v_slots := array_fill(null::timestamptz, array[v_take]);
-  end if;
-  if v_taken = 0 then
-    delete from brainops.sending_counts as c
-    where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour < v_this - interval '2 days';
-  end if;
-
-  for i in 1..c_hours_ahead loop
-    exit when cardinality(v_slots) = p_n;
-    v_hour := v_hour + interval '1 hour';
-    insert into brainops.sending_counts as c (tenant_id, channel, hour)
-    values (p_tenant_id, p_channel, v_hour)
-    on conflict (tenant_id, channel, hour) do update set promised = c.promised
-    returning v_cap.per_hour - c.promised into v_take;
-    select least(v_take, v_cap.per_day - coalesce(sum(case when c.hour > v_this then c.promised else c.taken end), 0))
-      into v_take
-      from brainops.sending_counts as c
-      where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour > v_hour - interval '24 hours' and c.hour <= v_hour;
-    v_take := case when i = c_hours_ahead then p_n - cardinality(v_slots) else least(p_n - cardinality(v_slots), v_take) end;
-    continue when v_take <= 0;
-    update brainops.sending_counts as c set promised = c.promised + v_take
-    where c.tenant_id = p_tenant_id and c.channel = p_channel and c.hour = v_hour;
-    v_slots := v_slots || (select array_agg(v_hour + random() * interval '55 minutes') from generate_series(1, v_take));
-  end loop;
-  return v_slots;
-end;
-$$;
-
-COMMENT ON FUNCTION brainops_internal.reserve_cap_slots(p_tenant_id uuid, p_channel text, p_n integer) IS 'Counts p_n messages against the tenant''s cap on the platform''s account, one element each: null may go now, an instant is when to ask again.';
-
 CREATE FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) RETURNS timestamp with time zone[]
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -12957,6 +12869,55 @@ end;
 $$;
 
 COMMENT ON FUNCTION brainops_internal.sending_cap(p_tenant_id uuid, p_channel text, OUT per_hour integer, OUT per_day integer) IS 'How many messages the tenant may send through the platform''s account in an hour and in 24 hours; null: no cap. p_channel: email or sms.';
+
+CREATE FUNCTION brainops_internal.sending_cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) RETURNS brainops.verdict[]
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $_$
+declare
+  v_now constant timestamptz := brainops.now();
+  v_slots record;
+  v_cap record;
+  v_verdicts brainops.verdict[];
+begin
+  -- A tenant's own account is provider:tenant_id. While the breaker is open, only a probe goes; it is not counted.
+  if coalesce(p_job.channel, '') not in ('email', 'sms') or p_account is null or p_account <> p_job.provider
+    or brainops_internal.is_breaker_open(p_account)
+  then
+    return '{}';
+  end if;
+  v_slots := brainops_internal.take_sending_slots(p_tenant_id, p_job.channel, cardinality(p_ids));
+  if v_slots.taken = cardinality(p_ids) then
+    return '{}';
+  end if;
+  v_cap := brainops_internal.sending_cap(p_tenant_id, p_job.channel);
+  execute format(
+    'select array_agg(
+       row(
+         t.id, ''defer'',
+         case
+           when $3 then $4 + interval ''1 second'' * (1 + random())
+           else date_trunc(''hour'', $4, ''UTC'') + interval ''1 hour'' * (1 + random() * least(2 ^ least(t.deferrals, 10), 24))
+         end,
+         $2
+       )::brainops.verdict
+     )
+     from %s as t where t.id = any ($1)',
+    p_job.relation
+  )
+    into v_verdicts
+    using
+      p_ids[v_slots.taken + 1:],
+      format(
+        'sending cap: %s an hour and %s in 24 hours through the shared account (brainops.sending_caps); an account of the tenant''s own has none',
+        coalesce(v_cap.per_hour::text, 'any number'), coalesce(v_cap.per_day::text, 'any number')
+      ),
+      v_slots.is_busy, v_now;
+  return v_verdicts;
+end;
+$_$;
+
+COMMENT ON FUNCTION brainops_internal.sending_cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) IS 'Counts messages that go through the platform''s account, and returns a verdict (defer) for those over the tenant''s cap. Empty for a tenant''s own account, and for tables of other channels than email and sms.';
 
 CREATE FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) RETURNS void
     LANGUAGE sql SECURITY DEFINER
@@ -14975,6 +14936,68 @@ $$;
 
 COMMENT ON FUNCTION brainops_internal.sweep_webhook_events() IS 'Queues a job for events that have been pending for more than a minute, settles unconfirmed mails that have events, at most 1,000 of each, and wakes events of Stripe whose object is known by now. Returns the number of events. Called once a minute.';
 
+CREATE FUNCTION brainops_internal.take_sending_slots(p_tenant_id uuid, p_channel text, p_n integer, OUT taken integer, OUT is_busy boolean) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO ''
+    SET "TimeZone" TO 'UTC'
+    AS $$
+declare
+  c_most_shards constant int := 16;
+  c_least_of_shard constant int := 50;
+  v_hour constant timestamptz := date_trunc('hour', brainops.now());
+  v_place constant int := extract(hour from v_hour)::int + 1;
+  v_cap record := brainops_internal.sending_cap(p_tenant_id, p_channel);
+  v_shards constant int := least(c_most_shards, greatest(least(v_cap.per_hour, v_cap.per_day) / c_least_of_shard, 1));
+  v_first constant int := floor(random() * v_shards);
+  v_seen smallint[] := '{}';
+  v_row brainops.sending_counts;
+  v_passed int;
+  v_take int;
+begin
+  taken := case when v_cap.per_hour is null and v_cap.per_day is null then p_n else 0 end;
+  is_busy := false;
+  while taken < p_n and cardinality(v_seen) < v_shards loop
+    select * into v_row
+      from brainops.sending_counts as c
+      where c.tenant_id = p_tenant_id and c.channel = p_channel and c.shard < v_shards and c.shard <> all (v_seen)
+      order by (c.shard + v_first) % v_shards
+      limit 1
+      for update skip locked;
+    if not found and v_seen = '{}' and v_shards = c_most_shards then
+      select * into strict v_row
+        from brainops.sending_counts as c
+        where c.tenant_id = p_tenant_id and c.channel = p_channel and c.shard = v_first
+        for update;
+    elsif not found then
+      is_busy := true;
+      return;
+    end if;
+    v_seen := v_seen || v_row.shard;
+
+    v_passed := case
+      when v_row.last_hour < v_hour - interval '23 hours' then 24
+      else greatest(extract(epoch from v_hour - v_row.last_hour)::int / 3600, 0)
+    end;
+    for i in 0..v_passed - 1 loop
+      v_row.counts[(v_place - 1 - i + 24) % 24 + 1] := 0;
+    end loop;
+    v_take := least(
+      p_n - taken,
+      v_cap.per_hour / v_shards + (v_row.shard < v_cap.per_hour % v_shards)::int - v_row.counts[v_place],
+      v_cap.per_day / v_shards + (v_row.shard < v_cap.per_day % v_shards)::int - (select sum(n) from unnest(v_row.counts) as n)
+    );
+    continue when v_take <= 0;
+    v_row.counts[v_place] := v_row.counts[v_place] + v_take;
+    update brainops.sending_counts as c
+    set counts = v_row.counts, last_hour = greatest(c.last_hour, v_hour)
+    where c.tenant_id = p_tenant_id and c.channel = p_channel and c.shard = v_row.shard;
+    taken := taken + v_take;
+  end loop;
+end;
+$$;
+
+COMMENT ON FUNCTION brainops_internal.take_sending_slots(p_tenant_id uuid, p_channel text, p_n integer, OUT taken integer, OUT is_busy boolean) IS 'Counts messages against the tenant''s cap on the platform''s account: taken of p_n may go. is_busy: what is left of the cap is in shards that other claims hold at the moment.';
+
 CREATE FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) RETURNS TABLE(id uuid, endpoint_token text, sealed jsonb)
     LANGUAGE sql STABLE ROWS 1
     AS $$
@@ -16770,21 +16793,21 @@ COMMENT ON COLUMN brainops.sending_caps.per_day IS 'Messages in 24 hours, the cu
 CREATE TABLE brainops.sending_counts (
     tenant_id uuid DEFAULT (NULLIF(current_setting('brainops.statement_tenant'::text, true), ''::text))::uuid NOT NULL,
     channel text NOT NULL,
-    hour timestamp with time zone NOT NULL,
-    taken integer DEFAULT 0 NOT NULL,
-    promised integer DEFAULT 0 NOT NULL
+    shard smallint NOT NULL,
+    last_hour timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    counts integer[] DEFAULT array_fill(0, ARRAY[24]) NOT NULL,
+    CONSTRAINT sending_counts_has_24_hours CHECK ((cardinality(counts) = 24)),
+    CONSTRAINT sending_counts_shard_range CHECK (((shard >= 0) AND (shard <= 15)))
 )
 WITH (fillfactor='50');
 
 ALTER TABLE ONLY brainops.sending_counts FORCE ROW LEVEL SECURITY;
 
-COMMENT ON TABLE brainops.sending_counts IS 'Messages per hour through the platform''s accounts, for brainops.sending_caps. A claim locks the row of the hour. Kept for 2 days.';
+COMMENT ON TABLE brainops.sending_counts IS 'Messages through the platform''s accounts, for brainops.sending_caps. 16 rows per tenant and channel, each with its part of the cap: a claim locks one that no other claim has locked.';
 
-COMMENT ON COLUMN brainops.sending_counts.hour IS 'Start of the hour, in UTC.';
+COMMENT ON COLUMN brainops.sending_counts.last_hour IS 'The hour of the last message, in UTC.';
 
-COMMENT ON COLUMN brainops.sending_counts.taken IS 'Messages that were claimed in this hour; a message that is tried again counts again.';
-
-COMMENT ON COLUMN brainops.sending_counts.promised IS 'Messages that were deferred to this hour.';
+COMMENT ON COLUMN brainops.sending_counts.counts IS 'Messages claimed in each of the 24 hours up to last_hour, by the hour of the day in UTC, midnight first. A message that is tried again counts again.';
 
 CREATE TABLE brainops.session_events (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -17741,7 +17764,7 @@ ALTER TABLE ONLY brainops.sending_caps
     ADD CONSTRAINT sending_caps_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY brainops.sending_counts
-    ADD CONSTRAINT sending_counts_pkey PRIMARY KEY (tenant_id, channel, hour);
+    ADD CONSTRAINT sending_counts_pkey PRIMARY KEY (tenant_id, channel, shard);
 
 ALTER TABLE ONLY brainops.session_events
     ADD CONSTRAINT session_events_once UNIQUE (tenant_id, pid, backend_start);
@@ -20048,6 +20071,9 @@ GRANT ALL ON FUNCTION brainops_internal.add_delay(p_at timestamp with time zone,
 
 REVOKE ALL ON FUNCTION brainops_internal.add_job_columns(p_table regclass, p_max_attempts integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION brainops_internal.add_sending_counts(p_tenant_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.add_sending_counts(p_tenant_id uuid) TO brainops_system;
+
 REVOKE ALL ON FUNCTION brainops_internal.address_digest(p_address text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.address_digest(p_address text) TO brainops_tenant;
 GRANT ALL ON FUNCTION brainops_internal.address_digest(p_address text) TO brainops_worker;
@@ -20473,10 +20499,6 @@ GRANT ALL ON FUNCTION brainops_internal.cap_frees_at(p_now timestamp with time z
 
 REVOKE ALL ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.cap_verdicts(p_policy public.contact_policies, p_places brainops.recipient_context[]) TO brainops_worker;
-
-REVOKE ALL ON FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) TO brainops_worker;
-GRANT ALL ON FUNCTION brainops_internal.cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.capture_consent(p_tenant_id uuid, p_lead_id uuid, p_channel text, p_address text, p_granted jsonb, p_source text, p_evidence jsonb) TO brainops_system;
@@ -21389,9 +21411,6 @@ GRANT ALL ON FUNCTION brainops_internal.requeue(p_job brainops.job_tables, p_ten
 
 REVOKE ALL ON FUNCTION brainops_internal.rescore_stale(p_after uuid, p_limit integer) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION brainops_internal.reserve_cap_slots(p_tenant_id uuid, p_channel text, p_n integer) FROM PUBLIC;
-GRANT ALL ON FUNCTION brainops_internal.reserve_cap_slots(p_tenant_id uuid, p_channel text, p_n integer) TO brainops_worker;
-
 REVOKE ALL ON FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.reserve_hourly_slots(p_tenant_id uuid, p_channel text, p_n integer) TO brainops_worker;
 
@@ -21499,6 +21518,10 @@ GRANT ALL ON FUNCTION brainops_internal.sendgrid_message_id(p_event jsonb) TO br
 REVOKE ALL ON FUNCTION brainops_internal.sending_cap(p_tenant_id uuid, p_channel text, OUT per_hour integer, OUT per_day integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.sending_cap(p_tenant_id uuid, p_channel text, OUT per_hour integer, OUT per_day integer) TO brainops_worker;
 GRANT ALL ON FUNCTION brainops_internal.sending_cap(p_tenant_id uuid, p_channel text, OUT per_hour integer, OUT per_day integer) TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.sending_cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.sending_cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) TO brainops_worker;
+GRANT ALL ON FUNCTION brainops_internal.sending_cap_verdicts(p_job brainops.job_tables, p_tenant_id uuid, p_account text, p_ids uuid[]) TO brainops_system;
 
 REVOKE ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.set_next_touch(p_enrolment_id uuid, p_at timestamp with time zone) TO brainops_tenant;
@@ -21852,6 +21875,9 @@ GRANT ALL ON FUNCTION brainops_internal.sweep(p_most integer) TO brainops_system
 
 REVOKE ALL ON FUNCTION brainops_internal.sweep_webhook_events() FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.sweep_webhook_events() TO brainops_system;
+
+REVOKE ALL ON FUNCTION brainops_internal.take_sending_slots(p_tenant_id uuid, p_channel text, p_n integer, OUT taken integer, OUT is_busy boolean) FROM PUBLIC;
+GRANT ALL ON FUNCTION brainops_internal.take_sending_slots(p_tenant_id uuid, p_channel text, p_n integer, OUT taken integer, OUT is_busy boolean) TO brainops_worker;
 
 REVOKE ALL ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) FROM PUBLIC;
 GRANT ALL ON FUNCTION brainops_internal.tenant_account(p_tenant_id uuid, p_provider text) TO brainops_worker;
