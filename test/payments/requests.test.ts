@@ -364,7 +364,7 @@ describe("deliver_by", () => {
     await insertRow(db, "tenantB", "ai_campaign_templates", {
       name: "payment_link",
       channel: "email",
-      subject: "Pay us ".repeat(200),
+      subject: "x".repeat(999),
       body: "Here: {{ payment.url }}",
     });
     const lead = await insertRow(db, "tenantB", "revenue_leads", { email: "refused@x.example" });
@@ -373,7 +373,7 @@ describe("deliver_by", () => {
     expect(await requestOf(db, id)).toMatchObject({ stripe_payment_link_id: link, status: "completed" });
     const [notification] = await db.query("select subject, body from tenant_notifications where lead_id = $1", [lead]);
     expect(notification?.["subject"]).toBe("A payment link could not be sent: Starter");
-    expect(notification?.["body"]).toMatch(/which could not be sent by email: subject: has 1400 characters/);
+    expect(notification?.["body"]).toMatch(/which could not be sent by email: subject: has 999 characters/);
   });
 
   it("sms queues a text that is not marketing", async () => {

@@ -75,30 +75,20 @@ const bodies: readonly [string, string, string, string, RegExp][] = [
 ];
 
 describe("a tenant's mail", () => {
-  it("with a header that SendGrid would refuse fails by itself", async () => {
-    const cases: readonly [object, RegExp][] = [
-      [{ reply_to: "a@b.example\r\nBcc: c@d.example" }, /^metadata\.reply_to: .*control character/],
-      [{ reply_to: `${"n".repeat(250)} <a@b.example>` }, /^OP046: metadata\.reply_to: .* limit is 255/],
-      [{ category: "c\u0007" }, /^metadata\.category: .*control character/],
-      [{ category: "c".repeat(256) }, /^OP046: metadata\.category: .* limit is 255/],
-    ];
-    for (const [metadata, message] of cases) {
-      const [row] = await db.as<{ id: string }>(
-        "tenantB",
-        "insert into ai_email_queue (recipient, subject, body, metadata) values ('b@b.example', 's', 'b', $1) returning id",
-        [metadata],
-      );
-      await db.until("select status = 'failed' from ai_email_queue where id = $1", [row?.id]);
-      const [failed] = await db.query<{ last_error: string }>("select last_error from ai_email_queue where id = $1", [
-        row?.id,
-      ]);
-      expect(failed?.last_error).toMatch(message);
+  it("with a header that SendGrid would refuse is refused when it is inserted", async () => {
+    const insert =
+      "insert into ai_email_queue (recipient, subject, body, metadata) values ('b@b.example', 's', 'b', $1)";
+    for (const metadata of [
+      { reply_to: "a@b.example\r\nBcc: c@d.example" },
+      { category: "c\u0007" },
+      { category: "c".repeat(256) },
+    ]) {
+      await expect(db.as("tenantB", insert, [metadata])).rejects.toThrow(/metadata\.(reply_to|category)/);
     }
-    await db.as(
-      "tenantB",
-      "insert into ai_email_queue (recipient, subject, body, metadata) values ('b@b.example', 's', 'b', $1)",
-      [{ reply_to: "Ann <ann@b.example>", category: "c".repeat(255) }],
-    );
+    // Short enough for the row, too long for the header.
+    await db.as("tenantB", insert, [{ reply_to: `${"n".repeat(250)} <a@b.example>` }]);
+    await db.until("select bool_or(last_error like 'OP046: metadata.reply_to: % limit is 255%') from ai_email_queue");
+    await db.as("tenantB", insert, [{ reply_to: "Ann <ann@b.example>", category: "c".repeat(255) }]);
     await sent("tenantB", 1);
   }, 60_000);
 

@@ -32,8 +32,11 @@ begin
   end if;
   -- Twilio's signature has no time, so a request can be replayed after the ledger has forgotten it. The tenants that the
   -- text concerned have it then; without this, a replayed START would lift a later STOP at a tenant that texts the
-  -- person only now. (A tenant's own account concerns that tenant only, which has each text once.)
-  if p_tenant_id is null and exists (select from public.sms_inbound as i where i.message_sid = v_sid) then
+  -- person only now. (A tenant's own account concerns that tenant only, which has each text once.) An event that was held
+  -- is applied again with the time at which it came.
+  if p_tenant_id is null
+    and exists (select from public.sms_inbound as i where i.message_sid = v_sid and i.received_at < v_at)
+  then
     return null;
   end if;
   for v_tenant in
