@@ -3541,8 +3541,11 @@ begin
   end if;
   -- Twilio's signature has no time, so a request can be replayed after the ledger has forgotten it. The tenants that the
   -- text concerned have it then; without this, a replayed START would lift a later STOP at a tenant that texts the
-  -- person only now. (A tenant's own account concerns that tenant only, which has each text once.)
-  if p_tenant_id is null and exists (select from public.sms_inbound as i where i.message_sid = v_sid) then
+  -- person only now. (A tenant's own account concerns that tenant only, which has each text once.) An event that was held
+  -- is applied again with the time at which it came.
+  if p_tenant_id is null
+    and exists (select from public.sms_inbound as i where i.message_sid = v_sid and i.received_at < v_at)
+  then
     return null;
   end if;
   for v_tenant in
@@ -14869,6 +14872,8 @@ CREATE FUNCTION brainops_internal.sweep(p_most integer DEFAULT 10000) RETURNS TA
 declare
   v_job brainops.job_tables;
   v_orphans text[];
+  -- Longer than a live worker tries to write a result (10 minutes), so that the sweep does not overtake it.
+  c_patience constant interval := '12 minutes';
 begin
   select array_agg(distinct j.locked_by) into v_orphans
     from graphile_worker.jobs as j
@@ -14883,7 +14888,7 @@ begin
   loop
     table_name := v_job.table_name;
     begin
-      timed_out := brainops_internal.settle_abandoned_rows(v_job, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
+      timed_out := brainops_internal.settle_abandoned_rows(v_job, v_job.time_limit + c_patience, 'its worker did not settle it within the time limit');
     exception
       when lock_not_available then timed_out := 0;
     end;

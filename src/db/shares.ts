@@ -33,6 +33,7 @@ export function createShares(max: number, now: () => number = () => performance.
   // In the order in which the tenants have their turn. A tenant is listed while it runs, waits or is slow.
   const tenants = new Map<string, Tenant>();
   let running = 0;
+  let queued = 0;
 
   const isSlow = (tenant: Tenant): boolean => {
     const at = now();
@@ -50,19 +51,19 @@ export function createShares(max: number, now: () => number = () => performance.
     return ofSlow < mostOfAllSlow;
   };
   const dispatch = (): void => {
-    for (let started = true; started;) {
+    for (let started = true; started && queued > 0;) {
       started = false;
-      for (const [id, tenant] of Array.from(tenants)) {
+      for (const tenant of Array.from(tenants.values())) {
         if (running >= max) return;
         if (tenant.waiting.length === 0 || !mayRun(tenant)) continue;
-        tenants.delete(id);
-        tenants.set(id, tenant);
+        queued -= 1;
         tenant.waiting.shift()?.();
         started = true;
       }
     }
   };
   const start = async <T>(id: string, tenant: Tenant, work: () => Promise<T>): Promise<T> => {
+    if (tenants.size > 1 && tenants.delete(id)) tenants.set(id, tenant);
     const one = { began: now() };
     tenant.running.add(one);
     running += 1;
@@ -85,6 +86,7 @@ export function createShares(max: number, now: () => number = () => performance.
       const of = tenant;
       if (of.waiting.length === 0 && mayRun(of)) return start(id, of, work);
       return new Promise((resolve, reject) => {
+        queued += 1;
         of.waiting.push(() => void start(id, of, work).then(resolve, reject));
       });
     },

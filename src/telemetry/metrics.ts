@@ -1,6 +1,7 @@
 // Prometheus metrics: counters of this process, and gauges of the queues, which are read from Postgres.
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type pg from "pg";
+import { isTimeLimit } from "../db/pool.ts";
 
 const registry = new Registry();
 collectDefaultMetrics({ register: registry });
@@ -98,13 +99,16 @@ interface Stalled {
   readonly since: Date | null;
 }
 
-/** The body of GET /metrics. What cannot be read from Postgres, because a table is locked, is left out. */
+/** The body of GET /metrics. What cannot be read because a table is locked is left out. Throws if Postgres is unreachable. */
 export async function renderMetrics(
   pool: pg.Pool,
   readStalls: () => Promise<readonly Stalled[]>,
 ): Promise<{ contentType: string; body: string }> {
   for (const gauge of [rows, oldest, stalled]) gauge.reset();
   const results = await Promise.allSettled([readQueues(pool), setStalled(readStalls)]);
+  for (const result of results) {
+    if (result.status === "rejected" && !isTimeLimit(result.reason)) throw result.reason;
+  }
   readable.set(results.every(({ status }) => status === "fulfilled") ? 1 : 0);
   return { contentType: registry.contentType, body: await registry.metrics() };
 }

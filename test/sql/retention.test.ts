@@ -48,7 +48,9 @@ describe("the sweep", () => {
     const id = await insertMail(db, "tenantA");
     await claimOne(worker, db.tenantA, id);
     expect(await sweep()).toEqual([{ requeued: 0, timed_out: 0 }]);
-    await db.setClock("3 minutes");
+    await db.setClock("11 minutes");
+    expect(await sweep()).toEqual([{ requeued: 0, timed_out: 0 }]);
+    await db.setClock("13 minutes");
     expect(await sweep()).toEqual([{ requeued: 0, timed_out: 1 }]);
     expect(await mail(db, id)).toMatchObject({
       status: "unconfirmed",

@@ -1,7 +1,7 @@
 -- The sweep: each minute it repairs what was lost. Start at brainops_internal.sweep; the task maintenance__sweep
 -- calls it.
 
--- Unlocks graphile-worker jobs whose pool belongs to no registered worker, settles rows that are in processing 2
+-- Unlocks graphile-worker jobs whose pool belongs to no registered worker, settles rows that are in processing 12
 -- minutes past their time limit, and queues jobs for due rows that have none. Works for all tenants, so it waits for a
 -- lock for half a second: what a tenant has locked is left to the next minute.
 create or replace function brainops_internal.sweep(p_most int default 10000)
@@ -13,6 +13,8 @@ as $$
 declare
   v_job brainops.job_tables;
   v_orphans text[];
+  -- Longer than a live worker tries to write a result (10 minutes), so that the sweep does not overtake it.
+  c_patience constant interval := '12 minutes';
 begin
   select array_agg(distinct j.locked_by) into v_orphans
     from graphile_worker.jobs as j
@@ -27,7 +29,7 @@ begin
   loop
     table_name := v_job.table_name;
     begin
-      timed_out := brainops_internal.settle_abandoned_rows(v_job, v_job.time_limit + interval '2 minutes', 'its worker did not settle it within the time limit');
+      timed_out := brainops_internal.settle_abandoned_rows(v_job, v_job.time_limit + c_patience, 'its worker did not settle it within the time limit');
     exception
       when lock_not_available then timed_out := 0;
     end;
