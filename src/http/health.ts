@@ -31,7 +31,7 @@ export function serveHealth(app: FastifyInstance, { pool, probePool, workerHealt
   });
 
   app.get("/metrics", { config: { access: "metrics-token" } }, async (_request, reply) => {
-    const { contentType, body } = await renderMetrics(pool, () => readStalls(probePool));
+    const { contentType, body } = await renderMetrics(pool, () => readStalls(probePool), isTimeLimit);
     return reply.type(contentType).send(body);
   });
 }

@@ -1,7 +1,6 @@
 // Prometheus metrics: counters of this process, and gauges of the queues, which are read from Postgres.
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type pg from "pg";
-import { isTimeLimit } from "../db/pool.ts";
 
 const registry = new Registry();
 collectDefaultMetrics({ register: registry });
@@ -99,15 +98,19 @@ interface Stalled {
   readonly since: Date | null;
 }
 
-/** The body of GET /metrics. What cannot be read because a table is locked is left out. Throws if Postgres is unreachable. */
+/**
+ * The body of GET /metrics. Throws if Postgres is unreachable.
+ * @param isLeftOut whether what could not be read for this reason is left out, as while a table is locked
+ */
 export async function renderMetrics(
   pool: pg.Pool,
   readStalls: () => Promise<readonly Stalled[]>,
+  isLeftOut: (error: unknown) => boolean,
 ): Promise<{ contentType: string; body: string }> {
   for (const gauge of [rows, oldest, stalled]) gauge.reset();
   const results = await Promise.allSettled([readQueues(pool), setStalled(readStalls)]);
   for (const result of results) {
-    if (result.status === "rejected" && !isTimeLimit(result.reason)) throw result.reason;
+    if (result.status === "rejected" && !isLeftOut(result.reason)) throw result.reason;
   }
   readable.set(results.every(({ status }) => status === "fulfilled") ? 1 : 0);
   return { contentType: registry.contentType, body: await registry.metrics() };

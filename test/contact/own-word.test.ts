@@ -1,6 +1,7 @@
 // A person's own word: unsubscribe link, preference page, SendGrid's and Twilio's opt-outs, complaint, erasure. Only the
 // person lifts it, or an admin with a reason. In pairs: what a tenant may still do, and what it may not.
 import type pg from "pg";
+import { deleting } from "../support/deleteRows.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTestDatabase, type Seat, type TestDatabase } from "../support/database.ts";
 import { refusal } from "../support/refusal.ts";
@@ -56,8 +57,10 @@ describe("an unsubscribe", () => {
     await unsubscribe(address);
     const client = await db.connect(seat);
     if (seat === "service") await client.query("select set_config('app.tenant_id', $1, false)", [db.tenantA]);
+    const plain = "delete from contact_suppressions where address_key = $1";
+    const erase = seat === "tenantA" ? deleting(plain) : plain;
     for (const statement of [
-      "delete from contact_suppressions where address_key = $1",
+      erase,
       "update contact_suppressions set expires_at = now() where address_key = $1",
       "update contact_suppressions set address = 'other@example.com' where address_key = $1",
       "update contact_suppressions set channel = 'sms', address = '+13035550100' where address_key = $1",
@@ -69,13 +72,10 @@ describe("an unsubscribe", () => {
       expect(error.hint).toContain("brainops.lift_opt_out");
     }
     // Its own mark on the row is the tenant's, and weakens nothing.
-    await client.query(
-      "update contact_suppressions set reason = 'manual', source = 'client', person_source = null where address_key = $1",
-      [address],
-    );
-    expect(
-      (await refusal(client.query("delete from contact_suppressions where address_key = $1", [address]))).code,
-    ).toBe("42501");
+    await client.query("update contact_suppressions set reason = 'manual', source = 'client' where address_key = $1", [
+      address,
+    ]);
+    expect((await refusal(client.query(erase, [address]))).code).toBe("42501");
     expect(await stateOf(address)).toEqual({ stopped: true, consent: "denied" });
   });
 
@@ -91,11 +91,12 @@ describe("an unsubscribe", () => {
     await tenant.query(SUPPRESS, [address]);
     await unsubscribe(address);
     expect(
-      (await refusal(tenant.query("delete from contact_suppressions where address_key = $1", [address]))).code,
+      (await refusal(tenant.query(deleting("delete from contact_suppressions where address_key = $1"), [address])))
+        .code,
     ).toBe("42501");
     await resubscribe(address);
     expect(await stateOf(address)).toEqual({ stopped: true, consent: "granted" });
-    await tenant.query("delete from contact_suppressions where address_key = $1", [address]);
+    await tenant.query(deleting("delete from contact_suppressions where address_key = $1"), [address]);
     expect(await stateOf(address)).toEqual({ stopped: false, consent: "granted" });
   });
 
@@ -115,7 +116,8 @@ describe("an unsubscribe", () => {
     // A later unsubscribe counts again.
     await unsubscribe(address);
     expect(
-      (await refusal(tenant.query("delete from contact_suppressions where address_key = $1", [address]))).code,
+      (await refusal(tenant.query(deleting("delete from contact_suppressions where address_key = $1"), [address])))
+        .code,
     ).toBe("42501");
   });
 });
@@ -127,7 +129,7 @@ describe("a suppression of the tenant's own", () => {
     await tenant.query("update contact_suppressions set expires_at = now() + interval '1 day' where address_key = $1", [
       address,
     ]);
-    await tenant.query("delete from contact_suppressions where address_key = $1", [address]);
+    await tenant.query(deleting("delete from contact_suppressions where address_key = $1"), [address]);
     expect(await stateOf(address)).toEqual({ stopped: false, consent: null });
   });
 });
@@ -142,7 +144,9 @@ describe("what providers report", () => {
       await tenant.query(SUPPRESS, [before]);
       for (const address of [before, after]) {
         await suppress(address, reason, "sendgrid");
-        const error = await refusal(tenant.query("delete from contact_suppressions where address_key = $1", [address]));
+        const error = await refusal(
+          tenant.query(deleting("delete from contact_suppressions where address_key = $1"), [address]),
+        );
         expect([reason, error.code]).toEqual([reason, "42501"]);
       }
     }
@@ -150,19 +154,20 @@ describe("what providers report", () => {
 
   it("as a STOP is the person's word", async () => {
     await suppress("+13035550171", "unsubscribed", "twilio", "sms");
-    expect((await refusal(tenant.query("delete from contact_suppressions where address = '+13035550171'"))).code).toBe(
-      "42501",
-    );
+    expect(
+      (await refusal(tenant.query(deleting("delete from contact_suppressions where address = '+13035550171'")))).code,
+    ).toBe("42501");
   });
 
   it("as a bounce or an unreachable number is not", async () => {
     const address = someone();
     await suppress(address, "bounced", "sendgrid");
     await suppress("+13035550172", "unreachable", "twilio", "sms");
-    const { rowCount } = await tenant.query("delete from contact_suppressions where address in ($1, '+13035550172')", [
-      address,
-    ]);
-    expect(rowCount).toBe(2);
+    const { rows: deleted } = await tenant.query(
+      deleting("delete from contact_suppressions where address in ($1, '+13035550172')"),
+      [address],
+    );
+    expect(deleted).toEqual([{ delete_rows: 2 }]);
   });
 });
 
@@ -237,14 +242,16 @@ describe("a topic that a person does not want", () => {
       [own],
     );
     for (const statement of [
-      "delete from contact_topic_optouts",
+      deleting("delete from contact_topic_optouts"),
       "update contact_topic_optouts set source = 'client'",
-      "delete from contact_topics where code = 'news'",
+      deleting("delete from contact_topics where code = 'news'"),
     ]) {
       expect([statement, (await refusal(tenant.query(statement))).code]).toEqual([statement, "42501"]);
     }
-    const { rowCount } = await tenant.query("delete from contact_topic_optouts where address_key = $1", [own]);
-    expect(rowCount).toBe(1);
+    const { rows: deleted } = await tenant.query(deleting("delete from contact_topic_optouts where address_key = $1"), [
+      own,
+    ]);
+    expect(deleted).toEqual([{ delete_rows: 1 }]);
     await worker.query(`select brainops_internal.save_preferences($1, '{"topics": {"news": true}}')`, [
       await token(theirs),
     ]);
@@ -264,8 +271,11 @@ describe("forget", () => {
     await tenant.query("select brainops.forget('tenant-a', $1)", [address]);
     expect(await stateOf(address)).toEqual({ stopped: true, consent: null });
     expect(
-      (await refusal(tenant.query("delete from contact_suppressions where reason = 'forgotten' and source = 'forget'")))
-        .code,
+      (
+        await refusal(
+          tenant.query(deleting("delete from contact_suppressions where reason = 'forgotten' and source = 'forget'")),
+        )
+      ).code,
     ).toBe("42501");
   });
 
@@ -277,7 +287,8 @@ describe("forget", () => {
       [db.tenantA, address],
     );
     expect(
-      (await refusal(tenant.query("delete from contact_suppressions where address_key = $1", [address]))).code,
+      (await refusal(tenant.query(deleting("delete from contact_suppressions where address_key = $1"), [address])))
+        .code,
     ).toBe("42501");
   });
 });
