@@ -15,7 +15,7 @@ beforeAll(async () => {
   for (const person of people) {
     const [row] = await db.query<{ id: string }>(
       `insert into revenue_leads (tenant_id, email, phone, source, company_name, metadata) values ($1, $2, $3, $4, $5, $6) returning id`,
-      [db.tenantA, person.email, person.phone, person.source, "1".repeat(140_000), person.metadata],
+      [db.tenantA, person.email, person.phone, person.source, "1".repeat(1000), person.metadata],
     );
     leads.push(row?.id ?? "");
   }
@@ -113,6 +113,7 @@ describe("a condition", () => {
       depth === 0 ? { field: "source", op: "=", value: "web" } : { not: nested(depth - 1) };
     expect(await problemsOf(nested(20))).toEqual([]);
     expect(await answersOf(nested(20))).toEqual([true, false]);
-    expect(await problemsOf(nested(2000))).toEqual([expect.stringContaining("is nested in more than 20 others")]);
+    expect(await problemsOf(nested(21))).toEqual([expect.stringContaining("is nested in more than 20 others")]);
+    expect(await problemsOf(nested(2000))).toEqual([expect.stringContaining("at most 100 are allowed")]);
   });
 });

@@ -18,7 +18,7 @@ let broadcast: string;
 beforeAll(async () => {
   db = await createTestDatabase();
   await letMarketingGo(db);
-  // More mails are claimed here than the sending cap lets go in an hour.
+  // Together the tests exceed the cap of an hour.
   await db.query("insert into brainops.sending_caps (channel) values ('email')");
   await db.query("select brainops.announce_public_url('https://ops.example')");
   [one, two] = await Promise.all([db.connect("worker"), db.connect("worker")]);
