@@ -34,6 +34,8 @@ export interface SupervisedRunner {
   stop(graceMs: number): Promise<void>;
 }
 
+// Short, because any role can end runs by NOTIFY again and again. A start that fails waits longer (startAgain).
+const MAX_DELAY_MS = 1000;
 // How long to wait for a broken run to stop. It may never stop, because no answers arrive on its dead connections.
 const BROKEN_PATIENCE_MS = 2000;
 
@@ -53,7 +55,7 @@ export async function superviseRunner(options: RunnerOptions): Promise<Supervise
       recordRunnerRestart();
       // graphile-worker sets exit code 57 on worker:migrate, but this process keeps running.
       process.exitCode = undefined;
-      delayMs = performance.now() - began > 30_000 ? 100 : Math.min(delayMs * 2, 5000);
+      delayMs = performance.now() - began > 30_000 ? 100 : Math.min(delayMs * 2, MAX_DELAY_MS);
       options.log.warn({ reason, delayMs }, "graphile-worker stopped; restarting it");
       current = await startAgain(options, state, delayMs);
       // A restart that was requested in the meantime concerned the run that has ended. A stop still applies.

@@ -229,7 +229,7 @@ export function besiege(connectionString: string, holdMs: number): Siege {
       await sleep(everyMs, undefined, { signal: stopped.signal }).catch(() => {});
     }
   };
-  const only = process.env['HOSTILE_ONLY'];
+  const only = process.env["HOSTILE_ONLY"];
   const running = attacks.filter(({ name }) => only === undefined || name.includes(only)).map(run);
   return {
     rounds,

@@ -7,7 +7,7 @@ const SLOW_MS = 10;
 /** What a tenant may use at once, in ms of processor time. */
 const ALLOWANCE_MS = 750;
 /** The share of a processor that it may use in the long run. */
-const SHARE = 0.2;
+const SHARE = 0.1;
 const MAX_WAIT_MS = 15 * 60_000;
 
 interface Account {
