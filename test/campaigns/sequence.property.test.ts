@@ -29,7 +29,7 @@ const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const DAY = 24 * HOUR;
 /** After this time without a settle the sweep makes a row due again. */
-const ABANDONED_AFTER = 150_000;
+const ABANDONED_AFTER = 13 * MINUTE;
 
 let db: TestDatabase;
 let tenant: pg.Client;
