@@ -35,13 +35,13 @@ async function startOne(): Promise<WorkerProcess> {
 
 const CALLED = ["claim", "settle", "settle_completed"] as const;
 
-/** Replaces the head of a function's definition, up to its arguments. */
-async function editDefinition(name: string, edit: (head: string) => string): Promise<void> {
+/** Replaces the head of a function's definition, up to its arguments, and adds `after` to its file. */
+async function editDefinition(name: string, edit: (head: string) => string, after = ""): Promise<void> {
   const definition = new RegExp(`create or replace function brainops\\w*\\.${name}\\s*\\(`);
   const homes = (await sqlFiles(directory, "functions")).filter(({ text }) => definition.test(text));
   expect(homes.map(({ path }) => path)).toHaveLength(1);
   const [{ path, text }] = homes as [(typeof homes)[0]];
-  await writeFile(join(directory, path), text.replace(definition, edit));
+  await writeFile(join(directory, path), text.replace(definition, edit) + after);
 }
 
 interface Signature {
@@ -88,6 +88,8 @@ async function changeResults(): Promise<void> {
         language sql set search_path = ''
         as $$ select f.*, true from ${name}_before(${names.join(", ")}) as f $$;
         create or replace function ${name}_before(`,
+      // migrate leaves public no right to our functions.
+      `\ngrant execute on function ${signature.replace(name, `${name}_before`)} to brainops_worker;\n`,
     );
   }
   await writeFile(retired, drops);
