@@ -6,8 +6,8 @@
 //   any table), all jobs of the table and tenant give up their slots. What they have begun goes on without a slot.
 // - A lock or statement timeout begins a hold-up. It lasts 1 s, and twice as long, up to 30 s, each time that one
 //   follows within half a minute of the last. Successes do not shorten it: claims may succeed while effects wait.
-// - Meanwhile claims and statements of effects fail at once. The job is tried again by graphile-worker, with growing
-//   delays. Results are still written. While one cannot be, nothing new is claimed, so the number of results that wait in
+// - Meanwhile claims and statements of effects fail at once, and the row gets another job in 5 to 10 s (taskList.ts).
+//   Results are still written. While one cannot be, nothing new is claimed, so the number of results that wait in
 //   memory is bounded by what was in flight.
 import { isTimeLimit } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";

@@ -1,15 +1,19 @@
 // Which tasks a worker offers, and what each of them calls. A task that needs credentials this
 // worker does not have is not offered; its rows wait and show why.
-import type { TaskList } from "graphile-worker";
+import type { JobHelpers, TaskList } from "graphile-worker";
 import type pg from "pg";
 import { missingVariables, type Config } from "../config.ts";
 import { isTimeLimit } from "../db/pool.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Job } from "./define.ts";
+import { HeldUpError } from "./holdUps.ts";
 import type { LoadedTask } from "./loadTasks.ts";
 import { runJob, type Runtime } from "./run.ts";
 import type { JobTable, MissingCredentials } from "./types.ts";
+
+// Twice that at most. Each row of a tenant that is held up costs a job in that time.
+const AGAIN_AFTER_MS = 5000;
 
 type Tasks = ReadonlyMap<string, LoadedTask>;
 interface JobTableRow extends Omit<JobTable, "missingCredentials" | "loadBulk"> {
@@ -100,7 +104,14 @@ export async function makeTaskList(
   waiting: ReadonlyMap<string, string>,
 ): Promise<TaskList> {
   const { config, log } = runtime;
-  const list: TaskList = Object.fromEntries(await makeJobs(runtime, tasks));
+  const list: TaskList = {};
+  for (const [name, run] of await makeJobs(runtime, tasks)) {
+    list[name] = (payload, helpers) =>
+      run(payload).catch((error: unknown) => {
+        if (!(error instanceof HeldUpError)) throw error;
+        return queueAgain(helpers, name, payload);
+      });
+  }
   for (const [name, task] of tasks) {
     if (task.kind === "job") continue;
     list[name] = async (payload, helpers) => {
@@ -109,6 +120,16 @@ export async function makeTaskList(
     };
   }
   return list;
+}
+
+/**
+ * Queues a second job for a row that is left alone for now, under the key that a claim uses for rows that it could not
+ * lock. If the job failed instead, graphile-worker would try it again with delays that grow without a useful bound.
+ */
+async function queueAgain({ job, addJob }: JobHelpers, task: string, payload: unknown): Promise<void> {
+  if (job.key === null) return; // A newer job of the row exists.
+  const runAt = new Date(Date.now() + AGAIN_AFTER_MS * (1 + Math.random()));
+  await addJob(task, payload, { jobKey: job.key.replace(/(:again)?$/, ":again"), runAt, priority: job.priority });
 }
 
 async function readJobTables(pool: pg.Pool): Promise<Map<string, JobTableRow>> {
