@@ -51,8 +51,8 @@ export interface HoldUps {
   watch<T>(table: JobTable, tenantId: string, run: (watched: Watched) => Promise<T>): Promise<T>;
   /** Runs a transaction that has to be written: `run` repeats it. Its `begin` never throws. */
   write<T>(table: JobTable, tenantId: string, run: (watched: Watched) => Promise<T>): Promise<T>;
-  /** Resolves with the work's value in an array, or with null if its job is to give up its slot before that. */
-  unlessHeldUp<T>(table: JobTable, tenantId: string, work: Promise<T>): Promise<readonly [T] | null>;
+  /** Calls `leave` once if a job of the table and tenant is to give up its slot; not after the returned function is called. */
+  whenHeldUp(table: JobTable, tenantId: string, leave: () => void): () => void;
 }
 
 /** For a process that runs one row: nobody waits behind it, so it waits for locks as long as Postgres lets it. */
@@ -60,30 +60,29 @@ export const noHoldUps: HoldUps = {
   check: () => {},
   watch: (_table, _tenantId, run) => run({ begin: () => {}, failed: () => {} }),
   write: (_table, _tenantId, run) => run({ begin: () => {}, failed: () => {} }),
-  unlessHeldUp: async (_table, _tenantId, work) => [await work],
+  whenHeldUp: () => () => {},
 };
 
 /** @param now a monotonic clock, in milliseconds */
 export function createHoldUps(log: Pick<Log, "warn">, now: () => number = () => performance.now()): HoldUps {
-  const lanes = new Map<string, Lane>();
+  // table -> tenant -> lane
+  const lanes = new Map<JobTable, Map<string, Lane>>();
   /** When each tenant was held up last. */
   const recent = new Map<string, number>();
 
-  const keyOf = (table: JobTable, tenantId: string): string => `${tenantId} ${table.table_name}`;
   const laneOf = (table: JobTable, tenantId: string): Lane => {
-    const key = keyOf(table, tenantId);
-    let lane = lanes.get(key);
+    let ofTable = lanes.get(table);
+    if (ofTable === undefined) lanes.set(table, (ofTable = new Map<string, Lane>()));
+    let lane = ofTable.get(tenantId);
     if (lane === undefined) {
-      lanes.set(
-        key,
-        (lane = { table, tenantId, failures: 0, until: -Infinity, waiting: new Set(), leaves: new Set() }),
-      );
+      lane = { table, tenantId, failures: 0, until: -Infinity, waiting: new Set(), leaves: new Set() };
+      ofTable.set(tenantId, lane);
     }
     return lane;
   };
   const forget = ({ table, tenantId, until, waiting, leaves }: Lane): void => {
     if (waiting.size > 0 || leaves.size > 0 || until + MAX_MS > now()) return;
-    lanes.delete(keyOf(table, tenantId));
+    lanes.get(table)?.delete(tenantId);
   };
   const patience = (tenantId: string): number => {
     const last = recent.get(tenantId);
@@ -96,6 +95,7 @@ export function createHoldUps(log: Pick<Log, "warn">, now: () => number = () => 
     lane.waiting.add(one);
     recent.set(lane.tenantId, now());
     for (const leave of lane.leaves) leave();
+    lane.leaves.clear();
   };
   const holdUp = (lane: Lane, error: unknown): void => {
     const at = now();
@@ -147,22 +147,18 @@ export function createHoldUps(log: Pick<Log, "warn">, now: () => number = () => 
 
   return {
     check: (table, tenantId) => {
-      const lane = lanes.get(keyOf(table, tenantId));
+      const lane = lanes.get(table)?.get(tenantId);
       if (lane !== undefined) check(lane);
     },
     watch: (table, tenantId, work) => run(laneOf(table, tenantId), work, false),
     write: (table, tenantId, work) => run(laneOf(table, tenantId), work, true),
-    unlessHeldUp: async (table, tenantId, work) => {
+    whenHeldUp: (table, tenantId, leave) => {
       const lane = laneOf(table, tenantId);
-      const heldUp = Promise.withResolvers<null>();
-      const leave = (): void => heldUp.resolve(null);
       lane.leaves.add(leave);
-      try {
-        return await Promise.race([work.then((value) => [value] as const), heldUp.promise]);
-      } finally {
+      return () => {
         lane.leaves.delete(leave);
         forget(lane);
-      }
+      };
     },
   };
 }

@@ -28,21 +28,24 @@ for (const channel of [
   subscribe(channel, () => watches.getStore()?.markBegun());
 }
 
+/** A class, because one is made for every row. */
+class Watch implements RequestWatch {
+  begun = false;
+  readonly #outer = watches.getStore();
+
+  run<T>(watched: () => T): T {
+    return watches.run(this, watched);
+  }
+
+  markBegun(): void {
+    this.begun = true;
+    this.#outer?.markBegun();
+  }
+}
+
 /** A watch of its own. Inside another watch it marks that one, too. */
 export function watchRequests(): RequestWatch {
-  const outer = watches.getStore();
-  let begun = false;
-  const watch: RequestWatch = {
-    get begun() {
-      return begun;
-    },
-    run: (watched) => watches.run(watch, watched),
-    markBegun: () => {
-      begun = true;
-      outer?.markBegun();
-    },
-  };
-  return watch;
+  return new Watch();
 }
 
 /** Runs the function unwatched: our own queries, because a connection to Postgres is not a request to a provider. */

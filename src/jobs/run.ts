@@ -9,7 +9,7 @@ import { recordOutcome } from "../telemetry/metrics.ts";
 import type { Deadlines } from "./deadlines.ts";
 import type { Job, JobContext } from "./define.ts";
 import { HeldUpError, type HoldUps } from "./holdUps.ts";
-import { afterRefusal, type Outcome, type Result } from "./outcome.ts";
+import { afterRefusal, type Result } from "./outcome.ts";
 import { unwatched, watchRequests, type RequestWatch } from "./requests.ts";
 import type { Store } from "./store.ts";
 import type { Claimed, JobTable } from "./types.ts";
@@ -32,29 +32,41 @@ const HELD_UP_MS = 5000;
 const payloadShape = z.object({ id: z.uuid(), tenant_id: z.uuid() });
 
 /**
- * Runs the row that the payload names, and the rows of its bulk that were claimed with it, if it may go now. Throws
- * only if Postgres is unreachable or, with a HeldUpError, if the tenant's rows are
- * left alone for now; every other failure is an outcome of the row.
+ * Runs the row that the payload names, and the rows of its bulk that were claimed with it, if it may go now. Rejects
+ * only if Postgres is unreachable or, with a HeldUpError, if the tenant's rows are left alone for now; every other
+ * failure is an outcome of the row.
  */
-export async function runJob(runtime: Runtime, job: Job, table: JobTable, payload: unknown): Promise<void> {
+export function runJob(runtime: Runtime, job: Job, table: JobTable, payload: unknown): Promise<void> {
   const named = payloadShape.safeParse(payload);
   if (!named.success) {
     runtime.log.error({ task: table.task_identifier, payload }, "dropped a job whose payload does not name a row");
-    return;
+    return Promise.resolve();
   }
   const { id, tenant_id: tenantId } = named.data;
   const state: RowState = { claimed: [], left: false };
-  const work = runRow(runtime, job, table, tenantId, id, state);
-  if ((await runtime.holdUps.unlessHeldUp(table, tenantId, work)) !== null) return;
-  state.left = true;
-  work.catch((error: unknown) => {
-    if (error instanceof HeldUpError && state.claimed.length === 0) return;
-    const ids = state.claimed.map(({ row }) => row.id);
-    runtime.log.error({ err: error, table: table.table_name, ids }, "could not write the results of rows");
+  // One promise, because this is done for every row.
+  return new Promise((resolve, reject) => {
+    const stay = runtime.holdUps.whenHeldUp(table, tenantId, () => {
+      state.left = true;
+      runtime.store.setAside(state.claimed);
+      // What was claimed is processed without a slot, and needs no job. A claim that is still waiting may fail.
+      if (state.claimed.length > 0) resolve();
+      else reject(new HeldUpError(`a claim in ${table.table_name} is waiting for a lock`));
+    });
+    const end = (error?: unknown): void => {
+      stay();
+      if (error === undefined) resolve();
+      else if (state.left) reportLeft(runtime, table, state, error);
+      else reject(error);
+    };
+    runRow(runtime, job, table, tenantId, id, state).then(end, end);
   });
-  runtime.store.setAside(state.claimed);
-  // What was claimed is processed without a slot, and needs no job. A claim that is still waiting may fail.
-  if (state.claimed.length === 0) throw new HeldUpError(`a claim in ${table.table_name} is waiting for a lock`);
+}
+
+function reportLeft({ log }: Runtime, table: JobTable, { claimed }: RowState, error: unknown): void {
+  if (error instanceof HeldUpError && claimed.length === 0) return;
+  const ids = claimed.map(({ row }) => row.id);
+  log.error({ err: error, table: table.table_name, ids }, "could not write the results of rows");
 }
 
 /** How far a row's job has come. */
@@ -79,30 +91,36 @@ async function runRow(
   if (first === undefined) return;
 
   const started = performance.now();
-  const results =
-    first.bulk === null ? [await perform(runtime, job, table, first)] : await performBulk(runtime, job, table, claimed);
+  if (first.bulk === null) {
+    const result = await perform(runtime, job, table, first);
+    return settleRow(runtime, table, first, result, started);
+  }
+  const results = await performBulk(runtime, job, table, claimed);
   await Promise.all(
-    claimed.map(async (row, index) => {
-      const result =
-        results[index] ??
-        afterThrow(new Error("the bulk handler returned no result for this row"), table, row.now(), false);
-      const status = await runtime.store.settle(table, tenantId, row, result);
-      report(runtime, table, row, result.outcome, status, started);
-    }),
+    claimed.map((row, index) =>
+      settleRow(runtime, table, row, results[index] ?? afterNoResult(table, row.now()), started),
+    ),
   );
 }
 
-function report(
-  { log }: Runtime,
-  { table_name: table }: JobTable,
-  { row: { id } }: Claimed,
-  outcome: Outcome,
-  status: string | null,
+function afterNoResult(table: JobTable, now: Date): Result {
+  return afterThrow(new Error("the bulk handler returned no result for this row"), table, now, false);
+}
+
+async function settleRow(
+  { store, log }: Runtime,
+  table: JobTable,
+  claimed: Claimed,
+  result: Result,
   started: number,
-): void {
-  recordOutcome(table, outcome.kind, (performance.now() - started) / 1000);
-  if (status === null) log.warn({ table, id, outcome }, "settled too late: the row's lease no longer holds");
-  else if (status !== "completed") log.info({ table, id, status, outcome }, "row not completed");
+): Promise<void> {
+  const { id, tenant_id: tenantId } = claimed.row;
+  const status = await store.settle(table, tenantId, claimed, result);
+  const { outcome } = result;
+  recordOutcome(table.table_name, outcome.kind, (performance.now() - started) / 1000);
+  if (status === null)
+    log.warn({ table: table.table_name, id, outcome }, "settled too late: the row's lease no longer holds");
+  else if (status !== "completed") log.info({ table: table.table_name, id, status, outcome }, "row not completed");
 }
 
 async function perform(runtime: Runtime, job: Job, table: JobTable, claimed: Claimed): Promise<Result> {

@@ -50,7 +50,7 @@ export function createStore(
   });
   return {
     inFlight,
-    claim: async (table, tenantId, id) => {
+    claim: (table, tenantId, id) => {
       // Before the row gathers with others: these may wait for a batch that is held up.
       holdUps.check(table, tenantId);
       return claim(table, tenantId, id);
